@@ -1,0 +1,172 @@
+"""The catalogue of data sets: facts read from `catalogue.toml`, nothing heavy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from typing import Any
+
+from rcml_misa.exceptions import DataError, OptionError, nearest
+
+__all__ = ["CatalogueEntry", "find_entry", "list_datasets", "parse_entry"]
+
+FORMATS = ("digits", "matlab")
+ORIENTATIONS = ("samples-by-features", "features-by-samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueEntry:
+    """What is known about a data set without opening it.
+
+    Attributes
+    ----------
+    name : str
+        As it is asked for.
+    format : {"matlab", "digits"}
+        Which reader opens it; ``"digits"`` is built in and has no file.
+    views : dict of str to int
+        Name and number of columns of each view, in order.
+    samples, classes : int
+        Numbers of rows and of classes.
+    licence : str
+        Licence of the repository that the file comes from.
+    citation, note : str
+        Who made the data; what to know about it.
+    sha256 : str
+        Of the file; of the images and labels for ``"digits"``.
+    file, repository, commit, path : str
+        Name of the file, and where in which public repository it lies.
+    keys : dict of str to str
+        Names of the variables in the file: ``views`` and ``target``.
+    orientation : {"samples-by-features", "features-by-samples"}
+        What a row of a view in the file is.
+
+    Examples
+    --------
+    >>> entry = find_entry("LandUse21")
+    >>> entry.views, entry.samples, entry.classes
+    ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
+    """
+
+    name: str
+    format: str
+    views: Mapping[str, int]
+    samples: int
+    classes: int
+    licence: str
+    citation: str
+    note: str
+    sha256: str
+    file: str = ""
+    repository: str = ""
+    commit: str = ""
+    path: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    orientation: str = "samples-by-features"
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the set needs no file."""
+        return not self.file
+
+    @property
+    def url(self) -> str:
+        """Address of the file, pinned to a commit; empty for a built-in set."""
+        if self.built_in:
+            return ""
+        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
+
+
+def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
+    """Check one table of a catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Name of the table.
+    table : mapping
+        Its keys and values, as TOML gives them.
+
+    Returns
+    -------
+    CatalogueEntry
+
+    Raises
+    ------
+    DataError
+        If a key is missing, unknown or out of its choices.
+
+    Examples
+    --------
+    >>> parse_entry("Mine", {"format": "csv"})
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: catalogue table 'Mine' lacks the key citation, classes, ...
+    """
+    known = {item.name for item in fields(CatalogueEntry)} - {"name"}
+    needed = {"format", "views", "samples", "classes", "licence", "citation", "note", "sha256"}
+    if table.get("format") == "matlab":
+        needed |= {"file", "repository", "commit", "path", "keys", "orientation"}
+    where = f"catalogue table {name!r}"
+    if missing := sorted(needed - set(table)):
+        raise DataError(f"{where} lacks the key {', '.join(missing)}; add what is missing.")
+    if unknown := sorted(set(table) - known):
+        raise DataError(f"{where} has an unknown key {unknown[0]!r}; {nearest(unknown[0], known)}")
+    entry = CatalogueEntry(name=name, **table)
+    if entry.format not in FORMATS:
+        raise DataError(f"{where} has format {entry.format!r}; choose from {', '.join(FORMATS)}.")
+    if entry.orientation not in ORIENTATIONS:
+        raise DataError(
+            f"{where} has orientation {entry.orientation!r}; choose from {', '.join(ORIENTATIONS)}."
+        )
+    if entry.format == "matlab" and set(entry.keys) != {"views", "target"}:
+        raise DataError(f"{where} must name two keys, views and target, not {sorted(entry.keys)}.")
+    return entry
+
+
+def list_datasets() -> tuple[CatalogueEntry, ...]:
+    """All data sets of the catalogue, in its order.
+
+    Returns
+    -------
+    tuple of CatalogueEntry
+
+    Examples
+    --------
+    >>> [entry.name for entry in list_datasets()]
+    ['digits', 'PIE', 'HandWritten', 'Scene15', 'CUB', 'LandUse21']
+    """
+    text = files("rcml_misa.datasets").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    return tuple(parse_entry(name, table) for name, table in tomllib.loads(text).items())
+
+
+def find_entry(name: str) -> CatalogueEntry:
+    """Facts about one data set.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue.
+
+    Returns
+    -------
+    CatalogueEntry
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+
+    Examples
+    --------
+    >>> find_entry("PIE").classes
+    68
+    >>> find_entry("PEI")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
+    """
+    entries = {entry.name: entry for entry in list_datasets()}
+    if name not in entries:
+        raise OptionError(f"there is no data set {name!r}; {nearest(name, entries)}")
+    return entries[name]

@@ -1,0 +1,203 @@
+"""Where a data set's file lies: a folder of the user's, the cache, or its pinned address."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rcml_misa.datasets.catalogue import find_entry
+from rcml_misa.exceptions import DataError
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets.catalogue import CatalogueEntry
+
+__all__ = ["Status", "checked_file", "fetch_dataset", "find_file", "locate"]
+
+Status = Literal["here", "fetchable", "built in"]
+
+ENVIRONMENT = "RCML_MISA_DATA"
+
+
+def _cache() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("rcml-misa"))
+
+
+def _folders(data_dir: Path | None) -> list[Path]:
+    """Folders in the order in which they are looked in."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(
+            f"the data folder {data_dir} does not exist; create it or give another one."
+        )
+    named = os.environ.get(ENVIRONMENT)
+    return [
+        *([data_dir] if data_dir is not None else []),
+        *([Path(named).expanduser()] if named else []),
+        _cache(),
+    ]
+
+
+def _first_with(entry: CatalogueEntry, folders: list[Path]) -> Path | None:
+    candidates = (folder / entry.file for folder in folders)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | None:
+    """Look for a data set's file on this machine, without opening it.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+        The data set.
+    data_dir : Path, optional
+        Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
+        and the user's cache.
+
+    Returns
+    -------
+    Path or None
+        The first file of that name; None if there is none or the set is built in.
+
+    Raises
+    ------
+    DataError
+        If `data_dir` does not exist.
+    """
+    return None if entry.built_in else _first_with(entry, _folders(data_dir))
+
+
+def locate(name: str, data_dir: Path | None = None) -> Status:
+    """Tell whether a data set can be used at once.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue.
+    data_dir : Path, optional
+        Folder to look in first.
+
+    Returns
+    -------
+    {"here", "fetchable", "built in"}
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+    DataError
+        If `data_dir` does not exist.
+
+    Examples
+    --------
+    >>> locate("digits")
+    'built in'
+    """
+    entry = find_entry(name)
+    if entry.built_in:
+        return "built in"
+    return "here" if find_file(entry, data_dir=data_dir) else "fetchable"
+
+
+def checked_file(
+    entry: CatalogueEntry, *, data_dir: Path | None = None, download: bool = True
+) -> Path:
+    """Get a data set's file, with the right content.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+        A data set that has a file.
+    data_dir : Path, optional
+        Folder to look in first.
+    download : bool
+        Whether a missing file is fetched from its pinned address into the user's cache.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        If the file is missing and cannot be fetched, or its sha256 is another one.
+    """
+    folders = _folders(data_dir)
+    path = _first_with(entry, folders)
+    if path is not None:
+        return _verified(path, entry)
+    if not download:
+        raise DataError(_missing(entry, folders, "is not on this machine"))
+    return _download(entry, folders[-1], looked_in=folders)
+
+
+def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
+    """Bring a data set's file to this machine, unless it is there.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue.
+    data_dir : Path, optional
+        Folder to have the file in, created if need be. By default a file that
+        ``RCML_MISA_DATA`` or the user's cache holds is enough, and the cache receives it.
+
+    Returns
+    -------
+    Path or None
+        Where the file is; None for a built-in set.
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+    DataError
+        If the file cannot be fetched, or its sha256 is not the expected one.
+    """
+    entry = find_entry(name)
+    if entry.built_in:
+        return None
+    if data_dir is None:
+        return checked_file(entry)
+    path = _first_with(entry, [data_dir])
+    return _verified(path, entry) if path else _download(entry, data_dir, looked_in=[data_dir])
+
+
+def _download(entry: CatalogueEntry, folder: Path, *, looked_in: list[Path]) -> Path:
+    import pooch
+
+    try:
+        path = pooch.retrieve(
+            entry.url, known_hash=f"sha256:{entry.sha256}", fname=entry.file, path=folder
+        )
+    except (OSError, ValueError) as error:  # no network, no such page, a full disk, a wrong sha256
+        cause = textwrap.shorten(str(error), 160, placeholder=" ...")
+        raise DataError(_missing(entry, looked_in, f"could not be fetched ({cause})")) from error
+    return _verified(Path(path), entry)
+
+
+def _missing(entry: CatalogueEntry, folders: list[Path], problem: str) -> str:
+    return (
+        f"{entry.file} of {entry.name} {problem}: it is not in "
+        f"{', '.join(map(str, folders))}; with a network run `rcml-misa datasets fetch "
+        f"{entry.name}`, or put the file into a folder and name it with --data-dir or "
+        f"{ENVIRONMENT}, or use the data set digits, which needs no file."
+    )
+
+
+def _verified(path: Path, entry: CatalogueEntry) -> Path:
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+    if found != entry.sha256:
+        raise DataError(
+            f"{path} is not the file of {entry.name} that the catalogue knows: its sha256 is "
+            f"{found}, not {entry.sha256}; delete or rename it and run "
+            f"`rcml-misa datasets fetch {entry.name}`."
+        )
+    return path

@@ -1,0 +1,21 @@
+"""Scikit-learn faces of every method: this package's, its peers' and the controls."""
+
+from rcml_misa.estimators.base import EvidentialClassifier, MultiViewClassifier, MultiViewOpinion
+from rcml_misa.estimators.controls import ControlClassifier
+from rcml_misa.estimators.expert import KernelExpert
+from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
+from rcml_misa.estimators.notes import NotesClassifier
+from rcml_misa.estimators.rcml import RCMLClassifier
+from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
+
+__all__ = [
+    "ControlClassifier",
+    "EvidentialClassifier",
+    "KernelExpert",
+    "KernelExpertClassifier",
+    "MultiViewClassifier",
+    "MultiViewOpinion",
+    "NotesClassifier",
+    "RCMLClassifier",
+    "RCMLMISAClassifier",
+]

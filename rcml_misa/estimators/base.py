@@ -1,0 +1,202 @@
+"""What every multi-view classifier shares: input checks, classes, opinions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from rcml_misa.exceptions import DataError
+from rcml_misa.views import MultiView, as_multiview
+
+__all__ = [
+    "EvidentialClassifier",
+    "MultiViewClassifier",
+    "MultiViewOpinion",
+    "calibrate",
+    "tempered",
+]
+
+Array = NDArray[np.float64]
+LEAST_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class MultiViewOpinion:
+    """Opinions about n rows: fused, per view and of the shared tokens.
+
+    Attributes
+    ----------
+    evidence : ndarray of shape (n, K)
+        Fused evidence.
+    views : mapping of str to ndarray of shape (n, K)
+        Evidence of each view's own opinion.
+    shared : ndarray of shape (n, M, K)
+        Evidence of the shared tokens' opinions; M = 0 for methods without them.
+    conflict : ndarray of shape (n,)
+        Mean degree of conflict over the pairs of views, in [0, 1].
+
+    Examples
+    --------
+    >>> evidence = np.array([[8.0, 0.0]])
+    >>> opinion = MultiViewOpinion(
+    ...     evidence, {"a": evidence}, np.empty((1, 0, 2)), conflict=np.zeros(1))
+    >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
+    ([[0.8, 0.0]], [0.2])
+    """
+
+    evidence: Array
+    views: Mapping[str, Array]
+    shared: Array
+    conflict: Array
+
+    @property
+    def strength(self) -> Array:
+        """Dirichlet strength S = sum e + K, of shape (n, 1)."""
+        return np.asarray(self.evidence.sum(axis=1, keepdims=True) + self.evidence.shape[1])
+
+    @property
+    def belief(self) -> Array:
+        """E / S, of shape (n, K)."""
+        return self.evidence / self.strength
+
+    @property
+    def uncertainty(self) -> Array:
+        """Vacuity K / S, of shape (n,)."""
+        return np.asarray(self.evidence.shape[1] / self.strength[:, 0])
+
+    @property
+    def projected_probability(self) -> Array:
+        """(e + 1) / S, of shape (n, K); raw, not calibrated."""
+        return (self.evidence + 1) / self.strength
+
+
+def _log_shares(evidence: Array) -> Array:
+    total = np.maximum(evidence.sum(axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.log(evidence / total + LEAST_SHARE))
+
+
+def calibrate(evidence: Array, codes: NDArray[np.int64]) -> float:
+    """Exponent of the evidence's shares that gives the least cross-entropy.
+
+    Parameters
+    ----------
+    evidence : ndarray of shape (n, K)
+    codes : ndarray of shape (n,)
+        Class numbers 0..K-1.
+
+    Returns
+    -------
+    float
+        In [0.05, 20].
+
+    Examples
+    --------
+    >>> calibrate(np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0]]), np.array([0, 1, 1])) < 1
+    True
+    """
+    logs, rows = _log_shares(evidence), np.arange(len(codes))
+
+    def cross_entropy(exponent: float) -> float:
+        return float(-log_softmax(np.exp(exponent) * logs, axis=1)[rows, codes].mean())
+
+    found = minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded")
+    return float(np.exp(found.x))
+
+
+def tempered(evidence: Array, exponent: float) -> Array:
+    """The shares of (n, K) evidence raised to `exponent` and normalised.
+
+    Examples
+    --------
+    >>> tempered(np.array([[9.0, 1.0]]), 1.0).round(3).tolist()
+    [[0.9, 0.1]]
+    """
+    return np.asarray(softmax(exponent * _log_shares(evidence), axis=1))
+
+
+class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of the multi-view classifiers.
+
+    Parameters
+    ----------
+    views : list, dict, str or None
+        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    view_names_ : tuple of str
+    widths_ : tuple of int
+    n_features_in_ : int
+        Columns of all views together.
+    """
+
+    views: Any = None
+
+    def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
+        """Validate training data; set the fitted attributes; return views and class numbers."""
+        views = as_multiview(X, views=self.views)
+        if y is None:
+            raise DataError("y is missing: a classifier needs one class label per row.")
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        if len(labels) != views.n_samples:
+            raise DataError(
+                f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
+            )
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(
+                f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
+            )
+        self.view_names_, self.widths_ = views.names, views.widths
+        self.n_features_in_ = sum(views.widths)
+        return views, codes.astype(np.int64)
+
+    def _check_rows(self, X: Any) -> MultiView:
+        """Validate rows to predict against what `fit` saw."""
+        check_is_fitted(self)
+        views = as_multiview(X, views=self.views)
+        if views.names != self.view_names_:
+            raise DataError(
+                f"X has the views {', '.join(views.names)} but fit saw "
+                f"{', '.join(self.view_names_)}; give the same ones in the same order."
+            )
+        for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
+            if width != seen:
+                raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
+        return views
+
+    @abstractmethod
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities of shape (n, K)."""
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Most probable class of each row."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+
+class EvidentialClassifier(MultiViewClassifier):
+    """Base of the classifiers whose output is an opinion."""
+
+    @abstractmethod
+    def predict_opinion(self, X: Any) -> MultiViewOpinion:
+        """Opinions about the rows of X: fused, per view and shared."""
+
+    def predict_proba(self, X: Any) -> Array:
+        """Projected probabilities of the fused opinion, of shape (n, K)."""
+        return self.predict_opinion(X).projected_probability
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Class of most fused evidence for each row."""
+        return np.asarray(self.classes_[self.predict_opinion(X).evidence.argmax(axis=1)])

@@ -1,0 +1,198 @@
+"""The classical controls: what any new method has to beat before it is worth its trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+from rcml_misa.estimators.base import MultiViewClassifier
+from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.estimators.view_experts import dense
+from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.views import MultiView
+
+__all__ = ["CONTROLS", "CONTROL_SUMMARIES", "ControlClassifier"]
+
+Model = Literal["logistic-regression", "rbf-svm", "lda", "extra-trees"]
+Combine = Literal["concatenate", "average"]
+Array = NDArray[np.float64]
+
+
+class ControlClassifier(MultiViewClassifier):
+    """A standard single-table classifier, given several views.
+
+    Each view's columns are scaled with statistics of the train rows. Then either all columns go
+    side by side into one classifier, or each view has its own and their probabilities are averaged.
+
+    Parameters
+    ----------
+    views : list, dict, str or None
+        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+    model : {"logistic-regression", "rbf-svm", "lda", "extra-trees"}
+        ``"lda"`` is linear discriminant analysis with Ledoit-Wolf shrinkage. ``"rbf-svm"`` is
+        a Gaussian support vector machine with scikit-learn's width 1 / (d Var(x)), d columns; its
+        probabilities are the softmax of its one-against-rest decision values, hence ordered like
+        them but not calibrated, because scikit-learn's own need five more fits.
+    combine : {"concatenate", "average"}
+        One classifier on all columns, or one per view with averaged probabilities.
+    scaling : {"minmax", "standard", "none"}
+        Column scaling; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+    features : {"root-layernorm", "root", "plain", "quantile"}
+        What the scaled columns become; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+    C : float
+        Inverse penalty of ``"logistic-regression"`` and ``"rbf-svm"``; the others ignore it.
+    trees : int
+        Number of trees of ``"extra-trees"``; the others ignore it.
+    random_state : int, optional
+        Seed of ``"extra-trees"``; the others are deterministic.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    models_ : tuple of classifiers
+        One, or one per view, fitted on class numbers 0 .. K-1.
+    maps_ : tuple of FeatureMap
+        One per view.
+
+    References
+    ----------
+    Ledoit and Wolf, Honey, I shrunk the sample covariance matrix, 2004; Geurts, Ernst and
+    Wehenkel, Extremely randomized trees, Machine Learning 63, 2006.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> control = ControlClassifier(views=[2, 2], model="lda", combine="average").fit(X, y)
+    >>> control.predict_proba(X).shape, bool(control.score(X, y) > 0.9)
+    ((150, 3), True)
+    """
+
+    def __init__(
+        self,
+        *,
+        views: Any = None,
+        model: Model = "logistic-regression",
+        combine: Combine = "concatenate",
+        scaling: Scaling = "standard",
+        features: Features = "plain",
+        C: float = 1.0,
+        trees: int = 300,
+        random_state: int | None = None,
+    ) -> None:
+        self.views = views
+        self.model = model
+        self.combine = combine
+        self.scaling = scaling
+        self.features = features
+        self.C = C
+        self.trees = trees
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Fit on views X and one label per row y.
+
+        Raises
+        ------
+        DataError, OptionError
+            If the data or an option can't be used; the sentence says which and why.
+        """
+        self._check_options()
+        views, codes = self._check_fit(X, y)
+        self.maps_ = tuple(
+            FeatureMap.fit(dense(array), scaling=self.scaling, features=self.features)
+            for array in views.arrays
+        )
+        self.models_ = tuple(self._new_model().fit(part, codes) for part in self._parts(views))
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities of shape (n, K); those of ``"rbf-svm"`` are not calibrated."""
+        parts = self._parts(self._check_rows(X))
+        each = [
+            _probabilities(model, part) for model, part in zip(self.models_, parts, strict=True)
+        ]
+        return np.asarray(np.mean(each, axis=0))
+
+    def _check_options(self) -> None:
+        for name, value, choices in (
+            ("model", self.model, get_args(Model)),
+            ("combine", self.combine, get_args(Combine)),
+        ):
+            if value not in choices:
+                raise OptionError(
+                    f"{name}={value!r} does not exist; {nearest(str(value), choices)}."
+                )
+        if not 0 < self.C < np.inf:
+            raise OptionError(f"C={self.C!r} is not a positive finite number; 1 is the usual one.")
+        if self.trees < 1:
+            raise OptionError(f"trees={self.trees!r} is below 1; give a few hundred.")
+
+    def _new_model(self) -> Any:
+        if self.model == "logistic-regression":
+            return LogisticRegression(C=self.C, max_iter=1000)
+        if self.model == "rbf-svm":
+            return SVC(C=self.C)
+        if self.model == "lda":
+            return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        return ExtraTreesClassifier(self.trees, random_state=self.random_state)
+
+    def _parts(self, views: MultiView) -> list[Array]:
+        """Cut the tables that the models read: all mapped columns, or those of each view."""
+        mapped = [
+            mapping.transform(dense(array))
+            for mapping, array in zip(self.maps_, views.arrays, strict=True)
+        ]
+        return mapped if self.combine == "average" else [np.concatenate(mapped, axis=1)]
+
+
+def _probabilities(model: Any, part: Array) -> Array:
+    if not isinstance(model, SVC):
+        return np.asarray(model.predict_proba(part))
+    scores = np.asarray(model.decision_function(part))
+    if scores.ndim == 1:
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    # libsvm predicts the first of the classes with most votes: a tie in votes stays a tie here
+    best = scores.max(axis=1, keepdims=True)
+    np.put_along_axis(scores, model.predict(part)[:, None], best, axis=1)
+    return np.asarray(softmax(scores, axis=1))
+
+
+_SVM: dict[str, object] = {"model": "rbf-svm", "C": 10.0}
+_ROOTS: dict[str, object] = {"scaling": "none", "features": "root-layernorm"}
+
+#: Method name -> parameters of `ControlClassifier`.
+CONTROLS: Mapping[str, dict[str, object]] = {
+    "logistic-regression": {"model": "logistic-regression"},
+    "logistic-regression-per-view": {"model": "logistic-regression", "combine": "average"},
+    "rbf-svm": _SVM,
+    "rbf-svm-roots": _SVM | _ROOTS,
+    "rbf-svm-per-view": _SVM | {"combine": "average"},
+    "lda": {"model": "lda"},
+    "lda-roots": {"model": "lda"} | _ROOTS,
+    "lda-per-view": {"model": "lda", "combine": "average"},
+    "lda-roots-per-view": {"model": "lda", "combine": "average"} | _ROOTS,
+    "extra-trees": {"model": "extra-trees"},
+}
+
+#: Method name -> one line on what it is.
+CONTROL_SUMMARIES: Mapping[str, str] = {
+    "logistic-regression": "multinomial logistic regression on all views",
+    "logistic-regression-per-view": "one logistic regression per view, probabilities averaged",
+    "rbf-svm": "Gaussian SVM on all views",
+    "rbf-svm-roots": "Gaussian SVM on signed square roots of all views",
+    "rbf-svm-per-view": "one Gaussian SVM per view, softmax scores averaged",
+    "lda": "shrinkage LDA on all views",
+    "lda-roots": "shrinkage LDA on signed square roots of all views",
+    "lda-per-view": "one shrinkage LDA per view, probabilities averaged",
+    "lda-roots-per-view": "one shrinkage LDA per view on signed square roots, averaged",
+    "extra-trees": "extremely randomised trees on all views",
+}

@@ -1,0 +1,139 @@
+"""Column and row scalings of a view, fitted on train rows only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from rcml_misa.exceptions import OptionError
+
+__all__ = ["FeatureMap", "Features", "Scaling"]
+
+Scaling = Literal["minmax", "standard", "none"]
+Features = Literal["root-layernorm", "root", "plain", "quantile"]
+Array = NDArray[np.float64]
+
+SCALINGS = ("minmax", "standard", "none")
+FEATURES = ("root-layernorm", "root", "plain", "quantile")
+QUANTILES = 2000  # order statistics kept per column
+CLIP = 5.0  # standard deviations; a far outlier must not own a kernel or a first layer
+
+
+def _spread(values: Array) -> Array:
+    """Column standard deviations, 1 where a column is constant up to rounding."""
+    spread = values.std(axis=0)
+    floor = 1e-9 * np.maximum(np.abs(values).max(axis=0), 1e-300)
+    return np.asarray(np.where(spread > floor, spread, 1.0))
+
+
+def _row_layer_norm(values: Array) -> Array:
+    """Centre each row and scale it to unit variance; rows without spread become 0."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    spread = centred.std(axis=1, keepdims=True)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Turn one view's raw columns into the columns that a model reads.
+
+    Build it with `FeatureMap.fit`; every statistic comes from the rows given there.
+
+    Parameters
+    ----------
+    scaling : {"minmax", "standard", "none"}
+        First step, per column.
+    features : {"root-layernorm", "root", "plain", "quantile"}
+        Second step. ``"root"`` is the signed square root, standardised per column;
+        ``"root-layernorm"`` appends the standardised row-LayerNorm of the root to it, which
+        keeps a row's profile and forgets its overall level; ``"quantile"`` gives normal
+        quantiles of the train rows' empirical distribution; ``"plain"`` stops after the scaling.
+    shift, scale : ndarray of shape (n_columns,)
+        The scaling's statistics.
+    mean, spread : ndarray
+        The second step's statistics (empty for ``"plain"`` and ``"quantile"``).
+    order : ndarray of shape (min(n_rows, 2000), n_columns)
+        Order statistics of the train values (empty unless ``"quantile"``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0.0, 2.0], [1.0, 4.0], [4.0, 6.0]])
+    >>> FeatureMap.fit(x, features="plain").transform(x)[:, 1]
+    array([0. , 0.5, 1. ])
+    """
+
+    scaling: Scaling
+    features: Features
+    shift: Array
+    scale: Array
+    mean: Array
+    spread: Array
+    order: Array
+
+    @classmethod
+    def fit(
+        cls, values: Array, *, scaling: Scaling = "minmax", features: Features = "root-layernorm"
+    ) -> Self:
+        """Learn the statistics of `values`, an array of shape (n_rows, n_columns).
+
+        Raises
+        ------
+        OptionError
+            If `scaling` or `features` is not one of the names above.
+        """
+        if scaling not in SCALINGS:
+            raise OptionError(f"scaling={scaling!r} is not one of {', '.join(SCALINGS)}.")
+        if features not in FEATURES:
+            raise OptionError(f"features={features!r} is not one of {', '.join(FEATURES)}.")
+        width = values.shape[1]
+        shift, scale = np.zeros(width), np.ones(width)
+        if scaling == "minmax":
+            shift = values.min(axis=0)
+            span = values.max(axis=0) - shift
+            scale = np.where(span > 0, span, 1.0)
+        elif scaling == "standard":
+            shift, scale = values.mean(axis=0), _spread(values)
+        empty = np.empty(0)
+        raw = cls(scaling, features, shift, scale, empty, empty, np.empty((0, width)))
+        if features == "plain":
+            return raw
+        if features == "quantile":
+            picked = (
+                np.linspace(0, len(values) - 1, min(len(values), QUANTILES)).round().astype(int)
+            )
+            order = np.sort(values, axis=0)[picked]
+            return cls(scaling, features, shift, scale, empty, empty, order)
+        expanded = raw._expand(values)
+        return cls(
+            scaling, features, shift, scale, expanded.mean(axis=0), _spread(expanded), raw.order
+        )
+
+    def _expand(self, values: Array) -> Array:
+        scaled = (values - self.shift) / self.scale
+        root = np.sign(scaled) * np.sqrt(np.abs(scaled))
+        if self.features == "root":
+            return root
+        return np.concatenate([root, _row_layer_norm(root)], axis=1)
+
+    def transform(self, values: Array) -> Array:
+        """Map rows of shape (n, n_columns) with the fitted statistics."""
+        if self.features == "plain":
+            return np.asarray((values - self.shift) / self.scale)
+        if self.features == "quantile":
+            return self._quantiles(values)
+        return np.clip((self._expand(values) - self.mean) / self.spread, -CLIP, CLIP)
+
+    def _quantiles(self, values: Array) -> Array:
+        rows = len(self.order)
+        result = np.empty(values.shape)
+        for column in range(values.shape[1]):
+            # the mid-rank, so that ties and constant columns land in the middle of their mass
+            low = np.searchsorted(self.order[:, column], values[:, column], side="left")
+            high = np.searchsorted(self.order[:, column], values[:, column], side="right")
+            result[:, column] = (low + high) / (2 * rows)
+        return np.asarray(ndtri(np.clip(result, 0.5 / rows, 1 - 0.5 / rows)))

@@ -1,0 +1,275 @@
+"""RCML-MISA, the method of this package, as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from rcml_misa.estimators.base import (
+    EvidentialClassifier,
+    MultiViewOpinion,
+    calibrate,
+    tempered,
+)
+from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts, dense
+from rcml_misa.exceptions import OptionError
+from rcml_misa.losses import (
+    conflict_loss,
+    difference_loss,
+    edl_loss,
+    reconstruction_loss,
+    similarity_loss,
+)
+from rcml_misa.nn import (
+    AttentionMask,
+    CollectorKind,
+    RCMLMISANet,
+    Sharing,
+    TokenFusionOperator,
+    TokenOpinions,
+)
+from rcml_misa.opinions import mean_conflict
+from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
+from rcml_misa.views import MultiView
+
+__all__ = ["RCMLMISAClassifier"]
+
+Array = NDArray[np.float64]
+MINIMUM_STEPS = 150
+PREDICT_ROWS = 4096  # rows of one forward pass without gradients
+
+
+class RCMLMISAClassifier(EvidentialClassifier):
+    """The evidential multi-view classifier that joins RCML and MISA.
+
+    Parameters
+    ----------
+    views : list, dict, str or None
+        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+    collectors : {"separate", "tied", "tied-mean", "private"}
+        The shared tokens' collectors.
+    """
+
+    def __init__(
+        self,
+        *,
+        views: Any = None,
+        collectors: Sharing = "separate",
+        fusion: TokenFusionOperator = "mixture",
+        collector: CollectorKind = "shares",
+        expert: Literal["kernel", "none"] = "kernel",
+        landmarks: int = 1400,
+        scaling: Scaling = "minmax",
+        features: Features = "root-layernorm",
+        attention_mask: AttentionMask = "private",
+        conflict_discount: bool = True,
+        hidden: int = 64,
+        heads: int = 2,
+        feedforward: int = 128,
+        layers: int = 1,
+        dropout: float = 0.2,
+        attention_dropout: float = 0.1,
+        steps: int | None = None,
+        passes: float = 10.0,
+        batch_size: int = 200,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        mixup: float = 1.0,
+        kl_weight: float = 0.3,
+        conflict_weight: float = 0.1,
+        sim_weight: float = 0.8,
+        diff_weight: float = 0.3,
+        recon_weight: float = 0.8,
+        device: Device = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        self.views = views
+        self.collectors = collectors
+        self.fusion = fusion
+        self.collector = collector
+        self.expert = expert
+        self.landmarks = landmarks
+        self.scaling = scaling
+        self.features = features
+        self.attention_mask = attention_mask
+        self.conflict_discount = conflict_discount
+        self.hidden = hidden
+        self.heads = heads
+        self.feedforward = feedforward
+        self.layers = layers
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.steps = steps
+        self.passes = passes
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.mixup = mixup
+        self.kl_weight = kl_weight
+        self.conflict_weight = conflict_weight
+        self.sim_weight = sim_weight
+        self.diff_weight = diff_weight
+        self.recon_weight = recon_weight
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
+    ) -> Self:
+        """Train on views X and one label per row y."""
+        views, codes = self._check_fit(X, y)
+        self.device_ = pick_device(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(4)
+        integers = [int(seed.generate_state(1)[0]) for seed in seeds]
+        logits = self._fit_experts(views, codes, integers[0])
+        self.maps_ = [
+            FeatureMap.fit(dense(array), scaling=self.scaling, features=self.features)
+            for array in views.arrays
+        ]
+        inputs = self._inputs(views)
+        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float().to(self.device_)
+        self.input_widths_ = [view.shape[1] for view in inputs]
+        # side by side, so that a batch is drawn and mixed in one go
+        table = torch.cat([*inputs, *self._logit_tensors(logits), onehot], dim=1)
+        mixing = np.random.default_rng(seeds[1])
+
+        def loss(rows: Tensor, done: float) -> Mapping[str, Tensor]:
+            batch = table[rows]
+            if self.mixup:
+                share = mixing.beta(self.mixup, self.mixup)
+                partner = torch.from_numpy(mixing.permutation(len(rows))).to(self.device_)
+                batch = torch.lerp(batch[partner], batch, max(share, 1 - share))
+            return self._loss(*self._forward(batch), done)
+
+        with seeded(integers[2]):
+            self.module_ = RCMLMISANet(
+                self.input_widths_,
+                classes=len(self.classes_),
+                hidden=self.hidden,
+                heads=self.heads,
+                feedforward=self.feedforward,
+                layers=self.layers,
+                dropout=self.dropout,
+                attention_dropout=self.attention_dropout,
+                mask=self.attention_mask,
+                sharing=self.collectors,
+                collector=self.collector,
+                fusion=self.fusion,
+                discount=self.conflict_discount,
+                experts=logits is not None,
+            ).to(self.device_)
+            self.history_ = train(
+                self.module_,
+                loss,
+                rows=len(codes),
+                how=Optimisation(
+                    steps=self._steps(len(codes)),
+                    batch_size=self.batch_size,
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                ),
+                rng=np.random.default_rng(seeds[3]),
+                fast=("slope", "offset"),
+                callback=callback,
+            )
+        with torch.no_grad():
+            opinions = [self._forward(part)[0].fused for part in torch.split(table, PREDICT_ROWS)]
+        self.temperature_ = calibrate(torch.cat(opinions).double().cpu().numpy(), codes)
+        return self
+
+    def _steps(self, rows: int) -> int:
+        if self.steps is not None:
+            return self.steps
+        return max(MINIMUM_STEPS, math.ceil(self.passes * rows / self.batch_size))
+
+    def _fit_experts(
+        self, views: MultiView, codes: NDArray[np.int64], seed: int
+    ) -> ExpertLogits | None:
+        if self.expert == "none":
+            self.experts_ = None
+            return None
+        if self.expert != "kernel":
+            raise OptionError(f"expert={self.expert!r} is not one of kernel, none.")
+        self.experts_ = ViewExperts(
+            landmarks=self.landmarks, scaling=self.scaling, random_state=seed
+        ).fit(views, codes)
+        return self.experts_.train_logits_
+
+    def _forward(self, table: Tensor) -> tuple[TokenOpinions, Tensor]:
+        """Cut a table of inputs, logits and targets, run the network; opinions and the rest."""
+        count, classes = len(self.input_widths_), len(self.classes_)
+        experts = [] if self.experts_ is None else [count * classes, classes]
+        sizes = [*self.input_widths_, *experts]
+        parts = torch.split(table, [*sizes, table.shape[1] - sum(sizes)], dim=1)
+        views, rest = parts[:count], parts[-1]
+        if not experts:
+            return self.module_(views), rest
+        logits, joint = parts[count].reshape(-1, count, classes), parts[count + 1]
+        return self.module_(views, logits, joint), rest
+
+    def _loss(self, output: TokenOpinions, target: Tensor, done: float) -> Mapping[str, Tensor]:
+        opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
+        kl_weight = self.kl_weight * min(1.0, 10 * done)
+        terms = {
+            "edl": edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight),
+            "conflict": conflict_loss(output.private),
+            "sim": similarity_loss(output.shared_codes),
+            "diff": difference_loss(output.private_codes, output.shared_codes),
+            "recon": reconstruction_loss(output.reconstructed, output.projected),
+        }
+        total = (
+            terms["edl"]
+            + self.conflict_weight * terms["conflict"]
+            + self.sim_weight * terms["sim"]
+            + self.diff_weight * terms["diff"]
+            + self.recon_weight * terms["recon"]
+        )
+        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+    def _inputs(self, views: MultiView) -> list[Tensor]:
+        return [
+            torch.from_numpy(mapping.transform(dense(array)).astype(np.float32)).to(self.device_)
+            for mapping, array in zip(self.maps_, views.arrays, strict=True)
+        ]
+
+    def _logit_tensors(self, logits: ExpertLogits | None) -> list[Tensor]:
+        if logits is None:
+            return []
+        return [
+            torch.from_numpy(values.reshape(len(values), -1).astype(np.float32)).to(self.device_)
+            for values in (logits.views, logits.joint)
+        ]
+
+    @torch.no_grad()
+    def predict_opinion(self, X: Any) -> MultiViewOpinion:
+        """Opinions about the rows of X: fused, per view and shared."""
+        views = self._check_rows(X)
+        logits = None if self.experts_ is None else self.experts_.logits(views)
+        table = torch.cat([*self._inputs(views), *self._logit_tensors(logits)], dim=1)
+        output, _ = self._forward(table)
+        fused = output.fused.double().cpu().numpy()
+        if logits is not None:
+            fused *= logits.trust[:, None]
+        private = output.private.double().cpu()
+        return MultiViewOpinion(
+            evidence=fused,
+            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
+            shared=output.shared.double().cpu().numpy(),
+            conflict=mean_conflict(private).numpy(),
+        )
+
+    def predict_proba(self, X: Any) -> Array:
+        """Calibrated class probabilities of shape (n, K).
+
+        The fused opinion's shares, sharpened or softened by one temperature that is fitted on the
+        train rows' own opinions, in which experts speak leave-one-out.
+        """
+        return tempered(self.predict_opinion(X).evidence, self.temperature_)

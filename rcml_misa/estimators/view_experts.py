@@ -1,0 +1,236 @@
+"""The experts of a set of views: one per view, one joint, and what they say of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+
+from rcml_misa.estimators.expert import KernelExpert, MappedViews
+from rcml_misa.estimators.preprocessing import Scaling
+from rcml_misa.estimators.ridge import blocks, squared_distances
+from rcml_misa.views import MultiView
+
+__all__ = ["ExpertLogits", "ViewExperts", "agreement", "dense"]
+
+Array = NDArray[np.float64]
+BOGUS = 0.2  # prior chance that one view is not of its row
+LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
+DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
+SAMPLE = 2000  # train rows whose distances say what is familiar
+FLOOR = 1e-3  # no expert's probability counts as less when experts are multiplied
+
+
+def dense(array: Any) -> Array:
+    """Dense float64 columns of a view."""
+    return np.asarray(array.toarray() if hasattr(array, "toarray") else array, dtype=np.float64)
+
+
+def agreement(probabilities: Array) -> Array:
+    """Posterior probability that no view is bogus.
+
+    A view that belongs to its row agrees with the product of the others; a bogus one is
+    independent of it. With prior chance 0.2 that one view, each alike, is bogus,
+    w = 0.8 / (0.8 + sum_v (0.2 / N) / (K sum_c p_vc q_vc)), q_v the normalised product of the
+    other views' probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, N, K)
+        Each view's class probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        In (0, 1]; 1 where there is one view only.
+
+    Examples
+    --------
+    >>> agree = np.array([[[0.9, 0.1], [0.9, 0.1]]])
+    >>> clash = np.array([[[0.9, 0.1], [0.1, 0.9]]])
+    >>> bool(agreement(agree)[0] > agreement(clash)[0])
+    True
+    """
+    count, classes = probabilities.shape[1:]
+    if count < 2:
+        return np.ones(len(probabilities))
+    logs = np.log(probabilities + FLOOR)
+    others = softmax(logs.sum(axis=1, keepdims=True) - logs, axis=2)
+    likelihood = np.maximum(classes * (probabilities * others).sum(axis=2), 1e-6)
+    return np.asarray((1 - BOGUS) / (1 - BOGUS + (BOGUS / count / likelihood).sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """How near a row is to the train rows, against how near they are to each other.
+
+    exp(-1.5 z) with z = max(0, (d - d95) / (d95 - d50)), d the distance to the nearest landmark
+    and d50, d95 the quantiles of that distance over train rows, each without itself.
+
+    Parameters
+    ----------
+    landmarks : ndarray of shape (m, d)
+        Mapped columns of the joint expert's landmarks.
+    median, upper : float
+        d50 and d95.
+
+    Examples
+    --------
+    >>> line = np.arange(10.0, dtype=np.float32)[:, None]
+    >>> near = Familiarity.fit(line + 0.1 * line**2, line + 0.1 * line**2)
+    >>> near(np.array([[0.0], [90.0]], dtype=np.float32)).round(2).tolist()
+    [1.0, 0.0]
+    """
+
+    landmarks: Array
+    median: float
+    upper: float
+
+    @classmethod
+    def fit(cls, landmarks: Array, values: Array) -> Self:
+        """Measure on train rows `values`, (n, d), which may hold the landmarks themselves."""
+        squared = squared_distances(values, landmarks)
+        # a row that is a landmark is its own nearest one: rounding's worth above zero
+        squared[squared < 1e-6 * max(float(squared.max()), 1e-30)] = np.inf
+        nearest = np.sqrt(squared.min(axis=1))
+        nearest = nearest[np.isfinite(nearest)]
+        if not len(nearest):
+            return cls(landmarks, 0.0, 1.0)
+        median, upper = np.quantile(nearest, [0.5, 0.95])
+        return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
+
+    def __call__(self, values: Array) -> Array:
+        """Familiarity (n,) of rows given by their mapped columns (n, d)."""
+        nearest = np.sqrt(squared_distances(values, self.landmarks).min(axis=1))
+        excess = np.maximum(0, (nearest - self.upper) / (self.upper - self.median))
+        return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ExpertLogits:
+    """What the experts say of n rows.
+
+    Attributes
+    ----------
+    views : ndarray of shape (n, N, K)
+        Bounded, tempered scores of the views' experts.
+    joint : ndarray of shape (n, K)
+        The same of the joint expert.
+    agreement : ndarray of shape (n,)
+        Posterior that no view is bogus, from the views' unbounded scores.
+    familiarity : ndarray of shape (n,)
+        Near 0 for rows far from all train rows; see `Familiarity`.
+    """
+
+    views: Array
+    joint: Array
+    agreement: Array
+    familiarity: Array
+
+    @property
+    def trust(self) -> Array:
+        """Factor in (0, 1] on the mass of a fused opinion: agreement times familiarity."""
+        return (LEAST_TRUST + (1 - LEAST_TRUST) * self.agreement) * self.familiarity
+
+    @property
+    def log_probability(self) -> Array:
+        """Log of the product of all experts, views and joint, normalised; (n, K)."""
+        logs = np.concatenate([self.views, self.joint[:, None]], axis=1)
+        shares = np.log(softmax(logs, axis=2) + FLOOR)
+        return np.asarray(log_softmax(shares.sum(axis=1), axis=1))
+
+
+class ViewExperts:
+    """One `KernelExpert` per view and one for all views side by side.
+
+    Parameters
+    ----------
+    landmarks : int
+        Largest number of Nystroem landmarks of each.
+    scaling : {"minmax", "standard", "none"}
+        Column scaling.
+    random_state : int, optional
+        Seed of the landmarks' draws.
+
+    Attributes
+    ----------
+    train_logits_ : ExpertLogits
+        Leave-one-out logits of the train rows.
+    """
+
+    def __init__(
+        self, *, landmarks: int = 1400, scaling: Scaling = "minmax", random_state: int | None = None
+    ) -> None:
+        self.landmarks = landmarks
+        self.scaling = scaling
+        self.random_state = random_state
+
+    def fit(self, views: MultiView, codes: NDArray[np.int64]) -> Self:
+        """Fit every expert on the rows of `views` and class numbers `codes`."""
+        arrays = [dense(array) for array in views.arrays]
+        mapped = MappedViews(arrays, scaling=self.scaling)
+
+        def expert(*groups: int) -> KernelExpert:
+            return KernelExpert(
+                groups=groups,
+                landmarks=self.landmarks,
+                scaling=self.scaling,
+                random_state=self.random_state,
+            )
+
+        self.views_ = [
+            expert(width).fit_mapped(mapped.only(view), codes)
+            for view, width in enumerate(views.widths)
+        ]
+        self.joint_ = (
+            expert(*views.widths).fit_mapped(mapped, codes) if len(arrays) > 1 else self.views_[0]
+        )
+        sample = np.random.default_rng(self.random_state).permutation(len(codes))[:SAMPLE]
+        self.familiarity_ = Familiarity.fit(
+            self.joint_.landmark_values_,
+            self.joint_.columns_([array[sample] for array in arrays]),
+        )
+        self.train_logits_ = self._logits(
+            [one.loo_scores_ for one in self.views_],
+            self.joint_.loo_scores_,
+            np.ones(len(codes)),
+        )
+        return self
+
+    def logits(self, views: MultiView) -> ExpertLogits:
+        """Logits of new rows."""
+        arrays = [dense(array) for array in views.arrays]
+        scores = [
+            one.decision_function(array) for one, array in zip(self.views_, arrays, strict=True)
+        ]
+        joint = (
+            self.joint_.decision_function(np.concatenate(arrays, axis=1))
+            if len(arrays) > 1
+            else scores[0]
+        )
+        familiarity = np.concatenate(
+            [
+                self.familiarity_(self.joint_.columns_([array[block] for array in arrays]))
+                for block in blocks(views.n_samples)
+            ]
+        )
+        return self._logits(scores, joint, familiarity)
+
+    def _logits(self, scores: list[Array], joint: Array, familiarity: Array) -> ExpertLogits:
+        raw = [one.raw_temperature_ * score for one, score in zip(self.views_, scores, strict=True)]
+
+        def bounded(one: KernelExpert, score: Array) -> Array:
+            return one.temperature_ * np.minimum(score, one.bound_)
+
+        return ExpertLogits(
+            views=np.stack(
+                [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)],
+                axis=1,
+            ),
+            joint=bounded(self.joint_, joint),
+            agreement=agreement(softmax(np.stack(raw, axis=1), axis=2)),
+            familiarity=familiarity,
+        )

@@ -1,0 +1,104 @@
+"""Transformer fusion over the 2N tokens of N views."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+__all__ = ["AttentionMask", "TokenFusion", "private_mask"]
+
+AttentionMask = Literal["private", "none"]
+
+
+def private_mask(views: int) -> Tensor:
+    """Who may look at whom: True at (i, j) where token i attends to token j.
+
+    Tokens 0..N-1 are private, N..2N-1 shared. A private token sees its own view's two tokens
+    only, so that its opinion stays about its own view; shared tokens see all.
+
+    Examples
+    --------
+    >>> private_mask(2).int().tolist()
+    [[1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
+    """
+    own = torch.eye(views, dtype=torch.bool)
+    everything = torch.ones(views, 2 * views, dtype=torch.bool)
+    return torch.cat([torch.cat([own, own], dim=1), everything])
+
+
+class _Layer(nn.Module):
+    def __init__(self, *, hidden: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.before_attention = nn.LayerNorm(hidden)
+        self.queries_keys_values = nn.Linear(hidden, 3 * hidden)
+        self.attended = nn.Linear(hidden, hidden)
+        self.before_feedforward = nn.LayerNorm(hidden)
+        self.widen = nn.Linear(hidden, feedforward)
+        self.narrow = nn.Linear(feedforward, hidden)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        count, batch, hidden = tokens.shape
+        parts = self.queries_keys_values(self.before_attention(tokens))
+        parts = parts.view(count, batch, 3, self.heads, hidden // self.heads)
+        queries, keys, values = parts.permute(2, 1, 3, 0, 4)
+        chance = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        mixed = self.attended(mixed.permute(2, 0, 1, 3).reshape(count, batch, hidden))
+        tokens = tokens + F.dropout(mixed, chance, training=self.training)
+        wide = self.widen(self.before_feedforward(tokens)).relu()
+        return tokens + F.dropout(self.narrow(wide), chance, training=self.training)
+
+
+class TokenFusion(nn.Module):
+    """Pre-norm Transformer encoder over (2N, B, H), private tokens first.
+
+    Parameters
+    ----------
+    views : int
+        N.
+    hidden, heads, feedforward, layers : int
+        Widths and depth; `heads` divides `hidden`.
+    dropout : float
+        Chance of dropping an entry of a layer's two updates.
+    mask : {"private", "none"}
+        ``"private"`` closes a private token to the other views, at any depth: beyond the first
+        layer it no longer sees its shared token either, which has seen all views by then.
+    """
+
+    def __init__(
+        self,
+        *,
+        views: int,
+        hidden: int,
+        heads: int = 2,
+        feedforward: int = 128,
+        layers: int = 1,
+        dropout: float = 0.1,
+        mask: AttentionMask = "private",
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(hidden=hidden, heads=heads, feedforward=feedforward, dropout=dropout)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.masked = mask == "private"
+        first = private_mask(views)
+        deeper = first.clone()
+        deeper[:views, views:] = False
+        self.register_buffer("first_mask", first, persistent=False)
+        self.register_buffer("deeper_mask", deeper, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Fuse tokens of shape (2N, B, H) into tokens of the same shape."""
+        mask = self.first_mask if self.masked else None
+        for layer in self.layers:
+            tokens = layer(tokens, mask)
+            mask = self.deeper_mask if self.masked else None
+        normed: Tensor = self.norm(tokens)
+        return normed

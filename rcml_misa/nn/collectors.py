@@ -1,0 +1,164 @@
+"""Evidence collectors: from tokens, and experts' logits where there are any, to evidence."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from rcml_misa.nn.encoders import StackedLinear
+
+__all__ = ["CollectorKind", "Collectors", "EvidenceCollector", "Sharing", "shares_to_evidence"]
+
+CollectorKind = Literal["shares", "softplus"]
+Sharing = Literal["separate", "tied", "tied-mean", "private"]
+MASS = 2.0  # scale of the evidence per class
+ONSET = 0.02  # confidence at which the mass reaches half of what it would be otherwise
+
+
+class EvidenceCollector(nn.Module):
+    """RCML's collector: [Linear, ReLU, Dropout]* then Linear and Softplus.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Width of the input and of each hidden layer.
+    classes : int
+        K.
+    dropout : float
+        Chance of dropping a hidden unit.
+
+    References
+    ----------
+    Xu et al., Reliable conflictive multi-view learning, AAAI 2024, section 3.2.
+
+    Examples
+    --------
+    >>> bool((EvidenceCollector([4], classes=3)(torch.zeros(2, 4)) >= 0).all())
+    True
+    """
+
+    def __init__(
+        self, widths: list[int] | tuple[int, ...], *, classes: int, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Evidence (B, K) of rows (B, d)."""
+        return F.softplus(self.layers(values))
+
+
+def shares_to_evidence(logits: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """Evidence e = M pi with shares pi = softmax(logits) and a mass M that grows with max pi.
+
+    With c = (K max pi - 1) / (K - 1), the share's confidence above chance in [0, 1],
+    M = 2 K [c / (c + 0.02)] softplus(slope c + offset): zero at uniform shares whatever is
+    learned, and in proportion to the number of classes, so that vacuity means the same at any K.
+    No class can outgrow its share, which keeps one over-sure view from outvoting the others.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (..., K)
+    slope, offset : Tensor that broadcasts against (...)
+
+    Returns
+    -------
+    Tensor of shape (..., K)
+
+    Examples
+    --------
+    >>> shares_to_evidence(torch.zeros(3), torch.tensor(5.0), torch.tensor(0.0))
+    tensor([0., 0., 0.])
+    """
+    classes = logits.shape[-1]
+    shares = logits.softmax(dim=-1)
+    confidence = (classes * shares.amax(dim=-1) - 1).clamp_min(0) / max(classes - 1, 1)
+    onset = confidence / (confidence + ONSET)
+    mass = MASS * classes * onset * F.softplus(slope * confidence + offset)
+    return mass.unsqueeze(-1) * shares
+
+
+class Collectors(nn.Module):
+    """Collectors of the 2N fused tokens: N private ones and those of the shared tokens.
+
+    Parameters
+    ----------
+    views, hidden, classes : int
+        N, H, K.
+    sharing : {"separate", "tied", "tied-mean", "private"}
+        The shared tokens' collectors: one per view, one for all (N opinions), one on the mean of
+        the shared tokens (one opinion), or none.
+    kind : {"shares", "softplus"}
+        Evidence as a mass divided into shares, or one softplus per class.
+    experts : bool
+        Whether experts' logits are added to the tokens' logits; the tokens' part then starts at
+        zero, so that training starts at the experts.
+    """
+
+    def __init__(
+        self,
+        *,
+        views: int,
+        hidden: int,
+        classes: int,
+        sharing: Sharing = "separate",
+        kind: CollectorKind = "shares",
+        experts: bool = True,
+    ) -> None:
+        super().__init__()
+        self.views = views
+        self.kind = kind
+        self.sharing = sharing
+        counts = {"separate": views, "tied": views, "tied-mean": 1, "private": 0}
+        self.shared_opinions = counts[sharing]
+        self.private = StackedLinear(count=views, width=hidden, outputs=classes, zero=experts)
+        self.shared = (
+            StackedLinear(
+                count=views if sharing == "separate" else 1,
+                width=hidden,
+                outputs=classes,
+                zero=experts,
+            )
+            if self.shared_opinions
+            else None
+        )
+        opinions = views + self.shared_opinions
+        self.slope = nn.Parameter(torch.full((opinions, 1), 5.0))
+        self.offset = nn.Parameter(torch.zeros(opinions, 1))
+
+    def forward(self, tokens: Tensor, view_logits: Tensor | None, joint: Tensor | None) -> Tensor:
+        """Evidence (N + M, B, K): N private opinions, then M shared ones.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (2N, B, H)
+        view_logits : Tensor of shape (N, B, K), optional
+            Logits of the views' experts.
+        joint : Tensor of shape (B, K), optional
+            Logits of the joint expert.
+        """
+        logits = self.private(tokens[: self.views])
+        if view_logits is not None:
+            logits = logits + view_logits
+        if self.shared is not None:
+            shared = tokens[self.views :]
+            if self.sharing == "tied-mean":
+                shared = shared.mean(dim=0, keepdim=True)
+            collected = (
+                self.shared(shared)
+                if self.sharing != "tied"
+                else shared @ self.shared.weight[0] + self.shared.bias[0]
+            )
+            if joint is not None:
+                collected = collected + joint
+            logits = torch.cat([logits, collected])
+        if self.kind == "softplus":
+            return F.softplus(logits)
+        return shares_to_evidence(logits, self.slope, self.offset)

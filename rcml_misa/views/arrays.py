@@ -1,0 +1,145 @@
+"""One view's array: what may become one, how it is checked and how it is kept read-only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+from rcml_misa.exceptions import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ViewArray", "as_array", "as_view", "frozen", "is_frame", "shape_message"]
+
+ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
+
+
+class _NotNumericError(DataError, TypeError):
+    """Values that are no numbers; a `TypeError` too, as scikit-learn's own checks expect."""
+
+
+def as_view(name: str, value: Any) -> ViewArray:
+    """Validate one view; further kinds of view would be told apart here."""
+    what = f"view {name!r}"
+    if is_frame(value):
+        value = _frame_values(what, value)
+    sparse = issparse(value)
+    if not sparse:
+        value = as_array(what, value)
+    shape = value.shape
+    if len(shape) != 2:
+        raise DataError(shape_message(what, shape))
+    if shape[0] == 0:
+        raise DataError(f"{what} has 0 sample(s) (shape={shape}) while a minimum of 1 is required.")
+    if shape[1] == 0:
+        raise DataError(
+            f"{what} has 0 feature(s) (shape={shape}) while a minimum of 1 is required."
+        )
+    view = _sparse_floats(what, value) if sparse else _floats(what, value)
+    _check_finite(what, view)
+    return frozen(view)
+
+
+def as_array(what: str, value: Any) -> NDArray[Any]:
+    """Turn an array-like into an array; a masked entry counts as missing."""
+    if isinstance(value, np.ma.MaskedArray):
+        return np.ma.filled(value.astype(np.float64), np.nan)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{what} is no table, its rows differ in length ({error}).") from error
+
+
+def _floats(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    if array.dtype.kind == "c":
+        raise DataError(
+            f"{what} is complex: Complex data not supported; give the real and imaginary parts, "
+            "or magnitudes, as columns."
+        )
+    if array.dtype.kind not in "biufO":
+        raise _NotNumericError(_not_numeric(what, str(array.dtype)))
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except TypeError as error:
+        raise _NotNumericError(_not_numeric(what, str(error))) from error
+    except ValueError as error:
+        raise DataError(_not_numeric(what, str(error))) from error
+
+
+def _sparse_floats(what: str, matrix: Any) -> csr_array[np.float64]:
+    rows = csr_array(matrix)
+    result = csr_array((_floats(what, rows.data), rows.indices, rows.indptr), shape=(matrix.shape))
+    if not result.has_canonical_format:
+        result = result.copy()
+        result.sum_duplicates()
+    return result
+
+
+def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
+    kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes]
+    wrong = [str(c) for c, kind in zip(frame.columns, kinds, strict=True) if kind in "cmMSU"]
+    cause = ""
+    if not wrong:
+        try:
+            return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            wrong = [
+                str(c) for c, kind in zip(frame.columns, kinds, strict=True) if kind not in "biuf"
+            ]
+            cause = f" ({error})"
+    raise _NotNumericError(_not_numeric(what, f"column {', '.join(wrong)}{cause}"))
+
+
+def _check_finite(what: str, view: ViewArray) -> None:
+    values = view if isinstance(view, np.ndarray) else view.data
+    with np.errstate(all="ignore"):
+        if np.isfinite(values.sum()):  # one pass without a temporary array; nearly always enough
+            return
+    wrong = ~np.isfinite(values)
+    if isinstance(view, np.ndarray):
+        rows = np.flatnonzero(wrong.any(axis=1))
+    else:
+        rows = np.unique(np.repeat(np.arange(view.shape[0]), np.diff(view.indptr))[wrong])
+    if rows.size:
+        raise DataError(
+            f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
+            f"{rows[0]}); impute these values, or leave these rows out of every view."
+        )
+
+
+def frozen(view: ViewArray) -> ViewArray:
+    """Share the values, but through arrays that cannot be written to."""
+    if isinstance(view, np.ndarray):
+        return _read_only(view)
+    shared: csr_array[np.float64] = csr_array(
+        (_read_only(view.data), _read_only(view.indices), _read_only(view.indptr)),
+        shape=view.shape,
+    )
+    return shared
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    shared = array.view()
+    shared.flags.writeable = False
+    return shared
+
+
+def is_frame(X: Any) -> bool:
+    """Tell a pandas DataFrame by its attributes, without importing pandas."""
+    return hasattr(X, "columns") and hasattr(X, "iloc")
+
+
+def shape_message(what: str, shape: tuple[int, ...]) -> str:
+    """Word the error for an array that is no table."""
+    return (
+        f"{what} is {len(shape)}-D (shape={shape}) but must be 2-D, samples by features: Reshape "
+        "your data, with reshape(1, -1) for one sample or reshape(-1, 1) for one feature."
+    )
+
+
+def _not_numeric(what: str, found: str) -> str:
+    return f"{what} is not numeric ({found}); encode or leave out what is no number."

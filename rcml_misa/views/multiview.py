@@ -1,0 +1,417 @@
+"""Named, ordered views of one set of samples: row selection, 2-D and frame forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
+
+from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.views.arrays import (
+    ViewArray,
+    as_array,
+    as_view,
+    frozen,
+    is_frame,
+    shape_message,
+)
+from rcml_misa.views.columns import ColumnGroup, column_groups
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MultiView", "ViewKind", "as_multiview"]
+
+ViewKind = Literal["dense", "sparse"]
+
+SEPARATOR = "__"
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class MultiView:
+    """Several feature tables, each describing the same samples in the same order.
+
+    Immutable: the arrays cannot be written to. A float64 array is kept without a copy, so do
+    not change the original afterwards. It behaves like a mapping from a view's name to its array.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array, or sequence of arrays
+        One array of shape (n_samples, width) per view: anything NumPy turns into numbers, a
+        SciPy sparse matrix (kept as CSR) or a DataFrame.
+    names : sequence of str, optional
+        Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The views in their order.
+    arrays : tuple of ndarray or csr_array
+        float64, one per view, of shape (n_samples, width).
+
+    Raises
+    ------
+    DataError
+        If there is no view, or a view is not a finite, numeric table with at least one row and
+        column, or the views differ in rows.
+    OptionError
+        If names are repeated, empty, or not as many as the views.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mv = MultiView({"face": np.eye(3), "voice": np.ones((3, 2))})
+    >>> mv
+    MultiView(3 samples: face 3, voice 2)
+    >>> mv.take([0, 2])["voice"].shape
+    (2, 2)
+    >>> mv.to_array().shape
+    (3, 5)
+    """
+
+    names: tuple[str, ...]
+    arrays: tuple[ViewArray, ...]
+
+    def __init__(
+        self,
+        arrays: Mapping[str, ArrayLike | ViewArray] | Sequence[ArrayLike | ViewArray],
+        *,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        labels, values = _named(arrays, names)
+        views = tuple(as_view(label, value) for label, value in zip(labels, values, strict=True))
+        rows = [view.shape[0] for view in views]
+        if len(set(rows)) > 1:
+            counts = ", ".join(f"{name} has {n}" for name, n in zip(labels, rows, strict=True))
+            raise DataError(
+                f"the views have different numbers of rows ({counts}); give every view the same "
+                "samples in the same order."
+            )
+        object.__setattr__(self, "names", labels)
+        object.__setattr__(self, "arrays", views)
+
+    @classmethod
+    def _trusted(cls, names: tuple[str, ...], arrays: tuple[ViewArray, ...]) -> Self:
+        """Build from arrays that are known to be valid, without looking at them again."""
+        self = cls.__new__(cls)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "arrays", tuple(frozen(array) for array in arrays))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # NumPy drops the read-only flag in a copy or another process; this sets it again
+        return (type(self)._trusted, (self.names, self.arrays))
+
+    @classmethod
+    def from_array(cls, X: Any, *, views: Any = None) -> Self:
+        """Cut one 2-D table into views by its columns.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or DataFrame of shape (n_samples, n_columns)
+            The table. Columns that belong to no view are ignored when `views` selects columns.
+        views : list, dict or str, optional
+            - None: one view, ``view1``, with every column.
+            - a list of ints: the widths of consecutive views, which add up to all columns.
+            - a list of column choices: slices, lists of positions, or lists of column names.
+            - a dict from a view's name to its width or to its choice of columns.
+            - a str such as ``"__"``: a DataFrame's column ``face__x`` belongs to view ``face``.
+
+        Returns
+        -------
+        MultiView
+            The views in the order of `views` (of their first columns for a separator).
+
+        Raises
+        ------
+        OptionError
+            If `views` names columns that do not exist, that overlap or that do not add up.
+        DataError
+            If the table is not valid; see `MultiView`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.arange(10.0).reshape(2, 5)
+        >>> MultiView.from_array(X, views={"a": 2, "b": 3}).widths
+        (2, 3)
+        >>> MultiView.from_array(X, views=[slice(0, 2), [4, 3]])["view2"].tolist()
+        [[4.0, 3.0], [9.0, 8.0]]
+        """
+        if not is_frame(X) and not issparse(X):
+            X = as_array("X", X)
+        if len(X.shape) != 2:
+            raise DataError(shape_message("X", X.shape))
+        labels = list(X.columns) if is_frame(X) else None
+        groups = column_groups(views, n_columns=X.shape[1], labels=labels)
+        return cls({name: _columns(X, group) for name, group in groups})
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return len(self.names)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows, the same in every view."""
+        return int(self.arrays[0].shape[0])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of columns of each view."""
+        return tuple(int(array.shape[1]) for array in self.arrays)
+
+    @property
+    def kinds(self) -> tuple[ViewKind, ...]:
+        """How each view is stored."""
+        return tuple("sparse" if issparse(array) else "dense" for array in self.arrays)
+
+    def __getitem__(self, name: str) -> ViewArray:
+        self._check_names([name])
+        return self.arrays[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return self.names
+
+    def items(self) -> Iterator[tuple[str, ViewArray]]:
+        """Pairs of name and array, in order."""
+        return zip(self.names, self.arrays, strict=True)
+
+    def __repr__(self) -> str:
+        views = ", ".join(
+            f"{name} {width}" for name, width in zip(self.names, self.widths, strict=True)
+        )
+        return f"MultiView({self.n_samples} samples: {views})"
+
+    def take(self, rows: ArrayLike | slice) -> MultiView:
+        """Select rows of every view.
+
+        Parameters
+        ----------
+        rows : array of int, array of bool of length n_samples, or slice
+            Which rows, in which order; repeats are allowed.
+
+        Returns
+        -------
+        MultiView
+
+        Raises
+        ------
+        OptionError
+            If a row does not exist, a mask has another length, or nothing is selected.
+
+        Examples
+        --------
+        >>> MultiView([[[1.0], [2.0]]]).take([1, 1, 0])["view1"].ravel().tolist()
+        [2.0, 2.0, 1.0]
+        """
+        index = self._row_index(rows)
+        return self._trusted(self.names, tuple(array[index] for array in self.arrays))
+
+    def _row_index(self, rows: ArrayLike | slice) -> NDArray[np.intp]:
+        n = self.n_samples
+        index = np.arange(n)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        if index.dtype == bool and index.ndim == 1:
+            if len(index) != n:
+                raise OptionError(
+                    f"the row mask has {len(index)} entries but the views have {n} rows."
+                )
+            index = np.flatnonzero(index)
+        if index.ndim != 1 or index.size == 0:
+            raise OptionError(
+                f"rows of shape {index.shape} select nothing; give a 1-D list of one or more rows."
+            )
+        if index.dtype.kind not in "iu":
+            raise OptionError(f"rows must be integers or a mask, not {index.dtype}.")
+        outside = (index < -n) | (index >= n)
+        if outside.any():
+            raise OptionError(
+                f"row {index[outside][0]} does not exist: the views have {n} rows, 0 to {n - 1}."
+            )
+        return index.astype(np.intp)
+
+    def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
+        """Give some views new arrays; widths may change, rows may not.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            New array for each view to replace.
+
+        Returns
+        -------
+        MultiView
+
+        Raises
+        ------
+        OptionError
+            If a name is not one of the views.
+        DataError
+            If a new array is not valid or has another number of rows.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).replace({"b": [[3.0, 4.0]]}).widths
+        (1, 2)
+        """
+        self._check_names(arrays)
+        new = MultiView(arrays) if arrays else self
+        if new.n_samples != self.n_samples:
+            raise DataError(
+                f"the new arrays for {', '.join(new.names)} have {new.n_samples} rows but the "
+                f"views have {self.n_samples}; give one row per sample."
+            )
+        merged = {**dict(self.items()), **dict(new.items())}
+        return self._trusted(self.names, tuple(merged[name] for name in self.names))
+
+    def map(self, fn: Callable[[str, ViewArray], ArrayLike | ViewArray]) -> MultiView:
+        """Apply a function to every view; the result is validated like any other input.
+
+        Parameters
+        ----------
+        fn : callable
+            Takes a view's name and array and returns the new array.
+
+        Returns
+        -------
+        MultiView
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).map(lambda name, x: 2 * x)["b"].tolist()
+        [[4.0]]
+        """
+        return MultiView({name: fn(name, array) for name, array in self.items()})
+
+    def to_array(self) -> NDArray[np.float64]:
+        """Join the views into one new dense array of shape (n_samples, sum of widths)."""
+        dense = [
+            array if isinstance(array, np.ndarray) else array.toarray() for array in self.arrays
+        ]
+        return np.concatenate(dense, axis=1)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Join the views into a DataFrame whose columns are called ``view__0``, ``view__1``, ...
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of shape (n_samples, sum of widths); ``views="__"`` cuts it again.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0, 2.0]]}).to_frame().columns.tolist()
+        ['a__0', 'a__1']
+        """
+        import pandas as pd
+
+        columns = [
+            f"{name}{SEPARATOR}{column}"
+            for name, width in zip(self.names, self.widths, strict=True)
+            for column in range(width)
+        ]
+        return pd.DataFrame(self.to_array(), columns=pd.Index(columns))
+
+    def _check_names(self, names: Sequence[str] | Mapping[str, Any]) -> None:
+        for name in names:
+            if name not in self.names:
+                raise OptionError(f"there is no view {name!r}; {nearest(str(name), self.names)}")
+
+
+def as_multiview(X: Any, views: Any = None) -> MultiView:
+    """Turn any accepted form of X into a `MultiView`.
+
+    Parameters
+    ----------
+    X : MultiView, mapping, list of 2-D arrays, 2-D array, sparse matrix or DataFrame
+        The samples.
+    views : list, dict or str, optional
+        Column groups of a 2-D X, as in `MultiView.from_array`.
+
+    Returns
+    -------
+    MultiView
+
+    Raises
+    ------
+    OptionError
+        If `views` does not fit X, or is given for an X that is already cut into views.
+    DataError
+        If X is not valid; see `MultiView`.
+
+    Examples
+    --------
+    >>> as_multiview([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], views=[1, 2]).widths
+    (1, 2)
+    >>> as_multiview({"a": [[1.0], [2.0]]}).names
+    ('a',)
+    """
+    cut = isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
+    if cut and views is not None:
+        raise OptionError(
+            "views= cuts the columns of one 2-D table, but X already holds separate views; "
+            "leave views=None."
+        )
+    if isinstance(X, MultiView):
+        return X
+    return MultiView(X) if cut else MultiView.from_array(X, views=views)
+
+
+def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
+    """Names and raw arrays in order."""
+    if isinstance(arrays, Mapping):
+        if names is not None:
+            raise OptionError("names= belongs to a list of arrays; a mapping already names them.")
+        labels, values = tuple(arrays), list(arrays.values())
+    elif isinstance(arrays, list | tuple):
+        values = list(arrays)
+        labels = tuple(names or (f"view{i}" for i in range(1, len(values) + 1)))
+    else:
+        raise DataError(
+            f"MultiView takes a mapping or a list of views, not one {type(arrays).__name__}; "
+            "cut one table into views with MultiView.from_array."
+        )
+    if not values:
+        raise DataError("there is no view; give at least one 2-D array.")
+    if len(labels) != len(values):
+        raise OptionError(f"{len(labels)} names for {len(values)} views; give one name per view.")
+    for label in labels:
+        if not isinstance(label, str) or not label:
+            raise OptionError(f"a view's name must be a non-empty word, not {label!r}.")
+        if labels.count(label) > 1:
+            raise OptionError(f"two views are called {label!r}; give each its own name.")
+    return labels, values
+
+
+def _columns(X: Any, group: ColumnGroup) -> Any:
+    if is_frame(X):
+        return X.iloc[:, group]
+    sparse = issparse(X)
+    table: Any = csr_array(X) if sparse else X
+    return table[:, group]
+
+
+def _is_list_of_views(X: Any) -> bool:
+    """Tell a list of tables from a table given as a list of rows."""
+    if not isinstance(X, list | tuple):
+        return False
+    if not X:
+        return True
+    first = X[0]
+    if isinstance(first, list | tuple):
+        return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
+    return getattr(first, "ndim", 1) >= 2
