@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -19,7 +18,7 @@ from rcml_misa.estimators.view_experts import dense
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.views import MultiView
 
-__all__ = ["CONTROLS", "CONTROL_SUMMARIES", "ControlClassifier"]
+__all__ = ["ControlClassifier"]
 
 Model = Literal["logistic-regression", "rbf-svm", "lda", "extra-trees"]
 Combine = Literal["concatenate", "average"]
@@ -164,35 +163,3 @@ def _probabilities(model: Any, part: Array) -> Array:
     best = scores.max(axis=1, keepdims=True)
     np.put_along_axis(scores, model.predict(part)[:, None], best, axis=1)
     return np.asarray(softmax(scores, axis=1))
-
-
-_SVM: dict[str, object] = {"model": "rbf-svm", "C": 10.0}
-_ROOTS: dict[str, object] = {"scaling": "none", "features": "root-layernorm"}
-
-#: Method name -> parameters of `ControlClassifier`.
-CONTROLS: Mapping[str, dict[str, object]] = {
-    "logistic-regression": {"model": "logistic-regression"},
-    "logistic-regression-per-view": {"model": "logistic-regression", "combine": "average"},
-    "rbf-svm": _SVM,
-    "rbf-svm-roots": _SVM | _ROOTS,
-    "rbf-svm-per-view": _SVM | {"combine": "average"},
-    "lda": {"model": "lda"},
-    "lda-roots": {"model": "lda"} | _ROOTS,
-    "lda-per-view": {"model": "lda", "combine": "average"},
-    "lda-roots-per-view": {"model": "lda", "combine": "average"} | _ROOTS,
-    "extra-trees": {"model": "extra-trees"},
-}
-
-#: Method name -> one line on what it is.
-CONTROL_SUMMARIES: Mapping[str, str] = {
-    "logistic-regression": "multinomial logistic regression on all views",
-    "logistic-regression-per-view": "one logistic regression per view, probabilities averaged",
-    "rbf-svm": "Gaussian SVM on all views",
-    "rbf-svm-roots": "Gaussian SVM on signed square roots of all views",
-    "rbf-svm-per-view": "one Gaussian SVM per view, softmax scores averaged",
-    "lda": "shrinkage LDA on all views",
-    "lda-roots": "shrinkage LDA on signed square roots of all views",
-    "lda-per-view": "one shrinkage LDA per view, probabilities averaged",
-    "lda-roots-per-view": "one shrinkage LDA per view on signed square roots, averaged",
-    "extra-trees": "extremely randomised trees on all views",
-}

@@ -44,6 +44,7 @@ __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
 MINIMUM_STEPS = 150
+PASSES = 10  # over the train rows, where that takes more steps
 PREDICT_ROWS = 4096  # rows of one forward pass without gradients
 
 
@@ -77,8 +78,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         layers: int = 1,
         dropout: float = 0.2,
         attention_dropout: float = 0.1,
-        steps: int | None = None,
-        passes: float = 10.0,
+        epochs: int | None = None,
         batch_size: int = 200,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
@@ -107,8 +107,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.layers = layers
         self.dropout = dropout
         self.attention_dropout = attention_dropout
-        self.steps = steps
-        self.passes = passes
+        self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -186,9 +185,9 @@ class RCMLMISAClassifier(EvidentialClassifier):
         return self
 
     def _steps(self, rows: int) -> int:
-        if self.steps is not None:
-            return self.steps
-        return max(MINIMUM_STEPS, math.ceil(self.passes * rows / self.batch_size))
+        if self.epochs is not None:
+            return self.epochs * math.ceil(rows / self.batch_size)
+        return max(MINIMUM_STEPS, math.ceil(PASSES * rows / self.batch_size))
 
     def _fit_experts(
         self, views: MultiView, codes: NDArray[np.int64], seed: int

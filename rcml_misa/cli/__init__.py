@@ -1,0 +1,27 @@
+"""The command line: parse, call, show. Heavy imports live inside the commands."""
+
+from __future__ import annotations
+
+import click
+
+from rcml_misa import __version__
+from rcml_misa.cli.datasets import datasets
+from rcml_misa.cli.errors import FriendlyGroup
+from rcml_misa.cli.experiment import experiment
+from rcml_misa.cli.run import run
+
+__all__ = ["main"]
+
+
+@click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rcml-misa")
+def main() -> None:
+    """Evidential classification from several views of the same samples.
+
+    Start with `rcml-misa run`: it needs no file and no network.
+    """
+
+
+main.add_command(run)
+main.add_command(experiment)
+main.add_command(datasets)

@@ -1,0 +1,125 @@
+"""The command `experiment`: a TOML file of data sets and methods becomes a committed table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rcml_misa.estimators.registry import Recipe
+
+__all__ = ["experiment"]
+
+KEYS = ("title", "datasets", "methods", "runs", "seed", "reference")
+METHOD_KEYS = ("method", "variant", "preset", "set")
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the table and the records' CSV.  [default: beside FILE]",
+)
+@click.option("--runs", type=int, metavar="R", help="Instead of the file's number of runs.")
+@click.option("--seed", type=int, metavar="S", help="Instead of the file's first seed.")
+@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to look in for data files first.",
+)
+@click.pass_context
+def experiment(
+    ctx: click.Context,
+    file: Path,
+    out: Path | None,
+    runs: int | None,
+    seed: int | None,
+    jobs: int | None,
+    data_dir: Path | None,
+) -> None:
+    """Run FILE's grid of data sets and methods; write FILE's name with .md and .csv.
+
+    The Markdown holds, per data set, every method's accuracy on clean and conflictive rows, the
+    paired differences of the first method against each other one, and the uncertainty table.
+    """
+    from rcml_misa.cli.session import run_session
+    from rcml_misa.datasets import load_dataset
+    from rcml_misa.exceptions import OptionError
+    from rcml_misa.reporting import as_csv
+    from rcml_misa.reporting.experiments import experiment_markdown
+    from rcml_misa.results import RunStore, summarise, write_atomic
+    from rcml_misa.runs import plan_tasks
+
+    plan = _read(file)
+    count = plan.get("runs", 10) if runs is None else runs
+    first = plan.get("seed", 0) if seed is None else seed
+    if count < 1:
+        raise OptionError(f"runs={count} is below 1; give 1 or more.")
+    recipes = [_recipe(entry, file) for entry in plan["methods"]]
+    datasets = [load_dataset(name, data_dir=data_dir) for name in plan["datasets"]]
+    folder = out or file.parent
+    RunStore(folder)  # fails now rather than after the runs
+    tasks = plan_tasks(recipes, datasets=len(datasets), runs=count, seed=first)
+    session = run_session(datasets, tasks, jobs=jobs, out=None)
+    rows = summarise(session.records)
+    if rows and not session.interrupted:
+        text = experiment_markdown(
+            session.records, title=plan.get("title", file.stem), command=f"{file}"
+        )
+        write_atomic(folder / f"{file.stem}.md", text)
+        write_atomic(folder / f"{file.stem}.csv", as_csv(rows))
+        click.echo(text)
+        click.echo(f"written: {folder / file.stem}.md and .csv")
+    ctx.exit(session.status)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read and check the experiment's file."""
+    import tomllib
+
+    from rcml_misa.exceptions import DataError, OptionError, nearest
+
+    try:
+        plan = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file} can't be read ({error.strerror}); give a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is not TOML: {error}.") from error
+    for key in plan:
+        if key not in KEYS:
+            raise OptionError(f"{file} has an unknown key {key!r}; {nearest(key, KEYS)}.")
+    for key in ("datasets", "methods"):
+        if not isinstance(plan.get(key), list) or not plan[key]:
+            raise OptionError(f"{file} names no {key}; give a list, such as {key} = [...].")
+    for key in ("runs", "seed"):
+        if key in plan and not isinstance(plan[key], int):
+            raise OptionError(f"{file} has {key}={plan[key]!r}; give a whole number.")
+    return plan
+
+
+def _recipe(entry: Any, file: Path) -> Recipe:
+    """Configure one method of the file: a name, or a table with its options."""
+    from rcml_misa.estimators.registry import recipe
+    from rcml_misa.exceptions import OptionError, nearest
+
+    if isinstance(entry, str):
+        return recipe(entry)
+    if not isinstance(entry, dict) or "method" not in entry:
+        raise OptionError(f"{file} has a method without a name: {entry!r}; give method = NAME.")
+    for key in entry:
+        if key not in METHOD_KEYS:
+            known = nearest(key, METHOD_KEYS)
+            raise OptionError(f"{file} has an unknown key {key!r} of a method; {known}.")
+    options = [f"{key}={value}" for key, value in entry.get("set", {}).items()]
+    return recipe(
+        entry["method"],
+        variant=entry.get("variant"),
+        preset=entry.get("preset", "default"),
+        options=options,
+    )

@@ -1,0 +1,198 @@
+"""The command `run`: R runs of each variant on one data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
+
+__all__ = ["run"]
+
+
+@click.command()
+@click.option("--dataset", "dataset_name", default="digits", show_default=True, metavar="NAME")
+@click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per variant.")
+@click.option(
+    "--method",
+    "methods",
+    default="rcml-misa",
+    show_default=True,
+    metavar="NAME[,NAME]",
+    help="Methods to run; see --list-methods.",
+)
+@click.option(
+    "--collectors",
+    metavar="A[,B]",
+    help="Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private.  "
+    "[default: separate,tied]",
+)
+@click.option("--preset", default="default", show_default=True, metavar="default|notes")
+@click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
+@click.option("--epochs", type=int, metavar="E", help="Passes over the train rows.")
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
+)
+@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Set an option.")
+@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep a JSON record per run, summary.csv and summary.md here.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to look in for data files first.",
+)
+@click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--list-methods", is_flag=True, help="List the methods and exit.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    dataset_name: str,
+    runs: int,
+    methods: str,
+    collectors: str | None,
+    preset: str,
+    seed: int,
+    epochs: int | None,
+    device: str,
+    options: tuple[str, ...],
+    jobs: int | None,
+    out: Path | None,
+    data_dir: Path | None,
+    report_uncertainty: bool,
+    as_json: bool,
+    list_methods: bool,
+) -> None:
+    """Train every variant on R random splits; score clean and conflictive test rows.
+
+    Variants share the splits. Nothing is selected on test rows: the last step counts.
+    """
+    from rcml_misa.estimators.registry import METHODS
+
+    if list_methods:
+        for spec in METHODS.values():
+            click.echo(f"{spec.name:30}{spec.summary}")
+        return
+    _check_numbers(runs=runs, seed=seed, jobs=jobs, epochs=epochs)
+    from rcml_misa.datasets import load_dataset
+    from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
+    from rcml_misa.reporting import as_json as json_object
+    from rcml_misa.results import summarise, write_atomic
+
+    recipes = _recipes(methods, collectors, preset, options, device, epochs)
+    if device == "cuda":
+        from rcml_misa.training import pick_device
+
+        pick_device("cuda")
+    dataset = load_dataset(dataset_name, data_dir=data_dir)
+    from rcml_misa.cli.session import run_session
+    from rcml_misa.runs import plan_tasks
+    from rcml_misa.views import check_target
+
+    check_target(dataset.target, dataset.classes)
+    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed)
+    session = run_session([dataset], tasks, jobs=jobs, out=out)
+    rows = summarise(session.records)
+    comparisons = _comparisons(session.records)
+    if out is not None and rows:
+        write_atomic(out / "summary.csv", as_csv(rows))
+        write_atomic(out / "summary.md", as_markdown(rows, comparisons))
+    if as_json:
+        done = min((len(row.accuracy) for row in rows), default=0)
+        record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
+        click.echo(json.dumps(record, allow_nan=False))
+    elif rows:
+        click.echo(_heading(dataset.name, rows, seed))
+        click.echo(as_text(rows, comparisons))
+        if report_uncertainty:
+            click.echo("\n" + "\n".join(uncertainty_lines(rows)))
+        click.echo(_where(out))
+    ctx.exit(session.status)
+
+
+def _check_numbers(*, runs: int, seed: int, jobs: int | None, epochs: int | None) -> None:
+    from rcml_misa.exceptions import OptionError
+
+    for name, value, least in (
+        ("runs", runs, 1),
+        ("seed", seed, 0),
+        ("jobs", jobs, 1),
+        ("epochs", epochs, 1),
+    ):
+        if value is not None and value < least:
+            raise OptionError(f"--{name} {value} is below {least}; give {least} or more.")
+
+
+def _recipes(
+    methods: str,
+    collectors: str | None,
+    preset: str,
+    options: tuple[str, ...],
+    device: str,
+    epochs: int | None,
+) -> list[Recipe]:
+    """Configure every variant that the options ask for."""
+    from rcml_misa.estimators.registry import find_method, recipe
+    from rcml_misa.exceptions import OptionError
+
+    recipes = []
+    for name in dict.fromkeys(part.strip() for part in methods.split(",")):
+        spec = find_method(name)
+        variants: list[str | None] = list(spec.compared)
+        if collectors is not None and spec.variant_parameter == "collectors":
+            variants = list(dict.fromkeys(part.strip() for part in collectors.split(",")))
+        elif collectors is not None and "," not in methods:
+            raise OptionError(f"method {name} has no collectors; leave --collectors out.")
+        if any(option.startswith(f"{spec.variant_parameter}=") for option in options):
+            variants = [None]  # named by --set
+        recipes += [
+            recipe(
+                name,
+                variant=variant,
+                preset=preset,
+                options=options,
+                device=device,
+                epochs=epochs,
+            )
+            for variant in variants
+        ]
+    return recipes
+
+
+def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
+    """The first variant against each other one, on both test sets."""
+    from rcml_misa.results import compare
+
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault((record.method, record.variant), []).append(record)
+    first, *others = groups.values() if groups else [[]]
+    seeds = {record.seed for record in first}
+    return [
+        compare(first, other, test_set=test_set)
+        for other in others
+        for test_set in ("clean", "conflict")
+        if seeds & {record.seed for record in other}
+    ]
+
+
+def _heading(dataset: str, rows: list[SummaryRow], seed: int) -> str:
+    count = len(rows[0].accuracy)
+    return f"{dataset}: {count} runs, seeds {seed} to {seed + count - 1}, 80/20 random splits\n"
+
+
+def _where(out: Path | None) -> str:
+    if out is None:
+        return "\nrecords: not kept; add --out DIR to keep one JSON per run and the summary"
+    return f"\nrecords: {out} (one JSON per run, summary.csv, summary.md)"

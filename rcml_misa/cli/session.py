@@ -1,0 +1,130 @@
+"""Run tasks with a live progress bar, keep what finishes, survive Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets import Dataset
+    from rcml_misa.results import RunRecord
+    from rcml_misa.runs import Event, Task
+
+__all__ = ["Session", "run_session"]
+
+
+@dataclass
+class Session:
+    """What came of a set of tasks.
+
+    Attributes
+    ----------
+    records : list of RunRecord
+        In the order of the tasks.
+    failures : list of str
+        One sentence per run that ended in an unexpected error.
+    interrupted : bool
+        Whether Ctrl-C ended it early.
+    """
+
+    records: list[RunRecord] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 done, 1 a run failed, 130 interrupted."""
+        return 130 if self.interrupted else int(bool(self.failures))
+
+
+class _Board:
+    """The progress bar on stderr; silent where stderr is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.line = self.bar.add_task("starting", total=total)
+        self.whole = 0
+
+    def show(self, event: Event) -> None:
+        recipe = event.task.recipe
+        name = recipe.method if recipe.variant == "-" else f"{recipe.method} {recipe.variant}"
+        if event.done:
+            self.whole += 1
+            self.bar.update(self.line, completed=self.whole)
+            return
+        text = f"{name} run {event.task.run + 1}"
+        if event.epochs:
+            text += f", epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}"
+        self.bar.update(self.line, description=text)
+
+
+@contextmanager
+def _board(total: int) -> Iterator[_Board]:
+    board = _Board(total)
+    with board.bar:
+        yield board
+
+
+def run_session(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], *, jobs: int | None, out: Path | None
+) -> Session:
+    """Execute tasks over `jobs` processes (all cores by default) and gather their records.
+
+    Each record is written to `out` as soon as its run ends.
+    """
+    from rcml_misa.results import RunStore
+    from rcml_misa.runs import RunFailure, execute
+
+    store = None if out is None else RunStore(out)
+    session = Session()
+    workers = min(jobs or len(os.sched_getaffinity(0)), len(tasks))
+    place = {
+        (task.dataset, task.recipe.method, task.recipe.variant, task.seed): number
+        for number, task in enumerate(tasks)
+    }
+    numbers = {data.name: number for number, data in enumerate(datasets)}
+    with _board(len(tasks)) as board:
+        try:
+            for result in execute(datasets, tasks, jobs=workers, on_event=board.show):
+                if isinstance(result, RunFailure):
+                    task = result.task
+                    session.failures.append(
+                        f"{task.recipe.method} {task.recipe.variant}, seed {task.seed}: "
+                        f"{result.message}"
+                    )
+                    continue
+                session.records.append(result)
+                if store is not None:
+                    store.write(result)
+        except KeyboardInterrupt:
+            session.interrupted = True
+    session.records.sort(
+        key=lambda one: place[numbers[one.dataset], one.method, one.variant, one.seed]
+    )
+    for failure in session.failures:
+        click.echo(f"a run failed: {failure}", err=True)
+    if session.interrupted:
+        kept = "" if out is None else f" and are kept in {out}"
+        click.echo(
+            f"interrupted: {len(session.records)} of {len(tasks)} runs finished{kept}.", err=True
+        )
+    sys.stderr.flush()
+    return session

@@ -1,0 +1,174 @@
+"""Measures of accuracy, calibration, selection and detection, as pure functions of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+
+__all__ = [
+    "accuracy",
+    "aurc",
+    "auroc",
+    "brier",
+    "ece",
+    "fpr95",
+    "nll",
+    "reliability_curve",
+    "risk_coverage_curve",
+]
+
+Array = NDArray[np.float64]
+
+
+def accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
+    """Share of rows predicted right.
+
+    Examples
+    --------
+    >>> accuracy([0, 1, 1], [0, 1, 0])
+    0.6666666666666666
+    """
+    return float((np.asarray(predicted) == np.asarray(target)).mean())
+
+
+def _top(probability: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
+    p = np.asarray(probability, dtype=np.float64)
+    return p.max(axis=1), p.argmax(axis=1) == np.asarray(target)
+
+
+def reliability_curve(
+    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15
+) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Mean confidence, accuracy and count in equal-width bins of confidence; NaN where empty.
+
+    Parameters
+    ----------
+    confidence : array of shape (n,)
+        In [0, 1]; bins are closed on the right, the first one on both sides.
+    correct : array of bool, shape (n,)
+    bins : int
+
+    Examples
+    --------
+    >>> mean, right, count = reliability_curve([0.9, 0.8], [True, False], bins=2)
+    >>> right.tolist(), count.tolist()
+    ([nan, 0.5], [0, 2])
+    """
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, weights=sure, minlength=bins) / count
+        share = np.bincount(place, weights=right, minlength=bins) / count
+    return mean, share, count.astype(np.int64)
+
+
+def ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
+    """Expected calibration error of the top class in equal-width bins.
+
+    Parameters
+    ----------
+    probability : array of shape (n, K)
+    target : array of int, shape (n,)
+    bins : int
+
+    References
+    ----------
+    Guo et al., ICML 2017, equation 3.
+
+    Examples
+    --------
+    >>> ece([[1.0, 0.0], [1.0, 0.0]], [0, 1])
+    0.5
+    """
+    sure, right = _top(probability, target)
+    mean, share, count = reliability_curve(sure, right, bins=bins)
+    return float(np.nansum(count * np.abs(mean - share)) / len(sure))
+
+
+def nll(probability: ArrayLike, target: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats; a probability counts as at least 1e-12.
+
+    Examples
+    --------
+    >>> round(nll([[0.5, 0.5]], [0]), 4)
+    0.6931
+    """
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(target)
+    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
+
+
+def brier(probability: ArrayLike, target: ArrayLike) -> float:
+    """Mean over rows of the squared distance to the one-hot class, in [0, 2].
+
+    Examples
+    --------
+    >>> brier([[0.5, 0.5]], [0])
+    0.5
+    """
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(target)
+    return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
+
+
+def auroc(score: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the ROC curve of a score that should be high for positives; NaN for one kind.
+
+    Examples
+    --------
+    >>> auroc([0.1, 0.9], [False, True])
+    1.0
+    """
+    flags = np.asarray(positive, dtype=bool)
+    if flags.all() or not flags.any():
+        return float("nan")
+    return float(roc_auc_score(flags, np.asarray(score)))
+
+
+def fpr95(score: ArrayLike, positive: ArrayLike) -> float:
+    """Least share of negatives flagged at a threshold that flags 95 % of positives.
+
+    Examples
+    --------
+    >>> fpr95([0.1, 0.9], [False, True])
+    0.0
+    """
+    flags = np.asarray(positive, dtype=bool)
+    if flags.all() or not flags.any():
+        return float("nan")
+    false, true, _ = roc_curve(flags, np.asarray(score), drop_intermediate=False)
+    return float(false[true >= 0.95].min())
+
+
+def risk_coverage_curve(uncertainty: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:
+    """Coverage 1/n..1 and the error among that share of the surest rows.
+
+    Rows of equal uncertainty share their mean error, so that the order of rows does not count.
+
+    Examples
+    --------
+    >>> coverage, risk = risk_coverage_curve([0.1, 0.2], [True, False])
+    >>> coverage.tolist(), risk.tolist()
+    ([0.5, 1.0], [0.0, 0.5])
+    """
+    doubt, wrong = np.asarray(uncertainty, dtype=np.float64), 1.0 - np.asarray(correct, dtype=float)
+    values, place, count = np.unique(doubt, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, weights=wrong, minlength=len(values)) / count
+    ordered = np.repeat(mean, count)
+    ranks = np.arange(1, len(doubt) + 1)
+    return ranks / len(doubt), np.cumsum(ordered) / ranks
+
+
+def aurc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the risk-coverage curve: mean risk over all coverages; lower is better.
+
+    References
+    ----------
+    Geifman, Uziel and El-Yaniv, ICLR 2019.
+
+    Examples
+    --------
+    >>> aurc([0.1, 0.2], [True, False])
+    0.25
+    """
+    return float(risk_coverage_curve(uncertainty, correct)[1].mean())

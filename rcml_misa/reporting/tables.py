@@ -1,0 +1,234 @@
+"""Tables of results: accuracies in percent for people, fractions for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rcml_misa.results import PairedComparison, SummaryRow, holm
+
+__all__ = [
+    "as_csv",
+    "as_json",
+    "as_markdown",
+    "as_text",
+    "comparison_lines",
+    "grid",
+    "uncertainty_lines",
+]
+
+WIDTH = 88
+NAMES = {"clean": "clean", "conflict": "conflictive"}
+
+
+def _percent(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else ("<0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align columns: the first on the left, the others on the right.
+
+    Examples
+    --------
+    >>> grid(["a", "b"], [["x", "10"], ["long", "2"]])
+    ['a      b', 'x     10', 'long   2']
+    """
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _label(row: SummaryRow) -> str:
+    name = row.method if row.variant == "-" else f"{row.method} {row.variant}"
+    return f"{name} *" if row.default else name
+
+
+def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:
+    """The terminal's table: every run's accuracy, then the moments, then paired differences.
+
+    Parameters
+    ----------
+    rows : sequence of SummaryRow
+    comparisons : sequence of PairedComparison
+
+    Returns
+    -------
+    str
+    """
+    lines: list[str] = ["Accuracy of each run, %"]
+    for row in rows:
+        runs = " ".join(_percent(value) for value in row.accuracy)
+        head = f"  {_label(row)}, {NAMES[row.test_set]}: "
+        lines += textwrap.wrap(head + runs, WIDTH, subsequent_indent="    ")
+    body = [
+        [
+            _label(row),
+            NAMES[row.test_set],
+            _percent(row.mean),
+            f"{row.var:.6f}",
+            _percent(row.std),
+            f"{row.seconds_per_run:.1f}",
+        ]
+        for row in rows
+    ]
+    lines += ["", *grid(["method", "test rows", "mean %", "var", "std %", "s/run"], body)]
+    lines += _footnotes(rows)
+    if comparisons:
+        lines += ["", *comparison_lines(comparisons)]
+    return "\n".join(lines)
+
+
+def _footnotes(rows: Sequence[SummaryRow]) -> list[str]:
+    notes = ["var and std of the runs (population); var is of the fraction, std in points"]
+    if any(row.default for row in rows):
+        notes.insert(0, "* the recommended configuration of its method")
+    return notes
+
+
+def comparison_lines(
+    comparisons: Sequence[PairedComparison], *, corrected: bool = False
+) -> list[str]:
+    """Lines of paired differences, first minus second, in points.
+
+    Parameters
+    ----------
+    comparisons : sequence of PairedComparison
+    corrected : bool
+        Whether Wilcoxon's p is corrected by Holm over these comparisons.
+    """
+    ranked = [one.p_wilcoxon for one in comparisons]
+    ranked = holm(ranked) if corrected else ranked
+    body = [
+        [
+            f"{one.first} - {one.second}",
+            NAMES[one.test_set],
+            f"{100 * one.difference:+.2f}",
+            "-" if math.isnan(one.low) else f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]",
+            _p(one.p_corrected),
+            _p(p),
+            f"{one.wins}/{one.losses}",
+        ]
+        for one, p in zip(comparisons, ranked, strict=True)
+    ]
+    wilcoxon = "Wilcoxon p (Holm)" if corrected else "Wilcoxon p"
+    header = ["paired difference", "test rows", "points", "95 % interval", "t p", wilcoxon, "+/-"]
+    return [
+        *grid(header, body),
+        "interval and t p: Nadeau-Bengio, corrected for overlapping splits; +/-: runs won and lost",
+    ]
+
+
+def uncertainty_lines(rows: Sequence[SummaryRow]) -> list[str]:
+    """Lines on calibration, selection and detection, means over runs.
+
+    ECE is of `predict_proba` over the clean rows of all runs together.
+    """
+    by_name: dict[str, dict[str, SummaryRow]] = {}
+    for row in rows:
+        by_name.setdefault(_label(row), {})[row.test_set] = row
+    body = []
+    for name, both in by_name.items():
+        clean, conflict = both["clean"].measures, both["conflict"].measures
+        body.append(
+            [
+                name,
+                _percent(clean.get("pooled_ece", math.nan), 1),
+                _percent(clean.get("aurc", math.nan)),
+                _number(clean.get("auroc_errors", math.nan)),
+                _number(conflict.get("conflict_auroc", math.nan)),
+                _number(conflict.get("conflict_fpr95", math.nan)),
+                _number(conflict.get("conflict_auroc_degree", math.nan)),
+                _percent(clean.get("noise_flagged", math.nan), 0),
+            ]
+        )
+    header = [
+        "method",
+        "ECE %",
+        "AURC %",
+        "AUROC err",
+        "AUROC conf",
+        "FPR95 conf",
+        "by degree",
+        "noise %",
+    ]
+    return [
+        *grid(header, body),
+        "AUROC err: errors on clean rows by uncertainty; conf: rows with a replaced view against",
+        "their clean selves, by uncertainty and by degree of conflict; noise: share of pure-noise",
+        "rows more uncertain than 95 % of clean rows",
+    ]
+
+
+def as_markdown(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:
+    """A Markdown table of the moments in percent, and the paired differences."""
+    lines = [
+        "| data set | method | test rows | mean % | var | std % | s/run |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.dataset} | {_label(row).replace('*', chr(92) + '*')} | {NAMES[row.test_set]} "
+        f"| {_percent(row.mean)} | {row.var:.6f} | {_percent(row.std)} "
+        f"| {row.seconds_per_run:.1f} |"
+        for row in rows
+    ]
+    lines += ["", *[note.replace("*", "\\*") for note in _footnotes(rows)]]
+    if comparisons:
+        lines += ["", "```", *comparison_lines(comparisons), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(rows: Sequence[SummaryRow]) -> str:
+    """A row per variant and test set; accuracy as a fraction, and every measure."""
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    fixed = ["dataset", "method", "variant", "test_set", "default", "runs", "mean", "var", "std"]
+    writer.writerow([*fixed, "seconds_per_run", *names])
+    for row in rows:
+        values = [row.measures.get(name, math.nan) for name in names]
+        writer.writerow(
+            [row.dataset, row.method, row.variant, row.test_set, row.default, len(row.accuracy)]
+            + [row.mean, row.var, row.std, row.seconds_per_run]
+            + ["" if math.isnan(value) else value for value in values]
+        )
+    return file.getvalue()
+
+
+def as_json(
+    rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison], **rest: Any
+) -> dict[str, Any]:
+    """The object of ``--json``: ``results`` with a row per variant and test set, and the rest."""
+    results = []
+    for row in rows:
+        fields = asdict(row)
+        fields["accuracy"] = list(row.accuracy)
+        fields["measures"] = _without_nan(row.measures)
+        results.append(fields)
+    pairs = [_without_nan(asdict(one)) for one in comparisons]
+    return {**rest, "results": results, "comparisons": pairs}
+
+
+def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in values.items()
+    }
