@@ -235,15 +235,15 @@ def similarity_loss(shared: Tensor, *, moments: int = 5, span: float = 1.0) -> T
     first, second = torch.triu_indices(views, views, offset=1, device=shared.device)
     found = _moments(shared, moments)
     gaps = _norm(found[:, first] - found[:, second])  # (K, pairs)
-    scale = span ** -torch.arange(1.0, moments + 1, dtype=gaps.dtype, device=gaps.device)
-    loss: Tensor = (scale.unsqueeze(1) * gaps).sum(dim=0).mean()
-    return loss
+    scale = [span**-order for order in range(1, moments + 1)]
+    return (gaps.new_tensor(scale).unsqueeze(1) * gaps).sum(dim=0).mean()
 
 
 def _unit_rows(codes: Tensor) -> Tensor:
     """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant."""
     centred = codes - codes.mean(dim=-2, keepdim=True)
-    return centred / (centred.norm(dim=-1, keepdim=True).detach() + 1e-6)
+    length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).detach()
+    return centred / (length + 1e-6)
 
 
 def _overlap(x: Tensor, y: Tensor, scale: Scale) -> Tensor:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -22,12 +20,9 @@ __all__ = [
     "EvidentialClassifier",
     "MultiViewClassifier",
     "MultiViewOpinion",
-    "calibrate",
-    "tempered",
 ]
 
 Array = NDArray[np.float64]
-LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,50 +73,6 @@ class MultiViewOpinion:
     def projected_probability(self) -> Array:
         """(e + 1) / S, of shape (n, K); raw, not calibrated."""
         return (self.evidence + 1) / self.strength
-
-
-def _log_shares(evidence: Array) -> Array:
-    total = np.maximum(evidence.sum(axis=1, keepdims=True), 1e-12)
-    return np.asarray(np.log(evidence / total + LEAST_SHARE))
-
-
-def calibrate(evidence: Array, codes: NDArray[np.int64]) -> float:
-    """Exponent of the evidence's shares that gives the least cross-entropy.
-
-    Parameters
-    ----------
-    evidence : ndarray of shape (n, K)
-    codes : ndarray of shape (n,)
-        Class numbers 0..K-1.
-
-    Returns
-    -------
-    float
-        In [0.05, 20].
-
-    Examples
-    --------
-    >>> calibrate(np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0]]), np.array([0, 1, 1])) < 1
-    True
-    """
-    logs, rows = _log_shares(evidence), np.arange(len(codes))
-
-    def cross_entropy(exponent: float) -> float:
-        return float(-log_softmax(np.exp(exponent) * logs, axis=1)[rows, codes].mean())
-
-    found = minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded")
-    return float(np.exp(found.x))
-
-
-def tempered(evidence: Array, exponent: float) -> Array:
-    """The shares of (n, K) evidence raised to `exponent` and normalised.
-
-    Examples
-    --------
-    >>> tempered(np.array([[9.0, 1.0]]), 1.0).round(3).tolist()
-    [[0.9, 0.1]]
-    """
-    return np.asarray(softmax(exponent * _log_shares(evidence), axis=1))
 
 
 class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -183,7 +134,8 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable class of each row."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
 
 
 class EvidentialClassifier(MultiViewClassifier):
@@ -199,4 +151,5 @@ class EvidentialClassifier(MultiViewClassifier):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Class of most fused evidence for each row."""
-        return np.asarray(self.classes_[self.predict_opinion(X).evidence.argmax(axis=1)])
+        opinion = self.predict_opinion(X)
+        return np.asarray(self.classes_[opinion.evidence.argmax(axis=1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import (
     BLOCK,
     NystroemFeatures,
+    Ridge,
     blocks,
     fit_ridge,
     kernel_values,
@@ -157,6 +158,12 @@ def fit_temperature(scores: Array, target: Array) -> float:
     return float(np.exp(found.x))
 
 
+def _cross_entropy(scores: Array, codes: Array) -> float:
+    """Least cross-entropy of the softmax of tempered scores."""
+    logs = log_softmax(fit_temperature(scores, codes) * scores, axis=1)
+    return float(-logs[np.arange(len(codes)), codes].mean())
+
+
 class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier in closed form that scores its own train rows as if they were new.
 
@@ -255,18 +262,26 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.column_widths_ = views.columns(), views.widths()
-        chosen = order[: self.selection_rows]
-        self.gamma_ = self._choose_gamma(
-            views.values(self.columns_, chosen), codes[chosen], onehot[chosen]
-        )
+        some = order[: self.selection_rows]
+        sample = views.values(self.columns_, some)
+        near = sample[: self.selection_landmarks]
+        trials = [
+            self._ridge(lambda block: sample[block], onehot[some], near, gamma)
+            for gamma in self.gammas
+        ]
+        best = int(np.argmin([_cross_entropy(one.loo_scores, codes[some]) for one in trials]))
+        self.gamma_ = self.gammas[best]
         self.landmark_values_ = views.values(self.columns_, order[: self.landmarks])
-        phi = NystroemFeatures(
-            lambda block: views.values(self.columns_, block),
-            views.rows,
-            self.landmark_values_,
-            self._kernel(self.gamma_),
-        )
-        ridge = fit_ridge(phi, onehot, self.penalties)
+        if len(some) == views.rows <= min(self.landmarks, self.selection_landmarks):
+            found = trials[best]  # every row was a landmark already
+            ridge = replace(found, loo_scores=found.loo_scores[np.argsort(order)])
+        else:
+            ridge = self._ridge(
+                lambda block: views.values(self.columns_, block),
+                onehot,
+                self.landmark_values_,
+                self.gamma_,
+            )
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
         self.penalty_, self.loo_scores_ = ridge.penalty, ridge.loo_scores
         self.raw_temperature_ = fit_temperature(ridge.loo_scores, codes)
@@ -278,19 +293,11 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _kernel(self, gamma: float) -> Callable[[Array, Array], Array]:
         return partial(kernel_values, gamma=gamma, widths=self.column_widths_)
 
-    def _choose_gamma(self, values: Array, codes: Array, onehot: Array) -> float:
-        if len(self.gammas) == 1:
-            return self.gammas[0]
-        few = values[: self.selection_landmarks]
-        losses = []
-        for gamma in self.gammas:
-            phi = NystroemFeatures(
-                lambda block: values[block], len(values), few, self._kernel(gamma)
-            )
-            scores = fit_ridge(phi, onehot, self.penalties).loo_scores
-            logs = log_softmax(fit_temperature(scores, codes) * scores, axis=1)
-            losses.append(float(-logs[np.arange(len(codes)), codes].mean()))
-        return self.gammas[int(np.argmin(losses))]
+    def _ridge(
+        self, values: Callable[[slice], Array], onehot: Array, landmarks: Array, gamma: float
+    ) -> Ridge:
+        phi = NystroemFeatures(values, len(onehot), landmarks, self._kernel(gamma))
+        return fit_ridge(phi, onehot, self.penalties)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Scores of shape (n, K), near 1 for the class and near 0 for the others, unbounded."""

@@ -8,12 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from rcml_misa.estimators.base import (
-    EvidentialClassifier,
-    MultiViewOpinion,
-    calibrate,
-    tempered,
-)
+from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import fuse_mixture, shares_to_evidence
@@ -43,8 +39,8 @@ class KernelExpertClassifier(EvidentialClassifier):
     Attributes
     ----------
     experts_ : ViewExperts
-    temperature_ : float
-        Exponent of the shares in `predict_proba`, from leave-one-out opinions of the train rows.
+    calibrator_ : Calibrator
+        Of `predict_proba`, from leave-one-out opinions of the train rows.
 
     Examples
     --------
@@ -74,7 +70,8 @@ class KernelExpertClassifier(EvidentialClassifier):
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
         ).fit(views, codes)
-        self.temperature_ = calibrate(self._opinion(self.experts_.train_logits_).evidence, codes)
+        held_out = self._opinion(self.experts_.train_logits_).evidence
+        self.calibrator_ = Calibrator.fit(held_out, codes)
         return self
 
     def _opinion(self, logits: ExpertLogits) -> MultiViewOpinion:
@@ -94,4 +91,4 @@ class KernelExpertClassifier(EvidentialClassifier):
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K), calibrated on leave-one-out train-row opinions."""
-        return tempered(self.predict_opinion(X).evidence, self.temperature_)
+        return self.calibrator_(self.predict_opinion(X).evidence)

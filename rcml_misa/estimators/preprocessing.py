@@ -27,14 +27,16 @@ def _spread(values: Array) -> Array:
     """Column standard deviations, 1 where a column is constant up to rounding."""
     spread = values.std(axis=0)
     floor = 1e-9 * np.maximum(np.abs(values).max(axis=0), 1e-300)
-    return np.asarray(np.where(spread > floor, spread, 1.0))
+    return np.where(spread > floor, spread, 1.0)
 
 
 def _row_layer_norm(values: Array) -> Array:
     """Centre each row and scale it to unit variance; rows without spread become 0."""
     centred = values - values.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    return np.asarray(
+        np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -12,15 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import (
-    EvidentialClassifier,
-    MultiViewOpinion,
-    calibrate,
-    tempered,
-)
+from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts, dense
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -43,20 +39,85 @@ from rcml_misa.views import MultiView
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-MINIMUM_STEPS = 150
-PASSES = 10  # over the train rows, where that takes more steps
+MINIMUM_STEPS = 100
+PASSES = 6  # over the train rows, where that takes more steps
 PREDICT_ROWS = 4096  # rows of one forward pass without gradients
 
 
 class RCMLMISAClassifier(EvidentialClassifier):
-    """The evidential multi-view classifier that joins RCML and MISA.
+    """The evidential multi-view classifier that joins RCML and MISA, for any number of views.
+
+    Every view is projected to one width and encoded twice, privately and by an encoder shared by
+    all views; a Transformer fuses the 2N tokens; evidence collectors read them. Closed-form
+    kernel experts, one per view and one for all, add their logits to the collectors', so that
+    training starts at the experts; on train rows they speak leave-one-out. Opinions are fused
+    under uncertainty about which view, if any, does not belong to the row. The loss is the mean
+    EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
+    reconstruction terms. The last step counts.
 
     Parameters
     ----------
     views : list, dict, str or None
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     collectors : {"separate", "tied", "tied-mean", "private"}
-        The shared tokens' collectors.
+        The shared tokens' collectors: one per view, one for all (N opinions), one on the mean
+        token (one opinion), or none.
+    fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
+        See `rcml_misa.nn.fuse_mixture` and `rcml_misa.opinions.fuse`.
+    collector : {"shares", "softplus"}
+        Evidence as a mass divided into shares, or one softplus per class.
+    expert : {"kernel", "none"}
+        Whether kernel experts take part.
+    landmarks : int
+        Largest number of Nystroem landmarks of each expert.
+    scaling : {"minmax", "standard", "none"}
+        Column scaling, fitted on train rows.
+    features : {"root-layernorm", "root", "plain", "quantile"}
+        What the network reads; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+    attention_mask : {"private", "none"}
+        Whether private tokens are closed to the other views.
+    conflict_discount : bool
+        For fusions other than ``"mixture"``: weigh shared opinions by one minus the largest
+        conflict of the private ones.
+    hidden, heads, feedforward, layers : int
+        Width H and the Transformer's sizes.
+    dropout, attention_dropout : float
+        Chances of dropping an entry of the projected views, and of the Transformer's updates.
+    epochs : int, optional
+        Passes over the train rows; by default what makes 100 steps, and at least 6.
+    batch_size : int
+    learning_rate, weight_decay : float
+        AdamW's, after a warm-up over a tenth of the steps falling to zero along a cosine.
+    mixup : float
+        Parameter of the Beta distribution of shares in which batches are mixed; 0 for none.
+    kl_weight : float
+        Weight of the KL term from a tenth of the steps on.
+    conflict_weight, sim_weight, diff_weight, recon_weight : float
+        Weights of the degree of conflict, CMD, orthogonality and reconstruction.
+    device : {"auto", "cpu", "cuda"}
+    random_state : int, optional
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    experts_ : ViewExperts or None
+    module_ : RCMLMISANet
+    calibrator_ : Calibrator
+    history_ : dict of str to list of float
+        Mean of each loss term per epoch.
+
+    References
+    ----------
+    Xu et al., AAAI 2024 (RCML); Hazarika, Zimmermann and Poria, ACM MM 2020 (MISA).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = RCMLMISAClassifier(views=[2, 2], epochs=2, random_state=0).fit(X, y)
+    >>> opinion = model.predict_opinion(X)
+    >>> opinion.belief.shape, opinion.uncertainty.shape
+    ((150, 3), (150,))
     """
 
     def __init__(
@@ -77,7 +138,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         feedforward: int = 128,
         layers: int = 1,
         dropout: float = 0.2,
-        attention_dropout: float = 0.1,
+        attention_dropout: float = 0.0,
         epochs: int | None = None,
         batch_size: int = 200,
         learning_rate: float = 1e-3,
@@ -123,7 +184,14 @@ class RCMLMISAClassifier(EvidentialClassifier):
     def fit(
         self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
     ) -> Self:
-        """Train on views X and one label per row y."""
+        """Train on views X and one label per row y.
+
+        Raises
+        ------
+        DataError, OptionError
+            If the data or an option can't be used; the sentence says which and why.
+        """
+        self._check_options()
         views, codes = self._check_fit(X, y)
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(4)
@@ -181,8 +249,29 @@ class RCMLMISAClassifier(EvidentialClassifier):
             )
         with torch.no_grad():
             opinions = [self._forward(part)[0].fused for part in torch.split(table, PREDICT_ROWS)]
-        self.temperature_ = calibrate(torch.cat(opinions).double().cpu().numpy(), codes)
+        self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
         return self
+
+    def _check_options(self) -> None:
+        hints = get_type_hints(type(self).__init__)
+        for name, value in self.get_params(deep=False).items():
+            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            if choices and value not in choices:
+                raise OptionError(
+                    f"{name}={value!r} does not exist; {nearest(str(value), choices)}."
+                )
+        for name in ("hidden", "heads", "feedforward", "layers", "landmarks", "batch_size"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name}={getattr(self, name)} is below 1; give 1 or more.")
+        if self.epochs is not None and self.epochs < 1:
+            raise OptionError(f"epochs={self.epochs} is below 1; train for at least one epoch.")
+        if self.hidden % self.heads:
+            raise OptionError(
+                f"hidden={self.hidden} is not a multiple of heads={self.heads}; make it one."
+            )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name}={getattr(self, name)} is not in [0, 1).")
 
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
@@ -195,8 +284,6 @@ class RCMLMISAClassifier(EvidentialClassifier):
         if self.expert == "none":
             self.experts_ = None
             return None
-        if self.expert != "kernel":
-            raise OptionError(f"expert={self.expert!r} is not one of kernel, none.")
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, scaling=self.scaling, random_state=seed
         ).fit(views, codes)
@@ -268,7 +355,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
     def predict_proba(self, X: Any) -> Array:
         """Calibrated class probabilities of shape (n, K).
 
-        The fused opinion's shares, sharpened or softened by one temperature that is fitted on the
-        train rows' own opinions, in which experts speak leave-one-out.
+        The fused opinion's shares, calibrated on the train rows' own opinions, in which experts
+        speak leave-one-out; see `Calibrator`.
         """
-        return tempered(self.predict_opinion(X).evidence, self.temperature_)
+        return self.calibrator_(self.predict_opinion(X).evidence)

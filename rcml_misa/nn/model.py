@@ -186,7 +186,7 @@ class RCMLMISANet(nn.Module):
         feedforward: int = 128,
         layers: int = 1,
         dropout: float = 0.2,
-        attention_dropout: float = 0.1,
+        attention_dropout: float = 0.0,
         mask: AttentionMask = "private",
         sharing: Sharing = "separate",
         collector: CollectorKind = "shares",

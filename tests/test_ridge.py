@@ -1,0 +1,193 @@
+"""The ridge on Nystroem features against refitting it without each row."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from rcml_misa.estimators import ridge
+from rcml_misa.estimators.ridge import (
+    NystroemFeatures,
+    blocks,
+    fit_ridge,
+    kernel_values,
+    squared_distances,
+)
+
+PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+
+
+def problem(rows=40, landmarks=15, classes=3, width=4, seed=0, dtype=np.float64):
+    """Noisy classes; the landmarks are the first rows."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(classes, size=rows)
+    codes[:classes] = np.arange(classes)
+    values = (rng.normal(size=(classes, width))[codes] + rng.normal(size=(rows, width))) / 2
+    values = values.astype(dtype)
+    kernel = partial(kernel_values, gamma=0.7, widths=(width,))
+    phi = NystroemFeatures(lambda block: values[block], rows, values[:landmarks], kernel)
+    return phi, values, np.eye(classes, dtype=dtype)[codes]
+
+
+def refitted(features, onehot, penalty):
+    """Predict each row by a ridge with a free intercept that is fitted without it."""
+    rows, width = features.shape
+    design = np.column_stack([features, np.ones(rows)])
+    cost = np.diag([*np.full(width, penalty), 0.0])
+    scores = np.empty(onehot.shape)
+    for row in range(rows):
+        kept = np.arange(rows) != row
+        left = design[kept].T @ design[kept] + cost
+        scores[row] = design[row] @ np.linalg.solve(left, design[kept].T @ onehot[kept])
+    return scores
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_leave_one_out_scores_equal_refitting(penalty, seed):
+    phi, _, onehot = problem(seed=seed)
+    found = fit_ridge(phi, onehot, [penalty])
+    wanted = refitted(phi(slice(None)), onehot, penalty)
+    np.testing.assert_allclose(found.loo_scores, wanted, atol=1e-8)
+    assert found.penalty == penalty
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(
+    rows=st.integers(6, 30),
+    landmarks=st.integers(1, 12),
+    classes=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
+def test_leave_one_out_holds_for_any_shape(rows, landmarks, classes, seed):
+    phi, _, onehot = problem(rows, min(landmarks, rows), classes, seed=seed)
+    found = fit_ridge(phi, onehot, [0.05])
+    np.testing.assert_allclose(
+        found.loo_scores, refitted(phi(slice(None)), onehot, 0.05), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_penalty_has_the_least_leave_one_out_square_error(seed):
+    phi, _, onehot = problem(seed=seed)
+    features = phi(slice(None))
+    errors = [((refitted(features, onehot, one) - onehot) ** 2).sum() for one in PENALTIES]
+    assert fit_ridge(phi, onehot, PENALTIES).penalty == PENALTIES[int(np.argmin(errors))]
+
+
+def test_features_have_the_nystroem_kernel_as_inner_products():
+    phi, values, _ = problem()
+    near = values[:15]
+    square = phi.kernel(near, near)
+    cross = phi.kernel(values, near)
+    features = phi(slice(None))
+    wanted = cross @ np.linalg.solve(square, cross.T)
+    # the diagonal of the landmarks' kernel is lifted a little
+    np.testing.assert_allclose(features @ features.T, wanted, atol=5e-3)
+    np.testing.assert_allclose(phi.factor @ phi.factor.T, square, atol=1e-4)
+
+
+def test_weights_and_intercept_reproduce_the_ridge_on_features():
+    phi, values, onehot = problem()
+    found = fit_ridge(phi, onehot, [0.1])
+    design = np.column_stack([phi(slice(None)), np.ones(len(onehot))])
+    cost = np.diag([*np.full(15, 0.1), 0.0])
+    solution = np.linalg.solve(design.T @ design + cost, design.T @ onehot)
+    scores = phi.kernel(values, phi.landmarks) @ found.weights + found.intercept
+    np.testing.assert_allclose(scores, design @ solution, atol=1e-8)
+
+
+def test_intercept_alone_where_the_penalty_is_huge():
+    phi, values, onehot = problem()
+    found = fit_ridge(phi, onehot, [1e12])
+    scores = phi.kernel(values, phi.landmarks) @ found.weights + found.intercept
+    np.testing.assert_allclose(scores, np.tile(onehot.mean(axis=0), (40, 1)), atol=1e-8)
+    others = (onehot.sum(axis=0) - onehot) / 39
+    np.testing.assert_allclose(found.loo_scores, others, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1, 7, 39])
+def test_many_blocks_give_what_one_block_gives(monkeypatch, size):
+    phi, _, onehot = problem()
+    whole = fit_ridge(phi, onehot, PENALTIES)
+    monkeypatch.setattr(ridge, "BLOCK", size)
+    again, _, _ = problem()
+    parts = fit_ridge(again, onehot, PENALTIES)
+    assert parts.penalty == whole.penalty
+    np.testing.assert_allclose(parts.loo_scores, whole.loo_scores, atol=1e-9)
+    np.testing.assert_allclose(parts.weights, whole.weights, atol=1e-7)
+    np.testing.assert_allclose(parts.intercept, whole.intercept, atol=1e-9)
+
+
+@given(rows=st.integers(1, 50), size=st.integers(1, 12))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_blocks_cover_each_row_once(rows, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ridge, "BLOCK", size)
+        parts = list(blocks(rows))
+    assert np.concatenate([np.arange(rows)[part] for part in parts]).tolist() == list(range(rows))
+    assert all(0 < part.stop - part.start <= size for part in parts)
+
+
+@given(
+    rows=st.integers(1, 8),
+    others=st.integers(1, 8),
+    width=st.integers(1, 6),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_squared_distances_match_scipy(rows, others, width, seed):
+    rng = np.random.default_rng(seed)
+    left, right = rng.normal(size=(rows, width)), rng.normal(size=(others, width))
+    wanted = cdist(left, right, "sqeuclidean")
+    np.testing.assert_allclose(squared_distances(left, right), wanted, atol=1e-12)
+    inner = left @ right.T
+    kept = inner.copy()
+    np.testing.assert_allclose(squared_distances(left, right, inner), wanted, atol=1e-12)
+    np.testing.assert_array_equal(inner, kept)
+    assert (squared_distances(left, left) >= 0).all()
+
+
+@pytest.mark.parametrize("widths", [(6,), (1, 5), (2, 2, 2)])
+@pytest.mark.parametrize("gamma", [0.1, 1.5])
+def test_kernel_values_match_scipy(widths, gamma):
+    rng = np.random.default_rng(3)
+    left, right = rng.normal(size=(5, 6)), rng.normal(size=(7, 6))
+    edges = np.cumsum((0, *widths))
+    wanted = np.mean(
+        [
+            np.exp(-gamma * cdist(left[:, a:b], right[:, a:b], "sqeuclidean"))
+            + 0.3 * (left[:, a:b] @ right[:, a:b].T)
+            for a, b in zip(edges[:-1], edges[1:], strict=True)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(kernel_values(left, right, gamma, widths), wanted, atol=1e-12)
+
+
+def test_kernel_values_keep_float32_and_are_positive_semidefinite():
+    values = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    assert kernel_values(values, values, 0.5, (2, 2)).dtype == np.float32
+    wide = values.astype(np.float64)
+    assert np.linalg.eigvalsh(kernel_values(wide, wide, 0.5, (2, 2))).min() > -1e-10
+
+
+@pytest.mark.parametrize("landmarks", [60, 430])
+def test_float32_stays_close_to_float64(landmarks):
+    # above 400 landmarks the eigenvectors are found in float32 too
+    penalties = (0.01, 0.1, 1.0, 10.0)
+    narrow, values, onehot = problem(500, landmarks, width=12, dtype=np.float32)
+    wide, _, exact = problem(500, landmarks, width=12)
+    found, wanted = fit_ridge(narrow, onehot, penalties), fit_ridge(wide, exact, penalties)
+    assert found.penalty == wanted.penalty
+    np.testing.assert_allclose(found.loo_scores, wanted.loo_scores, atol=2e-3)
+    near = values[:landmarks]
+    scores = narrow.kernel(values, near) @ found.weights + found.intercept
+    broad = values.astype(np.float64)
+    exact_scores = wide.kernel(broad, broad[:landmarks]) @ wanted.weights + wanted.intercept
+    np.testing.assert_allclose(scores, exact_scores, atol=5e-3)
