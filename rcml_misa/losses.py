@@ -243,7 +243,8 @@ def _unit_rows(codes: Tensor) -> Tensor:
     """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant."""
     centred = codes - codes.mean(dim=-2, keepdim=True)
     length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).detach()
-    return centred / (length + 1e-6)
+    unit: Tensor = centred / (length + 1e-6)
+    return unit
 
 
 def _overlap(x: Tensor, y: Tensor, scale: Scale) -> Tensor:

@@ -24,6 +24,7 @@ __all__ = [
     "SummaryRow",
     "compare",
     "holm",
+    "plain",
     "summarise",
     "write_atomic",
 ]
@@ -77,9 +78,14 @@ class RunRecord:
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
+    @property
+    def label(self) -> str:
+        """Method and variant, the latter where there are several."""
+        return self.method if self.variant == "-" else f"{self.method} {self.variant}"
+
     def to_json(self) -> str:
         """Strict JSON; NaN becomes null."""
-        return json.dumps(_plain(asdict(self)), indent=1, allow_nan=False) + "\n"
+        return json.dumps(plain(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -103,16 +109,22 @@ class RunRecord:
             raise DataError(f"this is not a run's record: {error}.") from error
 
 
-def _plain(value: Any) -> Any:
-    """Make a value that strict JSON can hold."""
+def plain(value: Any) -> Any:
+    """Make a value that strict JSON can hold: NaN becomes None, tuples lists, objects text.
+
+    Examples
+    --------
+    >>> plain({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -201,6 +213,11 @@ class SummaryRow:
     std: float
     seconds_per_run: float
     measures: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        """Method and variant, the latter where there are several."""
+        return self.method if self.variant == "-" else f"{self.method} {self.variant}"
 
 
 def _groups(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], list[RunRecord]]:
@@ -328,8 +345,8 @@ def compare(
     return PairedComparison(
         one.dataset,
         test_set,
-        f"{one.method} {one.variant}",
-        f"{two.method} {two.variant}",
+        one.label,
+        two.label,
         float(gaps.mean()),
         low,
         high,

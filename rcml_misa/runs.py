@@ -28,10 +28,10 @@ from rcml_misa.protocols import (
     spawn_seeds,
     split_rows,
 )
-from rcml_misa.results import RunRecord
+from rcml_misa.results import RunRecord, plain
 from rcml_misa.views import MultiView
 
-__all__ = ["Event", "RunFailure", "Task", "execute", "plan_tasks", "run_task"]
+__all__ = ["Event", "RunFailure", "Task", "execute", "plan_tasks", "run_task", "split_known"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 BINS = 15
@@ -78,6 +78,28 @@ def plan_tasks(recipes: Sequence[Recipe], *, datasets: int, runs: int, seed: int
         for run in range(runs)
         for recipe in recipes
     ]
+
+
+def split_known(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], known: Sequence[RunRecord]
+) -> tuple[list[RunRecord], list[Task]]:
+    """Part tasks into the records of those done before, same options and data, and the rest."""
+    done = {(one.dataset, one.method, one.variant, one.seed): one for one in known}
+    kept, missing = [], []
+    for task in tasks:
+        data, recipe = datasets[task.dataset], task.recipe
+        record = done.get((data.name, recipe.method, recipe.variant, task.seed))
+        config = plain(_config(recipe, recipe.build(spawn_seeds(task.seed).model)))
+        same = record is not None and (record.config, record.data_sha256) == (config, data.sha256)
+        if record is not None and same:
+            kept.append(record)
+        else:
+            missing.append(task)
+    return kept, missing
+
+
+def _config(recipe: Recipe, estimator: Any) -> dict[str, Any]:
+    return {**estimator.get_params(deep=False), "leaky": recipe.leaky}
 
 
 def _versions() -> dict[str, str]:
@@ -193,7 +215,7 @@ def run_task(
         default=task.recipe.default,
         run=task.run,
         seed=task.seed,
-        config={**estimator.get_params(deep=False), "leaky": task.recipe.leaky},
+        config=plain(_config(task.recipe, estimator)),
         versions=_versions(),
         data_sha256=dataset.sha256,
         train_rows=len(train),

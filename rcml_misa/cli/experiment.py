@@ -26,6 +26,12 @@ METHOD_KEYS = ("method", "variant", "preset", "set")
 )
 @click.option("--runs", type=int, metavar="R", help="Instead of the file's number of runs.")
 @click.option("--seed", type=int, metavar="S", help="Instead of the file's first seed.")
+@click.option(
+    "--records",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep a JSON record per run here, and skip the runs that are here already.",
+)
 @click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
 @click.option(
     "--data-dir",
@@ -40,6 +46,7 @@ def experiment(
     out: Path | None,
     runs: int | None,
     seed: int | None,
+    records: Path | None,
     jobs: int | None,
     data_dir: Path | None,
 ) -> None:
@@ -48,13 +55,13 @@ def experiment(
     The Markdown holds, per data set, every method's accuracy on clean and conflictive rows, the
     paired differences of the first method against each other one, and the uncertainty table.
     """
-    from rcml_misa.cli.session import run_session
+    from rcml_misa.cli.session import in_order, run_session
     from rcml_misa.datasets import load_dataset
     from rcml_misa.exceptions import OptionError
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
     from rcml_misa.results import RunStore, summarise, write_atomic
-    from rcml_misa.runs import plan_tasks
+    from rcml_misa.runs import plan_tasks, split_known
 
     plan = _read(file)
     count = plan.get("runs", 10) if runs is None else runs
@@ -66,12 +73,13 @@ def experiment(
     folder = out or file.parent
     RunStore(folder)  # fails now rather than after the runs
     tasks = plan_tasks(recipes, datasets=len(datasets), runs=count, seed=first)
-    session = run_session(datasets, tasks, jobs=jobs, out=None)
-    rows = summarise(session.records)
+    known = [] if records is None else RunStore(records).read()
+    kept, missing = split_known(datasets, tasks, known)
+    session = run_session(datasets, missing, jobs=jobs, out=records)
+    found = in_order(datasets, tasks, [*kept, *session.records])
+    rows = summarise(found)
     if rows and not session.interrupted:
-        text = experiment_markdown(
-            session.records, title=plan.get("title", file.stem), command=f"{file}"
-        )
+        text = experiment_markdown(found, title=plan.get("title", file.stem), command=f"{file}")
         write_atomic(folder / f"{file.stem}.md", text)
         write_atomic(folder / f"{file.stem}.csv", as_csv(rows))
         click.echo(text)

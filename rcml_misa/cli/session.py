@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord
     from rcml_misa.runs import Event, Task
 
-__all__ = ["Session", "run_session"]
+__all__ = ["Session", "in_order", "run_session"]
 
 
 @dataclass
@@ -83,6 +83,17 @@ def _board(total: int) -> Iterator[_Board]:
         yield board
 
 
+def in_order(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], records: Sequence[RunRecord]
+) -> list[RunRecord]:
+    """Sort records as their tasks were planned."""
+    place = {
+        (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed): number
+        for number, task in enumerate(tasks)
+    }
+    return sorted(records, key=lambda one: place[one.dataset, one.method, one.variant, one.seed])
+
+
 def run_session(
     datasets: Sequence[Dataset], tasks: Sequence[Task], *, jobs: int | None, out: Path | None
 ) -> Session:
@@ -95,12 +106,7 @@ def run_session(
 
     store = None if out is None else RunStore(out)
     session = Session()
-    workers = min(jobs or len(os.sched_getaffinity(0)), len(tasks))
-    place = {
-        (task.dataset, task.recipe.method, task.recipe.variant, task.seed): number
-        for number, task in enumerate(tasks)
-    }
-    numbers = {data.name: number for number, data in enumerate(datasets)}
+    workers = min(jobs or len(os.sched_getaffinity(0)), max(len(tasks), 1))
     with _board(len(tasks)) as board:
         try:
             for result in execute(datasets, tasks, jobs=workers, on_event=board.show):
@@ -116,9 +122,7 @@ def run_session(
                     store.write(result)
         except KeyboardInterrupt:
             session.interrupted = True
-    session.records.sort(
-        key=lambda one: place[numbers[one.dataset], one.method, one.variant, one.seed]
-    )
+    session.records = in_order(datasets, tasks, session.records)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
     if session.interrupted:

@@ -34,9 +34,7 @@ def _row_layer_norm(values: Array) -> Array:
     """Centre each row and scale it to unit variance; rows without spread become 0."""
     centred = values - values.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
-    return np.asarray(
-        np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
-    )
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ __all__ = ["experiment_markdown"]
 def _accuracy_lines(rows: Sequence[SummaryRow]) -> list[str]:
     body = []
     for clean, conflict in zip(rows[::2], rows[1::2], strict=True):
-        name = clean.method if clean.variant == "-" else f"{clean.method} {clean.variant}"
         body.append(
             [
-                f"{name} *" if clean.default and clean.variant != "-" else name,
+                clean.label,
                 f"{100 * clean.mean:.2f}",
                 f"{100 * clean.std:.2f}",
                 f"{100 * conflict.mean:.2f}",

@@ -58,8 +58,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _label(row: SummaryRow) -> str:
-    name = row.method if row.variant == "-" else f"{row.method} {row.variant}"
-    return f"{name} *" if row.default else name
+    return f"{row.label} *" if row.default and row.variant != "-" else row.label
 
 
 def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:

@@ -1,0 +1,254 @@
+"""Runs on a tiny data set: complete records, shared splits, same seed same numbers, failures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rcml_misa import runs as module
+from rcml_misa.datasets import Dataset
+from rcml_misa.estimators.registry import Recipe, recipe
+from rcml_misa.exceptions import OptionError
+from rcml_misa.protocols import conflict_views, spawn_seeds, split_rows
+from rcml_misa.results import RunRecord
+from rcml_misa.runs import Event, RunFailure, Task, execute, plan_tasks, run_task
+from rcml_misa.views import MultiView
+
+ROWS, CLASSES = 90, 3
+LDA = recipe("lda")
+RCML = recipe("rcml", epochs=2, device="cpu")
+
+
+def toy(seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    target = np.arange(ROWS) % CLASSES
+    views = MultiView(
+        [rng.normal(size=(ROWS, width)) + target[:, None] * (1.0 + width) for width in (2, 4)]
+    )
+    return Dataset("toy", views, target, ("a", "b", "c"), "00" * 32, "made here")
+
+
+class Broken:
+    """Fails as a bug would."""
+
+    def __init__(self, random_state: int) -> None:
+        self.random_state = random_state
+
+    def fit(self, *_: object) -> None:
+        raise RuntimeError("a wheel came off")
+
+
+class Refusing(Broken):
+    """Fails as a user's mistake does."""
+
+    def fit(self, *_: object) -> None:
+        raise OptionError("this can't be done.")
+
+
+class Memory(Broken):
+    """Guesses class 0 and remembers the rows that it is shown."""
+
+    shown: list[list[np.ndarray]] = []  # noqa: RUF012
+
+    def fit(self, views: MultiView, target: np.ndarray) -> None:
+        self.classes_ = np.unique(target)
+        self.shown.append([views.arrays[0]])
+
+    def predict_proba(self, views: MultiView) -> np.ndarray:
+        self.shown[-1].append(views.arrays[0])
+        return np.tile([0.5, 0.3, 0.2], (views.n_samples, 1))
+
+    def predict(self, views: MultiView) -> np.ndarray:
+        return np.zeros(views.n_samples, dtype=int)
+
+
+def fake(kind: type, variant: str = "-") -> Recipe:
+    return Recipe(kind.__name__, variant, True, f"{__name__}:{kind.__name__}", {}, False)
+
+
+def scores(records: list[Any]) -> dict[tuple[str, int], Any]:
+    return {(one.method, one.seed): one.metrics for one in records}
+
+
+def test_plan_pairs_seeds_and_recipes() -> None:
+    tasks = plan_tasks([LDA, RCML], datasets=2, runs=3, seed=5)
+    assert len(tasks) == 12
+    assert [(t.dataset, t.run, t.seed, t.recipe.method) for t in tasks[:3]] == [
+        (0, 0, 5, "lda"),
+        (0, 0, 5, "rcml"),
+        (0, 1, 6, "lda"),
+    ]
+    assert {t.seed for t in tasks} == {5, 6, 7}
+
+
+@pytest.mark.parametrize("made", [LDA, RCML], ids=["lda", "rcml"])
+def test_record_is_complete(made) -> None:
+    data = toy()
+    record = run_task(data, Task(made, 0, 2, 9))
+    assert (record.dataset, record.method, record.variant) == ("toy", made.method, made.variant)
+    assert (record.run, record.seed, record.default) == (2, 9, made.default)
+    assert (record.train_rows, record.test_rows) == (72, 18)
+    assert record.data_sha256 == data.sha256
+    assert {"python", "rcml-misa", "numpy", "scipy", "scikit-learn", "torch"} == set(
+        record.versions
+    )
+    assert record.config["random_state"] == spawn_seeds(9).model
+    assert record.config["leaky"] is False
+    for key, value in made.params.items():
+        assert record.config[key] == value
+    common = {"accuracy", "ece", "nll", "brier", "aurc", "auroc_errors", "uncertainty"}
+    found = {"conflict_auroc", "conflict_fpr95"}
+    if made is RCML:
+        found |= {"conflict_auroc_degree", "conflict_fpr95_degree"}
+        assert len(record.history["loss"]) == 2
+    assert set(record.metrics["clean"]) == common | {"noise_flagged"}
+    assert set(record.metrics["conflict"]) == common | found
+    for name in ("accuracy", "ece", "aurc", "uncertainty"):
+        assert all(0 <= part[name] <= 1 for part in record.metrics.values())
+    for part in record.bins.values():
+        assert {name: len(values) for name, values in part.items()} == {
+            "count": 15,
+            "confidence": 15,
+            "correct": 15,
+        }
+        assert sum(part["count"]) == 18
+    assert set(record.timing) == {"fit_seconds", "predict_seconds"}
+    assert all(value >= 0 for value in record.timing.values())
+    again = RunRecord.from_json(record.to_json())
+    assert set(again.metrics["clean"]) == set(record.metrics["clean"])
+
+
+@pytest.mark.parametrize("made", [LDA, RCML], ids=["lda", "rcml"])
+def test_same_seed_same_numbers(made) -> None:
+    one, two, other = (run_task(toy(), Task(made, 0, 0, seed)) for seed in (3, 3, 4))
+    np.testing.assert_equal(one.metrics, two.metrics)
+    np.testing.assert_equal(one.bins, two.bins)
+    np.testing.assert_equal(one.history, two.history)
+    assert one.metrics != other.metrics
+
+
+def test_variants_are_shown_the_same_rows() -> None:
+    Memory.shown.clear()
+    data = toy()
+    for variant in ("a", "b"):
+        run_task(data, Task(fake(Memory, variant), 0, 0, 3))
+    one, two = Memory.shown
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # and these are the protocol's
+    seeds = spawn_seeds(3)
+    train, test = split_rows(ROWS, rng=np.random.default_rng(seeds.split))
+    copy = conflict_views(
+        data.views,
+        data.target,
+        train=train,
+        test=test,
+        rng=np.random.default_rng(seeds.corruption),
+    )
+    fitted, clean, conflict, noise = one
+    np.testing.assert_array_equal(fitted, data.views.arrays[0][train])
+    np.testing.assert_array_equal(clean, data.views.arrays[0][test])
+    np.testing.assert_array_equal(conflict, copy.views.arrays[0])
+    assert len(noise) == len(test)
+
+
+def test_scores_of_a_guess_are_known() -> None:
+    record = run_task(toy(), Task(fake(Memory), 0, 0, 3))
+    _, test = split_rows(ROWS, rng=np.random.default_rng(spawn_seeds(3).split))
+    share = float((toy().target[test] == 0).mean())
+    clean = record.metrics["clean"]
+    assert clean["accuracy"] == pytest.approx(share)
+    assert clean["ece"] == pytest.approx(abs(0.5 - share))
+    assert clean["aurc"] == pytest.approx(1 - share)
+    assert clean["auroc_errors"] == 0.5
+    assert clean["uncertainty"] == pytest.approx(0.5)
+    assert clean["noise_flagged"] == 0.0
+    assert record.metrics["conflict"]["conflict_auroc"] == 0.5
+    assert record.metrics["conflict"]["conflict_fpr95"] == 1.0
+
+
+def test_leaky_recipe_scales_with_all_rows() -> None:
+    Memory.shown.clear()
+    made = Recipe("Memory", "-", False, f"{__name__}:Memory", {}, True)
+    data = toy()
+    record = run_task(data, Task(made, 0, 0, 3))
+    assert record.config["leaky"] is True
+    fitted, clean, *_ = Memory.shown[0]
+    both = np.concatenate([fitted, clean])
+    np.testing.assert_allclose(both.min(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(both.max(axis=0), 1, atol=1e-12)
+
+
+@pytest.fixture(autouse=True)
+def known_config(monkeypatch) -> None:
+    """Give the fakes what a scikit-learn estimator has."""
+    monkeypatch.setattr(Broken, "get_params", lambda self, deep: {}, raising=False)
+
+
+def test_jobs_do_not_change_numbers() -> None:
+    tasks = plan_tasks([LDA, RCML], datasets=1, runs=2, seed=0)
+    events: list[Event] = []
+    alone = list(execute([toy()], tasks, jobs=1))
+    together = list(execute([toy()], tasks, jobs=2, on_event=events.append))
+    assert len(together) == 4
+    np.testing.assert_equal(scores(alone), scores(together))
+    assert sum(event.done for event in events) == 4
+    assert {event.task for event in events} == set(tasks)
+
+
+def test_one_failure_does_not_take_the_others_along() -> None:
+    tasks = plan_tasks([LDA, fake(Broken)], datasets=1, runs=2, seed=0)
+    events: list[Event] = []
+    results = list(execute([toy()], tasks, jobs=1, on_event=events.append))
+    assert [type(one) for one in results] == [RunRecord, RunFailure] * 2
+    failure = results[1]
+    assert failure.task == tasks[1]
+    assert failure.message == "RuntimeError: a wheel came off"
+    assert [event.task for event in events if event.done] == tasks
+
+
+def test_failures_in_workers_are_told_apart() -> None:
+    tasks = plan_tasks([fake(Broken), LDA], datasets=1, runs=1, seed=0)
+    results = list(execute([toy()], tasks, jobs=2))
+    assert {type(one) for one in results} == {RunRecord, RunFailure}
+    (failure,) = [one for one in results if isinstance(one, RunFailure)]
+    assert failure.message == "RuntimeError: a wheel came off"
+
+
+def test_a_users_mistake_ends_it_all() -> None:
+    tasks = plan_tasks([LDA, fake(Refusing)], datasets=1, runs=2, seed=0)
+    results = execute([toy()], tasks, jobs=1)
+    assert isinstance(next(results), RunRecord)
+    with pytest.raises(OptionError, match="can't be done"):
+        next(results)
+    assert list(results) == []
+
+
+def test_a_users_mistake_in_a_worker_ends_it_all() -> None:
+    tasks = plan_tasks([fake(Refusing)], datasets=1, runs=2, seed=0)
+    with pytest.raises(OptionError, match="can't be done"):
+        list(execute([toy()], tasks, jobs=2))
+
+
+def test_events_tell_of_epochs(monkeypatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 0.0)
+    events: list[Event] = []
+    (_,) = execute([toy()], [Task(RCML, 0, 0, 0)], jobs=1, on_event=events.append)
+    assert [(event.epoch, event.epochs, event.done) for event in events] == [
+        (0, 0, False),
+        (1, 2, False),
+        (2, 2, False),
+        (0, 0, True),
+    ]
+    assert math.isfinite(events[1].loss)
+
+
+def test_thread_limits_are_restored() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    list(execute([toy()], [Task(LDA, 0, 0, 0)], jobs=1))
+    assert torch.get_num_threads() == before
