@@ -36,14 +36,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     Returns
     -------
     str
-        A clause for the end of an error's sentence.
+        The end of an error's sentence, with its mark.
 
     Examples
     --------
     >>> nearest("PEI", ["PIE", "CUB"])
     'did you mean PIE?'
     >>> nearest("zzz", ["PIE", "CUB"])
-    'choose from CUB, PIE'
+    'choose from CUB, PIE.'
     """
     known = {choice.lower(): choice for choice in choices}
     close = [
@@ -51,4 +51,4 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     ]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"choose from {', '.join(sorted(known.values(), key=str.lower))}"
+    return f"choose from {', '.join(sorted(known.values(), key=str.lower))}."

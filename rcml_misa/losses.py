@@ -140,7 +140,7 @@ def edl_loss(
     """
     forms = {"digamma": edl_digamma, "log": edl_log, "mse": edl_mse}
     if form not in forms:
-        raise OptionError(f"form={form!r} is no EDL loss; {nearest(form, get_args(EDLForm))}.")
+        raise OptionError(f"form={form!r} is no EDL loss; {nearest(form, get_args(EDLForm))}")
     loss = forms[form](evidence, target, reduction=reduction)
     if not kl_weight:
         return loss

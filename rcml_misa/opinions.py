@@ -247,7 +247,7 @@ def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None =
     """
     if operator not in get_args(FusionOperator):
         choices = get_args(FusionOperator)
-        raise OptionError(f"fusion={operator!r} is not an operator; {nearest(operator, choices)}.")
+        raise OptionError(f"fusion={operator!r} is not an operator; {nearest(operator, choices)}")
     if weights is None:
         weights = evidence.new_ones(evidence.shape[:-1])
     if operator == "pairwise":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 from scipy import stats
@@ -140,15 +140,12 @@ def write_atomic(path: Path, text: str) -> None:
     DataError
         If the folder is full, read-only or missing.
     """
-    temporary: str | None = None
+    temporary = path.with_name(f".writing-{uuid4().hex}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise DataError(
             f"{path} can't be written ({reason}); free some space or give another --out folder."

@@ -44,18 +44,13 @@ def test_table() -> None:
     assert result.stderr == ""
     text = result.stdout
     assert "digits: 2 runs, seeds 0 to 1" in text
-    for part in ("lda *, clean:", "lda *, conflictive:", "mean %", "records: not kept"):
+    for part in ("lda, clean:", "lda, conflictive:", "mean %", "records: not kept"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 100
 
 
 def test_json_is_one_object_and_repeats() -> None:
-    first, second = (
-        call("--method", "lda,rcml", "--runs", 2, "--jobs", 1, "--epochs", 2, "--json")
-        if epochs
-        else call(*LDA, "--seed", 3, "--json")
-        for epochs in (False, False)
-    )
+    first, second = (call(*LDA, "--seed", 3, "--json") for _ in range(2))
     assert first.exit_code == 0
     assert first.stderr == ""
     one, two = json.loads(first.stdout), json.loads(second.stdout)
@@ -134,7 +129,6 @@ def test_list_methods() -> None:
         (("--set", "dropout"), ("key=value",)),
         (("--set", "dropout=much"), ("dropout=much",)),
         (("--collectors", "seperate"), ("'seperate'", "separate")),
-        (("--collectors", "separate,"), ("''",)),
         (("--method", "rcml", "--collectors", "tied"), ("no collectors",)),
         (("--method", "rmcl"), ("'rmcl'", "rcml")),
         (("--method", "lda", "--epochs", 3), ("--epochs",)),
@@ -166,7 +160,6 @@ def test_out_below_a_file(tmp_path) -> None:
     assert file.read_text() == "kept"
 
 
-@pytest.mark.xfail(strict=True, reason="click.Path(file_okay=False) prints its usage, 4 lines")
 def test_out_that_is_a_file(tmp_path) -> None:
     file = tmp_path / "file"
     file.write_text("kept")
@@ -175,7 +168,6 @@ def test_out_that_is_a_file(tmp_path) -> None:
     assert is_one_error(result)
 
 
-@pytest.mark.xfail(strict=True, reason="FriendlyGroup leaves click's UsageError to click")
 @pytest.mark.parametrize("words", [("--runs", "x"), ("--device", "gpu"), ("--rnus", 3)])
 def test_clicks_own_refusals_in_one_sentence(words) -> None:
     assert is_one_error(call(*words))
@@ -220,7 +212,6 @@ def test_targets_that_cannot_be_learnt(tmp_path, monkeypatch, target, classes, p
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="values are checked in fit, after --out was made")
 def test_impossible_value_writes_nothing(tmp_path) -> None:
     out = tmp_path / "out"
     result = call("--method", "rcml", "--set", "epochs=0", "--jobs", 1, "--out", out)
@@ -241,7 +232,7 @@ def test_a_failed_run_is_told_and_the_rest_is_shown(monkeypatch) -> None:
     monkeypatch.setattr(runs, "run_task", sometimes)
     result = call(*LDA, "--json")
     assert result.exit_code == 1
-    assert result.stderr.startswith("a run failed: lda -, seed 0: RuntimeError")
+    assert result.stderr.startswith("a run failed: lda, seed 0: RuntimeError")
     assert json.loads(result.stdout)["runs"] == 1
 
 
@@ -259,7 +250,9 @@ for words in (["--help"], ["run", "--help"]):
         assert end.code == 0
 print(sorted({"torch", "numpy", "pandas", "scipy", "sklearn"} & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stderr.strip() == "[]"
     assert "rcml-misa run" in done.stdout
 
@@ -291,10 +284,9 @@ def alive(session: int) -> list[str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize("whole_group", [True, False], ids=["ctrl-c", "kill"])
-def test_interrupt_keeps_what_finished(tmp_path, whole_group) -> None:
-    words = ["--method", "rcml", "--runs", "6", "--jobs", "2", "--set", "epochs=200"]
-    process = subprocess.Popen(
+def test_interrupt_keeps_what_finished(tmp_path) -> None:
+    words = ["--method", "rcml", "--runs", "20", "--jobs", "2", "--set", "epochs=20"]
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "rcml_misa", "run", *words, "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -310,10 +302,7 @@ def test_interrupt_keeps_what_finished(tmp_path, whole_group) -> None:
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.05)
-        if whole_group:
-            os.killpg(process.pid, signal.SIGINT)
-        else:
-            process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         stdout, stderr = process.communicate(timeout=20)
         deadline = time.monotonic() + 5
         while alive(process.pid) and time.monotonic() < deadline:
@@ -325,8 +314,8 @@ def test_interrupt_keeps_what_finished(tmp_path, whole_group) -> None:
         process.wait()
     assert process.returncode == 130
     records = RunStore(tmp_path).read()
-    assert 1 <= len(records) < 6
-    assert f"interrupted: {len(records)} of 6 runs finished and are kept in {tmp_path}" in stderr
+    assert 1 <= len(records) < 20
+    assert f"interrupted: {len(records)} of 20 runs finished and are kept in {tmp_path}" in stderr
     assert "Traceback" not in stderr
     assert "Traceback" not in stdout
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 2

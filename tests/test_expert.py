@@ -101,7 +101,9 @@ def test_temperature_is_the_best_of_a_grid(seed, noise):
     found = fit_temperature(scores, target)
     assert 1 <= found <= math.exp(5.5)
     best = grid[np.argmin([cross_entropy(math.exp(one)) for one in grid])]
-    assert abs(math.log(found) - best) < 0.05 + 0.02
+    # near in the logarithm or, where the curve is flat, as good
+    near = abs(math.log(found) - best) < 0.05 + 0.02
+    assert near or cross_entropy(found) < cross_entropy(math.exp(best)) + 1e-4
 
 
 def test_scores_are_bounded_at_the_quantile_of_true_scores(digits):
@@ -139,7 +141,9 @@ def test_other_test_rows_change_nothing(iris):
 def test_columns_scale_does_not_matter_once_scaled(iris, scaling):
     X, y = iris
     factors = np.array([1e-3, 1.0, 1e3, 7.0])
-    found = KernelExpert(scaling=scaling, random_state=0).fit(X * factors, y).predict_proba(X * factors)
+    found = (
+        KernelExpert(scaling=scaling, random_state=0).fit(X * factors, y).predict_proba(X * factors)
+    )
     wanted = KernelExpert(scaling=scaling, random_state=0).fit(X, y).predict_proba(X)
     same = np.allclose(found, wanted, atol=1e-2)
     assert same == (scaling != "none")
@@ -257,7 +261,6 @@ def test_errors(iris):
         KernelExpert().fit(X, X[:, 0])
 
 
-@pytest.mark.xfail(strict=True, reason="predict reads classes_ before it checks that it is fitted")
 def test_predict_before_fit(iris):
     with pytest.raises(NotFittedError):
         KernelExpert().predict(iris[0])

@@ -135,7 +135,9 @@ def test_quantiles_survive_any_increasing_map_and_outliers(seed, power):
     plain = FeatureMap.fit(train, features="quantile").transform(test)
     bent = FeatureMap.fit(train**power, features="quantile").transform(test**power)
     np.testing.assert_allclose(bent, plain, atol=1e-12)
-    low, high = FeatureMap.fit(train, features="quantile").transform(np.array([[-9e9] * 2, [9e9] * 2]))
+    low, high = FeatureMap.fit(train, features="quantile").transform(
+        np.array([[-9e9] * 2, [9e9] * 2])
+    )
     np.testing.assert_allclose(high, norm.ppf(1 - 0.5 / 40))
     np.testing.assert_allclose(low, -high)
 

@@ -56,11 +56,15 @@ def test_what_does_not_exist_is_refused(call, match) -> None:
         call()
 
 
-@pytest.mark.xfail(strict=True, reason="nearest() ends in '?' and the registry adds '.'")
 def test_sentences_end_once() -> None:
     with pytest.raises(OptionError) as caught:
         recipe("rcml", options=["epoch=3"])
     assert not str(caught.value).endswith("?.")
+
+
+def test_empty_variant_is_refused() -> None:
+    with pytest.raises(OptionError, match="no variant ''"):
+        recipe("rcml-misa", variant="")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,6 @@ def test_write_atomic_into_no_folder(tmp_path) -> None:
         write_atomic(tmp_path / "absent" / "a.txt", "x")
 
 
-@pytest.mark.xfail(strict=True, reason="mkstemp's mode 0600 stays on the written file")
 def test_written_files_have_the_usual_mode(tmp_path) -> None:
     usual, written = tmp_path / "usual", tmp_path / "written"
     usual.touch()

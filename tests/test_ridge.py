@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_kernel_values_match_scipy(widths, gamma):
         [
             np.exp(-gamma * cdist(left[:, a:b], right[:, a:b], "sqeuclidean"))
             + 0.3 * (left[:, a:b] @ right[:, a:b].T)
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in pairwise(edges)
         ],
         axis=0,
     )

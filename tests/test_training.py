@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_each_epoch_sees_each_row_once_in_even_batches(rows, size):
     assert len(history["loss"]) == 3
     for epoch in range(3):
         batches = seen[epoch * per_epoch : (epoch + 1) * per_epoch]
-        assert sorted(sum(batches, [])) == list(range(rows))
+        assert sorted(chain(*batches)) == list(range(rows))
         sizes = [len(batch) for batch in batches]
         assert max(sizes) <= size
         assert max(sizes) - min(sizes) <= 1
@@ -141,8 +142,8 @@ def test_same_seed_same_result():
         def loss(rows, done):
             return {"loss": (point.weight.sum() - rows.float().mean()).square()}
 
-        _train = Optimisation(steps=12, batch_size=3, learning_rate=0.1)
-        history = train(point, loss, rows=10, how=_train, rng=np.random.default_rng(seed))
+        how = Optimisation(steps=12, batch_size=3, learning_rate=0.1)
+        history = train(point, loss, rows=10, how=how, rng=np.random.default_rng(seed))
         return point.weight.detach(), history
 
     (first, told), (second, again), (other, _) = go(0), go(0), go(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,8 @@ def experiment(
     The Markdown holds, per data set, every method's accuracy on clean and conflictive rows, the
     paired differences of the first method against each other one, and the uncertainty table.
     """
-    from rcml_misa.cli.session import in_order, run_session
+    from rcml_misa.cli.session import check_numbers, in_order, run_session
     from rcml_misa.datasets import load_dataset
-    from rcml_misa.exceptions import OptionError
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
     from rcml_misa.results import RunStore, summarise, write_atomic
@@ -66,8 +66,7 @@ def experiment(
     plan = _read(file)
     count = plan.get("runs", 10) if runs is None else runs
     first = plan.get("seed", 0) if seed is None else seed
-    if count < 1:
-        raise OptionError(f"runs={count} is below 1; give 1 or more.")
+    check_numbers(runs=(count, 1), seed=(first, 0), jobs=(jobs, 1))
     recipes = [_recipe(entry, file) for entry in plan["methods"]]
     datasets = [load_dataset(name, data_dir=data_dir) for name in plan["datasets"]]
     folder = out or file.parent
@@ -101,10 +100,13 @@ def _read(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is not TOML: {error}.") from error
     for key in plan:
         if key not in KEYS:
-            raise OptionError(f"{file} has an unknown key {key!r}; {nearest(key, KEYS)}.")
+            raise OptionError(f"{file} has an unknown key {key!r}; {nearest(key, KEYS)}")
     for key in ("datasets", "methods"):
         if not isinstance(plan.get(key), list) or not plan[key]:
             raise OptionError(f"{file} names no {key}; give a list, such as {key} = [...].")
+    for name in plan["datasets"]:
+        if not isinstance(name, str):
+            raise OptionError(f"{file} has the data set {name!r}; give a name in quotes.")
     for key in ("runs", "seed"):
         if key in plan and not isinstance(plan[key], int):
             raise OptionError(f"{file} has {key}={plan[key]!r}; give a whole number.")
@@ -118,16 +120,29 @@ def _recipe(entry: Any, file: Path) -> Recipe:
 
     if isinstance(entry, str):
         return recipe(entry)
-    if not isinstance(entry, dict) or "method" not in entry:
+    if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
         raise OptionError(f"{file} has a method without a name: {entry!r}; give method = NAME.")
     for key in entry:
         if key not in METHOD_KEYS:
             known = nearest(key, METHOD_KEYS)
-            raise OptionError(f"{file} has an unknown key {key!r} of a method; {known}.")
-    options = [f"{key}={value}" for key, value in entry.get("set", {}).items()]
-    return recipe(
+            raise OptionError(f"{file} has an unknown key {key!r} of a method; {known}")
+    given = entry.get("set", {})
+    if not isinstance(given, dict):
+        raise OptionError(f"{file} has set = {given!r}; give a table, such as set = {{ C = 1.0 }}.")
+    options = [f"{key}={_text(value)}" for key, value in given.items()]
+    found = recipe(
         entry["method"],
         variant=entry.get("variant"),
         preset=entry.get("preset", "default"),
         options=options,
     )
+    # configurations of one method stay apart by what was set
+    names = [found.variant] if found.variant != "-" or not options else []
+    return replace(found, variant=" ".join([*names, *options]))
+
+
+def _text(value: Any) -> str:
+    """Write a TOML value as ``--set`` takes it."""
+    if isinstance(value, list):
+        return ",".join(_text(one) for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

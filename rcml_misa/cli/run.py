@@ -42,7 +42,7 @@ __all__ = ["run"]
 @click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Keep a JSON record per run, summary.csv and summary.md here.",
 )
@@ -84,7 +84,9 @@ def run(
         for spec in METHODS.values():
             click.echo(f"{spec.name:30}{spec.summary}")
         return
-    _check_numbers(runs=runs, seed=seed, jobs=jobs, epochs=epochs)
+    from rcml_misa.cli.session import check_numbers, run_session
+
+    check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
     from rcml_misa.datasets import load_dataset
     from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
     from rcml_misa.reporting import as_json as json_object
@@ -96,7 +98,6 @@ def run(
 
         pick_device("cuda")
     dataset = load_dataset(dataset_name, data_dir=data_dir)
-    from rcml_misa.cli.session import run_session
     from rcml_misa.runs import plan_tasks
     from rcml_misa.views import check_target
 
@@ -119,19 +120,6 @@ def run(
             click.echo("\n" + "\n".join(uncertainty_lines(rows)))
         click.echo(_where(out))
     ctx.exit(session.status)
-
-
-def _check_numbers(*, runs: int, seed: int, jobs: int | None, epochs: int | None) -> None:
-    from rcml_misa.exceptions import OptionError
-
-    for name, value, least in (
-        ("runs", runs, 1),
-        ("seed", seed, 0),
-        ("jobs", jobs, 1),
-        ("epochs", epochs, 1),
-    ):
-        if value is not None and value < least:
-            raise OptionError(f"--{name} {value} is below {least}; give {least} or more.")
 
 
 def _recipes(

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord
     from rcml_misa.runs import Event, Task
 
-__all__ = ["Session", "in_order", "run_session"]
+__all__ = ["Session", "check_numbers", "in_order", "run_session"]
+
+
+def check_numbers(**given: tuple[int | None, int]) -> None:
+    """Refuse numbers below their least value; each option is a pair of both.
+
+    Raises
+    ------
+    OptionError
+    """
+    from rcml_misa.exceptions import OptionError
+
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise OptionError(f"--{name} {value} is below {least}; give {least} or more.")
 
 
 @dataclass
@@ -64,13 +78,11 @@ class _Board:
         self.whole = 0
 
     def show(self, event: Event) -> None:
-        recipe = event.task.recipe
-        name = recipe.method if recipe.variant == "-" else f"{recipe.method} {recipe.variant}"
         if event.done:
             self.whole += 1
             self.bar.update(self.line, completed=self.whole)
             return
-        text = f"{name} run {event.task.run + 1}"
+        text = f"{event.task.recipe.label} run {event.task.run + 1}"
         if event.epochs:
             text += f", epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}"
         self.bar.update(self.line, description=text)
@@ -113,8 +125,7 @@ def run_session(
                 if isinstance(result, RunFailure):
                     task = result.task
                     session.failures.append(
-                        f"{task.recipe.method} {task.recipe.variant}, seed {task.seed}: "
-                        f"{result.message}"
+                        f"{task.recipe.label}, seed {task.seed}: {result.message}"
                     )
                     continue
                 session.records.append(result)

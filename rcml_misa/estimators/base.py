@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from rcml_misa.estimators.options import check_options
 from rcml_misa.exceptions import DataError
 from rcml_misa.views import MultiView, as_multiview
 
@@ -95,7 +96,8 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     views: Any = None
 
     def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
-        """Validate training data; set the fitted attributes; return views and class numbers."""
+        """Validate options and training data; set the fitted attributes; views, class numbers."""
+        check_options(self)
         views = as_multiview(X, views=self.views)
         if y is None:
             raise DataError("y is missing: a classifier needs one class label per row.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,6 @@ from sklearn.svm import SVC
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.view_experts import dense
-from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.views import MultiView
 
 __all__ = ["ControlClassifier"]
@@ -104,7 +103,6 @@ class ControlClassifier(MultiViewClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        self._check_options()
         views, codes = self._check_fit(X, y)
         self.maps_ = tuple(
             FeatureMap.fit(dense(array), scaling=self.scaling, features=self.features)
@@ -120,20 +118,6 @@ class ControlClassifier(MultiViewClassifier):
             _probabilities(model, part) for model, part in zip(self.models_, parts, strict=True)
         ]
         return np.asarray(np.mean(each, axis=0))
-
-    def _check_options(self) -> None:
-        for name, value, choices in (
-            ("model", self.model, get_args(Model)),
-            ("combine", self.combine, get_args(Combine)),
-        ):
-            if value not in choices:
-                raise OptionError(
-                    f"{name}={value!r} does not exist; {nearest(str(value), choices)}."
-                )
-        if not 0 < self.C < np.inf:
-            raise OptionError(f"C={self.C!r} is not a positive finite number; 1 is the usual one.")
-        if self.trees < 1:
-            raise OptionError(f"trees={self.trees!r} is below 1; give a few hundred.")
 
     def _new_model(self) -> Any:
         if self.model == "logistic-regression":

@@ -16,7 +16,6 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
 from rcml_misa.estimators.view_experts import dense
-from rcml_misa.exceptions import OptionError
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
 from rcml_misa.views import MultiView
@@ -54,8 +53,6 @@ class EpochClassifier(EvidentialClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        if self.epochs < 1:
-            raise OptionError(f"epochs={self.epochs} is below 1; train for at least one epoch.")
         views, codes = self._check_fit(X, y)
         self.device_ = pick_device(self.device)
         self.maps_ = [
@@ -69,7 +66,9 @@ class EpochClassifier(EvidentialClassifier):
 
         def loss(rows: Tensor, done: float) -> Mapping[str, Tensor]:
             output = self.module_([view[rows] for view in inputs])
-            return self._terms(output, onehot[rows], min(1.0, int(done * self.epochs) / annealing))
+            return self._terms(
+                output, onehot[rows], min(1.0, int(done * self.epochs + 1e-9) / annealing)
+            )
 
         with seeded(int(seeds[0].generate_state(1)[0])):
             self.module_ = self._build().to(self.device_)
@@ -99,7 +98,8 @@ class EpochClassifier(EvidentialClassifier):
     @torch.no_grad()
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
         """Opinions about the rows of X: fused, per view and shared."""
-        output = self.module_(self._inputs(self._check_rows(X)))
+        views = self._check_rows(X)
+        output = self.module_(self._inputs(views))
         private = output.private.double().cpu()
         return MultiViewOpinion(
             evidence=output.fused.double().cpu().numpy(),

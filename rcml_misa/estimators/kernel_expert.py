@@ -87,8 +87,10 @@ class KernelExpertClassifier(EvidentialClassifier):
 
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
         """Opinions about the rows of X: fused, per view, and the joint expert's as shared one."""
-        return self._opinion(self.experts_.logits(self._check_rows(X)))
+        views = self._check_rows(X)
+        return self._opinion(self.experts_.logits(views))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K), calibrated on leave-one-out train-row opinions."""
-        return self.calibrator_(self.predict_opinion(X).evidence)
+        opinion = self.predict_opinion(X)
+        return self.calibrator_(opinion.evidence)

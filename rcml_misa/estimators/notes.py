@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rcml_misa.estimators.epochs import EpochClassifier
 from rcml_misa.estimators.preprocessing import Scaling
-from rcml_misa.exceptions import OptionError
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -134,10 +133,6 @@ class NotesClassifier(EpochClassifier):
         self.random_state = random_state
 
     def _build(self) -> NotesNet:
-        if self.collectors not in ("separate", "tied"):
-            raise OptionError(
-                f"collectors={self.collectors!r} is not one of separate, tied in the notes."
-            )
         tied = self.collectors == "tied"
         return NotesNet(self.widths_, classes=len(self.classes_), tied=tied)
 

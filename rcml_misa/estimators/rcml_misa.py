@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts, dense
-from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -191,7 +190,6 @@ class RCMLMISAClassifier(EvidentialClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        self._check_options()
         views, codes = self._check_fit(X, y)
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(4)
@@ -251,27 +249,6 @@ class RCMLMISAClassifier(EvidentialClassifier):
             opinions = [self._forward(part)[0].fused for part in torch.split(table, PREDICT_ROWS)]
         self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
         return self
-
-    def _check_options(self) -> None:
-        hints = get_type_hints(type(self).__init__)
-        for name, value in self.get_params(deep=False).items():
-            choices = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-            if choices and value not in choices:
-                raise OptionError(
-                    f"{name}={value!r} does not exist; {nearest(str(value), choices)}."
-                )
-        for name in ("hidden", "heads", "feedforward", "layers", "landmarks", "batch_size"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name}={getattr(self, name)} is below 1; give 1 or more.")
-        if self.epochs is not None and self.epochs < 1:
-            raise OptionError(f"epochs={self.epochs} is below 1; train for at least one epoch.")
-        if self.hidden % self.heads:
-            raise OptionError(
-                f"hidden={self.hidden} is not a multiple of heads={self.heads}; make it one."
-            )
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise OptionError(f"{name}={getattr(self, name)} is not in [0, 1).")
 
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
@@ -358,4 +335,5 @@ class RCMLMISAClassifier(EvidentialClassifier):
         The fused opinion's shares, calibrated on the train rows' own opinions, in which experts
         speak leave-one-out; see `Calibrator`.
         """
-        return self.calibrator_(self.predict_opinion(X).evidence)
+        opinion = self.predict_opinion(X)
+        return self.calibrator_(opinion.evidence)

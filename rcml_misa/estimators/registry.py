@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from rcml_misa.estimators.options import check_options, choices_of
 from rcml_misa.exceptions import OptionError, nearest
 
 __all__ = ["LEAKY", "METHODS", "MethodSpec", "Recipe", "find_method", "recipe"]
@@ -131,7 +132,7 @@ def find_method(name: str) -> MethodSpec:
     'mean'
     """
     if name not in METHODS:
-        raise OptionError(f"there is no method {name!r}; {nearest(name, METHODS)}.")
+        raise OptionError(f"there is no method {name!r}; {nearest(name, METHODS)}")
     return METHODS[name]
 
 
@@ -157,6 +158,11 @@ class Recipe:
     params: Mapping[str, Any]
     leaky: bool
 
+    @property
+    def label(self) -> str:
+        """Method and variant, the latter where there are several."""
+        return self.method if self.variant == "-" else f"{self.method} {self.variant}"
+
     def build(self, seed: int) -> Any:
         """Make the estimator; `seed` becomes its `random_state`."""
         return _load(self.path)(**self.params, random_state=seed)
@@ -169,12 +175,12 @@ def _load(path: str) -> Any:
 
 def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     """Turn the text of ``key=text`` into a value of the parameter's kind."""
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    choices = choices_of(annotation)
     if key == "scaling":
         choices = (*choices, LEAKY)
     if choices:
         if text not in choices:
-            raise OptionError(f"{key}={text} does not exist; {nearest(text, map(str, choices))}.")
+            raise OptionError(f"{key}={text} does not exist; {nearest(text, map(str, choices))}")
         return text
     if text.lower() in ("none", "null"):
         return None
@@ -222,7 +228,7 @@ def recipe(
     path, params = spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         known = nearest(preset, {"default", *spec.presets})
-        raise OptionError(f"method {method} has no preset {preset!r}; {known}.")
+        raise OptionError(f"method {method} has no preset {preset!r}; {known}")
     if preset in spec.presets:
         path, given = spec.presets[preset]
         params |= given
@@ -236,7 +242,7 @@ def recipe(
         if not equals:
             raise OptionError(f"--set {option} has no value; write it as key=value.")
         if key not in settable:
-            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}.")
+            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
         overrides[key] = _parse(key, text, hints.get(key), known_params[key].default)
     for key, value in (("device", device), ("epochs", epochs)):
         if value is None:
@@ -245,10 +251,11 @@ def recipe(
             overrides[key] = value
         elif key == "epochs":
             raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
-    chosen = variant or overrides.get(spec.variant_parameter or "") or spec.default_variant
+    named = overrides.get(spec.variant_parameter or "", spec.default_variant)
+    chosen = named if variant is None else variant
     if chosen not in spec.variants:
         raise OptionError(
-            f"method {method} has no variant {chosen!r}; {nearest(chosen, spec.variants)}."
+            f"method {method} has no variant {chosen!r}; {nearest(chosen, spec.variants)}"
         )
     if spec.variant_parameter is not None:
         overrides[spec.variant_parameter] = chosen
@@ -258,4 +265,6 @@ def recipe(
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
     default = chosen == spec.default_variant and preset == "default" and not changed
-    return Recipe(method, chosen, default, path, params, leaky)
+    found = Recipe(method, chosen, default, path, params, leaky)
+    check_options(found.build(0))
+    return found
