@@ -7,13 +7,13 @@ scaling a method uses; what is returned is in raw units again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, dense
 
 __all__ = [
     "ConflictCopy",
@@ -99,10 +99,6 @@ def split_rows(
     return order[:kept], order[kept:]
 
 
-def _dense(array: Any) -> Array:
-    return np.asarray(array.toarray() if hasattr(array, "toarray") else array, dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class MinMaxSpace:
     """The space in which each column of the train rows spans [0, 1]; build it with `fit`.
@@ -119,7 +115,7 @@ class MinMaxSpace:
     @classmethod
     def fit(cls, train: MultiView) -> Self:
         """Measure the columns of the train rows."""
-        arrays = [_dense(array) for array in train.arrays]
+        arrays = [dense(array) for array in train.arrays]
         low = tuple(array.min(axis=0) for array in arrays)
         span = [array.max(axis=0) - least for array, least in zip(arrays, low, strict=True)]
         return cls(low, tuple(np.where(width > 0, width, 1.0) for width in span))
@@ -127,7 +123,7 @@ class MinMaxSpace:
     def enter(self, views: MultiView) -> list[Array]:
         """Raw units to this space; new dense arrays."""
         return [
-            (_dense(array) - low) / span
+            (dense(array) - low) / span
             for array, low, span in zip(views.arrays, self.low, self.span, strict=True)
         ]
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
@@ -136,7 +137,7 @@ def _optimiser(module: nn.Module, how: Optimisation, fast: tuple[str, ...]) -> t
 
 def train(
     module: nn.Module,
-    loss: Callable[[Tensor, float], Mapping[str, Tensor]],
+    loss: Callable[[NDArray[np.int64], float], Mapping[str, Tensor]],
     *,
     rows: int,
     how: Optimisation,
@@ -172,14 +173,13 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, how.rate)
     per_epoch = math.ceil(rows / how.batch_size)
     epochs = math.ceil(how.steps / per_epoch)
-    device = next(module.parameters()).device
     history: History = {}
     sums: dict[str, float] = {}
     counted = 0
     batches = _batches(rows, how.batch_size, rng)
     module.train()
     for step in range(how.steps):
-        terms = loss(torch.from_numpy(next(batches)).to(device), step / how.steps)
+        terms = loss(next(batches), step / how.steps)
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         optimiser.step()

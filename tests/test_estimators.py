@@ -464,3 +464,20 @@ def test_notes_collectors():
         OptionError, match="collectors='private' does not exist; did you mean separate"
     ):
         MAKERS["notes"](collectors="private").fit(X, y)
+
+
+def test_rows_beyond_a_block_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    X = {name: rng.normal(size=(3, 4))[y] + rng.normal(size=(90, 4)) for name in ("a", "b")}
+    options = {"epochs": 2, "batch_size": 30, "device": "cpu", "random_state": 0}
+    whole = RCMLMISAClassifier(**options).fit(X, y)
+    wanted = whole.predict_opinion(X)
+    monkeypatch.setattr("rcml_misa.estimators.tables.KEPT", 10)
+    monkeypatch.setattr("rcml_misa.estimators.base.BLOCK", 40)
+    blocked = RCMLMISAClassifier(**options).fit(X, y)
+    found = blocked.predict_opinion(X)
+    np.testing.assert_allclose(found.evidence, wanted.evidence, rtol=1e-4)
+    np.testing.assert_allclose(found.shared, wanted.shared, rtol=1e-4)
+    np.testing.assert_allclose(found.conflict, wanted.conflict, rtol=1e-4)
+    assert list(found.views) == ["a", "b"]

@@ -375,15 +375,14 @@ def test_view_experts_are_kernel_experts_side_by_side(views):
     np.testing.assert_allclose(experts.logits(table).joint, wanted, atol=2e-3)
 
 
-def test_trust_and_log_probability_follow_their_formulas(views):
+def test_trust_follows_its_formula(views):
     table, y = views
     logits = ViewExperts(random_state=0).fit(table, y).logits(table)
     trust = (0.02 + 0.98 * logits.agreement) * logits.familiarity
     np.testing.assert_allclose(logits.trust, trust)
-    product = np.prod(softmax(logits.views, axis=2) + 1e-3, axis=1)
-    product *= softmax(logits.joint, axis=1) + 1e-3
-    wanted = product / product.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(logits.log_probability), wanted, rtol=1e-6)
+    some = logits.take(slice(2, 5))
+    np.testing.assert_array_equal(some.views, logits.views[2:5])
+    np.testing.assert_allclose(some.trust, trust[2:5])
 
 
 def test_contradicting_views_are_trusted_less(views):

@@ -140,7 +140,7 @@ def test_same_seed_same_result():
         point = Point()
 
         def loss(rows, done):
-            return {"loss": (point.weight.sum() - rows.float().mean()).square()}
+            return {"loss": (point.weight.sum() - float(rows.mean())).square()}
 
         how = Optimisation(steps=12, batch_size=3, learning_rate=0.1)
         history = train(point, loss, rows=10, how=how, rng=np.random.default_rng(seed))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+BLOCK = 4096  # rows whose opinions are worked out at once
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ class MultiViewOpinion:
     views: Mapping[str, Array]
     shared: Array
     conflict: Array
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join the opinions about several blocks of rows."""
+        return cls(
+            evidence=np.concatenate([part.evidence for part in parts]),
+            views={
+                name: np.concatenate([part.views[name] for part in parts])
+                for name in parts[0].views
+            },
+            shared=np.concatenate([part.shared for part in parts]),
+            conflict=np.concatenate([part.conflict for part in parts]),
+        )
 
     @property
     def strength(self) -> Array:
@@ -144,8 +158,18 @@ class EvidentialClassifier(MultiViewClassifier):
     """Base of the classifiers whose output is an opinion."""
 
     @abstractmethod
+    def _opinion(self, views: MultiView) -> MultiViewOpinion:
+        """Opinions about a block of checked rows."""
+
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
         """Opinions about the rows of X: fused, per view and shared."""
+        views = self._check_rows(X)
+        rows = views.n_samples
+        parts = [
+            self._opinion(views if rows <= BLOCK else views.take(slice(start, start + BLOCK)))
+            for start in range(0, rows, BLOCK)
+        ]
+        return parts[0] if len(parts) == 1 else MultiViewOpinion.concatenate(parts)
 
     def predict_proba(self, X: Any) -> Array:
         """Projected probabilities of the fused opinion, of shape (n, K)."""

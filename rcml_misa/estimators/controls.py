@@ -14,8 +14,7 @@ from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
-from rcml_misa.estimators.view_experts import dense
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, dense
 
 __all__ = ["ControlClassifier"]
 
@@ -105,7 +104,7 @@ class ControlClassifier(MultiViewClassifier):
         """
         views, codes = self._check_fit(X, y)
         self.maps_ = tuple(
-            FeatureMap.fit(dense(array), scaling=self.scaling, features=self.features)
+            FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         )
         self.models_ = tuple(self._new_model().fit(part, codes) for part in self._parts(views))

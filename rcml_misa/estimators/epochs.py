@@ -9,16 +9,15 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
-from rcml_misa.estimators.view_experts import dense
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, dense
 
 __all__ = ["EpochClassifier"]
 
@@ -56,15 +55,14 @@ class EpochClassifier(EvidentialClassifier):
         views, codes = self._check_fit(X, y)
         self.device_ = pick_device(self.device)
         self.maps_ = [
-            FeatureMap.fit(dense(array), scaling=self.scaling, features="plain")
-            for array in views.arrays
+            FeatureMap.fit(array, scaling=self.scaling, features="plain") for array in views.arrays
         ]
         inputs = self._inputs(views)
         onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float().to(self.device_)
         seeds = np.random.SeedSequence(self.random_state).spawn(2)
         annealing = max(self.annealing_epochs, 1)
 
-        def loss(rows: Tensor, done: float) -> Mapping[str, Tensor]:
+        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             output = self.module_([view[rows] for view in inputs])
             return self._terms(
                 output, onehot[rows], min(1.0, int(done * self.epochs + 1e-9) / annealing)
@@ -96,9 +94,7 @@ class EpochClassifier(EvidentialClassifier):
         ]
 
     @torch.no_grad()
-    def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Opinions about the rows of X: fused, per view and shared."""
-        views = self._check_rows(X)
+    def _opinion(self, views: MultiView) -> MultiViewOpinion:
         output = self.module_(self._inputs(views))
         private = output.private.double().cpu()
         return MultiViewOpinion(

@@ -17,7 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.estimators.options import check_options
+from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
     BLOCK,
     NystroemFeatures,
@@ -26,6 +27,7 @@ from rcml_misa.estimators.ridge import (
     fit_ridge,
     kernel_values,
 )
+from rcml_misa.views import ViewArray, dense
 
 __all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]
 
@@ -77,21 +79,21 @@ class MappedViews:
 
     Parameters
     ----------
-    parts : sequence of ndarray of shape (n, d_v)
-        Raw columns of each view.
+    parts : sequence of arrays of shape (n, d_v)
+        Raw columns of each view, dense or sparse.
     scaling : {"minmax", "standard", "none"}
     """
 
-    def __init__(self, parts: Sequence[Array], *, scaling: Scaling) -> None:
+    def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
         self.parts = list(parts)
-        self.rows = len(parts[0])
+        self.rows = int(parts[0].shape[0])
         self.maps = [
             [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]
             for kind in KINDS
         ]
-        some = slice(0, BLOCK)
+        some = slice(None) if self.rows <= BLOCK else evenly(self.rows, BLOCK)
         self.mapped = [
-            [one.transform(part[some]) for one, part in zip(kind, parts, strict=True)]
+            [one.transform(dense(part, some)) for one, part in zip(kind, parts, strict=True)]
             for kind in self.maps
         ]
 
@@ -115,7 +117,7 @@ class MappedViews:
         """Joined columns of some rows."""
         if self.rows <= BLOCK:
             return columns.join([[part[rows] for part in kind] for kind in self.mapped])
-        return columns([part[rows] for part in self.parts])
+        return columns([dense(part, rows) for part in self.parts])
 
     def widths(self) -> tuple[int, ...]:
         """Joined columns of each kind."""
@@ -249,6 +251,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit on dense rows X of shape (n, d) and classes y of shape (n,)."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
+        check_options(self)
         return self.fit_mapped(MappedViews(self._parts(X), scaling=self.scaling), y)
 
     def _parts(self, X: Array) -> list[Array]:
@@ -258,7 +261,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit_mapped(self, views: MappedViews, y: Array) -> Self:
         """Fit on views that are mapped already; `fit` and a set of experts share this."""
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.n_features_in_ = sum(part.shape[1] for part in views.parts)
+        self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.column_widths_ = views.columns(), views.widths()
@@ -303,9 +306,14 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Scores of shape (n, K), near 1 for the class and near 0 for the others, unbounded."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores = np.empty((len(X), len(self.classes_)))
-        for block in blocks(len(X)):
-            values = self.columns_(self._parts(X[block]))
+        return self.score_parts(self._parts(X))
+
+    def score_parts(self, parts: Sequence[ViewArray]) -> NDArray[np.float64]:
+        """Scores as of `decision_function`, of rows given as one array (n, d_v) per view."""
+        rows = int(parts[0].shape[0])
+        scores = np.empty((rows, len(self.classes_)))
+        for block in blocks(rows):
+            values = self.columns_([dense(part, block) for part in parts])
             near = self._kernel(self.gamma_)(values, self.landmark_values_)
             scores[block] = near @ self.weights_
         return scores + self.intercept_

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import Scaling
+from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import fuse_mixture, shares_to_evidence
 from rcml_misa.opinions import mean_conflict
+from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier"]
 
@@ -70,11 +72,12 @@ class KernelExpertClassifier(EvidentialClassifier):
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
         ).fit(views, codes)
-        held_out = self._opinion(self.experts_.train_logits_).evidence
-        self.calibrator_ = Calibrator.fit(held_out, codes)
+        known = self.experts_.train_logits_
+        held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
+        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes)
         return self
 
-    def _opinion(self, logits: ExpertLogits) -> MultiViewOpinion:
+    def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
         private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
         fused = fuse_mixture(private, shared, own.softmax(dim=-1))
@@ -85,10 +88,8 @@ class KernelExpertClassifier(EvidentialClassifier):
             conflict=mean_conflict(private).numpy(),
         )
 
-    def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Opinions about the rows of X: fused, per view, and the joint expert's as shared one."""
-        views = self._check_rows(X)
-        return self._opinion(self.experts_.logits(views))
+    def _opinion(self, views: MultiView) -> MultiViewOpinion:
+        return self._fuse(self.experts_.logits(views))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K), calibrated on leave-one-out train-row opinions."""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from rcml_misa.exceptions import OptionError
+from rcml_misa.views import ViewArray, dense
 
-__all__ = ["FeatureMap", "Features", "Scaling"]
+__all__ = ["FeatureMap", "Features", "Scaling", "evenly"]
 
 Scaling = Literal["minmax", "standard", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
@@ -20,7 +21,30 @@ Array = NDArray[np.float64]
 SCALINGS = ("minmax", "standard", "none")
 FEATURES = ("root-layernorm", "root", "plain", "quantile")
 QUANTILES = 2000  # order statistics kept per column
+SAMPLE = 20_000  # rows for means, deviations and quantiles; least and largest use all
+BLOCK = 8192  # rows made dense at once
 CLIP = 5.0  # standard deviations; a far outlier must not own a kernel or a first layer
+
+
+def evenly(rows: int, count: int) -> NDArray[np.int64]:
+    """Spread `count` row numbers over `rows` rows, first and last among them.
+
+    Examples
+    --------
+    >>> evenly(10, 4).tolist()
+    [0, 3, 6, 9]
+    """
+    return np.linspace(0, rows - 1, count).round().astype(np.int64)
+
+
+def _extremes(values: ViewArray) -> tuple[Array, Array]:
+    """Least and largest value of each column, made dense block by block."""
+    starts = range(0, values.shape[0], BLOCK)
+    parts = [dense(values, slice(start, start + BLOCK)) for start in starts]
+    return (
+        np.min([part.min(axis=0) for part in parts], axis=0),
+        np.max([part.max(axis=0) for part in parts], axis=0),
+    )
 
 
 def _spread(values: Array) -> Array:
@@ -77,9 +101,16 @@ class FeatureMap:
 
     @classmethod
     def fit(
-        cls, values: Array, *, scaling: Scaling = "minmax", features: Features = "root-layernorm"
+        cls,
+        values: ViewArray,
+        *,
+        scaling: Scaling = "minmax",
+        features: Features = "root-layernorm",
     ) -> Self:
         """Learn the statistics of `values`, an array of shape (n_rows, n_columns).
+
+        Of more than 20 000 rows, means, deviations and quantiles come from as many evenly spaced
+        ones, least and largest values from all.
 
         Raises
         ------
@@ -93,22 +124,22 @@ class FeatureMap:
         width = values.shape[1]
         shift, scale = np.zeros(width), np.ones(width)
         if scaling == "minmax":
-            shift = values.min(axis=0)
-            span = values.max(axis=0) - shift
+            shift, highest = _extremes(values)
+            span = highest - shift
             scale = np.where(span > 0, span, 1.0)
-        elif scaling == "standard":
-            shift, scale = values.mean(axis=0), _spread(values)
+        rows = slice(None) if values.shape[0] <= SAMPLE else evenly(values.shape[0], SAMPLE)
+        some = dense(values, rows)
+        if scaling == "standard":
+            shift, scale = some.mean(axis=0), _spread(some)
         empty = np.empty(0)
         raw = cls(scaling, features, shift, scale, empty, empty, np.empty((0, width)))
         if features == "plain":
             return raw
         if features == "quantile":
-            picked = (
-                np.linspace(0, len(values) - 1, min(len(values), QUANTILES)).round().astype(int)
-            )
-            order = np.sort(values, axis=0)[picked]
+            picked = evenly(len(some), min(len(some), QUANTILES))
+            order = np.sort(some, axis=0)[picked]
             return cls(scaling, features, shift, scale, empty, empty, order)
-        expanded = raw._expand(values)
+        expanded = raw._expand(some)
         return cls(
             scaling, features, shift, scale, expanded.mean(axis=0), _spread(expanded), raw.order
         )

@@ -15,7 +15,9 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
-from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts, dense
+from rcml_misa.estimators.ridge import blocks
+from rcml_misa.estimators.tables import InputTable
+from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -40,7 +42,6 @@ __all__ = ["RCMLMISAClassifier"]
 Array = NDArray[np.float64]
 MINIMUM_STEPS = 100
 PASSES = 6  # over the train rows, where that takes more steps
-PREDICT_ROWS = 4096  # rows of one forward pass without gradients
 
 
 class RCMLMISAClassifier(EvidentialClassifier):
@@ -196,18 +197,17 @@ class RCMLMISAClassifier(EvidentialClassifier):
         integers = [int(seed.generate_state(1)[0]) for seed in seeds]
         logits = self._fit_experts(views, codes, integers[0])
         self.maps_ = [
-            FeatureMap.fit(dense(array), scaling=self.scaling, features=self.features)
+            FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         ]
-        inputs = self._inputs(views)
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float().to(self.device_)
-        self.input_widths_ = [view.shape[1] for view in inputs]
-        # side by side, so that a batch is drawn and mixed in one go
-        table = torch.cat([*inputs, *self._logit_tensors(logits), onehot], dim=1)
+        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
+        others = [*_logit_tensors(logits), onehot]
+        table = InputTable(self.maps_, views.arrays, others, device=self.device_)
+        self.input_widths_ = table.widths
         mixing = np.random.default_rng(seeds[1])
 
-        def loss(rows: Tensor, done: float) -> Mapping[str, Tensor]:
-            batch = table[rows]
+        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            batch = table(rows)
             if self.mixup:
                 share = mixing.beta(self.mixup, self.mixup)
                 partner = torch.from_numpy(mixing.permutation(len(rows))).to(self.device_)
@@ -246,7 +246,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
                 callback=callback,
             )
         with torch.no_grad():
-            opinions = [self._forward(part)[0].fused for part in torch.split(table, PREDICT_ROWS)]
+            opinions = [self._forward(table(rows))[0].fused for rows in blocks(len(codes))]
         self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
         return self
 
@@ -297,26 +297,11 @@ class RCMLMISAClassifier(EvidentialClassifier):
         )
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
-    def _inputs(self, views: MultiView) -> list[Tensor]:
-        return [
-            torch.from_numpy(mapping.transform(dense(array)).astype(np.float32)).to(self.device_)
-            for mapping, array in zip(self.maps_, views.arrays, strict=True)
-        ]
-
-    def _logit_tensors(self, logits: ExpertLogits | None) -> list[Tensor]:
-        if logits is None:
-            return []
-        return [
-            torch.from_numpy(values.reshape(len(values), -1).astype(np.float32)).to(self.device_)
-            for values in (logits.views, logits.joint)
-        ]
-
     @torch.no_grad()
-    def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Opinions about the rows of X: fused, per view and shared."""
-        views = self._check_rows(X)
+    def _opinion(self, views: MultiView) -> MultiViewOpinion:
         logits = None if self.experts_ is None else self.experts_.logits(views)
-        table = torch.cat([*self._inputs(views), *self._logit_tensors(logits)], dim=1)
+        others = _logit_tensors(logits)
+        table = InputTable(self.maps_, views.arrays, others, device=self.device_)(slice(None))
         output, _ = self._forward(table)
         fused = output.fused.double().cpu().numpy()
         if logits is not None:
@@ -337,3 +322,12 @@ class RCMLMISAClassifier(EvidentialClassifier):
         """
         opinion = self.predict_opinion(X)
         return self.calibrator_(opinion.evidence)
+
+
+def _logit_tensors(logits: ExpertLogits | None) -> list[Tensor]:
+    if logits is None:
+        return []
+    return [
+        torch.from_numpy(values.reshape(len(values), -1).astype(np.float32))
+        for values in (logits.views, logits.joint)
+    ]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from rcml_misa.estimators.expert import KernelExpert, MappedViews
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks, squared_distances
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, dense
 
-__all__ = ["ExpertLogits", "ViewExperts", "agreement", "dense"]
+__all__ = ["ExpertLogits", "ViewExperts", "agreement"]
 
 Array = NDArray[np.float64]
 BOGUS = 0.2  # prior chance that one view is not of its row
@@ -22,11 +23,6 @@ LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share o
 DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
 SAMPLE = 2000  # train rows whose distances say what is familiar
 FLOOR = 1e-3  # no expert's probability counts as less when experts are multiplied
-
-
-def dense(array: Any) -> Array:
-    """Dense float64 columns of a view."""
-    return np.asarray(array.toarray() if hasattr(array, "toarray") else array, dtype=np.float64)
 
 
 def agreement(probabilities: Array) -> Array:
@@ -135,12 +131,11 @@ class ExpertLogits:
         """Factor in (0, 1] on the mass of a fused opinion: agreement times familiarity."""
         return (LEAST_TRUST + (1 - LEAST_TRUST) * self.agreement) * self.familiarity
 
-    @property
-    def log_probability(self) -> Array:
-        """Log of the product of all experts, views and joint, normalised; (n, K)."""
-        logs = np.concatenate([self.views, self.joint[:, None]], axis=1)
-        shares = np.log(softmax(logs, axis=2) + FLOOR)
-        return np.asarray(log_softmax(shares.sum(axis=1), axis=1))
+    def take(self, rows: slice) -> ExpertLogits:
+        """The same of some rows."""
+        return ExpertLogits(
+            self.views[rows], self.joint[rows], self.agreement[rows], self.familiarity[rows]
+        )
 
 
 class ViewExperts:
@@ -170,8 +165,7 @@ class ViewExperts:
 
     def fit(self, views: MultiView, codes: NDArray[np.int64]) -> Self:
         """Fit every expert on the rows of `views` and class numbers `codes`."""
-        arrays = [dense(array) for array in views.arrays]
-        mapped = MappedViews(arrays, scaling=self.scaling)
+        mapped = MappedViews(views.arrays, scaling=self.scaling)
 
         def expert(*groups: int) -> KernelExpert:
             return KernelExpert(
@@ -186,12 +180,12 @@ class ViewExperts:
             for view, width in enumerate(views.widths)
         ]
         self.joint_ = (
-            expert(*views.widths).fit_mapped(mapped, codes) if len(arrays) > 1 else self.views_[0]
+            expert(*views.widths).fit_mapped(mapped, codes) if len(views) > 1 else self.views_[0]
         )
         sample = np.random.default_rng(self.random_state).permutation(len(codes))[:SAMPLE]
         self.familiarity_ = Familiarity.fit(
             self.joint_.landmark_values_,
-            self.joint_.columns_([array[sample] for array in arrays]),
+            self.joint_.columns_([dense(array, sample) for array in views.arrays]),
         )
         self.train_logits_ = self._logits(
             [one.loo_scores_ for one in self.views_],
@@ -202,35 +196,30 @@ class ViewExperts:
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Logits of new rows."""
-        arrays = [dense(array) for array in views.arrays]
-        scores = [
-            one.decision_function(array) for one, array in zip(self.views_, arrays, strict=True)
-        ]
-        joint = (
-            self.joint_.decision_function(np.concatenate(arrays, axis=1))
-            if len(arrays) > 1
-            else scores[0]
-        )
+        arrays = views.arrays
+        scores = [one.score_parts([array]) for one, array in zip(self.views_, arrays, strict=True)]
+        joint = self.joint_.score_parts(arrays) if len(arrays) > 1 else scores[0]
         familiarity = np.concatenate(
             [
-                self.familiarity_(self.joint_.columns_([array[block] for array in arrays]))
+                self.familiarity_(self.joint_.columns_([dense(array, block) for array in arrays]))
                 for block in blocks(views.n_samples)
             ]
         )
         return self._logits(scores, joint, familiarity)
 
-    def _logits(self, scores: list[Array], joint: Array, familiarity: Array) -> ExpertLogits:
-        raw = [one.raw_temperature_ * score for one, score in zip(self.views_, scores, strict=True)]
-
+    def _logits(self, scores: Sequence[Array], joint: Array, familiarity: Array) -> ExpertLogits:
         def bounded(one: KernelExpert, score: Array) -> Array:
             return one.temperature_ * np.minimum(score, one.bound_)
 
+        def agreed(rows: slice) -> Array:
+            pairs = zip(self.views_, scores, strict=True)
+            raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
+            return agreement(softmax(raw, axis=2))
+
+        own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]
         return ExpertLogits(
-            views=np.stack(
-                [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)],
-                axis=1,
-            ),
+            views=np.stack(own, axis=1),
             joint=bounded(self.joint_, joint),
-            agreement=agreement(softmax(np.stack(raw, axis=1), axis=2)),
+            agreement=np.concatenate([agreed(block) for block in blocks(len(joint))]),
             familiarity=familiarity,
         )

@@ -1,7 +1,7 @@
 """Views: the tables that describe one set of samples, and how any input becomes them."""
 
-from rcml_misa.views.arrays import ViewArray
+from rcml_misa.views.arrays import ViewArray, dense
 from rcml_misa.views.multiview import MultiView, ViewKind, as_multiview
 from rcml_misa.views.target import check_target
 
-__all__ = ["MultiView", "ViewArray", "ViewKind", "as_multiview", "check_target"]
+__all__ = ["MultiView", "ViewArray", "ViewKind", "as_multiview", "check_target", "dense"]

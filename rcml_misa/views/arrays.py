@@ -13,7 +13,7 @@ from rcml_misa.exceptions import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ViewArray", "as_array", "as_view", "frozen", "is_frame", "shape_message"]
+__all__ = ["ViewArray", "as_array", "as_view", "dense", "frozen", "is_frame", "shape_message"]
 
 ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
 
@@ -109,6 +109,12 @@ def _check_finite(what: str, view: ViewArray) -> None:
             f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
             f"{rows[0]}); impute these values, or leave these rows out of every view."
         )
+
+
+def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float64]:
+    """Give some rows of a view as a dense array; all rows of a dense one without a copy."""
+    some = view[rows]
+    return some if isinstance(some, np.ndarray) else np.asarray(some.toarray())
 
 
 def frozen(view: ViewArray) -> ViewArray:
