@@ -15,11 +15,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rcml_misa import metrics
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe
+from rcml_misa.evaluation import ask, confidence_bins, detection, score
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.protocols import (
     conflict_views,
@@ -29,12 +28,10 @@ from rcml_misa.protocols import (
     split_rows,
 )
 from rcml_misa.results import RunRecord, plain
-from rcml_misa.views import MultiView
 
 __all__ = ["Event", "RunFailure", "Task", "execute", "plan_tasks", "run_task", "split_known"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
-BINS = 15
 POLL = 0.1  # seconds between looks at the workers' progress
 QUIET = 0.2  # least seconds between two events of one task
 
@@ -106,73 +103,6 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def _full(probability: NDArray[Any], classes: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Probabilities of all classes, where some were not among the train rows."""
-    full = np.zeros((len(probability), count))
-    full[:, classes.astype(int)] = probability
-    return full
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """What an estimator says of some rows."""
-
-    predicted: NDArray[Any]
-    probability: NDArray[np.float64]
-    uncertainty: NDArray[np.float64]
-    conflict: NDArray[np.float64] | None
-
-
-def _ask(estimator: Any, views: MultiView, classes: int) -> _Answers:
-    probability = _full(estimator.predict_proba(views), estimator.classes_, classes)
-    if not hasattr(estimator, "predict_opinion"):
-        predicted = estimator.predict(views)
-        return _Answers(predicted, probability, 1 - probability.max(axis=1), None)
-    opinion = estimator.predict_opinion(views)
-    predicted = estimator.classes_[opinion.evidence.argmax(axis=1)]
-    return _Answers(predicted, probability, opinion.uncertainty, opinion.conflict)
-
-
-def _score(answers: _Answers, target: NDArray[np.int64]) -> dict[str, float]:
-    right = answers.predicted == target
-    return {
-        "accuracy": metrics.accuracy(answers.predicted, target),
-        "ece": metrics.ece(answers.probability, target, bins=BINS),
-        "nll": metrics.nll(answers.probability, target),
-        "brier": metrics.brier(answers.probability, target),
-        "aurc": metrics.aurc(answers.uncertainty, right),
-        "auroc_errors": metrics.auroc(answers.uncertainty, ~right),
-        "uncertainty": float(answers.uncertainty.mean()),
-    }
-
-
-def _bins(answers: _Answers, target: NDArray[np.int64]) -> dict[str, list[float]]:
-    """Sums per bin of confidence, so that runs can be pooled."""
-    sure = answers.probability.max(axis=1)
-    right = answers.probability.argmax(axis=1) == target
-    mean, share, count = metrics.reliability_curve(sure, right, bins=BINS)
-    return {
-        "count": [float(value) for value in count],
-        "confidence": [float(value) for value in np.nan_to_num(mean * count)],
-        "correct": [float(value) for value in np.nan_to_num(share * count)],
-    }
-
-
-def _detection(clean: _Answers, copy: _Answers, replaced: NDArray[np.bool_]) -> dict[str, float]:
-    """How well rows with a replaced view are told from their own clean selves."""
-    flags = np.repeat([True, False], int(replaced.sum()))
-    doubt = np.concatenate([copy.uncertainty[replaced], clean.uncertainty[replaced]])
-    found = {
-        "conflict_auroc": metrics.auroc(doubt, flags),
-        "conflict_fpr95": metrics.fpr95(doubt, flags),
-    }
-    if clean.conflict is not None and copy.conflict is not None:
-        degree = np.concatenate([copy.conflict[replaced], clean.conflict[replaced]])
-        found["conflict_auroc_degree"] = metrics.auroc(degree, flags)
-        found["conflict_fpr95_degree"] = metrics.fpr95(degree, flags)
-    return found
-
-
 def run_task(
     dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
 ) -> RunRecord:
@@ -203,11 +133,11 @@ def run_task(
     started = time.perf_counter()
     estimator.fit(parts[0], target[train], **fit_options)
     fitted = time.perf_counter()
-    clean = _ask(estimator, parts[1], classes)
+    clean = ask(estimator, parts[1], classes)
     predicted = time.perf_counter()
-    conflict = _ask(estimator, parts[2], classes)
+    conflict = ask(estimator, parts[2], classes)
     threshold = np.quantile(clean.uncertainty, 0.95)
-    unsure = _ask(estimator, parts[3], classes).uncertainty > threshold
+    unsure = ask(estimator, parts[3], classes).uncertainty > threshold
     return RunRecord(
         dataset=dataset.name,
         method=task.recipe.method,
@@ -221,15 +151,15 @@ def run_task(
         train_rows=len(train),
         test_rows=len(test),
         metrics={
-            "clean": {**_score(clean, target[test]), "noise_flagged": float(unsure.mean())},
+            "clean": {**score(clean, target[test]), "noise_flagged": float(unsure.mean())},
             "conflict": {
-                **_score(conflict, target[test]),
-                **_detection(clean, conflict, copy.replaced),
+                **score(conflict, target[test]),
+                **detection(clean, conflict, copy.replaced),
             },
         },
         bins={
-            "clean": _bins(clean, target[test]),
-            "conflict": _bins(conflict, target[test]),
+            "clean": confidence_bins(clean, target[test]),
+            "conflict": confidence_bins(conflict, target[test]),
         },
         timing={"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
         history=getattr(estimator, "history_", {}),
