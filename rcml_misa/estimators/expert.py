@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rcml_misa.estimators.kernels import KERNELS, BlockKernel
 from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
@@ -25,7 +26,6 @@ from rcml_misa.estimators.ridge import (
     Ridge,
     blocks,
     fit_ridge,
-    kernel_values,
 )
 from rcml_misa.views import ViewArray, dense
 
@@ -35,6 +35,7 @@ Array = NDArray[Any]
 KINDS: tuple[Features, ...] = ("root-layernorm", "quantile")
 PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 2.25, 0.5))
 LARGEST_LOG_TEMPERATURE = 5.5
+LARGEST_SELECTION = 2000  # rows while the kernel is chosen
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,18 @@ class Columns:
     """Mapped columns of one or several views, in float32, for the kernel.
 
     Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles. In
-    each, every view counts alike whatever its width, and the total variance is 1.
+    each, every view has the total variance 1 whatever its width.
 
     Parameters
     ----------
     maps : tuple of tuple of FeatureMap
         For each kind, one fitted map per view.
-    factors : tuple of float
-        For each kind, what brings the total variance of the train rows to 1.
+    factors : tuple of tuple of float
+        Likewise, what brings the total variance of the train rows to 1.
     """
 
     maps: tuple[tuple[FeatureMap, ...], ...]
-    factors: tuple[float, ...]
+    factors: tuple[tuple[float, ...], ...]
 
     def __call__(self, parts: Sequence[Array]) -> Array:
         """Columns of rows given as one raw array (n, d_v) per view."""
@@ -67,9 +68,9 @@ class Columns:
     def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
         """The same from views that are mapped already."""
         scaled = [
-            np.asarray(part * (factor / math.sqrt(part.shape[1])), dtype=np.float32)
-            for kind, factor in zip(mapped, self.factors, strict=True)
-            for part in kind
+            np.asarray(part * factor, dtype=np.float32)
+            for kind, factors in zip(mapped, self.factors, strict=True)
+            for part, factor in zip(kind, factors, strict=True)
         ]
         return np.concatenate(scaled, axis=1)
 
@@ -107,11 +108,10 @@ class MappedViews:
 
     def columns(self) -> Columns:
         """The join of these views, with its factors."""
-        factors = []
-        for kind in self.mapped:
-            variance = sum(float(part.var(axis=0).sum()) / part.shape[1] for part in kind)
-            factors.append(1 / math.sqrt(variance) if variance > 0 else 1.0)
-        return Columns(tuple(tuple(kind) for kind in self.maps), tuple(factors))
+        return Columns(
+            tuple(tuple(kind) for kind in self.maps),
+            tuple(tuple(_unit_variance(part) for part in kind) for kind in self.mapped),
+        )
 
     def values(self, columns: Columns, rows: slice | Array) -> Array:
         """Joined columns of some rows."""
@@ -119,9 +119,15 @@ class MappedViews:
             return columns.join([[part[rows] for part in kind] for kind in self.mapped])
         return columns([dense(part, rows) for part in self.parts])
 
-    def widths(self) -> tuple[int, ...]:
-        """Joined columns of each kind."""
-        return tuple(sum(part.shape[1] for part in kind) for kind in self.mapped)
+    def layout(self) -> tuple[tuple[int, ...], ...]:
+        """Joined columns of each view in each kind."""
+        return tuple(tuple(part.shape[1] for part in kind) for kind in self.mapped)
+
+
+def _unit_variance(part: Array) -> float:
+    """Factor that brings the total variance of an array (n, d) to 1."""
+    variance = float(part.var(axis=0).sum())
+    return 1 / math.sqrt(variance) if variance > 0 else 1.0
 
 
 def fit_temperature(scores: Array, target: Array) -> float:
@@ -172,7 +178,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Gaussian plus linear kernel, Nystroem features from random train rows, ridge regression to
     centred one-hot classes. For each train row the prediction of the ridge fitted without that
     row is y - r / (1 - h), r its residual and h its leverage, intercept included, so that a model
-    trained on these scores sees train rows as it will see test rows. The width is chosen
+    trained on these scores sees train rows as it will see test rows. The kernel is chosen
     by leave-one-out cross-entropy, the penalty by leave-one-out square error.
 
     Parameters
@@ -181,12 +187,11 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Widths of the views, where X holds several side by side; each then counts alike.
     landmarks : int, default=1400
         Largest number of Nystroem landmarks; cost grows with its square per row.
-    selection_landmarks : int, default=600
-        Landmarks used while the width is chosen.
-    selection_rows : int, default=2000
-        Largest number of rows used while the width is chosen.
-    gammas : tuple of float
-        Widths of the Gaussian part to choose from.
+    selection_landmarks : int, default=500
+        Landmarks while the kernel is chosen, with as many rows to each as at the end (up to 2000
+        rows).
+    kernels : tuple of BlockKernel
+        Kernels to choose from.
     penalties : tuple of float
         Ridge penalties to choose from.
     cap : float or None, default=0.7
@@ -207,8 +212,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     bound_ : float
         Upper bound of the scores; infinity without `cap`.
     penalty_ : float
-    gamma_ : float
-        Width of the Gaussian part chosen.
+    kernel_ : BlockKernel
+        The one chosen.
 
     References
     ----------
@@ -229,9 +234,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         groups: tuple[int, ...] | None = None,
         landmarks: int = 1400,
-        selection_landmarks: int = 600,
-        selection_rows: int = 2000,
-        gammas: tuple[float, ...] = (0.5, 1.5),
+        selection_landmarks: int = 500,
+        kernels: tuple[BlockKernel, ...] = KERNELS,
         penalties: tuple[float, ...] = PENALTIES,
         cap: float | None = 0.7,
         scaling: Scaling = "minmax",
@@ -240,8 +244,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.groups = groups
         self.landmarks = landmarks
         self.selection_landmarks = selection_landmarks
-        self.selection_rows = selection_rows
-        self.gammas = gammas
+        self.kernels = kernels
         self.penalties = penalties
         self.cap = cap
         self.scaling = scaling
@@ -264,43 +267,37 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.columns_, self.column_widths_ = views.columns(), views.widths()
-        some = order[: self.selection_rows]
-        sample = views.values(self.columns_, some)
-        near = sample[: self.selection_landmarks]
-        trials = [
-            self._ridge(lambda block: sample[block], onehot[some], near, gamma)
-            for gamma in self.gammas
-        ]
+        self.columns_, self.layout_ = views.columns(), views.layout()
+        kept = min(self.landmarks, views.rows)
+        # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
+        near = min(self.selection_landmarks, kept)
+        some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
+        trials = [self._ridge(views, some, near, onehot, kernel) for kernel in self.kernels]
         best = int(np.argmin([_cross_entropy(one.loo_scores, codes[some]) for one in trials]))
-        self.gamma_ = self.gammas[best]
-        self.landmark_values_ = views.values(self.columns_, order[: self.landmarks])
-        if len(some) == views.rows <= min(self.landmarks, self.selection_landmarks):
-            found = trials[best]  # every row was a landmark already
-            ridge = replace(found, loo_scores=found.loo_scores[np.argsort(order)])
-        else:
-            ridge = self._ridge(
-                lambda block: views.values(self.columns_, block),
-                onehot,
-                self.landmark_values_,
-                self.gamma_,
-            )
+        self.kernel_, ridge = self.kernels[best], trials[best]
+        if (near, len(some)) != (kept, views.rows):
+            ridge = self._ridge(views, order, kept, onehot, self.kernel_)
+        self.landmark_values_ = views.values(self.columns_, order[:kept])
+        self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
-        self.penalty_, self.loo_scores_ = ridge.penalty, ridge.loo_scores
-        self.raw_temperature_ = fit_temperature(ridge.loo_scores, codes)
-        true = ridge.loo_scores[np.arange(views.rows), codes]
+        self.penalty_ = ridge.penalty
+        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes)
+        true = self.loo_scores_[np.arange(views.rows), codes]
         self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
-        self.temperature_ = fit_temperature(np.minimum(ridge.loo_scores, self.bound_), codes)
+        self.temperature_ = fit_temperature(np.minimum(self.loo_scores_, self.bound_), codes)
         return self
 
-    def _kernel(self, gamma: float) -> Callable[[Array, Array], Array]:
-        return partial(kernel_values, gamma=gamma, widths=self.column_widths_)
-
     def _ridge(
-        self, values: Callable[[slice], Array], onehot: Array, landmarks: Array, gamma: float
+        self, views: MappedViews, rows: Array, near: int, onehot: Array, kernel: BlockKernel
     ) -> Ridge:
-        phi = NystroemFeatures(values, len(onehot), landmarks, self._kernel(gamma))
-        return fit_ridge(phi, onehot, self.penalties)
+        """Fit on some rows, the first `near` of them being the landmarks."""
+        phi = NystroemFeatures(
+            None if near == len(rows) else lambda block: views.values(self.columns_, rows[block]),
+            len(rows),
+            views.values(self.columns_, rows[:near]),
+            partial(kernel, layout=self.layout_),
+        )
+        return fit_ridge(phi, onehot[rows], self.penalties)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Scores of shape (n, K), near 1 for the class and near 0 for the others, unbounded."""
@@ -314,7 +311,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = np.empty((rows, len(self.classes_)))
         for block in blocks(rows):
             values = self.columns_([dense(part, block) for part in parts])
-            near = self._kernel(self.gamma_)(values, self.landmark_values_)
+            near = self.kernel_(values, self.landmark_values_, self.layout_)
             scores[block] = near @ self.weights_
         return scores + self.intercept_
 

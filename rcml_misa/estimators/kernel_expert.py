@@ -13,8 +13,8 @@ from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn import fuse_mixture, shares_to_evidence
-from rcml_misa.opinions import mean_conflict
+from rcml_misa.nn import shares_to_evidence
+from rcml_misa.opinions import fuse_mixture, mean_conflict
 from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier"]
@@ -32,8 +32,8 @@ class KernelExpertClassifier(EvidentialClassifier):
     ----------
     views : list, dict, str or None
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
-    landmarks : int, default=1400
-        Largest number of Nystroem landmarks of each expert.
+    landmarks : int, default=2100
+        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     random_state : int, optional
@@ -41,6 +41,8 @@ class KernelExpertClassifier(EvidentialClassifier):
     Attributes
     ----------
     experts_ : ViewExperts
+    stack_ : ndarray of shape (N + 1,)
+        Weights of the opinions in their product; see `stack_weights`.
     calibrator_ : Calibrator
         Of `predict_proba`, from leave-one-out opinions of the train rows.
 
@@ -57,7 +59,7 @@ class KernelExpertClassifier(EvidentialClassifier):
         self,
         *,
         views: Any = None,
-        landmarks: int = 1400,
+        landmarks: int = 2100,
         scaling: Scaling = "minmax",
         random_state: int | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class KernelExpertClassifier(EvidentialClassifier):
             landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
         ).fit(views, codes)
         known = self.experts_.train_logits_
+        self.stack_ = known.stack(codes)
         held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
         self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes)
         return self
@@ -80,7 +83,8 @@ class KernelExpertClassifier(EvidentialClassifier):
     def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
         private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
-        fused = fuse_mixture(private, shared, own.softmax(dim=-1))
+        weights = torch.from_numpy(self.stack_)
+        fused = fuse_mixture(private, shared, own.softmax(dim=-1), weights=weights)
         return MultiViewOpinion(
             evidence=fused.numpy() * logits.trust[:, None],
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),

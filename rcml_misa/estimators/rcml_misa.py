@@ -69,7 +69,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
     expert : {"kernel", "none"}
         Whether kernel experts take part.
     landmarks : int
-        Largest number of Nystroem landmarks of each expert.
+        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     features : {"root-layernorm", "root", "plain", "quantile"}
@@ -128,7 +128,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         fusion: TokenFusionOperator = "mixture",
         collector: CollectorKind = "shares",
         expert: Literal["kernel", "none"] = "kernel",
-        landmarks: int = 1400,
+        landmarks: int = 2100,
         scaling: Scaling = "minmax",
         features: Features = "root-layernorm",
         attention_mask: AttentionMask = "private",
@@ -144,7 +144,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         mixup: float = 1.0,
-        kl_weight: float = 0.3,
+        kl_weight: float = 0.1,
         conflict_weight: float = 0.1,
         sim_weight: float = 0.8,
         diff_weight: float = 0.3,
@@ -205,6 +205,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
         table = InputTable(self.maps_, views.arrays, others, device=self.device_)
         self.input_widths_ = table.widths
         mixing = np.random.default_rng(seeds[1])
+        joint = self.collectors != "private"
+        weights = None if logits is None else logits.stack(codes, joint=joint)
 
         def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             batch = table(rows)
@@ -230,6 +232,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
                 fusion=self.fusion,
                 discount=self.conflict_discount,
                 experts=logits is not None,
+                weights=weights,
             ).to(self.device_)
             self.history_ = train(
                 self.module_,

@@ -13,8 +13,6 @@ from rcml_misa.nn.model import (
     RCMLMISANet,
     TokenFusionOperator,
     TokenOpinions,
-    fuse_mixture,
-    share_conflict,
 )
 from rcml_misa.nn.notes import NotesNet, NotesOutput
 from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
@@ -37,8 +35,6 @@ __all__ = [
     "TokenOpinions",
     "ViewOpinions",
     "ViewProjection",
-    "fuse_mixture",
     "private_mask",
-    "share_conflict",
     "shares_to_evidence",
 ]
