@@ -18,13 +18,11 @@ from sklearn.model_selection import cross_val_predict
 
 from rcml_misa.estimators import ridge
 from rcml_misa.estimators.expert import KernelExpert, fit_temperature
-from rcml_misa.estimators.kernels import KERNELS, BlockKernel
+from rcml_misa.estimators.kernels import KERNELS
 from rcml_misa.estimators.stacking import stack_weights
 from rcml_misa.estimators.view_experts import Familiarity, ViewExperts
 from rcml_misa.opinions import log_shares
 from rcml_misa.views import MultiView
-
-SHARP = BlockKernel(product=1.5, additive=(1.5,))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def test_probabilities_are_probabilities_and_accurate(digits):
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (expert.predict(X[150:]) == y[150:]).mean() > 0.85
     assert expert.loo_scores_.shape == (150, 10)
-    assert expert.kernel_ in expert.kernels
+    assert expert.kernel_ in KERNELS
     assert expert.penalty_ in expert.penalties
 
 
@@ -62,7 +60,7 @@ def test_leave_one_out_scores_are_as_good_as_those_of_new_rows(digits):
 def test_leave_one_out_learns_nothing_from_random_labels():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(240, 8)), np.arange(240) % 2
-    expert = KernelExpert(penalties=(1e-3,), kernels=(SHARP,), random_state=0).fit(X, y)
+    expert = KernelExpert(penalties=(1e-3,), kernel="fine", random_state=0).fit(X, y)
     assert expert.score(X, y) > 0.95  # it can learn them by heart
     assert abs((expert.loo_scores_.argmax(axis=1) == y).mean() - 0.5) < 0.12
     # and what it says of new rows is no surer than leave-one-out supports
@@ -72,8 +70,8 @@ def test_leave_one_out_learns_nothing_from_random_labels():
 def test_leave_one_out_scores_stand_in_the_order_of_the_rows(iris):
     # where every row is a landmark one ridge serves both steps; else a second one is fitted
     X, y = iris
-    short = KernelExpert(kernels=KERNELS[1:2], random_state=0).fit(X, y)
-    long = KernelExpert(kernels=KERNELS[1:2], selection_landmarks=50, random_state=0).fit(X, y)
+    short = KernelExpert(kernel="medium", random_state=0).fit(X, y)
+    long = KernelExpert(kernel="medium", selection_landmarks=50, random_state=0).fit(X, y)
     np.testing.assert_allclose(short.loo_scores_, long.loo_scores_, atol=1e-3)
     assert (short.loo_scores_.argmax(axis=1) == y).mean() > 0.9
     np.testing.assert_allclose(short.decision_function(X), long.decision_function(X), atol=1e-3)
@@ -84,7 +82,7 @@ def test_a_row_without_itself_scores_as_a_new_row():
     rng = np.random.default_rng(1)
     y = np.arange(80) % 2
     X = rng.normal(size=(80, 3)) + y[:, None]
-    settings_ = {"kernels": KERNELS[1:2], "penalties": (1.0,), "random_state": 0}
+    settings_ = {"kernel": "medium", "penalties": (1.0,), "random_state": 0}
     expert = KernelExpert(**settings_).fit(X, y)
     for row in (3, 40, 77):
         kept = np.arange(80) != row

@@ -52,7 +52,9 @@ def plain_kernel(kernel, left, right, layout):
 
 
 @pytest.mark.parametrize("layout", [((6,),), ((2, 1), (2, 1)), ((1, 2, 3),), ((1,), (2,), (3,))])
-@pytest.mark.parametrize("kernel", [*KERNELS, BlockKernel(product=2.0, additive=(), linear=0.0)])
+@pytest.mark.parametrize(
+    "kernel", [*KERNELS.values(), BlockKernel(product=2.0, additive=(), linear=0.0)]
+)
 def test_kernel_follows_its_formula(layout, kernel):
     rng = np.random.default_rng(3)
     left, right = rng.normal(size=(5, 6)), rng.normal(size=(7, 6))
@@ -65,7 +67,7 @@ def test_kernel_follows_its_formula(layout, kernel):
     np.testing.assert_allclose(kernel(left, right, layout), wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS.values())
 def test_kernels_keep_float32_and_are_positive_semidefinite(kernel):
     values = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     layout = ((1, 1), (1, 1))

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rcml_misa.estimators.kernels import KERNELS, BlockKernel
+from rcml_misa.estimators.kernels import KERNELS, KernelChoice
 from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
@@ -190,8 +190,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     selection_landmarks : int, default=500
         Landmarks while the kernel is chosen, with as many rows to each as at the end (up to 2000
         rows).
-    kernels : tuple of BlockKernel
-        Kernels to choose from.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        One of `KERNELS`; ``"auto"`` takes the one of least leave-one-out cross-entropy.
     penalties : tuple of float
         Ridge penalties to choose from.
     cap : float or None, default=0.7
@@ -212,8 +212,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     bound_ : float
         Upper bound of the scores; infinity without `cap`.
     penalty_ : float
-    kernel_ : BlockKernel
-        The one chosen.
+    kernel_ : str
+        Name of the kernel in use.
 
     References
     ----------
@@ -235,7 +235,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         groups: tuple[int, ...] | None = None,
         landmarks: int = 1400,
         selection_landmarks: int = 500,
-        kernels: tuple[BlockKernel, ...] = KERNELS,
+        kernel: KernelChoice = "auto",
         penalties: tuple[float, ...] = PENALTIES,
         cap: float | None = 0.7,
         scaling: Scaling = "minmax",
@@ -244,7 +244,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.groups = groups
         self.landmarks = landmarks
         self.selection_landmarks = selection_landmarks
-        self.kernels = kernels
+        self.kernel = kernel
         self.penalties = penalties
         self.cap = cap
         self.scaling = scaling
@@ -269,14 +269,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.layout_ = views.columns(), views.layout()
         kept = min(self.landmarks, views.rows)
-        # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
-        near = min(self.selection_landmarks, kept)
-        some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
-        trials = [self._ridge(views, some, near, onehot, kernel) for kernel in self.kernels]
-        best = int(np.argmin([_cross_entropy(one.loo_scores, codes[some]) for one in trials]))
-        self.kernel_, ridge = self.kernels[best], trials[best]
-        if (near, len(some)) != (kept, views.rows):
-            ridge = self._ridge(views, order, kept, onehot, self.kernel_)
+        self.kernel_ = self.kernel if self.kernel != "auto" else self._choose(views, order, onehot)
+        ridge = self._ridge(views, order, kept, onehot, self.kernel_)
         self.landmark_values_ = views.values(self.columns_, order[:kept])
         self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
@@ -287,15 +281,28 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature_ = fit_temperature(np.minimum(self.loo_scores_, self.bound_), codes)
         return self
 
+    def _choose(self, views: MappedViews, order: Array, onehot: Array) -> str:
+        """Name of the kernel of least leave-one-out cross-entropy on some of the rows."""
+        kept = min(self.landmarks, views.rows)
+        # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
+        near = min(self.selection_landmarks, kept)
+        some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
+        codes = onehot[some].argmax(axis=1)
+        errors = {
+            name: _cross_entropy(self._ridge(views, some, near, onehot, name).loo_scores, codes)
+            for name in KERNELS
+        }
+        return min(errors, key=errors.__getitem__)
+
     def _ridge(
-        self, views: MappedViews, rows: Array, near: int, onehot: Array, kernel: BlockKernel
+        self, views: MappedViews, rows: Array, near: int, onehot: Array, kernel: str
     ) -> Ridge:
         """Fit on some rows, the first `near` of them being the landmarks."""
         phi = NystroemFeatures(
             None if near == len(rows) else lambda block: views.values(self.columns_, rows[block]),
             len(rows),
             views.values(self.columns_, rows[:near]),
-            partial(kernel, layout=self.layout_),
+            partial(KERNELS[kernel], layout=self.layout_),
         )
         return fit_ridge(phi, onehot[rows], self.penalties)
 
@@ -311,7 +318,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = np.empty((rows, len(self.classes_)))
         for block in blocks(rows):
             values = self.columns_([dense(part, block) for part in parts])
-            near = self.kernel_(values, self.landmark_values_, self.layout_)
+            near = KERNELS[self.kernel_](values, self.landmark_values_, self.layout_)
             scores[block] = near @ self.weights_
         return scores + self.intercept_
 

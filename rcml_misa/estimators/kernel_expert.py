@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
@@ -34,6 +35,10 @@ class KernelExpertClassifier(EvidentialClassifier):
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     landmarks : int, default=2100
         Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
+    stacking : bool
+        Whether opinions count in their product by weights found on leave-one-out rows.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     random_state : int, optional
@@ -41,7 +46,7 @@ class KernelExpertClassifier(EvidentialClassifier):
     Attributes
     ----------
     experts_ : ViewExperts
-    stack_ : ndarray of shape (N + 1,)
+    stack_ : ndarray of shape (N + 1,) or None
         Weights of the opinions in their product; see `stack_weights`.
     calibrator_ : Calibrator
         Of `predict_proba`, from leave-one-out opinions of the train rows.
@@ -60,11 +65,15 @@ class KernelExpertClassifier(EvidentialClassifier):
         *,
         views: Any = None,
         landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        stacking: bool = True,
         scaling: Scaling = "minmax",
         random_state: int | None = None,
     ) -> None:
         self.views = views
         self.landmarks = landmarks
+        self.kernel = kernel
+        self.stacking = stacking
         self.scaling = scaling
         self.random_state = random_state
 
@@ -72,10 +81,13 @@ class KernelExpertClassifier(EvidentialClassifier):
         """Fit every expert on views X and one label per row y."""
         views, codes = self._check_fit(X, y)
         self.experts_ = ViewExperts(
-            landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
+            landmarks=self.landmarks,
+            kernel=self.kernel,
+            scaling=self.scaling,
+            random_state=self.random_state,
         ).fit(views, codes)
         known = self.experts_.train_logits_
-        self.stack_ = known.stack(codes)
+        self.stack_ = known.stack(codes) if self.stacking else None
         held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
         self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes)
         return self
@@ -83,7 +95,7 @@ class KernelExpertClassifier(EvidentialClassifier):
     def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
         private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
-        weights = torch.from_numpy(self.stack_)
+        weights = None if self.stack_ is None else torch.from_numpy(self.stack_)
         fused = fuse_mixture(private, shared, own.softmax(dim=-1), weights=weights)
         return MultiViewOpinion(
             evidence=fused.numpy() * logits.trust[:, None],

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KERNELS", "BlockKernel", "squared_distances"]
+__all__ = ["KERNELS", "BlockKernel", "KernelChoice", "squared_distances"]
 
 Array = NDArray[Any]
 Layout = Sequence[Sequence[int]]
+KernelChoice = Literal["auto", "smooth", "medium", "rough", "fine"]
 
 
 def squared_distances(left: Array, right: Array, inner: Array | None = None) -> Array:
@@ -102,10 +103,10 @@ class BlockKernel:
         return result
 
 
-#: What an expert chooses from by its leave-one-out scores, from smooth to fine.
-KERNELS = (
-    BlockKernel(product=0.05, additive=(0.2,)),
-    BlockKernel(product=0.25, additive=(0.5,)),
-    BlockKernel(product=0.5, additive=(1.5,)),
-    BlockKernel(product=0.5, additive=(0.5, 4.0)),
-)
+#: Kernels by name, from smooth to fine; an expert chooses among them by its leave-one-out scores.
+KERNELS: Mapping[str, BlockKernel] = {
+    "smooth": BlockKernel(product=0.05, additive=(0.2,)),
+    "medium": BlockKernel(product=0.25, additive=(0.5,)),
+    "rough": BlockKernel(product=0.5, additive=(1.5,)),
+    "fine": BlockKernel(product=0.5, additive=(0.5, 4.0)),
+}

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.tables import InputTable
@@ -70,6 +71,10 @@ class RCMLMISAClassifier(EvidentialClassifier):
         Whether kernel experts take part.
     landmarks : int
         Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
+    stacking : bool
+        Whether opinions count in their product by weights found on leave-one-out rows.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     features : {"root-layernorm", "root", "plain", "quantile"}
@@ -129,6 +134,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
         collector: CollectorKind = "shares",
         expert: Literal["kernel", "none"] = "kernel",
         landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        stacking: bool = True,
         scaling: Scaling = "minmax",
         features: Features = "root-layernorm",
         attention_mask: AttentionMask = "private",
@@ -158,6 +165,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.collector = collector
         self.expert = expert
         self.landmarks = landmarks
+        self.kernel = kernel
+        self.stacking = stacking
         self.scaling = scaling
         self.features = features
         self.attention_mask = attention_mask
@@ -206,7 +215,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.input_widths_ = table.widths
         mixing = np.random.default_rng(seeds[1])
         joint = self.collectors != "private"
-        weights = None if logits is None else logits.stack(codes, joint=joint)
+        weights = logits.stack(codes, joint=joint) if logits and self.stacking else None
 
         def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             batch = table(rows)
@@ -265,7 +274,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
             self.experts_ = None
             return None
         self.experts_ = ViewExperts(
-            landmarks=self.landmarks, scaling=self.scaling, random_state=seed
+            landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
         ).fit(views, codes)
         return self.experts_.train_logits_
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from rcml_misa.estimators.expert import KernelExpert, MappedViews
-from rcml_misa.estimators.kernels import squared_distances
+from rcml_misa.estimators.kernels import KernelChoice, squared_distances
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.stacking import stack_weights
@@ -132,6 +132,8 @@ class ViewExperts:
     landmarks : int
         Largest number of Nystroem landmarks of the joint expert; where there are more rows, each
         view's own expert has half as many.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        See `KernelExpert`.
     scaling : {"minmax", "standard", "none"}
         Column scaling.
     random_state : int, optional
@@ -144,9 +146,15 @@ class ViewExperts:
     """
 
     def __init__(
-        self, *, landmarks: int = 2100, scaling: Scaling = "minmax", random_state: int | None = None
+        self,
+        *,
+        landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        scaling: Scaling = "minmax",
+        random_state: int | None = None,
     ) -> None:
         self.landmarks = landmarks
+        self.kernel = kernel
         self.scaling = scaling
         self.random_state = random_state
 
@@ -160,6 +168,7 @@ class ViewExperts:
             return KernelExpert(
                 groups=groups,
                 landmarks=max(self.landmarks // 2, 1) if fewer else self.landmarks,
+                kernel=self.kernel,
                 scaling=self.scaling,
                 random_state=self.random_state,
             )
