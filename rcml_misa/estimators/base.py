@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from rcml_misa.estimators.options import check_options
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView, as_multiview
+from rcml_misa.views import MultiView, as_multiview, refuse_sequences
 
 __all__ = [
     "EvidentialClassifier",
@@ -108,11 +108,14 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     views: Any = None
+    _reads_sequences: ClassVar[bool] = False
 
     def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
         """Validate options and training data; set the fitted attributes; views, class numbers."""
         check_options(self)
         views = as_multiview(X, views=self.views)
+        if not self._reads_sequences:
+            refuse_sequences(views, type(self).__name__)
         if y is None:
             raise DataError("y is missing: a classifier needs one class label per row.")
         labels = column_or_1d(y, warn=True)
@@ -127,6 +130,7 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
         self.view_names_, self.widths_ = views.names, views.widths
+        self.kinds_ = views.kinds
         self.n_features_in_ = sum(views.widths)
         return views, codes.astype(np.int64)
 
@@ -142,6 +146,9 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
                 raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
+        for name, kind, known in zip(views.names, views.kinds, self.kinds_, strict=True):
+            if kind != known and {kind, known} & {"sequence", "text"}:
+                raise DataError(f"view {name!r} is of kind {kind} but fit saw the kind {known}.")
         return views
 
     @abstractmethod
