@@ -186,7 +186,8 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     if entry.built_in:
         return None
     if entry.sources:
-        return [_fetch(source, data_dir) for source in entry.sources.values()][0].parent
+        fetched = [_fetch(source, data_dir) for source in entry.sources.values()]
+        return fetched[0].parent
     return _fetch(entry, data_dir)
 
 
