@@ -71,6 +71,7 @@ class MISABase(MultiViewEstimator):
         heads: int = 2,
         feedforward: int = 256,
         dropout: float = 0.2,
+        view_dropout: float = 0.0,
         skip: bool = True,
         similarity: Similarity = "cmd",
         task_loss: TaskLoss = "auto",
@@ -106,6 +107,7 @@ class MISABase(MultiViewEstimator):
         self.heads = heads
         self.feedforward = feedforward
         self.dropout = dropout
+        self.view_dropout = view_dropout
         self.skip = skip
         self.similarity = similarity
         self.task_loss = task_loss
@@ -180,6 +182,7 @@ class MISABase(MultiViewEstimator):
                 adversarial=self.similarity == "adversarial",
                 shared_private=self.shared_private_weight > 0,
                 reversal_weight=self.reversal_weight,
+                view_dropout=self.view_dropout,
                 skip=self.skip,
             ).to(self.device_)
             target = target.to(self.device_)
