@@ -10,7 +10,12 @@ from torch import nn
 
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import pretrained
-from rcml_misa.nn.pretrained import PretrainedText, half_precision, text_model_path
+from rcml_misa.nn.pretrained import (
+    PretrainedText,
+    half_precision,
+    split_frozen,
+    text_model_path,
+)
 from rcml_misa.nn.view_encoders import (
     EncodedProjection,
     Padded,
@@ -116,3 +121,20 @@ def test_a_local_folder_serves(tmp_path) -> None:
     encoder = PretrainedText(str(tmp_path), trained_layers=1)
     assert encoder.outputs == 8
     assert encoder(Padded(torch.tensor([[1, 2]]), torch.tensor([2]))).shape == (1, 8)
+
+
+@pytest.mark.parametrize("trained", [1, 4])
+def test_frozen_layers_apart_change_nothing(trained) -> None:
+    whole = PretrainedText("minilm", trained_layers=trained).eval()
+    upper = PretrainedText("minilm", trained_layers=trained).eval()
+    lower = split_frozen(upper)
+    tokens = Padded(
+        torch.tensor([[101, 2204, 3185, 102], [101, 2919, 102, 0]]), torch.tensor([4, 3])
+    )
+    with torch.no_grad():
+        states = lower.states(tokens)
+        torch.testing.assert_close(upper(Padded(states, tokens.lengths)), whole(tokens))
+    assert not any(one.requires_grad for one in lower.parameters())
+    assert sum(one.numel() for one in upper.model.encoder.parameters()) == trained * 1774464
+    assert split_frozen(PretrainedText("minilm", trained_layers=6)) is not None
+    assert split_frozen(PretrainedText("minilm", trained_layers=None)) is None

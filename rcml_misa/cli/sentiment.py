@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_for_task", "run_outputs", "show_measures", "split_name"]
 
-PAIRED = ("mae", "corr", "acc7", "acc3", "acc2_has0", "acc2_non0")
-
 
 def load_for_task(
     name: str,
@@ -116,7 +114,7 @@ def show_measures(
         seeds = f"seeds {seed} to {seed + count - 1}"
         click.echo(f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}")
     click.echo("\n" + reporting.measures_text(rows))
-    lines = reporting.paired_lines(records, PAIRED)
+    lines = reporting.paired_lines(records, reporting.PAIRED)
     if lines:
         click.echo("\n" + "\n".join(lines))
     if seed is not None:

@@ -16,8 +16,13 @@ from rcml_misa.estimators.base import MultiViewEstimator
 from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.exceptions import DataError
-from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.losses_adversarial import shared_private_loss, view_confusion_loss
+from rcml_misa.losses import (
+    difference_loss,
+    reconstruction_loss,
+    shared_private_loss,
+    similarity_loss,
+    view_confusion_loss,
+)
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind

@@ -12,7 +12,18 @@ from rcml_misa.measures import MeasureRow, PairedMeasure, paired_measure, summar
 from rcml_misa.reporting.tables import grid
 from rcml_misa.results import RunRecord
 
-__all__ = ["measures_csv", "measures_json", "measures_markdown", "measures_text", "paired_lines"]
+__all__ = [
+    "PAIRED",
+    "measures_csv",
+    "measures_json",
+    "measures_markdown",
+    "measures_page",
+    "measures_text",
+    "paired_lines",
+]
+
+#: Measures whose paired differences are shown.
+PAIRED = ("mae", "corr", "acc7", "acc3", "acc2_has0", "acc2_non0")
 
 #: Measure -> heading, in the order of the columns; the rest is in CSV and JSON.
 HEADINGS = {
@@ -101,6 +112,37 @@ def paired_lines(
         *grid(header, body),
         "interval: Student's t over the seeds; +/-: runs in which the first is better and worse",
     ]
+
+
+def measures_page(records: Sequence[RunRecord], *, title: str, command: str) -> str:
+    """The Markdown page of an experiment with a task: measures and paired differences per set.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        At least one; the first record's method is compared with each other one.
+    title : str
+    command : str
+        The experiment's file, for the command that regenerates the page.
+    """
+    versions = ", ".join(f"{name} {number}" for name, number in records[0].versions.items())
+    seeds = sorted({record.seed for record in records})
+    lines = [
+        f"# {title}",
+        "",
+        f"Regenerate with `rcml-misa experiment {command}`. Seeds {seeds[0]} to {seeds[-1]}; the "
+        "data set's own split; an epoch chosen on validation rows, or the last step; nothing "
+        "chosen on test rows.",
+        "",
+        f"Measured with {versions}.",
+    ]
+    for dataset in dict.fromkeys(record.dataset for record in records):
+        part = [record for record in records if record.dataset == dataset]
+        table = measures_text(summarise_measures(part))
+        lines += ["", f"## {dataset}", "", "```", *table.splitlines(), "```"]
+        if pairs := paired_lines(part, PAIRED):
+            lines += ["", "```", *pairs, "```"]
+    return "\n".join(lines) + "\n"
 
 
 def _paired_row(one: PairedMeasure) -> list[str]:
