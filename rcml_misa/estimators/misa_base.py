@@ -207,7 +207,7 @@ class MISABase(MultiViewEstimator):
                 evaluate=None if valid is None else lambda: self._validate(*valid),
                 callback=callback,
             )
-        if valid is not None and self.module_.own is not None:
+        if valid is not None and getattr(self.module_, "own", None) is not None:
             self.blend_ = self._blended(*valid)
 
     def _input_options(self) -> InputOptions:
