@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import CollectorKind, Collectors, Sharing
 from rcml_misa.nn.encoders import Subspaces, ViewProjection
+from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
 from rcml_misa.opinions import fuse, fuse_mixture, share_conflict
 
 __all__ = ["RCMLMISANet", "TokenFusionOperator", "TokenOpinions"]
@@ -81,6 +82,8 @@ class RCMLMISANet(nn.Module):
         Whether `forward` is given experts' logits.
     weights : ndarray of shape (N + 1,), optional
         Of the opinions in the mixture; see `fuse_mixture`.
+    encoders : sequence of ViewEncoder, optional
+        What becomes of each view before it is projected, for sets with sequences or texts.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class RCMLMISANet(nn.Module):
         discount: bool = True,
         experts: bool = True,
         weights: NDArray[np.float64] | None = None,
+        encoders: Sequence[ViewEncoder] | None = None,
     ) -> None:
         super().__init__()
         views = len(widths)
@@ -110,7 +114,11 @@ class RCMLMISANet(nn.Module):
         found = None if weights is None else torch.tensor(weights, dtype=torch.float32)
         self.weights: Tensor | None
         self.register_buffer("weights", found)
-        self.project = ViewProjection(widths, hidden=hidden)
+        self.project = (
+            ViewProjection(widths, hidden=hidden)
+            if encoders is None
+            else EncodedProjection(encoders, hidden=hidden)
+        )
         self.subspaces = Subspaces(views=views, hidden=hidden)
         self.fuse_tokens = TokenFusion(
             views=views,
@@ -132,7 +140,7 @@ class RCMLMISANet(nn.Module):
 
     def forward(
         self,
-        views: Sequence[Tensor],
+        views: Sequence[ViewInput],
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
     ) -> TokenOpinions:
