@@ -45,7 +45,8 @@ _CHANCE = _Limit(least=0, below=1)
 # a name means the same thing in every estimator
 _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
-    **dict.fromkeys(("hidden", "landmarks"), _COUNT),
+    **dict.fromkeys(("hidden", "landmarks", "patience"), _COUNT),
+    "validation_fraction": _Limit(above=0, below=1),
     "annealing_epochs": _Limit(whole=True, least=0),
     "C": _POSITIVE,
     "learning_rate": _WEIGHT,

@@ -17,6 +17,7 @@ from rcml_misa.nn.model import (
     share_conflict,
 )
 from rcml_misa.nn.notes import NotesNet, NotesOutput
+from rcml_misa.nn.presence import keep_present, mean_present, opinions_present, present_share
 from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
 
 __all__ = [
@@ -38,6 +39,10 @@ __all__ = [
     "ViewOpinions",
     "ViewProjection",
     "fuse_mixture",
+    "keep_present",
+    "mean_present",
+    "opinions_present",
+    "present_share",
     "private_mask",
     "share_conflict",
     "shares_to_evidence",

@@ -134,6 +134,8 @@ def present_rows(view: ViewArray) -> NDArray[np.bool_]:
     """Tell the rows of a validated view that are there; a missing one is NaN throughout."""
     if isinstance(view, np.ndarray):
         return ~np.isnan(view[:, 0])
+    if not issparse(view):
+        return np.ones(view.shape[0], dtype=np.bool_)
     filled = np.flatnonzero(np.diff(view.indptr))
     present = np.ones(view.shape[0], dtype=np.bool_)
     present[filled] = ~np.isnan(view.data[view.indptr[filled]])

@@ -394,6 +394,8 @@ def holds_views(X: Any) -> bool:
     >>> holds_views({"a": [[1.0]]}), holds_views([[1.0, 2.0]])
     (True, False)
     """
+    if issparse(X):  # one form of a sparse matrix is a mapping too
+        return False
     return isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.views.arrays import ViewArray, present_rows
@@ -46,7 +46,7 @@ def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) ->
     >>> MultiView(filled).present.tolist()
     [[True, False]]
     """
-    if isinstance(X, MultiView | Mapping):
+    if isinstance(X, MultiView | Mapping) and not issparse(X):
         given = dict(X.items())
         if not set(given) <= set(names) or [name for name in names if name in given] != list(given):
             return X
