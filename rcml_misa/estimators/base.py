@@ -104,7 +104,8 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = row_weights(labels, sample_weight, self.class_weight)
         if weights is not None and not weights.all():
             kept = np.flatnonzero(weights)
-            views, labels, weights = views.take(kept), labels[kept], weights[kept]
+            views, labels = views.take(kept), labels[kept]
+            weights = row_weights(labels, weights[kept], None)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(
@@ -164,6 +165,9 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 class EvidentialClassifier(MultiViewClassifier):
     """Base of the classifiers whose output is an opinion."""
 
+    # of probabilities: float32 tells that they are no better than that
+    _precision: ClassVar[type[np.floating[Any]]] = np.float64
+
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         """Opinions about a block of checked rows."""
@@ -190,7 +194,7 @@ class EvidentialClassifier(MultiViewClassifier):
 
         Those of the fused opinion: projected or, for methods with a `calibrator_`, calibrated.
         """
-        return self.predict_opinion(X).probability
+        return self.predict_opinion(X).probability.astype(self._precision, copy=False)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Class of most fused evidence for each row."""

@@ -274,8 +274,9 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(y)
         check_options(self)
         weights = row_weights(y, sample_weight, None)
-        if weights is not None:
-            X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+        if weights is not None and not weights.all():
+            kept = weights > 0
+            X, y, weights = X[kept], y[kept], row_weights(y[kept], weights[kept], None)
         if len(np.unique(y)) < 2:
             raise DataError(f"y holds one class only ({y[0]}); a classifier needs two or more.")
         views = MappedViews(self._parts(X), scaling=self.scaling)

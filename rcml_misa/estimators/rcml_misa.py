@@ -141,6 +141,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+    _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
     def __init__(
         self,

@@ -150,7 +150,7 @@ def fuse_mixture(
     bogus = BOGUS / count / agreement
     if present is not None:
         views = present.sum(dim=-1, keepdim=True)
-        bogus = torch.where(present & (views > 1), BOGUS / views / agreement, 0.0)
+        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
     weights = torch.cat([torch.full_like(mass, 1 - BOGUS), bogus], dim=-1)
     weights = weights / weights.sum(dim=-1, keepdim=True)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
