@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,14 @@ from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.rows import hold_out, row_weights
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView, ViewMeans, as_multiview, holds_views, with_absent_views
+from rcml_misa.views import (
+    MultiView,
+    ViewMeans,
+    as_multiview,
+    data_sha256,
+    holds_views,
+    with_absent_views,
+)
 
 __all__ = [
     "ArrayOpinion",
@@ -64,6 +72,9 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Columns of a 2-D X, else of all views together.
     feature_names_in_ : ndarray of str
         Only where X was a DataFrame.
+    train_rows_ : int
+    data_sha256_ : str
+        Of the train rows; see `rcml_misa.views.data_sha256`.
     """
 
     views: Any = None
@@ -118,6 +129,7 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             validate_data(self, X, skip_check_array=True)
         self.view_names_, self.widths_ = views.names, views.widths
+        self.train_rows_, self.data_sha256_ = views.n_samples, data_sha256(views, labels)
         if not self._leaves_out_missing:
             self.view_means_ = ViewMeans.fit(views)
             views = self.view_means_.fill(views)
@@ -151,6 +163,21 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train = everything.take(kept)
         _check_presence(train.views)
         return train, everything.take(held)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model into one file, which `rcml_misa.load` reads.
+
+        The file is of the safetensors format with a JSON header; nothing in it can be executed.
+        Kernel experts keep rows of the train data in it.
+
+        Raises
+        ------
+        DataError
+            If the file can't be written, or the model holds what such a file can't.
+        """
+        from rcml_misa.estimators.persistence import save
+
+        save(self, path)
 
     @abstractmethod
     def predict_proba(self, X: Any) -> Array:

@@ -256,22 +256,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
             return self._loss(*self._forward(batch, there), done, weight)
 
         with seeded(integers[2]):
-            self.module_ = RCMLMISANet(
-                self.input_widths_,
-                classes=len(self.classes_),
-                hidden=self.hidden,
-                heads=self.heads,
-                feedforward=self.feedforward,
-                layers=self.layers,
-                dropout=self.dropout,
-                attention_dropout=self.attention_dropout,
-                mask=self.attention_mask,
-                sharing=self.collectors,
-                collector=self.collector,
-                fusion=self.fusion,
-                discount=self.conflict_discount,
-                experts=logits is not None,
-            ).to(self.device_)
+            self.module_ = self._build().to(self.device_)
             self.history_ = train(
                 self.module_,
                 loss,
@@ -295,6 +280,25 @@ class RCMLMISAClassifier(EvidentialClassifier):
         evidence = torch.cat(opinions).double().cpu().numpy()
         self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
         return self
+
+    def _build(self) -> RCMLMISANet:
+        """Make a new network for the fitted widths, classes and experts."""
+        return RCMLMISANet(
+            self.input_widths_,
+            classes=len(self.classes_),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            layers=self.layers,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            mask=self.attention_mask,
+            sharing=self.collectors,
+            collector=self.collector,
+            fusion=self.fusion,
+            discount=self.conflict_discount,
+            experts=self.experts_ is not None,
+        )
 
     def _early(self, held: TrainRows) -> EarlyStopping:
         """Early stopping on the fused opinions about held-out rows."""
