@@ -108,8 +108,8 @@ def _check_version(path: Path, version: Any) -> None:
         raise _no_model(path, "its header tells no format version")
     if version > FORMAT_VERSION:
         raise DataError(
-            f"{path} has format version {str(version)[:9]}, written by a newer rcml-misa; this one reads "
-            f"up to {FORMAT_VERSION}: update it, or save the model again with the older one."
+            f"{path} has format version {str(version)[:9]}, written by a newer rcml-misa; this one "
+            f"reads up to {FORMAT_VERSION}: update it, or save the model again with the older one."
         )
 
 
