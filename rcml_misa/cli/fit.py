@@ -85,6 +85,10 @@ def fit(
         raise click.UsageError(f"--out {out} is no file in a folder that exists")
     given = FileOptions(target=target, views=view_spec, id=id_name)
     views, labels, layout, about = _data(dataset_name, given, data_dir)
+    for name, here in zip(views.names, views.present.T, strict=True):
+        if not here.all():
+            gaps = int((~here).sum())
+            click.echo(f"note: view {name} is missing in {gaps} of {len(here)} rows", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}

@@ -16,6 +16,7 @@ __all__ = ["array_shapes", "is_array_file", "open_hdf5", "read_arrays"]
 NPZ = (".npz",)
 MATLAB = (".mat",)
 HDF5 = (".h5", ".hdf5", ".hdf")
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def is_array_file(path: Path) -> bool:
@@ -76,12 +77,18 @@ def _read(path: Path) -> dict[str, Any]:
 def _read_matlab(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    try:
-        content = loadmat(str(path), appendmat=False)
-    except NotImplementedError:  # version 7.3, which is HDF5
+    if _is_hdf5(path):
         with open_hdf5(path) as file:
             return _cells_apart({name: _matlab(file, one) for name, one in file.items()})
+    content = loadmat(str(path), appendmat=False)
     return _cells_apart({k: v for k, v in content.items() if not k.startswith("__")})
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Tell MATLAB's version 7.3 by HDF5's signature, after a block of MATLAB's own or at once."""
+    with path.open("rb") as stream:
+        head = stream.read(512 + len(SIGNATURE))
+    return SIGNATURE in (head[: len(SIGNATURE)], head[512:])
 
 
 def _matlab(file: Any, item: Any) -> Any:

@@ -147,12 +147,11 @@ def joined(folder: Path, layout: FileLayout, *, owner: str | None = None) -> Joi
     if not some:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
     ids = list(labels.index if labels is not None else _union(some))
-    notes = []
-    for name, table in some.items():
-        if extra := len(table.index.difference(ids)):
-            notes.append(f"{extra} rows of {name} have no label and are left out")
-        if gaps := len(set(ids) - set(table.index)):
-            notes.append(f"{gaps} rows lack the view {name}")
+    notes = [
+        f"{extra} rows of {name} have no label and are left out"
+        for name, table in some.items()
+        if (extra := len(table.index.difference(ids)))
+    ]
     return JoinedTables(
         {name: table.reindex(ids) for name, table in some.items()},
         ids,
@@ -172,7 +171,8 @@ def _indexed(path: Path, columns: list[str], identifier: str, texts: list[str]) 
 
 
 def _union(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """All identifiers in the order of the longest table, then those that it lacks."""
     ids: dict[str, None] = {}
-    for table in tables.values():
+    for table in sorted(tables.values(), key=len, reverse=True):
         ids |= dict.fromkeys(table.index)
     return list(ids)

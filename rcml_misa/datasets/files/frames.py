@@ -60,15 +60,25 @@ def frame_columns(path: Path) -> list[str]:
     return names
 
 
-def _options(path: Path, separator: str, columns: Sequence[str], texts: Sequence[str]) -> Any:
+def _options(path: Path, separator: str, texts: Sequence[str]) -> Any:
+    # all columns are read: with some of them left out, a row of too many entries goes unnoticed
+    names = frame_columns(path)
     return {
         "filepath_or_buffer": path,
         "sep": separator,
-        "usecols": list(columns),
         "dtype": dict.fromkeys(texts, str),
         "keep_default_na": False,
-        "na_values": {name: [""] if name in texts else list(GAPS) for name in columns},
+        "na_values": {name: [""] if name in texts else list(GAPS) for name in names},
     }
+
+
+def _even(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Refuse rows of more entries than there are names, which pandas takes for an index."""
+    import pandas as pd
+
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{path} has more entries in a row than names of columns; mend it.")
+    return frame
 
 
 def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
@@ -91,12 +101,10 @@ def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ())
     with _readable(path):
         separator = _separator(path)
         if separator is not None:
-            frame: pd.DataFrame = pd.read_csv(
-                **_options(path, separator, columns, texts), low_memory=False
-            )
-        else:
-            frame = _parquet(path).read(columns=list(columns)).to_pandas()
-        return frame
+            frame = pd.read_csv(**_options(path, separator, texts), low_memory=False)
+            return _even(path, frame)[list(columns)]
+        table: pd.DataFrame = _parquet(path).read(columns=list(columns)).to_pandas()
+        return table
 
 
 def frame_chunks(
@@ -114,9 +122,9 @@ def frame_chunks(
     with _readable(path):
         separator = _separator(path)
         if separator is not None:
-            options = _options(path, separator, columns, texts)
-            with pd.read_csv(**options, chunksize=rows) as chunks:
-                yield from chunks
+            with pd.read_csv(**_options(path, separator, texts), chunksize=rows) as chunks:
+                for chunk in chunks:
+                    yield _even(path, chunk)[list(columns)]
             return
         for batch in _parquet(path).iter_batches(batch_size=rows, columns=list(columns)):
             yield batch.to_pandas()

@@ -39,6 +39,8 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
             f"{path}: {name!r} must hold one label per row, but its shape is {labels.shape}."
         )
     labels = labels.ravel()
+    if not labels.size:
+        raise DataError(f"{path} has no rows, only names.")
     missing = _missing(labels)
     if missing.any():
         raise DataError(
