@@ -93,7 +93,7 @@ def answers(
         If the file can't be read, or its rows are no rows of the model's views.
     """
     widths = dict(zip(model.view_names_, model.widths_, strict=True))
-    known = {str(one): number for number, one in enumerate(model.classes_.tolist())}
+    known = {one: number for number, one in enumerate(model.classes_.tolist())}
     for chunk in file_rows(path, layout, widths, rows=rows):
         try:
             opinion = model.predict_opinion(chunk.views)
@@ -110,24 +110,29 @@ def answers(
         yield table
 
 
-def _right(chunk: FileRows, predicted: Any, known: Mapping[str, int]) -> bytes:
+def _right(chunk: FileRows, predicted: Any, known: Mapping[Any, int]) -> bytes:
+    """Compare classes with labels, taken as `fit` took them: numbers where classes are numbers."""
     if chunk.labels is None:
         return b"\2" * len(chunk)
+    numbers = not isinstance(next(iter(known)), str)
     return bytes(
-        2 if text is None else int(known.get(text) == number)
-        for text, number in zip(map(_label, chunk.labels.tolist()), predicted, strict=True)
+        2 if label is None else int(known.get(label) == number)
+        for label, number in zip(
+            (_label(one, numbers) for one in chunk.labels.tolist()), predicted, strict=True
+        )
     )
 
 
-def _label(value: Any) -> str | None:
-    """Write a label as `fit` took it: whole numbers without a point."""
+def _label(value: Any, numbers: bool) -> Any:
+    """Return a label as a class would be written, or None where there is none."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        value = value.decode("utf-8", "replace")
     if value is None or value != value or value == "":  # noqa: PLR0124
         return None
-    if isinstance(value, float) and value == round(value):
-        return str(int(value))
-    return str(value)
+    try:
+        return float(value) if numbers else str(value)
+    except ValueError:
+        return value
 
 
 def write_answers(
