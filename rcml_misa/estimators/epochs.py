@@ -142,7 +142,7 @@ class EpochClassifier(EvidentialClassifier):
         """Run the network; one that knows nothing of missing views is never given any."""
         return self.module_(inputs) if present is None else self.module_(inputs, present)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         present = self._present(views)
         output = self._run(self._inputs(views), present)
