@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.exceptions import OptionError, nearest
-from rcml_misa.opinions import pairwise_conflict
+from rcml_misa.opinions import mean_conflict, pairwise_conflict
 
 __all__ = [
     "EDLForm",
@@ -31,6 +31,7 @@ __all__ = [
     "shared_private_loss",
     "similarity_loss",
     "view_confusion_loss",
+    "weighted_mean",
 ]
 
 Reduction = Literal["mean", "none"]
@@ -40,6 +41,19 @@ Scale = Literal["mean", "batch"]
 
 def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
     return values.mean() if reduction == "mean" else values
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of values by their weights, of the same shape; 0 if all weights are.
+
+    Examples
+    --------
+    >>> weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 0.0]))
+    tensor(1.)
+    """
+    if weights is None:
+        return values.mean()
+    return (weights * values).sum() / weights.sum().clamp_min(1e-12)
 
 
 def edl_digamma(evidence: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -150,13 +164,17 @@ def edl_loss(
     return loss + kl_weight * dirichlet_kl(evidence, target, reduction=reduction)
 
 
-def conflict_loss(evidence: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def conflict_loss(
+    evidence: Tensor, *, present: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
     """RCML's conflict term: sum over ordered pairs of the degree of conflict, over M - 1.
 
     Parameters
     ----------
     evidence : Tensor of shape (B, M, K)
         Evidence of M opinions; the term is 0 for a single one.
+    present : Tensor of bool of shape (B, M), optional
+        Which opinions there are: the others are in no pair, and M is a row's own number.
 
     References
     ----------
@@ -167,6 +185,8 @@ def conflict_loss(evidence: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     >>> float(conflict_loss(torch.ones(4, 1, 3)))
     0.0
     """
+    if present is not None:
+        return _reduce(mean_conflict(evidence, present) * present.sum(dim=-1), reduction)
     pairs = pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(evidence.shape[-2] - 1, 1)
     return _reduce(pairs, reduction)
 
@@ -178,14 +198,21 @@ def _norm(values: Tensor) -> Tensor:
     return torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
 
 
-def _moments(codes: Tensor, moments: int) -> Tensor:
+def _moments(codes: Tensor, moments: int, weights: Tensor | None = None) -> Tensor:
     """Mean and central moments 2..K over rows: (B, ..., H) to (K, ..., H)."""
-    mean = codes.mean(dim=0)
-    centred = codes - mean
-    power, found = centred, [mean]
+
+    def mean(values: Tensor) -> Tensor:
+        if weights is None:
+            return values.mean(dim=0)
+        share = weights / weights.sum(dim=0).clamp_min(1e-12)
+        return (share.unsqueeze(-1) * values).sum(dim=0)
+
+    centre = mean(codes)
+    centred = codes - centre
+    power, found = centred, [centre]
     for _ in range(moments - 1):
         power = power * centred
-        found.append(power.mean(dim=0))
+        found.append(mean(power))
     return torch.stack(found)
 
 
@@ -215,13 +242,18 @@ def cmd(x: Tensor, y: Tensor, *, moments: int = 5, span: float = 1.0) -> Tensor:
     return similarity_loss(torch.stack([x, y], dim=1), moments=moments, span=span)
 
 
-def similarity_loss(shared: Tensor, *, moments: int = 5, span: float = 1.0) -> Tensor:
+def similarity_loss(
+    shared: Tensor, *, moments: int = 5, span: float = 1.0, weights: Tensor | None = None
+) -> Tensor:
     """MISA's similarity term: mean CMD over the unordered pairs of views; 0 for one view.
 
     Parameters
     ----------
     shared : Tensor of shape (B, N, H)
         Shared codes.
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing; a view without any row is in no
+        pair.
 
     References
     ----------
@@ -236,18 +268,30 @@ def similarity_loss(shared: Tensor, *, moments: int = 5, span: float = 1.0) -> T
     if views < 2:
         return shared.new_zeros(())
     first, second = torch.triu_indices(views, views, offset=1, device=shared.device)
-    found = _moments(shared, moments)
+    found = _moments(shared, moments, weights)
     gaps = _norm(found[:, first] - found[:, second])  # (K, pairs)
     scale = [span**-order for order in range(1, moments + 1)]
-    return (gaps.new_tensor(scale).unsqueeze(1) * gaps).sum(dim=0).mean()
+    pairs = (gaps.new_tensor(scale).unsqueeze(1) * gaps).sum(dim=0)
+    if weights is None:
+        return pairs.mean()
+    seen = (weights > 0).any(dim=0)
+    return weighted_mean(pairs, (seen[first] & seen[second]).to(pairs.dtype))
 
 
-def _unit_rows(codes: Tensor) -> Tensor:
-    """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant."""
-    centred = codes - codes.mean(dim=-2, keepdim=True)
+def _unit_rows(codes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant.
+
+    With weights (N, B), rows are multiplied by their roots, so that products weigh them.
+    """
+    if weights is None:
+        centre = codes.mean(dim=-2, keepdim=True)
+    else:
+        share = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+        centre = (share.unsqueeze(-1) * codes).sum(dim=-2, keepdim=True)
+    centred = codes - centre
     length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).detach()
     unit: Tensor = centred / (length + 1e-6)
-    return unit
+    return unit if weights is None else unit * weights.sqrt().unsqueeze(-1)
 
 
 def _overlap(x: Tensor, y: Tensor, scale: Scale) -> Tensor:
@@ -280,7 +324,9 @@ def orthogonality(x: Tensor, y: Tensor, *, scale: Scale = "mean") -> Tensor:
     return _overlap(_unit_rows(x.unsqueeze(0)), _unit_rows(y.unsqueeze(0)), scale)
 
 
-def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -> Tensor:
+def difference_loss(
+    private: Tensor, shared: Tensor, *, scale: Scale = "mean", weights: Tensor | None = None
+) -> Tensor:
     """MISA's difference term: private against shared in each view, private against private.
 
     Parameters
@@ -288,6 +334,8 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     private, shared : Tensor of shape (B, N, H)
     scale : {"mean", "batch"}
         See `orthogonality`.
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing.
 
     References
     ----------
@@ -298,7 +346,9 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     >>> difference_loss(torch.rand(4, 2, 3), torch.rand(4, 2, 3)).shape
     torch.Size([])
     """
-    own, common = _unit_rows(private.transpose(0, 1)), _unit_rows(shared.transpose(0, 1))
+    turned = None if weights is None else weights.transpose(0, 1)
+    own = _unit_rows(private.transpose(0, 1), turned)
+    common = _unit_rows(shared.transpose(0, 1), turned)
     loss = _overlap(own, common, scale)
     views = own.shape[0]
     if views < 2:
@@ -307,8 +357,16 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     return loss + _overlap(own[first], own[second], scale)
 
 
-def reconstruction_loss(reconstructed: Tensor, original: Tensor) -> Tensor:
+def reconstruction_loss(
+    reconstructed: Tensor, original: Tensor, *, weights: Tensor | None = None
+) -> Tensor:
     """MISA's reconstruction term: mean square error over views, rows and coordinates.
+
+    Parameters
+    ----------
+    reconstructed, original : Tensor of shape (B, N, H)
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing.
 
     References
     ----------
@@ -319,7 +377,8 @@ def reconstruction_loss(reconstructed: Tensor, original: Tensor) -> Tensor:
     >>> float(reconstruction_loss(torch.zeros(2, 1, 3), torch.ones(2, 1, 3)))
     1.0
     """
-    return (reconstructed - original).square().mean()
+    square = (reconstructed - original).square()
+    return square.mean() if weights is None else weighted_mean(square.mean(dim=-1), weights)
 
 
 def view_confusion_loss(logits: Tensor) -> Tensor:

@@ -116,8 +116,9 @@ class MinMaxSpace:
     def fit(cls, train: MultiView) -> Self:
         """Measure the columns of the train rows."""
         arrays = [dense(array) for array in train.arrays]
-        low = tuple(array.min(axis=0) for array in arrays)
-        span = [array.max(axis=0) - least for array, least in zip(arrays, low, strict=True)]
+        # fmin and fmax leave out the NaN of missing views
+        low = tuple(np.fmin.reduce(array, axis=0) for array in arrays)
+        span = [np.fmax.reduce(one, axis=0) - least for one, least in zip(arrays, low, strict=True)]
         return cls(low, tuple(np.where(width > 0, width, 1.0) for width in span))
 
     def enter(self, views: MultiView) -> list[Array]:
@@ -175,7 +176,7 @@ def conflict_views(
     In the min-max space of the train rows: on `noise_share` of the rows a random number in
     0..N-1 of views gets N(0, sigma^2) noise; then on `conflict_share` of the rows one random view
     is replaced by that view of the first row, of the whole set, of the next class (y + 1 mod K).
-    That donor is mostly a train row.
+    That donor is mostly a train row; one that lacks the view is passed over.
 
     Parameters
     ----------
@@ -210,18 +211,29 @@ def conflict_views(
         for view in rng.choice(count, size=rng.integers(count), replace=False):
             arrays[view][row] += rng.normal(0.0, noise_sigma, arrays[view].shape[1])
             noisy[row] = True
-    first = {int(code): int(np.flatnonzero(codes == code)[0]) for code in np.unique(codes)}
-    donors = space.enter(views.take(list(first.values())))
-    position = {code: place for place, code in enumerate(first)}
+    donors = _donors(views, codes, space)
     replaced = np.full(rows, -1, dtype=np.int64)
     for row in rng.choice(rows, size=int(conflict_share * rows), replace=False):
         view = int(rng.integers(count))
         other = (int(codes[test[row]]) + 1) % classes
-        while other not in position:
+        while other not in donors[view]:
             other = (other + 1) % classes
-        arrays[view][row] = donors[view][position[other]]
+        arrays[view][row] = donors[view][other]
         replaced[row] = view
     return ConflictCopy(space.leave(arrays, views), noisy, replaced)
+
+
+def _donors(
+    views: MultiView, codes: NDArray[np.int64], space: MinMaxSpace
+) -> list[dict[int, Array]]:
+    """For each view, by class, the first row of the class that has the view."""
+    found = []
+    for view, here in enumerate(views.present.T):
+        rows = np.flatnonzero(here)
+        known, first = np.unique(codes[rows], return_index=True)
+        values = space.enter(views.take(rows[first]))[view]
+        found.append(dict(zip(known.tolist(), values, strict=True)))
+    return found
 
 
 def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Generator) -> MultiView:

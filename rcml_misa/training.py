@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
 
-__all__ = ["Device", "History", "Optimisation", "Progress", "pick_device", "seeded", "train"]
+__all__ = [
+    "Device",
+    "EarlyStopping",
+    "History",
+    "Optimisation",
+    "Progress",
+    "pick_device",
+    "seeded",
+    "train",
+]
 
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["cosine", "constant"]
@@ -73,6 +82,51 @@ class Optimisation:
         return 0.5 * (1 + math.cos(math.pi * (step + 1 - warm) / max(self.steps - warm, 1)))
 
 
+@dataclass(frozen=True)
+class EarlyStopping:
+    """End training when a validation loss has stopped falling, and go back to its best epoch.
+
+    Parameters
+    ----------
+    loss : callable
+        The validation loss of the module as it is, in evaluation mode.
+    patience : int
+        Epochs without a new least loss after which training ends.
+    """
+
+    loss: Callable[[], float]
+    patience: int = 10
+
+
+class _Best:
+    """The parameters of the best epoch so far."""
+
+    def __init__(self, module: nn.Module, early: EarlyStopping) -> None:
+        self.module, self.early = module, early
+        self.value, self.waited = math.inf, 0
+        self.state: dict[str, Tensor] = {}
+
+    def look(self) -> float:
+        """Measure the validation loss, and keep the parameters if it is the least."""
+        self.module.eval()
+        with torch.no_grad():
+            value = self.early.loss()
+        self.module.train()
+        self.waited += 1
+        if value < self.value:
+            self.value, self.waited = value, 0
+            self.state = {name: one.clone() for name, one in self.module.state_dict().items()}
+        return value
+
+    @property
+    def over(self) -> bool:
+        return self.waited >= self.early.patience
+
+    def restore(self) -> None:
+        if self.state:
+            self.module.load_state_dict(self.state)
+
+
 def pick_device(device: Device) -> torch.device:
     """Turn the option into a device; ``"auto"`` takes CUDA where there is one.
 
@@ -110,11 +164,21 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _batches(rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Endless batches: each epoch is a new permutation, cut into parts of even size."""
+def _batches(
+    rows: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    weights: NDArray[np.float64] | None = None,
+) -> Iterator[np.ndarray]:
+    """Endless batches: each epoch is a new permutation, cut into parts of even size.
+
+    With weights, an epoch is a draw with replacement, with chances in proportion to them.
+    """
     parts = math.ceil(rows / batch_size)
+    chances = None if weights is None else weights / weights.sum()
     while True:
-        yield from np.array_split(rng.permutation(rows), parts)
+        drawn = None if chances is None else rng.choice(rows, size=rows, p=chances)
+        yield from np.array_split(rng.permutation(rows) if drawn is None else drawn, parts)
 
 
 def _optimiser(module: nn.Module, how: Optimisation, fast: tuple[str, ...]) -> torch.optim.Adam:
@@ -143,7 +207,9 @@ def train(
     how: Optimisation,
     rng: np.random.Generator,
     fast: tuple[str, ...] = (),
+    weights: NDArray[np.float64] | None = None,
     callback: Callable[[Progress], None] | None = None,
+    early: EarlyStopping | None = None,
 ) -> History:
     """Train `module` in place and return the mean of each loss term per epoch.
 
@@ -161,8 +227,12 @@ def train(
         Draws the batches.
     fast : tuple of str
         Ends of the names of parameters that learn at ten times the rate, without decay.
+    weights : ndarray of shape (rows,), optional
+        Chances of the rows to be drawn, which are then drawn with replacement.
     callback : callable, optional
         Called after each epoch.
+    early : EarlyStopping, optional
+        Adds ``"validation"`` to the history.
 
     Raises
     ------
@@ -176,7 +246,8 @@ def train(
     history: History = {}
     sums: dict[str, float] = {}
     counted = 0
-    batches = _batches(rows, how.batch_size, rng)
+    batches = _batches(rows, how.batch_size, rng, weights)
+    best = None if early is None else _Best(module, early)
     module.train()
     for step in range(how.steps):
         terms = loss(next(batches), step / how.steps)
@@ -199,5 +270,11 @@ def train(
                 done = math.ceil((step + 1) / per_epoch)
                 callback(Progress(epoch=done, epochs=epochs, loss=sums["loss"] / counted))
             sums, counted = {}, 0
+            if best is not None:
+                history.setdefault("validation", []).append(best.look())
+                if best.over:
+                    break
+    if best is not None:
+        best.restore()
     module.eval()
     return history

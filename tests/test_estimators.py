@@ -217,8 +217,8 @@ def test_unusable_rows_are_refused(name):
         model.predict({"a": X["view1"], "view2": X["view2"]})
     with pytest.raises(DataError, match="X has the views view2, view1"):
         model.predict_proba(dict(reversed(X.items())))
-    with pytest.raises(DataError, match="X has the views view1 but"):
-        model.predict_opinion({"view1": X["view1"]})
+    with pytest.raises(DataError, match="X has the views view1, view3 but"):
+        model.predict_opinion({"view1": X["view1"], "view3": X["view2"]})
     with pytest.raises(DataError, match="view 'view2' has 3 columns but fit saw 4"):
         model.predict({"view1": X["view1"], "view2": X["view2"][:, :3]})
     with pytest.raises(DataError):

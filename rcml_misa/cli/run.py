@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli.files import file_options
+
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
@@ -17,7 +19,15 @@ __all__ = ["run"]
 
 
 @click.command()
-@click.option("--dataset", "dataset_name", default="digits", show_default=True, metavar="NAME")
+@click.option(
+    "--dataset",
+    "dataset_name",
+    default="digits",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A data set, or a file of your own.",
+)
+@file_options
 @click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per variant.")
 @click.option(
     "--method",
@@ -78,6 +88,9 @@ __all__ = ["run"]
 def run(
     ctx: click.Context,
     dataset_name: str,
+    target: str | None,
+    view_spec: str | None,
+    id_name: str | None,
     runs: int,
     methods: str,
     collectors: str | None,
@@ -114,6 +127,7 @@ def run(
 
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
     from rcml_misa.cli.sentiment import load_for_task, run_outputs, show_measures
+    from rcml_misa.datasets import FileOptions
     from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
     from rcml_misa.reporting import as_json as json_object
     from rcml_misa.results import summarise, write_atomic
@@ -125,8 +139,9 @@ def run(
         from rcml_misa.training import pick_device
 
         pick_device("cuda")
+    given = FileOptions(target=target, views=view_spec, id=id_name)
     dataset = load_for_task(
-        dataset_name, task, split=given_split, keep=keep_views, data_dir=data_dir
+        dataset_name, task, split=given_split, keep=keep_views, data_dir=data_dir, options=given
     )
     from rcml_misa.runs import plan_tasks
 

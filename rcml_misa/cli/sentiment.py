@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rcml_misa.datasets import Dataset
+    from rcml_misa.datasets import Dataset, FileOptions
     from rcml_misa.outputs import RunOutputs
     from rcml_misa.results import RunRecord
 
@@ -25,6 +25,7 @@ def load_for_task(
     split: str | None = None,
     keep: str | None = None,
     data_dir: Path | None = None,
+    options: FileOptions | None = None,
 ) -> Dataset:
     """Load a data set, with the target of the task and the views that are kept.
 
@@ -38,7 +39,7 @@ def load_for_task(
     from rcml_misa.folds import keep_views
     from rcml_misa.views import check_target
 
-    dataset = load_dataset(name, data_dir=data_dir, split=split)
+    dataset = load_dataset(name, data_dir=data_dir, split=split, options=options)
     if task is not None or dataset.scores is not None:
         dataset = as_task(dataset, task or "3")
     if keep is not None:

@@ -1,6 +1,7 @@
 """Scikit-learn faces of every method: this package's, its peers' and the controls."""
 
 from rcml_misa.estimators.base import (
+    ArrayOpinion,
     EvidentialClassifier,
     MultiViewClassifier,
     MultiViewEstimator,
@@ -15,6 +16,7 @@ from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 
 __all__ = [
+    "ArrayOpinion",
     "ControlClassifier",
     "EvidentialClassifier",
     "KernelExpert",

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.exceptions import OptionError
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["ControlClassifier"]
@@ -94,20 +95,26 @@ class ControlClassifier(MultiViewClassifier):
         self.trees = trees
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Fit on views X and one label per row y.
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit on views X, one label per row y and weights of the rows.
 
         Raises
         ------
         DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
+            If the data or an option can't be used, such as weights for ``"lda"``; the sentence
+            says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        views, codes, weights = self._check_train(X, y, sample_weight)
         self.maps_ = tuple(
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         )
-        self.models_ = tuple(self._new_model().fit(part, codes) for part in self._parts(views))
+        options = {} if weights is None else {"sample_weight": weights}
+        if options and self.model == "lda":
+            raise OptionError("model='lda' takes no weights of rows; leave sample_weight out.")
+        self.models_ = tuple(
+            self._new_model().fit(part, codes, **options) for part in self._parts(views)
+        )
         return self
 
     def predict_proba(self, X: Any) -> Array:

@@ -13,10 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion, TrainRows
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
+from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.opinions import mean_conflict
-from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
+from rcml_misa.training import (
+    Device,
+    EarlyStopping,
+    Optimisation,
+    Progress,
+    pick_device,
+    seeded,
+    train,
+)
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["EpochClassifier"]
@@ -31,6 +40,7 @@ class EpochClassifier(EvidentialClassifier):
     learning_rate: float
     weight_decay: float
     annealing_epochs: int
+    patience: int = 10
     device: Device
     random_state: int | None
 
@@ -43,29 +53,40 @@ class EpochClassifier(EvidentialClassifier):
         """Named loss terms of a forward pass against one-hot targets (B, K)."""
 
     def fit(
-        self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one label per row y.
+        """Train on views X, one label per row y and weights of the rows.
+
+        Rows with weights are drawn into batches with chances in proportion to them.
 
         Raises
         ------
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        everything = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(3)
+        rows, held = self._hold_out(everything, np.random.default_rng(seeds[2]))
         self.maps_ = [
-            FeatureMap.fit(array, scaling=self.scaling, features="plain") for array in views.arrays
+            FeatureMap.fit(array, scaling=self.scaling, features="plain")
+            for array in rows.views.arrays
         ]
-        inputs = self._inputs(views)
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float().to(self.device_)
-        seeds = np.random.SeedSequence(self.random_state).spawn(2)
+        inputs, present = self._inputs(rows.views), self._present(rows.views)
+        onehot = self._onehot(rows)
         annealing = max(self.annealing_epochs, 1)
 
-        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
-            output = self.module_([view[rows] for view in inputs])
+        def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            output = self._run(
+                [view[some] for view in inputs], None if present is None else present[some]
+            )
             return self._terms(
-                output, onehot[rows], min(1.0, int(done * self.epochs + 1e-9) / annealing)
+                output, onehot[some], min(1.0, int(done * self.epochs + 1e-9) / annealing)
             )
 
         with seeded(int(seeds[0].generate_state(1)[0])):
@@ -73,9 +94,9 @@ class EpochClassifier(EvidentialClassifier):
             self.history_ = train(
                 self.module_,
                 loss,
-                rows=len(codes),
+                rows=len(rows.codes),
                 how=Optimisation(
-                    steps=self.epochs * math.ceil(len(codes) / self.batch_size),
+                    steps=self.epochs * math.ceil(len(rows.codes) / self.batch_size),
                     batch_size=self.batch_size,
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
@@ -83,9 +104,28 @@ class EpochClassifier(EvidentialClassifier):
                     decoupled=False,
                 ),
                 rng=np.random.default_rng(seeds[1]),
+                weights=rows.weights,
                 callback=callback,
+                early=None if held is None else self._early(held),
             )
         return self
+
+    def _early(self, held: TrainRows) -> EarlyStopping:
+        """Early stopping on the fused opinions about held-out rows."""
+        inputs, present = self._inputs(held.views), self._present(held.views)
+        onehot = self._onehot(held)
+        weights = None if held.weights is None else torch.from_numpy(held.weights).to(self.device_)
+
+        def loss() -> float:
+            fused = self._run(inputs, present).fused
+            values = edl_loss(fused, onehot, kl_weight=0.0, reduction="none")
+            return float(weighted_mean(values, weights))
+
+        return EarlyStopping(loss, self.patience)
+
+    def _onehot(self, rows: TrainRows) -> Tensor:
+        codes = torch.from_numpy(rows.codes)
+        return F.one_hot(codes, len(self.classes_)).float().to(self.device_)
 
     def _inputs(self, views: MultiView) -> list[Tensor]:
         return [
@@ -93,13 +133,24 @@ class EpochClassifier(EvidentialClassifier):
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
 
-    @torch.no_grad()
+    def _present(self, views: MultiView) -> Tensor | None:
+        """Which views each row has, where some are missing."""
+        present = views.present
+        return None if present.all() else torch.from_numpy(present).to(self.device_)
+
+    def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
+        """Run the network; one that knows nothing of missing views is never given any."""
+        return self.module_(inputs) if present is None else self.module_(inputs, present)
+
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        output = self.module_(self._inputs(views))
+        present = self._present(views)
+        output = self._run(self._inputs(views), present)
         private = output.private.double().cpu()
+        conflict = mean_conflict(private, None if present is None else present.cpu())
         return MultiViewOpinion(
             evidence=output.fused.double().cpu().numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=output.shared.double().cpu().numpy(),
-            conflict=mean_conflict(private).numpy(),
+            conflict=conflict.numpy(),
         )

@@ -22,12 +22,15 @@ from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
     BLOCK,
+    SMALL,
     NystroemFeatures,
     Ridge,
     blocks,
     fit_ridge,
 )
-from rcml_misa.views import ViewArray, dense
+from rcml_misa.estimators.rows import row_weights
+from rcml_misa.exceptions import DataError
+from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]
 
@@ -40,7 +43,7 @@ LARGEST_SELECTION = 2000  # rows while the kernel is chosen
 
 @dataclass(frozen=True)
 class Columns:
-    """Mapped columns of one or several views, in float32, for the kernel.
+    """Mapped columns of one or several views for the kernel.
 
     Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles. In
     each, every view has the total variance 1 whatever its width.
@@ -51,10 +54,13 @@ class Columns:
         For each kind, one fitted map per view.
     factors : tuple of tuple of float
         Likewise, what brings the total variance of the train rows to 1.
+    double : bool
+        Whether the columns are float64, which costs nothing where train rows are few.
     """
 
     maps: tuple[tuple[FeatureMap, ...], ...]
     factors: tuple[tuple[float, ...], ...]
+    double: bool = False
 
     def __call__(self, parts: Sequence[Array]) -> Array:
         """Columns of rows given as one raw array (n, d_v) per view."""
@@ -65,10 +71,17 @@ class Columns:
             ]
         )
 
+    @property
+    def owners(self) -> NDArray[np.intp]:
+        """Number of the view that each column belongs to."""
+        widths = [[one.width for one in kind] for kind in self.maps]
+        return np.concatenate([np.repeat(np.arange(len(kind)), kind) for kind in widths])
+
     def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
         """The same from views that are mapped already."""
+        dtype = np.float64 if self.double else np.float32
         scaled = [
-            np.asarray(part * factor, dtype=np.float32)
+            np.asarray(part * factor, dtype=dtype)
             for kind, factors in zip(mapped, self.factors, strict=True)
             for part, factor in zip(kind, factors, strict=True)
         ]
@@ -87,6 +100,7 @@ class MappedViews:
 
     def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
         self.parts = list(parts)
+        self.scaling: Scaling = scaling
         self.rows = int(parts[0].shape[0])
         self.maps = [
             [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]
@@ -99,7 +113,10 @@ class MappedViews:
         ]
 
     def only(self, view: int) -> MappedViews:
-        """The same for one view."""
+        """The same for one view, without the rows that lack it."""
+        present = present_rows(self.parts[view])
+        if not present.all():
+            return MappedViews([self.parts[view][present]], scaling=self.scaling)
         single = copy(self)
         single.parts = [self.parts[view]]
         single.maps = [[kind[view]] for kind in self.maps]
@@ -111,6 +128,7 @@ class MappedViews:
         return Columns(
             tuple(tuple(kind) for kind in self.maps),
             tuple(tuple(_unit_variance(part) for part in kind) for kind in self.mapped),
+            double=self.rows <= SMALL,
         )
 
     def values(self, columns: Columns, rows: slice | Array) -> Array:
@@ -130,7 +148,7 @@ def _unit_variance(part: Array) -> float:
     return 1 / math.sqrt(variance) if variance > 0 else 1.0
 
 
-def fit_temperature(scores: Array, target: Array) -> float:
+def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
     """Temperature T of least cross-entropy of softmax(T * scores) against the classes.
 
     Parameters
@@ -139,6 +157,8 @@ def fit_temperature(scores: Array, target: Array) -> float:
         Scores of rows that the scorer has not seen (leave-one-out, held out).
     target : ndarray of shape (n,)
         Class numbers 0..K-1.
+    weights : ndarray of shape (n,), optional
+        Of the rows.
 
     Returns
     -------
@@ -155,7 +175,8 @@ def fit_temperature(scores: Array, target: Array) -> float:
     rows = np.arange(len(target))
 
     def cross_entropy(log_temperature: float) -> float:
-        return float(-log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target].mean())
+        logs = log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target]
+        return float(-np.average(logs, weights=weights))
 
     found = minimize_scalar(
         cross_entropy,
@@ -166,10 +187,10 @@ def fit_temperature(scores: Array, target: Array) -> float:
     return float(np.exp(found.x))
 
 
-def _cross_entropy(scores: Array, codes: Array) -> float:
+def _cross_entropy(scores: Array, codes: Array, weights: Array | None) -> float:
     """Least cross-entropy of the softmax of tempered scores."""
-    logs = log_softmax(fit_temperature(scores, codes) * scores, axis=1)
-    return float(-logs[np.arange(len(codes)), codes].mean())
+    logs = log_softmax(fit_temperature(scores, codes, weights) * scores, axis=1)
+    return float(-np.average(logs[np.arange(len(codes)), codes], weights=weights))
 
 
 class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -250,52 +271,83 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit on dense rows X of shape (n, d) and classes y of shape (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on dense rows X of shape (n, d), classes y and weights of shape (n,)."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
         check_options(self)
-        return self.fit_mapped(MappedViews(self._parts(X), scaling=self.scaling), y)
+        weights = row_weights(y, sample_weight, None)
+        if weights is not None and not weights.all():
+            kept = weights > 0
+            X, y, weights = X[kept], y[kept], row_weights(y[kept], weights[kept], None)
+        if len(np.unique(y)) < 2:
+            raise DataError(f"y holds one class only ({y[0]}); a classifier needs two or more.")
+        views = MappedViews(self._parts(X), scaling=self.scaling)
+        return self.fit_mapped(views, y, weights=weights)
 
     def _parts(self, X: Array) -> list[Array]:
         edges = np.cumsum(self.groups or (X.shape[1],))[:-1]
         return np.split(X, edges, axis=1)
 
-    def fit_mapped(self, views: MappedViews, y: Array) -> Self:
-        """Fit on views that are mapped already; `fit` and a set of experts share this."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
+    def fit_mapped(
+        self,
+        views: MappedViews,
+        y: Array,
+        *,
+        weights: Array | None = None,
+        classes: Array | None = None,
+    ) -> Self:
+        """Fit on views that are mapped already; `fit` and a set of experts share this.
+
+        Of `classes`, sorted, some may be without a row.
+        """
+        self.classes_ = np.unique(y) if classes is None else classes
+        codes = np.searchsorted(self.classes_, y)
         self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.layout_ = views.columns(), views.layout()
         kept = min(self.landmarks, views.rows)
-        self.kernel_ = self.kernel if self.kernel != "auto" else self._choose(views, order, onehot)
-        ridge = self._ridge(views, order, kept, onehot, self.kernel_)
+        if self.kernel == "auto":
+            self.kernel_ = self._choose(views, order, onehot, weights)
+        else:
+            self.kernel_ = self.kernel
+        ridge = self._ridge(views, order, kept, onehot, self.kernel_, weights)
         self.landmark_values_ = views.values(self.columns_, order[:kept])
         self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
         self.penalty_ = ridge.penalty
-        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes)
+        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
         true = self.loo_scores_[np.arange(views.rows), codes]
         self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
-        self.temperature_ = fit_temperature(np.minimum(self.loo_scores_, self.bound_), codes)
+        bounded = np.minimum(self.loo_scores_, self.bound_)
+        self.temperature_ = fit_temperature(bounded, codes, weights)
         return self
 
-    def _choose(self, views: MappedViews, order: Array, onehot: Array) -> str:
+    def _choose(
+        self, views: MappedViews, order: Array, onehot: Array, weights: Array | None
+    ) -> str:
         """Name of the kernel of least leave-one-out cross-entropy on some of the rows."""
         kept = min(self.landmarks, views.rows)
         # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
         near = min(self.selection_landmarks, kept)
         some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
         codes = onehot[some].argmax(axis=1)
-        errors = {
-            name: _cross_entropy(self._ridge(views, some, near, onehot, name).loo_scores, codes)
-            for name in KERNELS
-        }
-        return min(errors, key=errors.__getitem__)
+        heavy = None if weights is None else weights[some]
+        losses = {}
+        for name in KERNELS:
+            ridge = self._ridge(views, some, near, onehot, name, weights)
+            losses[name] = _cross_entropy(ridge.loo_scores, codes, heavy)
+        return min(losses, key=losses.__getitem__)
 
     def _ridge(
-        self, views: MappedViews, rows: Array, near: int, onehot: Array, kernel: str
+        self,
+        views: MappedViews,
+        rows: Array,
+        near: int,
+        onehot: Array,
+        kernel: str,
+        weights: Array | None,
     ) -> Ridge:
         """Fit on some rows, the first `near` of them being the landmarks."""
         phi = NystroemFeatures(
@@ -304,16 +356,24 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             views.values(self.columns_, rows[:near]),
             partial(KERNELS[kernel], layout=self.layout_),
         )
-        return fit_ridge(phi, onehot[rows], self.penalties)
+        heavy = None if weights is None else weights[rows]
+        return fit_ridge(phi, onehot[rows], self.penalties, heavy)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Scores of shape (n, K), near 1 for the class and near 0 for the others, unbounded."""
+        """Bounded scores of shape (n, K), near 1 for the class and near 0 for the others.
+
+        Of two classes: the second's score minus the first's, of shape (n,), as scikit-learn wants.
+        """
+        scores = self._bounded(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _bounded(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.score_parts(self._parts(X))
+        return np.minimum(self.score_parts(self._parts(X)), self.bound_)
 
     def score_parts(self, parts: Sequence[ViewArray]) -> NDArray[np.float64]:
-        """Scores as of `decision_function`, of rows given as one array (n, d_v) per view."""
+        """Scores (n, K) without the bound, of rows given as one array (n, d_v) per view."""
         rows = int(parts[0].shape[0])
         scores = np.empty((rows, len(self.classes_)))
         for block in blocks(rows):
@@ -324,10 +384,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K): the softmax of the bounded, tempered scores."""
-        scores = np.minimum(self.decision_function(X), self.bound_)
+        scores = self._bounded(X)
         return np.asarray(softmax(self.temperature_ * scores, axis=1))
 
     def predict(self, X: Any) -> Array:
         """Most probable class of each row."""
-        scores = self.decision_function(X)
+        scores = self._bounded(X)
         return np.asarray(self.classes_[scores.argmax(axis=1)])

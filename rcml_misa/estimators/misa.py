@@ -222,7 +222,7 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views = self._check_views(X)
+        views = self._read_views(X)
         if y is None:
             raise DataError("y is missing: a regressor needs one number per row.")
         numbers = _numbers(y)
@@ -230,6 +230,7 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
             raise DataError(
                 f"y has {len(numbers)} numbers but X has {views.n_samples} rows; give one per row."
             )
+        views = self._remember(X, views, numbers)
         self.target_mean_ = float(numbers.mean())
         self.target_scale_ = float(numbers.std()) or 1.0
         self._train(views, self._target(numbers), validation, callback)

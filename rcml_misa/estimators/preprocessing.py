@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from rcml_misa.estimators.quantiles import QuantileTable
 from rcml_misa.exceptions import OptionError
-from rcml_misa.views import ViewArray, dense
+from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["FeatureMap", "Features", "Scaling", "evenly"]
 
@@ -58,7 +59,11 @@ def _row_layer_norm(values: Array) -> Array:
     """Centre each row and scale it to unit variance; rows without spread become 0."""
     centred = values - values.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))
+    flat = spread <= 1e-12
+    spread[flat] = 1
+    centred /= spread
+    centred[flat[:, 0]] = 0
+    return np.asarray(centred)
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ class FeatureMap:
     ) -> Self:
         """Learn the statistics of `values`, an array of shape (n_rows, n_columns).
 
-        Of more than 20 000 rows, means, deviations and quantiles come from as many evenly spaced
-        ones, least and largest values from all.
+        Rows without the view are left out. Of more than 20 000 rows, means, deviations and
+        quantiles come from as many evenly spaced ones, least and largest values from all.
 
         Raises
         ------
@@ -121,6 +126,9 @@ class FeatureMap:
             raise OptionError(f"scaling={scaling!r} is not one of {', '.join(SCALINGS)}.")
         if features not in FEATURES:
             raise OptionError(f"features={features!r} is not one of {', '.join(FEATURES)}.")
+        present = present_rows(values)
+        if not present.all():
+            values = values[present]
         width = values.shape[1]
         shift, scale = np.zeros(width), np.ones(width)
         if scaling == "minmax":
@@ -144,27 +152,49 @@ class FeatureMap:
             scaling, features, shift, scale, expanded.mean(axis=0), _spread(expanded), raw.order
         )
 
-    def _expand(self, values: Array) -> Array:
-        scaled = (values - self.shift) / self.scale
-        root = np.sign(scaled) * np.sqrt(np.abs(scaled))
+    def _expand(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+        scaled = values - self.shift
+        scaled /= self.scale
+        scaled = scaled.astype(dtype, copy=False)
+        root = np.abs(scaled)
+        np.sqrt(root, out=root)
+        np.copysign(root, scaled, out=root)
         if self.features == "root":
             return root
         return np.concatenate([root, _row_layer_norm(root)], axis=1)
 
-    def transform(self, values: Array) -> Array:
-        """Map rows of shape (n, n_columns) with the fitted statistics."""
+    @property
+    def width(self) -> int:
+        """Number of mapped columns."""
+        return self.mean.size or self.shift.size
+
+    def transform(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+        """Map rows of shape (n, n_columns) with the fitted statistics.
+
+        A row without the view becomes zeros, the mean of columns that are standardised. In
+        float32 what comes after the scaling is worked out in float32.
+        """
+        missing = np.isnan(values[:, 0])
+        if missing.any():
+            values = np.where(missing[:, None], self.shift, values)
+        mapped = self._map(values, dtype)
+        if missing.any():
+            mapped[missing] = 0
+        return mapped
+
+    def _map(self, values: Array, dtype: type[np.floating[Any]]) -> Array:
         if self.features == "plain":
-            return np.asarray((values - self.shift) / self.scale)
+            return np.asarray((values - self.shift) / self.scale, dtype=dtype)
         if self.features == "quantile":
-            return self._quantiles(values)
-        return np.clip((self._expand(values) - self.mean) / self.spread, -CLIP, CLIP)
+            return self._quantiles(values).astype(dtype, copy=False)
+        expanded = self._expand(values, dtype)
+        expanded -= self.mean.astype(dtype, copy=False)
+        expanded /= self.spread.astype(dtype, copy=False)
+        return np.clip(expanded, -CLIP, CLIP, out=expanded)
+
+    @cached_property
+    def _table(self) -> QuantileTable:
+        return QuantileTable(self.order)
 
     def _quantiles(self, values: Array) -> Array:
-        rows = len(self.order)
-        result = np.empty(values.shape)
-        for column in range(values.shape[1]):
-            # the mid-rank, so that ties and constant columns land in the middle of their mass
-            low = np.searchsorted(self.order[:, column], values[:, column], side="left")
-            high = np.searchsorted(self.order[:, column], values[:, column], side="right")
-            result[:, column] = (low + high) / (2 * rows)
-        return np.asarray(ndtri(np.clip(result, 0.5 / rows, 1 - 0.5 / rows)))
+        return self._table(values)

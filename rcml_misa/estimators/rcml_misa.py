@@ -12,21 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import (
+    ClassWeight,
+    EvidentialClassifier,
+    MultiViewOpinion,
+    TrainRows,
+)
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.sequence_fit import SequenceFit, has_sequences
 from rcml_misa.estimators.tables import InputTable
+from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.losses import (
-    conflict_loss,
-    difference_loss,
-    edl_loss,
-    reconstruction_loss,
-    similarity_loss,
-)
+from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import (
     AttentionMask,
     CollectorKind,
@@ -38,8 +38,16 @@ from rcml_misa.nn import (
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions import mean_conflict
-from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
-from rcml_misa.views import MultiView
+from rcml_misa.training import (
+    Device,
+    EarlyStopping,
+    Optimisation,
+    Progress,
+    pick_device,
+    seeded,
+    train,
+)
+from rcml_misa.views import MultiView, dense
 
 __all__ = ["RCMLMISAClassifier"]
 
@@ -57,7 +65,9 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
     training starts at the experts; on train rows they speak leave-one-out. Opinions are fused
     under uncertainty about which view, if any, does not belong to the row. The loss is the mean
     EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
-    reconstruction terms. The last step counts.
+    reconstruction terms. The last step counts. A view that a row lacks has no opinion and no part
+    in fusion or losses; the joint expert reads its columns' means, and what it says is discounted
+    by the missing share.
 
     Where a view is a sequence or a text, each view has an encoder of its kind before the
     projection, and neither kernel experts nor mixup take part: pool such views first
@@ -110,6 +120,14 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         How sequences and texts are read; see `rcml_misa.estimators.MISAClassifier`. Tables alone
         ignore them. With sequences or texts a batch holds at most 32 rows, `epochs` is 10 by
         default, and a moving average of the weights is kept.
+    class_weight : {"balanced"}, dict or None
+        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+    early_stopping : bool
+        Whether training ends once the loss on held-out train rows has not fallen for `patience`
+        epochs; the best epoch is then kept instead of the last.
+    validation_fraction : float
+        Share of the train rows held out for it, from the experts too.
+    patience : int
     device : {"auto", "cpu", "cuda"}
     random_state : int, optional
 
@@ -121,6 +139,8 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         Weights of the opinions in their product; see `stack_weights`.
     module_ : RCMLMISANet
     calibrator_ : Calibrator
+        Of `predict_proba`, from the train rows' own opinions, in which experts speak
+        leave-one-out.
     history_ : dict of str to list of float
         Mean of each loss term per epoch.
 
@@ -139,6 +159,8 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
     """
 
     _reads_sequences: ClassVar[bool] = True
+    _leaves_out_missing: ClassVar[bool] = True
+    _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
     def __init__(
         self,
@@ -177,6 +199,10 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         text_layers: int | None = 6,
         precision: Precision = "auto",
         text_learning_rate: float = 2e-4,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -214,56 +240,71 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         self.text_layers = text_layers
         self.precision = precision
         self.text_learning_rate = text_learning_rate
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
         self.device = device
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one label per row y.
+        """Train on views X, one label per row y and weights of the rows.
 
         Raises
         ------
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        everything = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)
-        seeds = np.random.SeedSequence(self.random_state).spawn(4)
+        seeds = np.random.SeedSequence(self.random_state).spawn(5)
         integers = [int(seed.generate_state(1)[0]) for seed in seeds]
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
         self.stack_: Array | None = None
-        if has_sequences(views):
+        if has_sequences(everything.views):
             self.experts_: ViewExperts | None = None
             self._fit_sequences(
-                views,
-                onehot,
+                everything,
                 seeds=(integers[2], integers[3]),
                 build=self._network,
                 loss=self._loss,
                 callback=callback,
             )
-            self.calibrator_ = Calibrator.fit(self._opinion(views).evidence, codes)
+            evidence = self._opinion(everything.views).evidence
+            self.calibrator_ = Calibrator.fit(evidence, everything.codes, everything.weights)
             return self
-        logits = self._fit_experts(views, codes, integers[0])
+        rows, held = self._hold_out(everything, np.random.default_rng(seeds[4]))
+        views, codes = rows.views, rows.codes
+        logits = self._fit_experts(rows, integers[0])
         self.maps_ = [
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         ]
-        others = [*_logit_tensors(logits), onehot]
-        table = InputTable(self.maps_, views.arrays, others, device=self.device_)
+        table = self._table(rows, logits)
         self.input_widths_ = table.widths
+        present, weights = self._present(views), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
         if logits and self.stacking:
-            self.stack_ = logits.stack(codes, joint=self.collectors != "private")
+            joint = self.collectors != "private"
+            self.stack_ = logits.stack(codes, joint=joint, weights=rows.weights)
 
-        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
-            batch = table(rows)
+        def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            batch = table(some)
+            there = None if present is None else present[some]
+            weight = None if weights is None else weights[some]
             if self.mixup:
-                share = mixing.beta(self.mixup, self.mixup)
-                partner = torch.from_numpy(mixing.permutation(len(rows))).to(self.device_)
-                batch = torch.lerp(batch[partner], batch, max(share, 1 - share))
-            return self._loss(*self._forward(batch), done)
+                drawn = mixing.beta(self.mixup, self.mixup)
+                share = max(drawn, 1 - drawn)
+                partner = mixing_partners(mixing.permutation(len(some)), there).to(self.device_)
+                batch = torch.lerp(batch[partner], batch, share)
+                weight = None if weight is None else torch.lerp(weight[partner], weight, share)
+            return self._loss(*self._forward(batch, there), done, weight)
 
         with seeded(integers[2]):
             self.module_ = self._network().to(self.device_)
@@ -280,10 +321,15 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
                 rng=np.random.default_rng(seeds[3]),
                 fast=("slope", "offset"),
                 callback=callback,
+                early=None if held is None else self._early(held),
             )
         with torch.no_grad():
-            opinions = [self._forward(table(rows))[0].fused for rows in blocks(len(codes))]
-        self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
+            opinions = [
+                self._forward(table(some), None if present is None else present[some])[0].fused
+                for some in blocks(len(codes))
+            ]
+        evidence = torch.cat(opinions).double().cpu().numpy()
+        self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
         return self
 
     def _network(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
@@ -307,23 +353,46 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
             encoders=encoders,
         )
 
+    def _early(self, held: TrainRows) -> EarlyStopping:
+        """Early stopping on the fused opinions about held-out rows."""
+        logits = None if self.experts_ is None else self.experts_.logits(held.views)
+        table, present = self._table(held, logits), self._present(held.views)
+        weights = self._weights(held)
+
+        def loss() -> float:
+            output, target = self._forward(table(slice(None)), present)
+            values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
+            return float(weighted_mean(values, weights))
+
+        return EarlyStopping(loss, self.patience)
+
+    def _table(self, rows: TrainRows, logits: ExpertLogits | None) -> InputTable:
+        onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()
+        others = [*_logit_tensors(logits), onehot]
+        return InputTable(self.maps_, rows.views.arrays, others, device=self.device_)
+
+    def _weights(self, rows: TrainRows) -> Tensor | None:
+        if rows.weights is None:
+            return None
+        return torch.from_numpy(rows.weights).float().to(self.device_)
+
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
             return self.epochs * math.ceil(rows / self.batch_size)
         return max(MINIMUM_STEPS, math.ceil(PASSES * rows / self.batch_size))
 
-    def _fit_experts(
-        self, views: MultiView, codes: NDArray[np.int64], seed: int
-    ) -> ExpertLogits | None:
+    def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
         if self.expert == "none":
             self.experts_ = None
             return None
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
-        ).fit(views, codes)
+        ).fit(rows.views, rows.codes, weights=rows.weights)
         return self.experts_.train_logits_
 
-    def _forward(self, table: Tensor) -> tuple[TokenOpinions, Tensor]:
+    def _forward(
+        self, table: Tensor, present: Tensor | None = None
+    ) -> tuple[TokenOpinions, Tensor]:
         """Cut a table of inputs, logits and targets, run the network; opinions and the rest."""
         count, classes = len(self.input_widths_), len(self.classes_)
         experts = [] if self.experts_ is None else [count * classes, classes]
@@ -331,19 +400,17 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         parts = torch.split(table, [*sizes, table.shape[1] - sum(sizes)], dim=1)
         views, rest = parts[:count], parts[-1]
         if not experts:
-            return self.module_(views), rest
+            return self.module_(views, present=present), rest
         logits, joint = parts[count].reshape(-1, count, classes), parts[count + 1]
-        return self.module_(views, logits, joint), rest
+        return self.module_(views, logits, joint, present), rest
 
-    def _loss(self, output: TokenOpinions, target: Tensor, done: float) -> Mapping[str, Tensor]:
-        opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
+    def _loss(
+        self, output: TokenOpinions, target: Tensor, done: float, weight: Tensor | None
+    ) -> Mapping[str, Tensor]:
         kl_weight = self.kl_weight * min(1.0, 10 * done)
         terms = {
-            "edl": edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight),
-            "conflict": conflict_loss(output.private),
-            "sim": similarity_loss(output.shared_codes),
-            "diff": difference_loss(output.private_codes, output.shared_codes),
-            "recon": reconstruction_loss(output.reconstructed, output.projected),
+            **evidential_terms(output, target, kl_weight=kl_weight, weight=weight),
+            **subspace_terms(output, weight=weight),
         }
         total = (
             terms["edl"]
@@ -354,8 +421,10 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         )
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
+        present = self._present(views)
+        there = None if present is None else present.cpu()
         if has_sequences(views):
             blocks_, outputs = zip(*self._sequence_outputs(views), strict=True)
             back = np.argsort(np.concatenate(blocks_))
@@ -363,32 +432,33 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
                 torch.cat([getattr(output, part) for output in outputs])[back].double().cpu()
                 for part in ("fused", "private", "shared")
             )
-            return self._stated(fused, private, shared)
+            return self._stated(fused, private, shared, there)
         logits = None if self.experts_ is None else self.experts_.logits(views)
-        others = _logit_tensors(logits)
-        table = InputTable(self.maps_, views.arrays, others, device=self.device_)(slice(None))
-        output, _ = self._forward(table)
+        inputs = [
+            torch.from_numpy(one.transform(dense(array), np.float32)).to(self.device_)
+            for one, array in zip(self.maps_, views.arrays, strict=True)
+        ]
+        known = [] if logits is None else [logits.views, logits.joint]
+        output = self.module_(
+            inputs,
+            *(torch.from_numpy(one.astype(np.float32)).to(self.device_) for one in known),
+            present=present,
+        )
         fused = output.fused.double().cpu()
         if logits is not None:
             fused *= torch.from_numpy(logits.trust[:, None])
-        return self._stated(fused, output.private.double().cpu(), output.shared.double().cpu())
+        private, shared = output.private.double().cpu(), output.shared.double().cpu()
+        return self._stated(fused, private, shared, there)
 
-    def _stated(self, fused: Tensor, private: Tensor, shared: Tensor) -> MultiViewOpinion:
+    def _stated(
+        self, fused: Tensor, private: Tensor, shared: Tensor, present: Tensor | None = None
+    ) -> MultiViewOpinion:
         return MultiViewOpinion(
             evidence=fused.numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=shared.numpy(),
-            conflict=mean_conflict(private).numpy(),
+            conflict=mean_conflict(private, present).numpy(),
         )
-
-    def predict_proba(self, X: Any) -> Array:
-        """Calibrated class probabilities of shape (n, K).
-
-        The fused opinion's shares, calibrated on the train rows' own opinions, in which experts
-        speak leave-one-out; see `Calibrator`.
-        """
-        opinion = self.predict_opinion(X)
-        return self.calibrator_(opinion.evidence)
 
 
 def _logit_tensors(logits: ExpertLogits | None) -> list[Tensor]:

@@ -9,15 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.inputs import InputOptions, ViewReaders
 from rcml_misa.estimators.preprocessing import Features, Scaling
+from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Progress, seeded
-from rcml_misa.views import MultiView, ViewKind
+from rcml_misa.views import MultiView, ViewKind, ViewMeans
 
 __all__ = ["SequenceFit", "has_sequences"]
 
@@ -49,20 +52,39 @@ class SequenceFit:
     learning_rate: float
     text_learning_rate: float
     weight_decay: float
+    early_stopping: bool
     kinds_: tuple[ViewKind, ...]
     device_: torch.device
 
     def _fit_sequences(
         self,
-        views: MultiView,
-        target: Tensor,
+        train_rows: TrainRows,
         *,
         seeds: tuple[int, int],
         build: Callable[[list[ViewEncoder]], nn.Module],
-        loss: Callable[[Any, Tensor, float], Mapping[str, Tensor]],
+        loss: Callable[[Any, Tensor, float, Tensor | None], Mapping[str, Tensor]],
         callback: Callable[[Progress], None] | None,
     ) -> None:
-        """Fit readers and network to train rows and targets (n, K); the last step counts."""
+        """Fit readers and network to train rows; the last step counts.
+
+        Raises
+        ------
+        OptionError
+            If early stopping is asked for.
+        """
+        if self.early_stopping:
+            raise OptionError(
+                "early_stopping=True is for tables alone; with a sequence or a text leave it out, "
+                "or pool that view with MultiView.pooled()."
+            )
+        views = train_rows.views
+        self.view_means_ = ViewMeans.fit(views)
+        present = self._present(views)
+        codes = torch.from_numpy(train_rows.codes)
+        target = F.one_hot(codes, int(codes.max()) + 1).float().to(self.device_)
+        weights = None
+        if train_rows.weights is not None:
+            weights = torch.from_numpy(train_rows.weights).float().to(self.device_)
         with seeded(seeds[0]):
             how = InputOptions(
                 scaling=self.scaling,
@@ -73,10 +95,10 @@ class SequenceFit:
                 text_layers=self.text_layers,
                 precision=self.precision,
             )
-            self.readers_ = ViewReaders.fit(views, how, device=self.device_)
-            rows = self.readers_.read(views)
+            filled = self.view_means_.fill(views)
+            self.readers_ = ViewReaders.fit(filled, how, device=self.device_)
+            rows = self.readers_.read(filled)
             self.module_ = build(self.readers_.encoders()).to(self.device_)
-            target = target.to(self.device_)
             chance = np.random.default_rng(seeds[1])
             batch_size = min(self.batch_size, LARGEST_BATCH)
             epochs = EPOCHS if self.epochs is None else self.epochs
@@ -84,7 +106,10 @@ class SequenceFit:
             taken = iter(range(steps))
 
             def terms(batch: NDArray[np.int64]) -> Mapping[str, Tensor]:
-                return loss(self.module_(rows(batch)), target[batch], next(taken) / steps)
+                there = None if present is None else present[batch]
+                weight = None if weights is None else weights[batch]
+                output = self.module_(rows(batch), present=there)
+                return loss(output, target[batch], next(taken) / steps, weight)
 
             self.history_ = train_selected(
                 self.module_,
@@ -102,6 +127,11 @@ class SequenceFit:
                 callback=callback,
             )
 
+    def _present(self, views: MultiView) -> Tensor | None:
+        """Which views each row has, where some are missing."""
+        present = views.present
+        return None if present.all() else torch.from_numpy(present).to(self.device_)
+
     def _pretrained(self) -> tuple[str, ...]:
         """Starts of the names of pretrained encoders' parameters."""
         if self.text_encoder == "words":
@@ -113,6 +143,7 @@ class SequenceFit:
         self, views: MultiView
     ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
         """Row numbers and the network's output for them, block by block."""
-        rows = self.readers_.read(views)
+        rows, present = self.readers_.read(self.view_means_.fill(views)), self._present(views)
         for block in rows.blocks():
-            yield block, self.module_(rows(block))
+            there = None if present is None else present[block]
+            yield block, self.module_(rows(block), present=there)

@@ -16,7 +16,9 @@ STIFFNESS = 10.0  # pull towards the plain ratio, in nats per squared weight
 SAMPLE = 20_000  # rows that suffice for a handful of weights
 
 
-def stack_weights(logs: Array, codes: NDArray[np.int64], plain: Array) -> Array:
+def stack_weights(
+    logs: Array, codes: NDArray[np.int64], plain: Array, weights: Array | None = None
+) -> Array:
     """Weights w of M experts in softmax(sum_m w_m log p_m), fitted on rows new to the experts.
 
     The total cross-entropy plus 10 |w - s plain|^2 is minimised over w >= 0 and s, so that with
@@ -31,6 +33,8 @@ def stack_weights(logs: Array, codes: NDArray[np.int64], plain: Array) -> Array:
         Class numbers.
     plain : ndarray of shape (M,)
         Ratio of the weights without anything known.
+    weights : ndarray of shape (n,), optional
+        How much each row counts; 1 is usual.
 
     Returns
     -------
@@ -56,14 +60,15 @@ def stack_weights(logs: Array, codes: NDArray[np.int64], plain: Array) -> Array:
     some = evenly(len(codes), min(len(codes), SAMPLE))
     known, target = logs[some], codes[some]
     rows = np.arange(len(target))
-    wanted = known[rows, :, target].sum(axis=0)
+    heavy = np.ones(len(some)) if weights is None else weights[some]
+    wanted = heavy @ known[rows, :, target]
 
     def objective(values: Array) -> tuple[float, Array]:
-        weights, scale = values[:-1], values[-1]
-        pooled = np.tensordot(weights, known, axes=(0, 1))
-        gap = weights - scale * plain
-        loss = -log_softmax(pooled, axis=1)[rows, target].sum() + STIFFNESS * gap @ gap
-        slope = np.einsum("nk,nmk->m", softmax(pooled, axis=1), known) - wanted
+        powers, scale = values[:-1], values[-1]
+        pooled = np.tensordot(powers, known, axes=(0, 1))
+        gap = powers - scale * plain
+        loss = -heavy @ log_softmax(pooled, axis=1)[rows, target] + STIFFNESS * gap @ gap
+        slope = np.einsum("n,nk,nmk->m", heavy, softmax(pooled, axis=1), known) - wanted
         slope += 2 * STIFFNESS * gap
         return float(loss), np.append(slope, -2 * STIFFNESS * gap @ plain)
 

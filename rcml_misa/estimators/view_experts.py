@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from rcml_misa.estimators.expert import KernelExpert, MappedViews
 from rcml_misa.estimators.kernels import KernelChoice, squared_distances
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
+from rcml_misa.estimators.scoring import ExpertScorer
 from rcml_misa.estimators.stacking import stack_weights
 from rcml_misa.opinions import log_shares, membership
 from rcml_misa.views import MultiView, dense
@@ -67,9 +70,19 @@ class Familiarity:
         median, upper = np.quantile(nearest, [0.5, 0.95])
         return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
 
-    def __call__(self, values: Array) -> Array:
-        """Familiarity (n,) of rows given by their mapped columns (n, d)."""
-        nearest = np.sqrt(squared_distances(values, self.landmarks).min(axis=1))
+    def __call__(self, values: Array, columns: NDArray[np.bool_] | None = None) -> Array:
+        """Familiarity (n,) of rows given by their mapped columns (n, d).
+
+        Where rows lack views, `columns` (d,) tells those they have; distances are scaled up alike.
+        """
+        landmarks, scale = self.landmarks, 1.0
+        if columns is not None:
+            values, landmarks = values[:, columns], landmarks[:, columns]
+            scale = math.sqrt(len(columns) / max(columns.sum(), 1))
+        return self.of_distance(scale * np.sqrt(squared_distances(values, landmarks).min(axis=1)))
+
+    def of_distance(self, nearest: Array) -> Array:
+        """Familiarity (n,) of rows so far from the nearest landmark."""
         excess = np.maximum(0, (nearest - self.upper) / (self.upper - self.median))
         return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
 
@@ -88,19 +101,24 @@ class ExpertLogits:
         Posterior that no view is bogus, from the views' unbounded scores.
     familiarity : ndarray of shape (n,)
         Near 0 for rows far from all train rows; see `Familiarity`.
+    present : ndarray of bool of shape (n, N), optional
+        Which views each row has, where some are missing; the others' logits are 0.
     """
 
     views: Array
     joint: Array
     agreement: Array
     familiarity: Array
+    present: NDArray[np.bool_] | None = None
 
     @property
     def trust(self) -> Array:
         """Factor in (0, 1] on the mass of a fused opinion: agreement times familiarity."""
         return (LEAST_TRUST + (1 - LEAST_TRUST) * self.agreement) * self.familiarity
 
-    def stack(self, codes: NDArray[np.int64], *, joint: bool = True) -> Array:
+    def stack(
+        self, codes: NDArray[np.int64], *, joint: bool = True, weights: Array | None = None
+    ) -> Array:
         """Weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
 
         Parameters
@@ -109,18 +127,24 @@ class ExpertLogits:
             Class numbers of the rows, which must be new to the experts.
         joint : bool
             Whether the joint expert takes part; its weight is 0 otherwise.
+        weights : ndarray of shape (n,), optional
+            Of the rows.
         """
         parts = [self.views, self.joint[:, None]] if joint else [self.views]
         shares = softmax(np.concatenate(parts, axis=1), axis=2)
         logs = log_shares(torch.from_numpy(shares)).numpy()
         plain = np.append(np.ones(self.views.shape[1]), SHARED_WEIGHT)[: shares.shape[1]]
-        found = stack_weights(logs, codes, plain)
+        found = stack_weights(logs, codes, plain, weights)
         return found if joint else np.append(found, 0.0)
 
     def take(self, rows: slice) -> ExpertLogits:
         """The same of some rows."""
         return ExpertLogits(
-            self.views[rows], self.joint[rows], self.agreement[rows], self.familiarity[rows]
+            self.views[rows],
+            self.joint[rows],
+            self.agreement[rows],
+            self.familiarity[rows],
+            None if self.present is None else self.present[rows],
         )
 
 
@@ -158,8 +182,15 @@ class ViewExperts:
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, views: MultiView, codes: NDArray[np.int64]) -> Self:
-        """Fit every expert on the rows of `views` and class numbers `codes`."""
+    def fit(
+        self, views: MultiView, codes: NDArray[np.int64], *, weights: Array | None = None
+    ) -> Self:
+        """Fit every expert on the rows of `views`, class numbers `codes` and weights (n,).
+
+        A view's expert learns from the rows that have the view, the joint one from all, with the
+        columns' means in place of what is missing.
+        """
+        vars(self).pop("_scorer", None)
         mapped = MappedViews(views.arrays, scaling=self.scaling)
 
         def expert(*groups: int) -> KernelExpert:
@@ -173,39 +204,75 @@ class ViewExperts:
                 random_state=self.random_state,
             )
 
+        classes, present = np.arange(codes.max() + 1), views.present
         self.views_ = [
-            expert(width).fit_mapped(mapped.only(view), codes)
-            for view, width in enumerate(views.widths)
+            expert(width).fit_mapped(
+                mapped.only(view),
+                codes[here],
+                weights=None if weights is None else weights[here],
+                classes=classes,
+            )
+            for view, (width, here) in enumerate(zip(views.widths, present.T, strict=True))
         ]
         self.joint_ = (
-            expert(*views.widths).fit_mapped(mapped, codes) if len(views) > 1 else self.views_[0]
+            expert(*views.widths).fit_mapped(mapped, codes, weights=weights)
+            if len(views) > 1
+            else self.views_[0]
         )
         sample = np.random.default_rng(self.random_state).permutation(len(codes))[:SAMPLE]
+        whole = present[sample].all(axis=1)
+        if whole.any():  # what is familiar is told by rows that have every view
+            sample = sample[whole]
         self.familiarity_ = Familiarity.fit(
             self.joint_.landmark_values_,
             self.joint_.columns_([dense(array, sample) for array in views.arrays]),
         )
+        scores = []
+        for one, here in zip(self.views_, present.T, strict=True):
+            scores.append(np.zeros((len(codes), len(classes))))
+            scores[-1][here] = one.loo_scores_
         self.train_logits_ = self._logits(
-            [one.loo_scores_ for one in self.views_],
-            self.joint_.loo_scores_,
-            np.ones(len(codes)),
+            scores, self.joint_.loo_scores_, np.ones(len(codes)), present
         )
         return self
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Logits of new rows."""
-        arrays = views.arrays
-        scores = [one.score_parts([array]) for one, array in zip(self.views_, arrays, strict=True)]
-        joint = self.joint_.score_parts(arrays) if len(arrays) > 1 else scores[0]
-        familiarity = np.concatenate(
-            [
-                self.familiarity_(self.joint_.columns_([dense(array, block) for array in arrays]))
-                for block in blocks(views.n_samples)
-            ]
-        )
-        return self._logits(scores, joint, familiarity)
+        found, present = self._scorer(views.arrays), views.present
+        familiarity = self.familiarity_.of_distance(np.sqrt(found.nearest))
+        gaps = np.flatnonzero(~present.all(axis=1))
+        if gaps.size:
+            parts = [dense(array, gaps) for array in views.arrays]
+            familiarity[gaps] = self._familiar(parts, present[gaps])
+        return self._logits(found.views, found.joint, familiarity, present)
 
-    def _logits(self, scores: Sequence[Array], joint: Array, familiarity: Array) -> ExpertLogits:
+    @cached_property
+    def _scorer(self) -> ExpertScorer:
+        return ExpertScorer(self.views_, self.joint_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # made again when it is needed
+        return {name: value for name, value in vars(self).items() if name != "_scorer"}
+
+    def _familiar(self, parts: Sequence[Array], present: NDArray[np.bool_]) -> Array:
+        """Familiarity of rows with gaps, by the columns of the views that each of them has."""
+        values = self.joint_.columns_(parts)
+        found = np.ones(len(values))
+        owners = self.joint_.columns_.owners
+        for pattern in np.unique(present, axis=0):
+            rows = (present == pattern).all(axis=1)
+            found[rows] = self.familiarity_(values[rows], pattern[owners])
+        return found
+
+    def _logits(
+        self,
+        scores: Sequence[Array],
+        joint: Array,
+        familiarity: Array,
+        present: NDArray[np.bool_],
+    ) -> ExpertLogits:
+        some = None if present.all() else present
+
         def bounded(one: KernelExpert, score: Array) -> Array:
             return one.temperature_ * np.minimum(score, one.bound_)
 
@@ -214,13 +281,18 @@ class ViewExperts:
             raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
             if len(self.views_) < 2:
                 return np.ones(len(raw))
-            posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)))
+            there = None if some is None else torch.from_numpy(some[rows])
+            posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), there)
             return posterior[:, 0].numpy()
 
         own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]
+        stacked = np.stack(own, axis=1)
+        if some is not None:
+            stacked[~some] = 0
         return ExpertLogits(
-            views=np.stack(own, axis=1),
+            views=stacked,
             joint=bounded(self.joint_, joint),
             agreement=np.concatenate([agreed(block) for block in blocks(len(joint))]),
             familiarity=familiarity,
+            present=some,
         )

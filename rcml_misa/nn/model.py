@@ -16,7 +16,14 @@ from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import CollectorKind, Collectors, Sharing
 from rcml_misa.nn.encoders import Subspaces, ViewProjection
 from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
-from rcml_misa.opinions import fuse, fuse_mixture, share_conflict
+from rcml_misa.opinions import (
+    fuse,
+    fuse_mixture,
+    keep_present,
+    opinions_present,
+    present_share,
+    share_conflict,
+)
 
 __all__ = ["RCMLMISANet", "TokenFusionOperator", "TokenOpinions"]
 
@@ -39,6 +46,8 @@ class TokenOpinions:
         u_v, h_v^p, h_v^c and the reconstruction of u_v.
     tokens : Tensor of shape (B, 2N, H)
         The fused tokens, private ones first.
+    present : Tensor of bool of shape (B, N + M), optional
+        Which private and shared opinions there are; the others have no evidence. None: all.
     """
 
     fused: Tensor
@@ -49,6 +58,7 @@ class TokenOpinions:
     shared_codes: Tensor
     reconstructed: Tensor
     tokens: Tensor
+    present: Tensor | None = None
 
 
 class RCMLMISANet(nn.Module):
@@ -143,16 +153,27 @@ class RCMLMISANet(nn.Module):
         views: Sequence[ViewInput],
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any."""
+        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
+
+        With `present` of shape (B, N), views that a row lacks are seen by no token, have no
+        evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
+        """
         projected = self.project(views)
         codes = self.subspaces(F.dropout(projected, self.dropout, training=self.training))
-        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]))
+        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]), present)
         stacked = None if view_logits is None else view_logits.transpose(0, 1)
-        evidence = self.collect(tokens, stacked, joint_logits).transpose(0, 1)
+        evidence = self.collect(tokens, stacked, joint_logits, present).transpose(0, 1)
+        there = None
+        if present is not None:
+            there = opinions_present(present, evidence.shape[1] - len(views))
+            evidence = keep_present(evidence, there)
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
+        if present is not None:
+            shared = shared * present_share(present)
         return TokenOpinions(
-            fused=self._fuse(private, shared, view_logits),
+            fused=self._fuse(private, shared, view_logits, present),
             private=private,
             shared=shared,
             projected=projected.transpose(0, 1),
@@ -160,16 +181,26 @@ class RCMLMISANet(nn.Module):
             shared_codes=codes.shared.transpose(0, 1),
             reconstructed=codes.reconstructed.transpose(0, 1),
             tokens=tokens.transpose(0, 1),
+            present=there,
         )
 
-    def _fuse(self, private: Tensor, shared: Tensor, view_logits: Tensor | None) -> Tensor:
+    def _fuse(
+        self,
+        private: Tensor,
+        shared: Tensor,
+        view_logits: Tensor | None,
+        present: Tensor | None,
+    ) -> Tensor:
         if self.fusion == "mixture":
             witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            return fuse_mixture(private, shared, witness, weights=self.weights)
+            return fuse_mixture(private, shared, witness, weights=self.weights, present=present)
         weights = None
         if self.discount and shared.shape[1]:
             trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
             weights = torch.cat(
                 [torch.ones_like(private[..., 0]), trust.expand(shared.shape[:2])], dim=1
             )
+        if present is not None:
+            there = opinions_present(present, shared.shape[1])
+            weights = there.to(private.dtype) if weights is None else weights * there
         return fuse(torch.cat([private, shared], dim=1), operator=self.fusion, weights=weights)

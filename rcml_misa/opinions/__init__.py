@@ -7,6 +7,12 @@ probability p = b + u / K = alpha / S. A stack of M opinions has the shape (...,
 
 from rcml_misa.opinions.fusion import FusionOperator, fuse
 from rcml_misa.opinions.mixture import fuse_mixture, log_shares, membership, share_conflict
+from rcml_misa.opinions.presence import (
+    keep_present,
+    mean_present,
+    opinions_present,
+    present_share,
+)
 from rcml_misa.opinions.scores import (
     Opinion,
     degree_of_conflict,
@@ -27,12 +33,16 @@ __all__ = [
     "entropy",
     "fuse",
     "fuse_mixture",
+    "keep_present",
     "log_shares",
     "max_probability_uncertainty",
     "mean_conflict",
+    "mean_present",
     "membership",
     "mutual_information",
+    "opinions_present",
     "pairwise_conflict",
+    "present_share",
     "share_conflict",
     "vacuity",
 ]

@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rcml_misa.opinions.presence import (
+    keep_present,
+    mean_present,
+    opinions_present,
+    present_share,
+)
+
 __all__ = ["fuse_mixture", "log_shares", "membership", "share_conflict"]
 
 BOGUS = 0.2  # prior chance that one view is not of its row
@@ -55,7 +62,7 @@ def log_shares(evidence: Tensor) -> Tensor:
     return torch.log((1 - FLOOR) * shares + FLOOR / classes)
 
 
-def membership(witness: Tensor) -> tuple[Tensor, Tensor]:
+def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Posterior over which view, if any, does not belong to its row.
 
     A view that belongs agrees with the product q_v of the others; a bogus one is independent of
@@ -66,6 +73,9 @@ def membership(witness: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     witness : Tensor of shape (..., N, K)
         Evidence or shares p_v of N views.
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are: the others are in no product and can't be bogus, and N is the
+        number of those there. All by default.
 
     Returns
     -------
@@ -81,10 +91,13 @@ def membership(witness: Tensor) -> tuple[Tensor, Tensor]:
     3
     """
     count, classes = witness.shape[-2:]
-    logs = log_shares(witness)
+    logs = keep_present(log_shares(witness), present)
     others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
     agreement = classes * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6)
     bogus = BOGUS / count / agreement
+    if present is not None:
+        views = present.sum(dim=-1, keepdim=True)
+        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
     odds = torch.cat([torch.full_like(bogus[..., :1], 1 - BOGUS), bogus], dim=-1)
     return odds / odds.sum(dim=-1, keepdim=True), others
 
@@ -95,6 +108,7 @@ def fuse_mixture(
     witness: Tensor | None = None,
     *,
     weights: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Fuse under uncertainty about which view, if any, is not of its row.
 
@@ -116,6 +130,9 @@ def fuse_mixture(
     weights : Tensor of shape (N + 1,), optional
         Of the private opinions and of the shared ones together, such as `stack_weights` finds;
         1 each and 1.5 without it.
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are: the others count in no product and under no hypothesis, and the
+        weight of the shared opinions falls by their share. All by default.
 
     Returns
     -------
@@ -131,16 +148,20 @@ def fuse_mixture(
     0
     """
     count = private.shape[-2]
-    logs = log_shares(private)
     if weights is None:
         weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
+    logs = keep_present(log_shares(private), present)
     everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
-    if shared.shape[-2]:
-        everything = everything + weights[count] * log_shares(shared).mean(dim=-2, keepdim=True)
     every = torch.cat([private, shared], dim=-2)
-    mass = torch.expm1(torch.log1p(every).mean(dim=-2)).sum(dim=-1, keepdim=True)
+    there = None if present is None else opinions_present(present, shared.shape[-2])
+    if shared.shape[-2]:
+        known = None if there is None else there[..., count:]
+        mean = mean_present(log_shares(shared), known).unsqueeze(-2)
+        weight = weights[count] if present is None else weights[count] * present_share(present)
+        everything = everything + weight * mean
+    mass = torch.expm1(mean_present(torch.log1p(every), there)).sum(dim=-1, keepdim=True)
     if count < 2:
         return mass * everything.squeeze(-2).softmax(dim=-1)
-    posterior, others = membership(private if witness is None else witness)
+    posterior, others = membership(private if witness is None else witness, present)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
     return mass * (posterior.unsqueeze(-1) * shares).sum(dim=-2)

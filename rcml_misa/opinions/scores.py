@@ -182,13 +182,30 @@ def pairwise_conflict(evidence: Tensor) -> Tensor:
     return degree_of_conflict(evidence.unsqueeze(-2), evidence.unsqueeze(-3))
 
 
-def mean_conflict(evidence: Tensor) -> Tensor:
+def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean degree of conflict over the pairs of M opinions, (...); 0 for a single one.
+
+    Parameters
+    ----------
+    evidence : Tensor of shape (..., M, K)
+    present : Tensor of bool of shape (..., M), optional
+        Which opinions there are; the others are in no pair. All by default.
 
     Examples
     --------
     >>> mean_conflict(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
     tensor(0.5120)
     """
+    if present is not None:
+        # without evidence an opinion is vacuous, and its conflict with any other one is 0
+        evidence = evidence * present.unsqueeze(-1)
     count = evidence.shape[-2]
-    return pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(count * (count - 1), 1)
+    first, second = torch.triu_indices(count, count, offset=1, device=evidence.device)
+    opinion = Opinion(evidence)
+    p, sure = opinion.projected_probability, 1 - opinion.uncertainty
+    distance = (p[..., first, :] - p[..., second, :]).abs().sum(dim=-1) / 2
+    total = (distance * sure[..., first] * sure[..., second]).sum(dim=-1)
+    if present is None:
+        return total / max(count * (count - 1) / 2, 1)
+    counts = present.sum(dim=-1)
+    return total / (counts * (counts - 1) / 2).clamp_min(1)
