@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -17,7 +18,10 @@ from sklearn.model_selection import cross_val_predict
 
 from rcml_misa.estimators import ridge
 from rcml_misa.estimators.expert import KernelExpert, fit_temperature
-from rcml_misa.estimators.view_experts import Familiarity, ViewExperts, agreement
+from rcml_misa.estimators.kernels import KERNELS
+from rcml_misa.estimators.stacking import stack_weights
+from rcml_misa.estimators.view_experts import Familiarity, ViewExperts
+from rcml_misa.opinions import log_shares
 from rcml_misa.views import MultiView
 
 
@@ -41,7 +45,7 @@ def test_probabilities_are_probabilities_and_accurate(digits):
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (expert.predict(X[150:]) == y[150:]).mean() > 0.85
     assert expert.loo_scores_.shape == (150, 10)
-    assert expert.gamma_ in expert.gammas
+    assert expert.kernel_ in KERNELS
     assert expert.penalty_ in expert.penalties
 
 
@@ -56,7 +60,7 @@ def test_leave_one_out_scores_are_as_good_as_those_of_new_rows(digits):
 def test_leave_one_out_learns_nothing_from_random_labels():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(240, 8)), np.arange(240) % 2
-    expert = KernelExpert(penalties=(1e-3,), gammas=(1.5,), random_state=0).fit(X, y)
+    expert = KernelExpert(penalties=(1e-3,), kernel="fine", random_state=0).fit(X, y)
     assert expert.score(X, y) > 0.95  # it can learn them by heart
     assert abs((expert.loo_scores_.argmax(axis=1) == y).mean() - 0.5) < 0.12
     # and what it says of new rows is no surer than leave-one-out supports
@@ -66,8 +70,8 @@ def test_leave_one_out_learns_nothing_from_random_labels():
 def test_leave_one_out_scores_stand_in_the_order_of_the_rows(iris):
     # where every row is a landmark one ridge serves both steps; else a second one is fitted
     X, y = iris
-    short = KernelExpert(gammas=(0.5,), random_state=0).fit(X, y)
-    long = KernelExpert(gammas=(0.5,), selection_landmarks=50, random_state=0).fit(X, y)
+    short = KernelExpert(kernel="medium", random_state=0).fit(X, y)
+    long = KernelExpert(kernel="medium", selection_landmarks=50, random_state=0).fit(X, y)
     np.testing.assert_allclose(short.loo_scores_, long.loo_scores_, atol=1e-3)
     assert (short.loo_scores_.argmax(axis=1) == y).mean() > 0.9
     np.testing.assert_allclose(short.decision_function(X), long.decision_function(X), atol=1e-3)
@@ -78,7 +82,7 @@ def test_a_row_without_itself_scores_as_a_new_row():
     rng = np.random.default_rng(1)
     y = np.arange(80) % 2
     X = rng.normal(size=(80, 3)) + y[:, None]
-    settings_ = {"gammas": (0.5,), "penalties": (1.0,), "random_state": 0}
+    settings_ = {"kernel": "medium", "penalties": (1.0,), "random_state": 0}
     expert = KernelExpert(**settings_).fit(X, y)
     for row in (3, 40, 77):
         kept = np.arange(80) != row
@@ -192,12 +196,14 @@ def test_groups_count_alike_whatever_their_width(digits):
     )
 
 
-def test_mapped_columns_have_total_variance_one(digits):
+def test_mapped_columns_of_each_view_have_total_variance_one(digits):
     X, y = digits
     expert = KernelExpert(groups=(50, 14), random_state=0).fit(X, y)
     columns = expert.columns_([X[:, :50], X[:, 50:]])
-    for kind in np.split(columns, np.cumsum(expert.column_widths_)[:-1], axis=1):
-        assert kind.var(axis=0).sum() == pytest.approx(1, abs=1e-3)
+    widths = [width for kind in expert.layout_ for width in kind]
+    assert len(widths) == 4
+    for block in np.split(columns, np.cumsum(widths)[:-1], axis=1):
+        assert block.var(axis=0).sum() == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [13, 64])
@@ -267,45 +273,6 @@ def test_predict_before_fit(iris):
 
 
 # experts of several views
-
-
-def plain_agreement(probabilities):
-    """The docstring's formula in loops."""
-    result = []
-    for row in probabilities:
-        views, classes = row.shape
-        total = 0.0
-        for view in range(views):
-            product = np.ones(classes)
-            for other in range(views):
-                if other != view:
-                    product = product * (row[other] + 1e-3)
-            product = product / product.sum()
-            total += (0.2 / views) / max(classes * sum(row[view] * product), 1e-6)
-        result.append(0.8 / (0.8 + total))
-    return np.array(result)
-
-
-@given(
-    views=st.integers(2, 5),
-    classes=st.integers(2, 6),
-    sharp=st.floats(0.1, 6.0),
-    seed=st.integers(0, 999),
-)
-@settings(deadline=None, max_examples=40, derandomize=True)
-def test_agreement_follows_its_formula(views, classes, sharp, seed):
-    rng = np.random.default_rng(seed)
-    probabilities = softmax(sharp * rng.normal(size=(5, views, classes)), axis=2)
-    found = agreement(probabilities)
-    np.testing.assert_allclose(found, plain_agreement(probabilities), rtol=1e-9)
-    assert ((found > 0) & (found <= 1)).all()
-    order = rng.permutation(views)
-    np.testing.assert_allclose(agreement(probabilities[:, order]), found, rtol=1e-9)
-
-
-def test_agreement_of_one_view_and_of_views_that_know_nothing():
-    assert agreement(np.array([[[1.0, 0.0]]])).tolist() == [1.0]
-    assert agreement(np.full((1, 4, 5), 0.2))[0] == pytest.approx(0.8)
 
 
 @pytest.fixture(scope="module")
@@ -401,3 +368,24 @@ def test_one_view_and_sparse_views(views):
     sparse = MultiView({name: csr_array(array) for name, array in table.items()})
     thick, thin = (ViewExperts(random_state=0).fit(one, y) for one in (table, sparse))
     np.testing.assert_allclose(thin.logits(sparse).views, thick.logits(table).views)
+
+
+def test_stack_weights_of_experts(views):
+    table, y = views
+    known = ViewExperts(random_state=0).fit(table, y).train_logits_
+    both, without = known.stack(y), known.stack(y, joint=False)
+    assert both.shape == without.shape == (3,)
+    assert without[-1] == 0
+    shares = softmax(np.concatenate([known.views, known.joint[:, None]], axis=1), axis=2)
+    logs = log_shares(torch.from_numpy(shares)).numpy()
+    np.testing.assert_allclose(both, stack_weights(logs, y, np.array([1.0, 1.0, 1.5])))
+    np.testing.assert_allclose(without[:2], stack_weights(logs[:, :2], y, np.ones(2)))
+
+
+def test_views_have_half_the_landmarks_where_not_all_rows_are_some(views):
+    table, y = views
+    few = ViewExperts(landmarks=60, random_state=0).fit(table, y)
+    assert len(few.joint_.landmark_values_) == 60
+    assert [len(one.landmark_values_) for one in few.views_] == [30, 30]
+    every = ViewExperts(landmarks=200, random_state=0).fit(table, y)
+    assert [len(one.landmark_values_) for one in every.views_] == [200, 200]

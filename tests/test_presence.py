@@ -19,7 +19,6 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators.preprocessing import FeatureMap
 from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
-from rcml_misa.estimators.view_experts import agreement
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import (
     conflict_loss,
@@ -28,8 +27,8 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
-from rcml_misa.nn import RCMLMISANet, RCMLNet, fuse_mixture, opinions_present
-from rcml_misa.opinions import mean_conflict
+from rcml_misa.nn import RCMLMISANet, RCMLNet
+from rcml_misa.opinions import fuse_mixture, mean_conflict, membership, opinions_present
 from rcml_misa.views import MultiView, ViewMeans, present_rows, with_absent_views
 
 QUICK = {"random_state": 0}
@@ -135,7 +134,7 @@ def test_what_is_missing_counts_as_if_it_had_never_been(seed):
         mean_conflict(evidence, present),
         conflict_loss(evidence, present=present, reduction="none"),
     )
-    trust = agreement(witness.numpy(), present.numpy())
+    posterior, _ = membership(witness, present)
     for row, here in enumerate(present):
         if not here.any():
             assert fused[row].abs().max() == 0
@@ -145,8 +144,11 @@ def test_what_is_missing_counts_as_if_it_had_never_been(seed):
         torch.testing.assert_close(fused[row : row + 1], alone)
         torch.testing.assert_close(conflict[row : row + 1], mean_conflict(own))
         torch.testing.assert_close(loss[row], conflict_loss(own))
-        wanted = agreement(witness[row : row + 1, here].numpy())
-        np.testing.assert_allclose(trust[row], wanted[0])
+        kept = torch.cat([torch.tensor([True]), here])
+        if here.sum() > 1:
+            torch.testing.assert_close(posterior[row, kept], membership(witness[row, here])[0])
+        else:
+            assert posterior[row].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @given(seed=st.integers(0, 999))

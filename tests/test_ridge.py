@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import cdist
 
 from rcml_misa.estimators import ridge
-from rcml_misa.estimators.ridge import (
-    NystroemFeatures,
-    blocks,
-    fit_ridge,
-    kernel_values,
-    squared_distances,
-)
+from rcml_misa.estimators.kernels import BlockKernel
+from rcml_misa.estimators.ridge import NystroemFeatures, blocks, fit_ridge
 
 PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 
@@ -30,7 +23,7 @@ def problem(rows=40, landmarks=15, classes=3, width=4, seed=0, dtype=np.float64)
     codes[:classes] = np.arange(classes)
     values = (rng.normal(size=(classes, width))[codes] + rng.normal(size=(rows, width))) / 2
     values = values.astype(dtype)
-    kernel = partial(kernel_values, gamma=0.7, widths=(width,))
+    kernel = partial(BlockKernel(product=0.5, additive=(0.9,)), layout=((width,),))
     phi = NystroemFeatures(lambda block: values[block], rows, values[:landmarks], kernel)
     return phi, values, np.eye(classes, dtype=dtype)[codes]
 
@@ -112,6 +105,19 @@ def test_intercept_alone_where_the_penalty_is_huge():
     np.testing.assert_allclose(found.loo_scores, others, atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [8192, 7])
+def test_rows_that_are_the_landmarks_need_no_second_kernel(monkeypatch, size):
+    wanted, values, onehot = problem(rows=15, landmarks=15)
+    monkeypatch.setattr(ridge, "BLOCK", size)
+    phi = NystroemFeatures(None, 15, values, wanted.kernel)
+    np.testing.assert_allclose(phi(slice(2, 9)), wanted(slice(None))[2:9], atol=1e-4)
+    np.testing.assert_allclose(
+        fit_ridge(phi, onehot, [0.1]).loo_scores,
+        fit_ridge(wanted, onehot, [0.1]).loo_scores,
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("size", [1, 7, 39])
 def test_many_blocks_give_what_one_block_gives(monkeypatch, size):
     phi, _, onehot = problem()
@@ -133,49 +139,6 @@ def test_blocks_cover_each_row_once(rows, size):
         parts = list(blocks(rows))
     assert np.concatenate([np.arange(rows)[part] for part in parts]).tolist() == list(range(rows))
     assert all(0 < part.stop - part.start <= size for part in parts)
-
-
-@given(
-    rows=st.integers(1, 8),
-    others=st.integers(1, 8),
-    width=st.integers(1, 6),
-    seed=st.integers(0, 999),
-)
-@settings(deadline=None, max_examples=40, derandomize=True)
-def test_squared_distances_match_scipy(rows, others, width, seed):
-    rng = np.random.default_rng(seed)
-    left, right = rng.normal(size=(rows, width)), rng.normal(size=(others, width))
-    wanted = cdist(left, right, "sqeuclidean")
-    np.testing.assert_allclose(squared_distances(left, right), wanted, atol=1e-12)
-    inner = left @ right.T
-    kept = inner.copy()
-    np.testing.assert_allclose(squared_distances(left, right, inner), wanted, atol=1e-12)
-    np.testing.assert_array_equal(inner, kept)
-    assert (squared_distances(left, left) >= 0).all()
-
-
-@pytest.mark.parametrize("widths", [(6,), (1, 5), (2, 2, 2)])
-@pytest.mark.parametrize("gamma", [0.1, 1.5])
-def test_kernel_values_match_scipy(widths, gamma):
-    rng = np.random.default_rng(3)
-    left, right = rng.normal(size=(5, 6)), rng.normal(size=(7, 6))
-    edges = np.cumsum((0, *widths))
-    wanted = np.mean(
-        [
-            np.exp(-gamma * cdist(left[:, a:b], right[:, a:b], "sqeuclidean"))
-            + 0.3 * (left[:, a:b] @ right[:, a:b].T)
-            for a, b in pairwise(edges)
-        ],
-        axis=0,
-    )
-    np.testing.assert_allclose(kernel_values(left, right, gamma, widths), wanted, atol=1e-12)
-
-
-def test_kernel_values_keep_float32_and_are_positive_semidefinite():
-    values = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    assert kernel_values(values, values, 0.5, (2, 2)).dtype == np.float32
-    wide = values.astype(np.float64)
-    assert np.linalg.eigvalsh(kernel_values(wide, wide, 0.5, (2, 2))).min() > -1e-10
 
 
 @pytest.mark.parametrize("landmarks", [60, 430])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rcml_misa.estimators.kernels import KERNELS, KernelChoice
 from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
@@ -26,7 +27,6 @@ from rcml_misa.estimators.ridge import (
     Ridge,
     blocks,
     fit_ridge,
-    kernel_values,
 )
 from rcml_misa.estimators.rows import row_weights
 from rcml_misa.exceptions import DataError
@@ -38,6 +38,7 @@ Array = NDArray[Any]
 KINDS: tuple[Features, ...] = ("root-layernorm", "quantile")
 PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 2.25, 0.5))
 LARGEST_LOG_TEMPERATURE = 5.5
+LARGEST_SELECTION = 2000  # rows while the kernel is chosen
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,20 @@ class Columns:
     """Mapped columns of one or several views for the kernel.
 
     Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles. In
-    each, every view counts alike whatever its width, and the total variance is 1.
+    each, every view has the total variance 1 whatever its width.
 
     Parameters
     ----------
     maps : tuple of tuple of FeatureMap
         For each kind, one fitted map per view.
-    factors : tuple of float
-        For each kind, what brings the total variance of the train rows to 1.
+    factors : tuple of tuple of float
+        Likewise, what brings the total variance of the train rows to 1.
     double : bool
         Whether the columns are float64, which costs nothing where train rows are few.
     """
 
     maps: tuple[tuple[FeatureMap, ...], ...]
-    factors: tuple[float, ...]
+    factors: tuple[tuple[float, ...], ...]
     double: bool = False
 
     def __call__(self, parts: Sequence[Array]) -> Array:
@@ -80,9 +81,9 @@ class Columns:
         """The same from views that are mapped already."""
         dtype = np.float64 if self.double else np.float32
         scaled = [
-            np.asarray(part * (factor / math.sqrt(part.shape[1])), dtype=dtype)
-            for kind, factor in zip(mapped, self.factors, strict=True)
-            for part in kind
+            np.asarray(part * factor, dtype=dtype)
+            for kind, factors in zip(mapped, self.factors, strict=True)
+            for part, factor in zip(kind, factors, strict=True)
         ]
         return np.concatenate(scaled, axis=1)
 
@@ -124,12 +125,11 @@ class MappedViews:
 
     def columns(self) -> Columns:
         """The join of these views, with its factors."""
-        factors = []
-        for kind in self.mapped:
-            variance = sum(float(part.var(axis=0).sum()) / part.shape[1] for part in kind)
-            factors.append(1 / math.sqrt(variance) if variance > 0 else 1.0)
-        maps = tuple(tuple(kind) for kind in self.maps)
-        return Columns(maps, tuple(factors), double=self.rows <= SMALL)
+        return Columns(
+            tuple(tuple(kind) for kind in self.maps),
+            tuple(tuple(_unit_variance(part) for part in kind) for kind in self.mapped),
+            double=self.rows <= SMALL,
+        )
 
     def values(self, columns: Columns, rows: slice | Array) -> Array:
         """Joined columns of some rows."""
@@ -137,9 +137,15 @@ class MappedViews:
             return columns.join([[part[rows] for part in kind] for kind in self.mapped])
         return columns([dense(part, rows) for part in self.parts])
 
-    def widths(self) -> tuple[int, ...]:
-        """Joined columns of each kind."""
-        return tuple(sum(part.shape[1] for part in kind) for kind in self.mapped)
+    def layout(self) -> tuple[tuple[int, ...], ...]:
+        """Joined columns of each view in each kind."""
+        return tuple(tuple(part.shape[1] for part in kind) for kind in self.mapped)
+
+
+def _unit_variance(part: Array) -> float:
+    """Factor that brings the total variance of an array (n, d) to 1."""
+    variance = float(part.var(axis=0).sum())
+    return 1 / math.sqrt(variance) if variance > 0 else 1.0
 
 
 def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
@@ -193,7 +199,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Gaussian plus linear kernel, Nystroem features from random train rows, ridge regression to
     centred one-hot classes. For each train row the prediction of the ridge fitted without that
     row is y - r / (1 - h), r its residual and h its leverage, intercept included, so that a model
-    trained on these scores sees train rows as it will see test rows. The width is chosen
+    trained on these scores sees train rows as it will see test rows. The kernel is chosen
     by leave-one-out cross-entropy, the penalty by leave-one-out square error.
 
     Parameters
@@ -202,12 +208,11 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Widths of the views, where X holds several side by side; each then counts alike.
     landmarks : int, default=1400
         Largest number of Nystroem landmarks; cost grows with its square per row.
-    selection_landmarks : int, default=600
-        Landmarks used while the width is chosen.
-    selection_rows : int, default=2000
-        Largest number of rows used while the width is chosen.
-    gammas : tuple of float
-        Widths of the Gaussian part to choose from.
+    selection_landmarks : int, default=500
+        Landmarks while the kernel is chosen, with as many rows to each as at the end (up to 2000
+        rows).
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        One of `KERNELS`; ``"auto"`` takes the one of least leave-one-out cross-entropy.
     penalties : tuple of float
         Ridge penalties to choose from.
     cap : float or None, default=0.7
@@ -228,8 +233,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     bound_ : float
         Upper bound of the scores; infinity without `cap`.
     penalty_ : float
-    gamma_ : float
-        Width of the Gaussian part chosen.
+    kernel_ : str
+        Name of the kernel in use.
 
     References
     ----------
@@ -250,9 +255,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         groups: tuple[int, ...] | None = None,
         landmarks: int = 1400,
-        selection_landmarks: int = 600,
-        selection_rows: int = 2000,
-        gammas: tuple[float, ...] = (0.5, 1.5),
+        selection_landmarks: int = 500,
+        kernel: KernelChoice = "auto",
         penalties: tuple[float, ...] = PENALTIES,
         cap: float | None = 0.7,
         scaling: Scaling = "minmax",
@@ -261,8 +265,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.groups = groups
         self.landmarks = landmarks
         self.selection_landmarks = selection_landmarks
-        self.selection_rows = selection_rows
-        self.gammas = gammas
+        self.kernel = kernel
         self.penalties = penalties
         self.cap = cap
         self.scaling = scaling
@@ -303,52 +306,59 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.columns_, self.column_widths_ = views.columns(), views.widths()
-        some = order[: self.selection_rows]
-        sample = views.values(self.columns_, some)
-        near = sample[: self.selection_landmarks]
-        heavy = None if weights is None else weights[some]
-        trials = [
-            self._ridge(lambda block: sample[block], onehot[some], near, gamma, heavy)
-            for gamma in self.gammas
-        ]
-        losses = [_cross_entropy(one.loo_scores, codes[some], heavy) for one in trials]
-        best = int(np.argmin(losses))
-        self.gamma_ = self.gammas[best]
-        self.landmark_values_ = views.values(self.columns_, order[: self.landmarks])
-        if len(some) == views.rows <= min(self.landmarks, self.selection_landmarks):
-            found = trials[best]  # every row was a landmark already
-            ridge = replace(found, loo_scores=found.loo_scores[np.argsort(order)])
-        else:
-            ridge = self._ridge(
-                lambda block: views.values(self.columns_, block),
-                onehot,
-                self.landmark_values_,
-                self.gamma_,
-                weights,
-            )
+        self.columns_, self.layout_ = views.columns(), views.layout()
+        kept = min(self.landmarks, views.rows)
+        self.kernel_: str = self.kernel
+        if self.kernel == "auto":
+            self.kernel_ = self._choose(views, order, onehot, weights)
+        ridge = self._ridge(views, order, kept, onehot, self.kernel_, weights)
+        self.landmark_values_ = views.values(self.columns_, order[:kept])
+        self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
-        self.penalty_, self.loo_scores_ = ridge.penalty, ridge.loo_scores
-        self.raw_temperature_ = fit_temperature(ridge.loo_scores, codes, weights)
-        true = ridge.loo_scores[np.arange(views.rows), codes]
+        self.penalty_ = ridge.penalty
+        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
+        true = self.loo_scores_[np.arange(views.rows), codes]
         self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
-        bounded = np.minimum(ridge.loo_scores, self.bound_)
+        bounded = np.minimum(self.loo_scores_, self.bound_)
         self.temperature_ = fit_temperature(bounded, codes, weights)
         return self
 
-    def _kernel(self, gamma: float) -> Callable[[Array, Array], Array]:
-        return partial(kernel_values, gamma=gamma, widths=self.column_widths_)
+    def _choose(
+        self, views: MappedViews, order: Array, onehot: Array, weights: Array | None
+    ) -> str:
+        """Name of the kernel of least leave-one-out cross-entropy on some of the rows."""
+        kept = min(self.landmarks, views.rows)
+        # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
+        near = min(self.selection_landmarks, kept)
+        some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
+        codes = onehot[some].argmax(axis=1)
+        heavy = None if weights is None else weights[some]
+
+        def error(name: str) -> float:
+            ridge = self._ridge(views, some, near, onehot, name, weights)
+            return _cross_entropy(ridge.loo_scores, codes, heavy)
+
+        errors = {name: error(name) for name in KERNELS}
+        return min(errors, key=errors.__getitem__)
 
     def _ridge(
         self,
-        values: Callable[[slice], Array],
+        views: MappedViews,
+        rows: Array,
+        near: int,
         onehot: Array,
-        landmarks: Array,
-        gamma: float,
+        kernel: str,
         weights: Array | None,
     ) -> Ridge:
-        phi = NystroemFeatures(values, len(onehot), landmarks, self._kernel(gamma))
-        return fit_ridge(phi, onehot, self.penalties, weights)
+        """Fit on some rows, the first `near` of them being the landmarks."""
+        phi = NystroemFeatures(
+            None if near == len(rows) else lambda block: views.values(self.columns_, rows[block]),
+            len(rows),
+            views.values(self.columns_, rows[:near]),
+            partial(KERNELS[kernel], layout=self.layout_),
+        )
+        heavy = None if weights is None else weights[rows]
+        return fit_ridge(phi, onehot[rows], self.penalties, heavy)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Bounded scores of shape (n, K), near 1 for the class and near 0 for the others.
@@ -369,7 +379,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = np.empty((rows, len(self.classes_)))
         for block in blocks(rows):
             values = self.columns_([dense(part, block) for part in parts])
-            near = self._kernel(self.gamma_)(values, self.landmark_values_)
+            near = KERNELS[self.kernel_](values, self.landmark_values_, self.layout_)
             scores[block] = near @ self.weights_
         return scores + self.intercept_
 

@@ -10,17 +10,18 @@ from numpy.typing import ArrayLike
 
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn import (
+from rcml_misa.nn import shares_to_evidence
+from rcml_misa.opinions import (
     fuse_mixture,
     keep_present,
+    mean_conflict,
     opinions_present,
     present_share,
-    shares_to_evidence,
 )
-from rcml_misa.opinions import mean_conflict
 from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier"]
@@ -38,8 +39,12 @@ class KernelExpertClassifier(EvidentialClassifier):
     ----------
     views : list, dict, str or None
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
-    landmarks : int, default=1400
-        Largest number of Nystroem landmarks of each expert.
+    landmarks : int, default=2100
+        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
+    stacking : bool
+        Whether opinions count in their product by weights found on leave-one-out rows.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     class_weight : {"balanced"}, dict or None
@@ -49,6 +54,8 @@ class KernelExpertClassifier(EvidentialClassifier):
     Attributes
     ----------
     experts_ : ViewExperts
+    stack_ : ndarray of shape (N + 1,) or None
+        Weights of the opinions in their product; see `stack_weights`.
     calibrator_ : Calibrator
         Of `predict_proba`, from leave-one-out opinions of the train rows.
 
@@ -67,13 +74,17 @@ class KernelExpertClassifier(EvidentialClassifier):
         self,
         *,
         views: Any = None,
-        landmarks: int = 1400,
+        landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        stacking: bool = True,
         scaling: Scaling = "minmax",
         class_weight: ClassWeight = None,
         random_state: int | None = None,
     ) -> None:
         self.views = views
         self.landmarks = landmarks
+        self.kernel = kernel
+        self.stacking = stacking
         self.scaling = scaling
         self.class_weight = class_weight
         self.random_state = random_state
@@ -86,13 +97,17 @@ class KernelExpertClassifier(EvidentialClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes, weights = self._check_train(X, y, sample_weight)
+        views, codes, heavy = self._check_train(X, y, sample_weight)
         self.experts_ = ViewExperts(
-            landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
-        ).fit(views, codes, weights=weights)
+            landmarks=self.landmarks,
+            kernel=self.kernel,
+            scaling=self.scaling,
+            random_state=self.random_state,
+        ).fit(views, codes, weights=heavy)
         known = self.experts_.train_logits_
+        self.stack_ = known.stack(codes, weights=heavy) if self.stacking else None
         held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
-        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes, weights)
+        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes, heavy)
         return self
 
     def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
@@ -104,7 +119,9 @@ class KernelExpertClassifier(EvidentialClassifier):
             private = keep_present(private, present)
             shared = keep_present(shared, opinions_present(present, 1)[:, -1:])
             shared = shared * present_share(present)
-        fused = fuse_mixture(private, shared, own.softmax(dim=-1), present=present)
+        weights = None if self.stack_ is None else torch.from_numpy(self.stack_)
+        witness = own.softmax(dim=-1)
+        fused = fuse_mixture(private, shared, witness, weights=weights, present=present)
         return MultiViewOpinion(
             evidence=fused.numpy() * logits.trust[:, None],
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),

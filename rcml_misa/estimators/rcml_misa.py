@@ -19,6 +19,7 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.tables import InputTable
@@ -79,7 +80,11 @@ class RCMLMISAClassifier(EvidentialClassifier):
     expert : {"kernel", "none"}
         Whether kernel experts take part.
     landmarks : int
-        Largest number of Nystroem landmarks of each expert.
+        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
+    stacking : bool
+        Whether opinions count in their product by weights found on leave-one-out rows.
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     features : {"root-layernorm", "root", "plain", "quantile"}
@@ -119,6 +124,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
     ----------
     classes_ : ndarray of shape (K,)
     experts_ : ViewExperts or None
+    stack_ : ndarray of shape (N + 1,) or None
+        Weights of the opinions in their product; see `stack_weights`.
     module_ : RCMLMISANet
     calibrator_ : Calibrator
         Of `predict_proba`, from the train rows' own opinions, in which experts speak
@@ -151,7 +158,9 @@ class RCMLMISAClassifier(EvidentialClassifier):
         fusion: TokenFusionOperator = "mixture",
         collector: CollectorKind = "shares",
         expert: Literal["kernel", "none"] = "kernel",
-        landmarks: int = 1400,
+        landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        stacking: bool = True,
         scaling: Scaling = "minmax",
         features: Features = "root-layernorm",
         attention_mask: AttentionMask = "private",
@@ -167,7 +176,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         mixup: float = 1.0,
-        kl_weight: float = 0.3,
+        kl_weight: float = 0.1,
         conflict_weight: float = 0.1,
         sim_weight: float = 0.8,
         diff_weight: float = 0.3,
@@ -185,6 +194,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.collector = collector
         self.expert = expert
         self.landmarks = landmarks
+        self.kernel = kernel
+        self.stacking = stacking
         self.scaling = scaling
         self.features = features
         self.attention_mask = attention_mask
@@ -242,6 +253,10 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.input_widths_ = table.widths
         present, weights = self._present(views), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
+        self.stack_ = None
+        if logits is not None and self.stacking:
+            joint = self.collectors != "private"
+            self.stack_ = logits.stack(codes, weights=rows.weights, joint=joint)
 
         def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             batch = table(some)
@@ -298,6 +313,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
             fusion=self.fusion,
             discount=self.conflict_discount,
             experts=self.experts_ is not None,
+            weights=self.stack_,
         )
 
     def _early(self, held: TrainRows) -> EarlyStopping:
@@ -338,7 +354,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
             self.experts_ = None
             return None
         self.experts_ = ViewExperts(
-            landmarks=self.landmarks, scaling=self.scaling, random_state=seed
+            landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
         ).fit(rows.views, rows.codes, weights=rows.weights)
         return self.experts_.train_logits_
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-__all__ = [
-    "NystroemFeatures",
-    "Ridge",
-    "blocks",
-    "fit_ridge",
-    "kernel_values",
-    "squared_distances",
-]
+__all__ = ["NystroemFeatures", "Ridge", "blocks", "fit_ridge"]
 
 Array = NDArray[Any]
-LINEAR = 0.3  # weight of the linear part beside the Gaussian one
 BLOCK = 8192  # rows held at once
 SMALL = 400  # landmarks up to which float64 costs nothing
 
@@ -33,51 +24,6 @@ def blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, rows))
 
 
-def kernel_values(left: Array, right: Array, gamma: float, widths: Sequence[int]) -> Array:
-    """Mean over groups of columns of exp(-gamma |a - b|^2) + 0.3 <a, b>, for all pairs of rows.
-
-    Parameters
-    ----------
-    left, right : ndarray of shape (n, d) and (m, d)
-    gamma : float
-        Width of the Gaussian part.
-    widths : sequence of int
-        Columns of each group; they add up to d.
-
-    Examples
-    --------
-    >>> kernel_values(np.zeros((1, 2)), np.zeros((3, 2)), 0.5, (2,))
-    array([[1., 1., 1.]])
-    """
-    edges = np.cumsum((0, *widths))
-    result = np.zeros((len(left), len(right)), dtype=left.dtype)
-    for start, stop in pairwise(edges):
-        a, b = left[:, start:stop], right[:, start:stop]
-        inner = a @ b.T
-        squared = squared_distances(a, b, inner)
-        squared *= -gamma
-        np.exp(squared, out=squared)
-        result += squared
-        inner *= LINEAR
-        result += inner
-    result /= len(widths)
-    return result
-
-
-def squared_distances(left: Array, right: Array, inner: Array | None = None) -> Array:
-    """|a - b|^2 for all pairs of rows; `inner` holds their inner products where they are known.
-
-    Examples
-    --------
-    >>> squared_distances(np.array([[0.0]]), np.array([[3.0], [4.0]]))
-    array([[ 9., 16.]])
-    """
-    products = left @ right.T if inner is None else inner
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :]
-    squares -= 2 * products
-    return np.asarray(np.maximum(squares, 0, out=squares))
-
-
 class NystroemFeatures:
     """Features K_nm L^-T of n rows, L L' = K_mm over m landmarks, block by block.
 
@@ -86,8 +32,9 @@ class NystroemFeatures:
 
     Parameters
     ----------
-    values : callable
-        Gives the mapped columns (float32) of a slice of rows.
+    values : callable or None
+        Gives the mapped columns (float32) of a slice of rows; None where the rows are the
+        landmarks themselves, in their order.
     rows : int
         n.
     landmarks : ndarray of shape (m, d)
@@ -98,7 +45,7 @@ class NystroemFeatures:
 
     def __init__(
         self,
-        values: Callable[[slice], Array],
+        values: Callable[[slice], Array] | None,
         rows: int,
         landmarks: Array,
         kernel: Callable[[Array, Array], Array],
@@ -111,16 +58,21 @@ class NystroemFeatures:
         square[np.diag_indices(len(square))] += 1e-6 * square.trace() / len(square) + 1e-5
         self.factor = np.linalg.cholesky(square)
         self._narrow = self.factor.astype(landmarks.dtype)
-        self._kept = self._compute(slice(0, rows)) if rows <= BLOCK else None
+        if values is None:
+            self._kept: Array | None = self._narrow
+        else:
+            self._kept = self._compute(slice(0, rows), values) if rows <= BLOCK else None
 
-    def _compute(self, block: slice) -> Array:
-        cross = self.kernel(self.values(block), self.landmarks)
+    def _compute(self, block: slice, values: Callable[[slice], Array]) -> Array:
+        cross = self.kernel(values(block), self.landmarks)
         solved = solve_triangular(self._narrow, cross.T, lower=True, check_finite=False)
         return np.asarray(solved.T)
 
     def __call__(self, block: slice) -> Array:
         """Features (len(block), m)."""
-        return self._compute(block) if self._kept is None else self._kept
+        if self._kept is None and self.values is not None:
+            return self._compute(block, self.values)
+        return np.asarray(self._kept)[block]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.estimators.expert import KernelExpert
+from rcml_misa.estimators.kernels import KERNELS
 from rcml_misa.estimators.preprocessing import FeatureMap
-from rcml_misa.estimators.ridge import LINEAR
 from rcml_misa.views import ViewArray, dense
 
 __all__ = ["ExpertScorer", "RawScores"]
@@ -40,159 +40,170 @@ class RawScores:
 
 @dataclass(frozen=True)
 class _Block:
-    """One view's part of one expert's Gaussian exponent, for one kind of map.
-
-    -gamma s^2 |x - l|^2 for mapped columns x and landmarks l is linear in x, |x|^2 and 1, so that
-    one product gives it for all landmarks.
+    """One view in one kind of map, as one expert sees it.
 
     Attributes
     ----------
-    matrix : ndarray of shape (d + 2, m)
+    map : FeatureMap
+    matrix : ndarray of shape (d + 2, m) or None
+        What mapped columns x, |x|^2 and 1 are multiplied by to give minus the squared distances
+        to the landmarks; None where another expert's product serves as well.
     linear : ndarray of shape (d, K)
-        The whole linear part of the kernel, summed over landmarks.
+        The linear part of the kernel, summed over landmarks.
     """
 
-    matrix: Array
+    map: FeatureMap
+    matrix: Array | None
     linear: Array
 
-    @classmethod
-    def of(cls, landmarks: Array, scale: float, weights: Array, gamma: float, kinds: int) -> _Block:
-        """Build from landmarks (m, d) that are scaled already."""
-        dtype, exact = landmarks.dtype, landmarks.astype(np.float64)
-        matrix = np.concatenate(
-            [
-                2 * gamma * scale * exact.T,
-                np.full((1, len(exact)), -gamma * scale**2),
-                -gamma * (exact**2).sum(axis=1)[None, :],
-            ]
-        )
-        linear = LINEAR / kinds * scale * (exact.T @ weights)
-        return cls(matrix.astype(dtype), linear.astype(dtype))
+    def serves(self, other: _Block, landmarks: int) -> bool:
+        """Whether the first columns of this product are the other's."""
+        mine, theirs = self.matrix, other.matrix
+        same = _same_map(self.map, other.map) and mine is not None and theirs is not None
+        return same and np.array_equal(np.asarray(mine)[:, :landmarks], np.asarray(theirs))
+
+
+class _Parts:
+    """An expert taken apart: its blocks, and how Gaussians add up to scores.
+
+    Attributes
+    ----------
+    blocks : list of list of _Block
+        Per view, per kind.
+    terms : dict of float to float
+        Widths of the Gaussians of each view by itself and their weights, over that of the
+        product over views.
+    product : float or None
+        Width of the product over views, per view; None where it is a term of the only view.
+    weights : ndarray of shape (m, K)
+        Of kernel values over the weight of the product.
+    """
+
+    def __init__(self, expert: KernelExpert) -> None:
+        kernel, columns = KERNELS[expert.kernel_], expert.columns_
+        exact = expert.landmark_values_.astype(np.float64)
+        kinds, views = len(columns.maps), len(columns.maps[0])
+        self.landmarks, self.dtype = len(exact), expert.landmark_values_.dtype.type
+        self.weights = (expert.weights_ / kinds).astype(self.dtype)
+        self.intercept = expert.intercept_.astype(self.dtype)
+        self.terms = dict.fromkeys(kernel.additive, 1 / (views * len(kernel.additive)))
+        self.product: float | None = kernel.product / views
+        if views == 1:
+            self.terms[kernel.product] = 1 + self.terms.get(kernel.product, 0.0)
+            self.product = None
+        self.blocks: list[list[_Block]] = [[] for _ in range(views)]
+        start = 0
+        for kind, factors in zip(columns.maps, columns.factors, strict=True):
+            for view, (one, factor) in enumerate(zip(kind, factors, strict=True)):
+                part = exact[:, start : start + one.width]
+                start += one.width
+                squares = (part**2).sum(axis=1)
+                rows = [2 * factor * part.T, np.full((1, len(part)), -(factor**2)), -squares[None]]
+                linear = kernel.linear * factor / (kinds * views) * (part.T @ expert.weights_)
+                self.blocks[view].append(
+                    _Block(
+                        one,
+                        np.concatenate(rows).astype(self.dtype),
+                        linear.astype(self.dtype),
+                    )
+                )
 
 
 class ExpertScorer:
     """The experts of `ViewExperts` made ready to score new rows.
 
-    Each view is mapped once for its own and the joint expert. Where both have the same landmark
-    rows, the joint one's exponents are weighted sums of the views' own:
-    gamma_J (s_J / s_v)^2 / gamma_v times each.
+    Each view is mapped once for its own and the joint expert. Where a view's landmarks are the
+    first of the joint expert's, distances to them are worked out once, and so is a Gaussian that
+    both experts have.
 
     Parameters
     ----------
     views : sequence of KernelExpert
         One per view.
     joint : KernelExpert
-        Of all views.
+        Of all views; of one view only, that view's own.
     """
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:
-        self.views, self.joint = list(views), joint
-        self.kinds = len(joint.columns_.maps)
-        self.dtype = joint.landmark_values_.dtype
-        self.alone = len(self.views) == 1
-        self.own = [self._blocks(one, [0])[0] for one in self.views]
-        self.weights = [
-            (one.weights_ / self.kinds).astype(self.dtype) for one in (*self.views, joint)
-        ]
-        self.together = self._blocks(joint, range(len(self.views)))
-        self.shared = [self._shared(number) for number in range(len(self.views))]
-        for blocks, factors in zip(self.together, self.shared, strict=True):
-            if factors is not None:  # not needed again, and as large as the view's own
-                blocks[:] = [replace(one, matrix=one.matrix[:0].copy()) for one in blocks]
-        self.same_maps = [
-            all(
-                _same_map(own[0], kind[number])
-                for own, kind in zip(one.columns_.maps, joint.columns_.maps, strict=True)
-            )
-            for number, one in enumerate(self.views)
-        ]
-        self.rows = max(32, ENTRIES // max(len(joint.landmark_values_), 1))
-
-    def _blocks(self, expert: KernelExpert, views: Sequence[int] | range) -> list[list[_Block]]:
-        """For each view of an expert, its blocks, one per kind."""
-        columns, found = expert.columns_, [[] for _ in views]  # type: ignore[var-annotated]
-        start = 0
-        for kind, factor in zip(columns.maps, columns.factors, strict=True):
-            for place, one in enumerate(kind):
-                scale = factor / np.sqrt(one.width)
-                part = expert.landmark_values_[:, start : start + one.width]
-                found[place].append(
-                    _Block.of(part, scale, expert.weights_, expert.gamma_, len(columns.maps))
-                )
-                start += one.width
-        return found
-
-    def _shared(self, view: int) -> list[float] | None:
-        """Factors from a view's own exponents to its part of the joint ones, one per kind."""
-        own, joint = self.views[view], self.joint
-        if len(own.landmark_values_) != len(joint.landmark_values_):
-            return None
-        factors = []
-        for kind in range(self.kinds):
-            scales = [
-                one.columns_.factors[kind] / np.sqrt(one.columns_.maps[kind][place].width)
-                for one, place in ((joint, view), (own, 0))
-            ]
-            factors.append(joint.gamma_ / own.gamma_ * (scales[0] / scales[1]) ** 2)
-            mine, theirs = self.own[view][kind].matrix, self.together[view][kind].matrix
-            if not np.allclose(factors[-1] * mine, theirs, rtol=1e-3, atol=1e-5):
-                return None
-        return factors
+        self.joint = _Parts(joint)
+        self.own = [_Parts(one) for one in views] if len(views) > 1 else []
+        self.shared = []
+        for own, blocks in zip(self.own, self.joint.blocks, strict=False):
+            pairs = list(zip(blocks, own.blocks[0], strict=True))
+            self.shared.append(all(one.serves(other, own.landmarks) for one, other in pairs))
+            if self.shared[-1]:  # nor is it kept twice
+                own.blocks[0] = [replace(other, matrix=None) for _, other in pairs]
+        self.rows = max(32, ENTRIES // self.joint.landmarks)
 
     def __call__(self, arrays: Sequence[ViewArray]) -> RawScores:
         """Score rows given by their raw views, which may be missing."""
-        count, classes = int(arrays[0].shape[0]), self.joint.weights_.shape[1]
-        scores = [np.empty((count, classes)) for _ in (*self.views, None)]
-        nearest = np.empty(count)
+        count, classes = int(arrays[0].shape[0]), self.joint.weights.shape[1]
+        views = [np.empty((count, classes)) for _ in self.own]
+        joint, nearest = np.empty((count, classes)), np.empty(count)
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
-            found = self._tile([dense(array, rows) for array in arrays])
-            for whole, part in zip(scores, found[0], strict=True):
+            scores, joint[rows], nearest[rows] = self._tile([dense(one, rows) for one in arrays])
+            for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
-            nearest[rows] = found[1]
-        *own, joint = scores
-        return RawScores(own, own[0] if self.alone else joint, nearest)
+        return RawScores(views or [joint], joint, nearest)
 
-    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array]:
-        scores = [one.intercept_.astype(self.dtype) for one in (*self.views, self.joint)]
-        distance: Array | float = 0.0
-        for kind in range(self.kinds):
-            joint: Array | None = None
-            for view, part in enumerate(parts):
-                mapped = self._mapped(self.joint, kind, view, part)
-                factors = self.shared[view]
-                alike = factors is not None and self.same_maps[view]
-                own = mapped
-                if not self.same_maps[view]:
-                    own = self._mapped(self.views[view], kind, 0, part)
-                exponents = own @ self.own[view][kind].matrix
-                scores[view] = scores[view] + own[:, :-2] @ self.own[view][kind].linear
-                if not self.alone:
-                    scores[-1] = scores[-1] + mapped[:, :-2] @ self.together[view][kind].linear
-                if alike and factors is not None:
-                    share = exponents * self.dtype.type(factors[kind])
+    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array, Array]:
+        joint, rows = self.joint, len(parts[0])
+        together = [np.zeros((rows, joint.landmarks), joint.dtype) for _ in joint.blocks[0]]
+        added = np.zeros_like(together[0])
+        scores, total = [], np.tile(joint.intercept, (rows, 1))
+        for view, part in enumerate(parts):
+            own = self.own[view] if self.own else None
+            near = None if own is None else np.zeros((rows, own.landmarks), own.dtype)
+            score = None if own is None else np.tile(own.intercept, (rows, 1))
+            for kind, block in enumerate(joint.blocks[view]):
+                table = _mapped(block.map, part, joint.dtype)
+                negative = table @ block.matrix
+                together[kind] += negative
+                total += table[:, :-2] @ block.linear
+                found = {width: _gaussian(negative, width, joint.dtype) for width in joint.terms}
+                for width, weight in joint.terms.items():
+                    _add(added, found[width], weight)
+                if own is None or near is None or score is None:
+                    continue
+                other = own.blocks[0][kind]
+                if self.shared[view]:
+                    negative = negative[:, : own.landmarks]
                 else:
-                    share = mapped @ self.together[view][kind].matrix
-                joint = share if joint is None else np.add(joint, share, out=joint)
-                np.exp(exponents, out=exponents)
-                scores[view] = scores[view] + exponents @ self.weights[view]
-            if joint is None:
-                continue
-            distance = distance + joint
-            if not self.alone:
-                scores[-1] = scores[-1] + np.exp(joint) @ self.weights[-1]
-        nearest = np.maximum(-np.max(distance, axis=1) / self.joint.gamma_, 0)
-        return scores, nearest
+                    found = {}
+                    table = _mapped(other.map, part, own.dtype)
+                    negative = table @ other.matrix
+                score += table[:, :-2] @ other.linear
+                for width, weight in own.terms.items():
+                    gaussian = found.get(width)
+                    if gaussian is None:
+                        gaussian = _gaussian(negative, width, own.dtype)
+                    _add(near, gaussian[:, : own.landmarks], weight)
+            if own is not None and near is not None and score is not None:
+                scores.append(score + near @ own.weights)
+        for negative in together if joint.product is not None else ():
+            added += _gaussian(negative, joint.product, joint.dtype)
+        total += added @ joint.weights
+        return scores, total, np.maximum(-np.max(sum(together), axis=1), 0)
 
-    def _mapped(self, expert: KernelExpert, kind: int, view: int, part: Array) -> Array:
-        """Mapped columns x of rows, then |x|^2 and 1."""
-        one = expert.columns_.maps[kind][view]
-        table = np.empty((len(part), one.width + 2), dtype=self.dtype)
-        columns = table[:, :-2]
-        columns[:] = one.transform(part, self.dtype.type)
-        table[:, -2] = np.einsum("ij,ij->i", columns, columns)
-        table[:, -1] = 1
-        return table
+
+def _gaussian(negative: Array, width: float | None, dtype: type[Any]) -> Array:
+    found = negative * dtype(width)
+    return np.asarray(np.exp(found, out=found))
+
+
+def _add(total: Array, values: Array, weight: float) -> None:
+    total += values if weight == 1 else values * total.dtype.type(weight)
+
+
+def _mapped(one: FeatureMap, part: Array, dtype: type[Any]) -> Array:
+    """Mapped columns x of rows, then |x|^2 and 1."""
+    table = np.empty((len(part), one.width + 2), dtype=dtype)
+    columns = table[:, :-2]
+    columns[:] = one.transform(part, dtype)
+    table[:, -2] = np.einsum("ij,ij->i", columns, columns)
+    table[:, -1] = 1
+    return table
 
 
 def _same_map(one: FeatureMap, other: FeatureMap) -> bool:

@@ -9,65 +9,26 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from rcml_misa.estimators.expert import KernelExpert, MappedViews
+from rcml_misa.estimators.kernels import KernelChoice, squared_distances
 from rcml_misa.estimators.preprocessing import Scaling
-from rcml_misa.estimators.ridge import blocks, squared_distances
+from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.scoring import ExpertScorer
+from rcml_misa.estimators.stacking import stack_weights
+from rcml_misa.opinions import log_shares, membership
 from rcml_misa.views import MultiView, dense
 
-__all__ = ["ExpertLogits", "ViewExperts", "agreement"]
+__all__ = ["ExpertLogits", "ViewExperts"]
 
 Array = NDArray[np.float64]
-BOGUS = 0.2  # prior chance that one view is not of its row
 LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
 DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
+SHARED_WEIGHT = 1.5  # of the joint expert, in views, where nothing is known
 SAMPLE = 2000  # train rows whose distances say what is familiar
-FLOOR = 1e-3  # no expert's probability counts as less when experts are multiplied
-
-
-def agreement(probabilities: Array, present: NDArray[np.bool_] | None = None) -> Array:
-    """Posterior probability that no view is bogus.
-
-    A view that belongs to its row agrees with the product of the others; a bogus one is
-    independent of it. With prior chance 0.2 that one view, each alike, is bogus,
-    w = 0.8 / (0.8 + sum_v (0.2 / N) / (K sum_c p_vc q_vc)), q_v the normalised product of the
-    other views' probabilities.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, N, K)
-        Each view's class probabilities.
-    present : ndarray of bool of shape (n, N), optional
-        Which views each row has: the others are in no product, and N is a row's own number.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        In (0, 1]; 1 where there is one view only.
-
-    Examples
-    --------
-    >>> agree = np.array([[[0.9, 0.1], [0.9, 0.1]]])
-    >>> clash = np.array([[[0.9, 0.1], [0.1, 0.9]]])
-    >>> bool(agreement(agree)[0] > agreement(clash)[0])
-    True
-    """
-    count, classes = probabilities.shape[1:]
-    if count < 2:
-        return np.ones(len(probabilities))
-    logs = np.log(probabilities + FLOOR)
-    if present is not None:
-        logs = logs * present[:, :, None]
-    others = softmax(logs.sum(axis=1, keepdims=True) - logs, axis=2)
-    likelihood = np.maximum(classes * (probabilities * others).sum(axis=2), 1e-6)
-    bogus = BOGUS / count / likelihood
-    if present is not None:
-        views = present.sum(axis=1, keepdims=True)
-        bogus = np.where(present & (views > 1), BOGUS / np.maximum(views, 1) / likelihood, 0)
-    return np.asarray((1 - BOGUS) / (1 - BOGUS + bogus.sum(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -155,6 +116,27 @@ class ExpertLogits:
         """Factor in (0, 1] on the mass of a fused opinion: agreement times familiarity."""
         return (LEAST_TRUST + (1 - LEAST_TRUST) * self.agreement) * self.familiarity
 
+    def stack(
+        self, codes: NDArray[np.int64], *, weights: Array | None = None, joint: bool = True
+    ) -> Array:
+        """Weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
+
+        Parameters
+        ----------
+        codes : ndarray of int, shape (n,)
+            Class numbers of the rows, which must be new to the experts.
+        weights : ndarray of shape (n,), optional
+            How much each row counts.
+        joint : bool
+            Whether the joint expert takes part; its weight is 0 otherwise.
+        """
+        parts = [self.views, self.joint[:, None]] if joint else [self.views]
+        shares = softmax(np.concatenate(parts, axis=1), axis=2)
+        logs = log_shares(torch.from_numpy(shares)).numpy()
+        plain = np.append(np.ones(self.views.shape[1]), SHARED_WEIGHT)[: shares.shape[1]]
+        found = stack_weights(logs, codes, plain, weights)
+        return found if joint else np.append(found, 0.0)
+
     def take(self, rows: slice) -> ExpertLogits:
         """The same of some rows."""
         return ExpertLogits(
@@ -172,7 +154,10 @@ class ViewExperts:
     Parameters
     ----------
     landmarks : int
-        Largest number of Nystroem landmarks of each.
+        Largest number of Nystroem landmarks of the joint expert; where there are more rows, each
+        view's own expert has half as many.
+    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+        See `KernelExpert`.
     scaling : {"minmax", "standard", "none"}
         Column scaling.
     random_state : int, optional
@@ -185,9 +170,15 @@ class ViewExperts:
     """
 
     def __init__(
-        self, *, landmarks: int = 1400, scaling: Scaling = "minmax", random_state: int | None = None
+        self,
+        *,
+        landmarks: int = 2100,
+        kernel: KernelChoice = "auto",
+        scaling: Scaling = "minmax",
+        random_state: int | None = None,
     ) -> None:
         self.landmarks = landmarks
+        self.kernel = kernel
         self.scaling = scaling
         self.random_state = random_state
 
@@ -203,9 +194,12 @@ class ViewExperts:
         mapped = MappedViews(views.arrays, scaling=self.scaling)
 
         def expert(*groups: int) -> KernelExpert:
+            # one view is learnt from fewer landmarks than all of them together
+            fewer = len(groups) < len(views) and len(codes) > self.landmarks
             return KernelExpert(
                 groups=groups,
-                landmarks=self.landmarks,
+                landmarks=max(self.landmarks // 2, 1) if fewer else self.landmarks,
+                kernel=self.kernel,
                 scaling=self.scaling,
                 random_state=self.random_state,
             )
@@ -285,7 +279,11 @@ class ViewExperts:
         def agreed(rows: slice) -> Array:
             pairs = zip(self.views_, scores, strict=True)
             raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
-            return agreement(softmax(raw, axis=2), None if some is None else some[rows])
+            if len(self.views_) < 2:
+                return np.ones(len(raw))
+            here = None if some is None else torch.from_numpy(some[rows])
+            posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), here)
+            return posterior[:, 0].numpy()
 
         own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]
         stacked = np.stack(own, axis=1)

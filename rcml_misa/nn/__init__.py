@@ -13,11 +13,8 @@ from rcml_misa.nn.model import (
     RCMLMISANet,
     TokenFusionOperator,
     TokenOpinions,
-    fuse_mixture,
-    share_conflict,
 )
 from rcml_misa.nn.notes import NotesNet, NotesOutput
-from rcml_misa.nn.presence import keep_present, mean_present, opinions_present, present_share
 from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
 
 __all__ = [
@@ -38,12 +35,6 @@ __all__ = [
     "TokenOpinions",
     "ViewOpinions",
     "ViewProjection",
-    "fuse_mixture",
-    "keep_present",
-    "mean_present",
-    "opinions_present",
-    "present_share",
     "private_mask",
-    "share_conflict",
     "shares_to_evidence",
 ]

@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import CollectorKind, Collectors, Sharing
 from rcml_misa.nn.encoders import Subspaces, ViewProjection
-from rcml_misa.nn.presence import keep_present, mean_present, opinions_present, present_share
-from rcml_misa.opinions import fuse
+from rcml_misa.opinions import (
+    fuse,
+    fuse_mixture,
+    keep_present,
+    opinions_present,
+    present_share,
+    share_conflict,
+)
 
-__all__ = ["RCMLMISANet", "TokenOpinions", "share_conflict"]
-
+__all__ = ["RCMLMISANet", "TokenFusionOperator", "TokenOpinions"]
 
 TokenFusionOperator = Literal["mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"]
-BOGUS = 0.2  # prior chance that one view is not of its row
-FLOOR = 1e-3  # no share counts as less when shares are multiplied
 
 
 @dataclass(frozen=True)
@@ -55,116 +60,6 @@ class TokenOpinions:
     present: Tensor | None = None
 
 
-def share_conflict(evidence: Tensor) -> Tensor:
-    """Largest conflict between the shares of two opinions, each weighted by its confidence.
-
-    max over pairs of [|pi_i - pi_j|_1 / 2] max(pi_i) max(pi_j), pi = e / sum e; 0 for one opinion.
-
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., M, K)
-
-    Returns
-    -------
-    Tensor of shape (...)
-        In [0, 1].
-
-    Examples
-    --------
-    >>> share_conflict(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
-    tensor(1.)
-    """
-    count = evidence.shape[-2]
-    if count < 2:
-        return evidence.new_zeros(evidence.shape[:-2])
-    shares = evidence / evidence.sum(dim=-1, keepdim=True).clamp_min(1e-12)
-    peak = shares.amax(dim=-1)
-    first, second = torch.triu_indices(count, count, offset=1)
-    distance = (shares[..., first, :] - shares[..., second, :]).abs().sum(dim=-1) / 2
-    return (distance * peak[..., first] * peak[..., second]).amax(dim=-1)
-
-
-def fuse_mixture(
-    private: Tensor,
-    shared: Tensor,
-    witness: Tensor | None = None,
-    *,
-    shared_weight: float = 1.5,
-    present: Tensor | None = None,
-) -> Tensor:
-    """Fuse under uncertainty about which view, if any, is not of its row.
-
-    One hypothesis says that every view belongs to the row; its shares are the normalised product
-    of all opinions' shares, the shared opinions together counting `shared_weight`. N others say
-    that view v does not: the product q_v of the other views' witness shares. A bogus view is
-    independent of the others, so that the posterior of "v is bogus" is in proportion to
-    (rho / N) / (K sum_c p_vc q_vc), p_v the witness shares, and that of "none is" to 1 - rho. The
-    fused shares are the mixture of the hypotheses' shares; the fused mass is that of geometric
-    fusion, which falls where opinions differ. Order-free.
-
-    Parameters
-    ----------
-    private : Tensor of shape (..., N, K)
-        Evidence of the views' own opinions.
-    shared : Tensor of shape (..., M, K)
-        Evidence of opinions that rest on all views; M may be 0.
-    witness : Tensor of shape (..., N, K), optional
-        Shares of each view by someone who has not been trained together with the others (the
-        experts); the private opinions' shares without it.
-    shared_weight : float
-        Weight of the shared opinions together, in views.
-    present : Tensor of bool of shape (..., N), optional
-        Which views there are: the others count in no product and under no hypothesis, and the
-        weight of the shared opinions falls by their share. All by default.
-
-    Returns
-    -------
-    Tensor of shape (..., K)
-        Fused evidence.
-
-    Examples
-    --------
-    Two views that agree outvote a third one that is surer.
-
-    >>> views = torch.tensor([[9.0, 1.0, 0.0], [9.0, 1.0, 0.0], [0.0, 0.0, 90.0]])
-    >>> int(fuse_mixture(views, torch.empty(0, 3)).argmax())
-    0
-    """
-    count, classes = private.shape[-2:]
-    logs = keep_present(_log_shares(private), present)
-    everything = logs.sum(dim=-2, keepdim=True)
-    every = torch.cat([private, shared], dim=-2)
-    there = None if present is None else opinions_present(present, shared.shape[-2])
-    if shared.shape[-2]:
-        known = None if there is None else there[..., count:]
-        mean = mean_present(_log_shares(shared), known).unsqueeze(-2)
-        weight = shared_weight if present is None else shared_weight * present_share(present)
-        everything = everything + weight * mean
-    mass = torch.expm1(mean_present(torch.log1p(every), there)).sum(dim=-1, keepdim=True)
-    if count < 2:
-        return mass * everything.squeeze(-2).softmax(dim=-1)
-    if witness is not None:
-        logs = keep_present(_log_shares(witness), present)
-    others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
-    agreement = classes * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6)
-    bogus = BOGUS / count / agreement
-    if present is not None:
-        views = present.sum(dim=-1, keepdim=True)
-        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
-    weights = torch.cat([torch.full_like(mass, 1 - BOGUS), bogus], dim=-1)
-    weights = weights / weights.sum(dim=-1, keepdim=True)
-    shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
-    return mass * (weights.unsqueeze(-1) * shares).sum(dim=-2)
-
-
-def _log_shares(evidence: Tensor) -> Tensor:
-    """log(pi + 0.001), pi = e / sum e, uniform where there is no evidence."""
-    classes = evidence.shape[-1]
-    lifted = evidence + 1e-6
-    shares = lifted / lifted.sum(dim=-1, keepdim=True)
-    return torch.log((shares + FLOOR) / (1 + classes * FLOOR))
-
-
 class RCMLMISANet(nn.Module):
     """N views to 2N tokens to opinions.
 
@@ -194,6 +89,8 @@ class RCMLMISANet(nn.Module):
         their number: a joint view of contradicting views is no witness.
     experts : bool
         Whether `forward` is given experts' logits.
+    weights : ndarray of shape (N + 1,), optional
+        Of the opinions in the mixture; see `fuse_mixture`.
     """
 
     def __init__(
@@ -213,12 +110,16 @@ class RCMLMISANet(nn.Module):
         fusion: TokenFusionOperator = "mixture",
         discount: bool = True,
         experts: bool = True,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         views = len(widths)
         self.dropout = dropout
         self.fusion: TokenFusionOperator = fusion
         self.discount = discount
+        found = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.weights: Tensor | None
+        self.register_buffer("weights", found)
         self.project = ViewProjection(widths, hidden=hidden)
         self.subspaces = Subspaces(views=views, hidden=hidden)
         self.fuse_tokens = TokenFusion(
@@ -284,7 +185,7 @@ class RCMLMISANet(nn.Module):
     ) -> Tensor:
         if self.fusion == "mixture":
             witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            return fuse_mixture(private, shared, witness, present=present)
+            return fuse_mixture(private, shared, witness, weights=self.weights, present=present)
         weights = None
         if self.discount and shared.shape[1]:
             trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
