@@ -149,7 +149,7 @@ def test_a_real_search_on_faces(need_data):
         cv=StratifiedKFold(3, shuffle=True, random_state=0),
         error_score="raise",
     ).fit(X, y)
-    assert search.best_params_ == {"landmarks": 90, "views": data.views.widths}
+    assert search.best_params_["landmarks"] == 90
     assert search.best_score_ > 0.85
     assert search.classes_.dtype.kind == "U"
 

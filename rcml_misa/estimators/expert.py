@@ -308,10 +308,9 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.layout_ = views.columns(), views.layout()
         kept = min(self.landmarks, views.rows)
+        self.kernel_: str = self.kernel
         if self.kernel == "auto":
             self.kernel_ = self._choose(views, order, onehot, weights)
-        else:
-            self.kernel_ = self.kernel
         ridge = self._ridge(views, order, kept, onehot, self.kernel_, weights)
         self.landmark_values_ = views.values(self.columns_, order[:kept])
         self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
@@ -334,11 +333,13 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
         codes = onehot[some].argmax(axis=1)
         heavy = None if weights is None else weights[some]
-        losses = {}
-        for name in KERNELS:
+
+        def error(name: str) -> float:
             ridge = self._ridge(views, some, near, onehot, name, weights)
-            losses[name] = _cross_entropy(ridge.loo_scores, codes, heavy)
-        return min(losses, key=losses.__getitem__)
+            return _cross_entropy(ridge.loo_scores, codes, heavy)
+
+        errors = {name: error(name) for name in KERNELS}
+        return min(errors, key=errors.__getitem__)
 
     def _ridge(
         self,

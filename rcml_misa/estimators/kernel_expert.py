@@ -97,17 +97,17 @@ class KernelExpertClassifier(EvidentialClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes, weights = self._check_train(X, y, sample_weight)
+        views, codes, heavy = self._check_train(X, y, sample_weight)
         self.experts_ = ViewExperts(
             landmarks=self.landmarks,
             kernel=self.kernel,
             scaling=self.scaling,
             random_state=self.random_state,
-        ).fit(views, codes, weights=weights)
+        ).fit(views, codes, weights=heavy)
         known = self.experts_.train_logits_
-        self.stack_ = known.stack(codes, weights=weights) if self.stacking else None
+        self.stack_ = known.stack(codes, weights=heavy) if self.stacking else None
         held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
-        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes, weights)
+        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes, heavy)
         return self
 
     def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
@@ -120,7 +120,8 @@ class KernelExpertClassifier(EvidentialClassifier):
             shared = keep_present(shared, opinions_present(present, 1)[:, -1:])
             shared = shared * present_share(present)
         weights = None if self.stack_ is None else torch.from_numpy(self.stack_)
-        fused = fuse_mixture(private, shared, own.softmax(dim=-1), weights=weights, present=present)
+        witness = own.softmax(dim=-1)
+        fused = fuse_mixture(private, shared, witness, weights=weights, present=present)
         return MultiViewOpinion(
             evidence=fused.numpy() * logits.trust[:, None],
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),

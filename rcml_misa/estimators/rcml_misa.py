@@ -272,7 +272,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
             self._fit_sequences(
                 everything,
                 seeds=(integers[2], integers[3]),
-                build=self._network,
+                build=self._build,
                 loss=self._loss,
                 callback=callback,
             )
@@ -290,9 +290,9 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         self.input_widths_ = table.widths
         present, weights = self._present(views), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
-        if logits and self.stacking:
+        if logits is not None and self.stacking:
             joint = self.collectors != "private"
-            self.stack_ = logits.stack(codes, joint=joint, weights=rows.weights)
+            self.stack_ = logits.stack(codes, weights=rows.weights, joint=joint)
 
         def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             batch = table(some)
@@ -307,7 +307,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
             return self._loss(*self._forward(batch, there), done, weight)
 
         with seeded(integers[2]):
-            self.module_ = self._network().to(self.device_)
+            self.module_ = self._build().to(self.device_)
             self.history_ = train(
                 self.module_,
                 loss,
@@ -332,7 +332,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
         return self
 
-    def _network(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
+    def _build(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
         """A new network for the fitted classes and widths, or for views with encoders."""
         return RCMLMISANet(
             self.widths_ if encoders is not None else self.input_widths_,

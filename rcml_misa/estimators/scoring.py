@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.estimators.expert import KernelExpert
-from rcml_misa.estimators.kernels import KERNELS, BlockKernel
+from rcml_misa.estimators.kernels import KERNELS
 from rcml_misa.estimators.preprocessing import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
@@ -40,190 +40,170 @@ class RawScores:
 
 @dataclass(frozen=True)
 class _Block:
-    """What a view's columns of one kind mean for one expert.
-
-    -|x - l|^2 for mapped columns x and landmarks l is linear in x, |x|^2 and 1, so that one
-    product gives it for all landmarks.
+    """One view in one kind of map, as one expert sees it.
 
     Attributes
     ----------
     map : FeatureMap
-    factor : float
-        Of the mapped columns.
-    landmarks : ndarray of shape (m, d)
-    matrix : ndarray of shape (d + 2, m)
+    matrix : ndarray of shape (d + 2, m) or None
+        What mapped columns x, |x|^2 and 1 are multiplied by to give minus the squared distances
+        to the landmarks; None where another expert's product serves as well.
     linear : ndarray of shape (d, K)
-        The whole linear part of the kernel, summed over landmarks.
+        The linear part of the kernel, summed over landmarks.
     """
 
     map: FeatureMap
-    factor: float
-    landmarks: Array
-    matrix: Array
+    matrix: Array | None
     linear: Array
 
-    @classmethod
-    def of(
-        cls, one: FeatureMap, factor: float, landmarks: Array, weights: Array, linear: float
-    ) -> Self:
-        """Build from mapped landmarks (m, d) and the expert's weights (m, K)."""
-        exact = landmarks.astype(np.float64)
-        squares = (exact**2).sum(axis=1)[None, :]
-        matrix = np.concatenate([2 * exact.T, np.full((1, len(exact)), -1.0), -squares])
-        dtype = landmarks.dtype
-        whole = (linear * (exact.T @ weights)).astype(dtype)
-        return cls(one, factor, landmarks, matrix.astype(dtype), whole)
-
-    def same(self, other: _Block) -> bool:
-        """Whether both give the same distances."""
-        return (
-            self.factor == other.factor
-            and np.array_equal(self.landmarks, other.landmarks)
-            and _same_map(self.map, other.map)
-        )
-
-    def mapped(self, part: Array) -> Array:
-        """Mapped columns x of raw rows (n, d_v), then |x|^2 and 1."""
-        dtype = self.landmarks.dtype
-        table = np.empty((len(part), self.landmarks.shape[1] + 2), dtype=dtype)
-        columns = table[:, :-2]
-        np.multiply(self.map.transform(part, dtype.type), dtype.type(self.factor), out=columns)
-        table[:, -2] = np.einsum("ij,ij->i", columns, columns)
-        table[:, -1] = 1
-        return table
+    def serves(self, other: _Block, landmarks: int) -> bool:
+        """Whether the first columns of this product are the other's."""
+        mine, theirs = self.matrix, other.matrix
+        same = _same_map(self.map, other.map) and mine is not None and theirs is not None
+        return same and np.array_equal(np.asarray(mine)[:, :landmarks], np.asarray(theirs))
 
 
-class _Expert:
-    """One expert's kernel, weights and blocks, kind after kind and view after view."""
+class _Parts:
+    """An expert taken apart: its blocks, and how Gaussians add up to scores.
+
+    Attributes
+    ----------
+    blocks : list of list of _Block
+        Per view, per kind.
+    terms : dict of float to float
+        Widths of the Gaussians of each view by itself and their weights, over that of the
+        product over views.
+    product : float or None
+        Width of the product over views, per view; None where it is a term of the only view.
+    weights : ndarray of shape (m, K)
+        Of kernel values over the weight of the product.
+    """
 
     def __init__(self, expert: KernelExpert) -> None:
-        self.kernel: BlockKernel = KERNELS[expert.kernel_]
-        self.intercept, self.weights = expert.intercept_, expert.weights_
-        columns = expert.columns_
-        self.blocks: list[list[_Block]] = []
-        count = sum(len(kind) for kind in columns.maps)
+        kernel, columns = KERNELS[expert.kernel_], expert.columns_
+        exact = expert.landmark_values_.astype(np.float64)
+        kinds, views = len(columns.maps), len(columns.maps[0])
+        self.landmarks, self.dtype = len(exact), expert.landmark_values_.dtype.type
+        self.weights = (expert.weights_ / kinds).astype(self.dtype)
+        self.intercept = expert.intercept_.astype(self.dtype)
+        self.terms = dict.fromkeys(kernel.additive, 1 / (views * len(kernel.additive)))
+        self.product: float | None = kernel.product / views
+        if views == 1:
+            self.terms[kernel.product] = 1 + self.terms.get(kernel.product, 0.0)
+            self.product = None
+        self.blocks: list[list[_Block]] = [[] for _ in range(views)]
         start = 0
         for kind, factors in zip(columns.maps, columns.factors, strict=True):
-            found = []
-            for one, factor in zip(kind, factors, strict=True):
-                part = np.ascontiguousarray(expert.landmark_values_[:, start : start + one.width])
-                linear = self.kernel.linear / count
-                found.append(_Block.of(one, factor, part, self.weights, linear))
+            for view, (one, factor) in enumerate(zip(kind, factors, strict=True)):
+                part = exact[:, start : start + one.width]
                 start += one.width
-            self.blocks.append(found)
-        self.count = count
-
-    def near(self, gaps: Array, known: dict[float, Array]) -> Array:
-        """The additive part's kernel values of one block, from -|x - l|^2; unscaled.
-
-        Parameters
-        ----------
-        gaps : ndarray of shape (n, m)
-        known : dict
-            exp(w gaps) by width w, shared with others that use the same gaps.
-        """
-        total: Array | None = None
-        for width in self.kernel.additive:
-            one = _exponential(gaps, width, known)
-            total = one if total is None else total + one
-        return np.zeros_like(gaps) if total is None else total
-
-    @property
-    def additive_weights(self) -> Array:
-        """Weights of the additive part."""
-        share = self.count * max(len(self.kernel.additive), 1)
-        return np.asarray(self.weights / self.weights.dtype.type(share))
+                squares = (part**2).sum(axis=1)
+                rows = [2 * factor * part.T, np.full((1, len(part)), -(factor**2)), -squares[None]]
+                linear = kernel.linear * factor / (kinds * views) * (part.T @ expert.weights_)
+                self.blocks[view].append(
+                    _Block(
+                        one,
+                        np.concatenate(rows).astype(self.dtype),
+                        linear.astype(self.dtype),
+                    )
+                )
 
 
 class ExpertScorer:
     """The experts of `ViewExperts` made ready to score new rows.
 
-    Each view is mapped once for its own and the joint expert, and where both have the same
-    landmark rows the distances and the exponentials serve both.
+    Each view is mapped once for its own and the joint expert. Where a view's landmarks are the
+    first of the joint expert's, distances to them are worked out once, and so is a Gaussian that
+    both experts have.
 
     Parameters
     ----------
     views : sequence of KernelExpert
         One per view.
     joint : KernelExpert
-        Of all views; the first of `views` itself where there is one only.
+        Of all views; of one view only, that view's own.
     """
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:
-        self.alone = len(views) == 1
-        self.own = [_Expert(one) for one in views]
-        self.joint = self.own[0] if self.alone else _Expert(joint)
-        self.dtype = joint.landmark_values_.dtype
-        self.shared = [
-            [own.blocks[kind][0].same(blocks[view]) for view, own in enumerate(self.own)]
-            for kind, blocks in enumerate(self.joint.blocks)
-        ]
-        for kind, flags in enumerate(self.shared):
-            for view, same in enumerate(flags):
-                if same:  # kept once
-                    self.own[view].blocks[kind][0] = self.joint.blocks[kind][view]
-        self.rows = max(32, ENTRIES // max(len(joint.landmark_values_), 1))
+        self.joint = _Parts(joint)
+        self.own = [_Parts(one) for one in views] if len(views) > 1 else []
+        self.shared = []
+        for own, blocks in zip(self.own, self.joint.blocks, strict=False):
+            pairs = list(zip(blocks, own.blocks[0], strict=True))
+            self.shared.append(all(one.serves(other, own.landmarks) for one, other in pairs))
+            if self.shared[-1]:  # nor is it kept twice
+                own.blocks[0] = [replace(other, matrix=None) for _, other in pairs]
+        self.rows = max(32, ENTRIES // self.joint.landmarks)
 
     def __call__(self, arrays: Sequence[ViewArray]) -> RawScores:
         """Score rows given by their raw views, which may be missing."""
         count, classes = int(arrays[0].shape[0]), self.joint.weights.shape[1]
-        scores = [np.empty((count, classes)) for _ in (*self.own, None)]
-        nearest = np.empty(count)
+        views = [np.empty((count, classes)) for _ in self.own]
+        joint, nearest = np.empty((count, classes)), np.empty(count)
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
-            found = self._tile([dense(array, rows) for array in arrays])
-            for whole, part in zip(scores, found[0], strict=True):
+            scores, joint[rows], nearest[rows] = self._tile([dense(one, rows) for one in arrays])
+            for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
-            nearest[rows] = found[1]
-        *own, joint = scores
-        return RawScores(own, own[0] if self.alone else joint, nearest)
+        return RawScores(views or [joint], joint, nearest)
 
-    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array]:
-        """Scores of few rows, the joint expert's last, and their nearest landmark."""
-        experts = [*self.own, self.joint]
-        scores = [one.intercept.astype(self.dtype) for one in experts]
-        distance: Array | float = 0.0
-        for kind, blocks in enumerate(self.joint.blocks):
-            together: Array | None = None
-            for view, (part, own) in enumerate(zip(parts, self.own, strict=True)):
-                block, mine = blocks[view], own.blocks[kind][0]
-                mapped = block.mapped(part)
-                gaps = mapped @ block.matrix
-                near: dict[float, Array] = {}
-                together = gaps if together is None else together + gaps
-                if not self.alone:
-                    scores[-1] = scores[-1] + self._additive(self.joint, block, mapped, gaps, near)
-                if not self.shared[kind][view]:
-                    mapped, near = mine.mapped(part), {}
-                    gaps = mapped @ mine.matrix
-                product = _exponential(gaps, own.kernel.product, near)
-                scores[view] = (
-                    scores[view]
-                    + self._additive(own, mine, mapped, gaps, near)
-                    + product @ (own.weights / self.dtype.type(len(self.joint.blocks)))
-                )
-            if together is None:
-                continue
-            distance = distance + together
-            if not self.alone:
-                width = self.joint.kernel.product / len(parts)
-                near_all = np.exp(together * self.dtype.type(width))
-                weights = self.joint.weights / self.dtype.type(len(self.joint.blocks))
-                scores[-1] = scores[-1] + near_all @ weights
-        return scores, np.maximum(-np.max(distance, axis=1), 0)
-
-    def _additive(
-        self, expert: _Expert, block: _Block, mapped: Array, gaps: Array, known: dict[float, Array]
-    ) -> Array:
-        """One block's additive and linear parts of an expert's scores."""
-        near = expert.near(gaps, known)
-        return np.asarray(near @ expert.additive_weights + mapped[:, :-2] @ block.linear)
+    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array, Array]:
+        joint, rows = self.joint, len(parts[0])
+        together = [np.zeros((rows, joint.landmarks), joint.dtype) for _ in joint.blocks[0]]
+        added = np.zeros_like(together[0])
+        scores, total = [], np.tile(joint.intercept, (rows, 1))
+        for view, part in enumerate(parts):
+            own = self.own[view] if self.own else None
+            near = None if own is None else np.zeros((rows, own.landmarks), own.dtype)
+            score = None if own is None else np.tile(own.intercept, (rows, 1))
+            for kind, block in enumerate(joint.blocks[view]):
+                table = _mapped(block.map, part, joint.dtype)
+                negative = table @ block.matrix
+                together[kind] += negative
+                total += table[:, :-2] @ block.linear
+                found = {width: _gaussian(negative, width, joint.dtype) for width in joint.terms}
+                for width, weight in joint.terms.items():
+                    _add(added, found[width], weight)
+                if own is None or near is None or score is None:
+                    continue
+                other = own.blocks[0][kind]
+                if self.shared[view]:
+                    negative = negative[:, : own.landmarks]
+                else:
+                    found = {}
+                    table = _mapped(other.map, part, own.dtype)
+                    negative = table @ other.matrix
+                score += table[:, :-2] @ other.linear
+                for width, weight in own.terms.items():
+                    gaussian = found.get(width)
+                    if gaussian is None:
+                        gaussian = _gaussian(negative, width, own.dtype)
+                    _add(near, gaussian[:, : own.landmarks], weight)
+            if own is not None and near is not None and score is not None:
+                scores.append(score + near @ own.weights)
+        for negative in together if joint.product is not None else ():
+            added += _gaussian(negative, joint.product, joint.dtype)
+        total += added @ joint.weights
+        return scores, total, np.maximum(-np.max(sum(together), axis=1), 0)
 
 
-def _exponential(gaps: Array, width: float, known: dict[float, Array]) -> Array:
-    if width not in known:
-        known[width] = np.exp(gaps * gaps.dtype.type(width))
-    return known[width]
+def _gaussian(negative: Array, width: float | None, dtype: type[Any]) -> Array:
+    found = negative * dtype(width)
+    return np.asarray(np.exp(found, out=found))
+
+
+def _add(total: Array, values: Array, weight: float) -> None:
+    total += values if weight == 1 else values * total.dtype.type(weight)
+
+
+def _mapped(one: FeatureMap, part: Array, dtype: type[Any]) -> Array:
+    """Mapped columns x of rows, then |x|^2 and 1."""
+    table = np.empty((len(part), one.width + 2), dtype=dtype)
+    columns = table[:, :-2]
+    columns[:] = one.transform(part, dtype)
+    table[:, -2] = np.einsum("ij,ij->i", columns, columns)
+    table[:, -1] = 1
+    return table
 
 
 def _same_map(one: FeatureMap, other: FeatureMap) -> bool:

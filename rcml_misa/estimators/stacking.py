@@ -59,16 +59,17 @@ def stack_weights(
     """
     some = evenly(len(codes), min(len(codes), SAMPLE))
     known, target = logs[some], codes[some]
-    rows = np.arange(len(target))
     heavy = np.ones(len(some)) if weights is None else weights[some]
+    rows = np.arange(len(target))
     wanted = heavy @ known[rows, :, target]
 
     def objective(values: Array) -> tuple[float, Array]:
-        powers, scale = values[:-1], values[-1]
-        pooled = np.tensordot(powers, known, axes=(0, 1))
-        gap = powers - scale * plain
-        loss = -heavy @ log_softmax(pooled, axis=1)[rows, target] + STIFFNESS * gap @ gap
-        slope = np.einsum("n,nk,nmk->m", heavy, softmax(pooled, axis=1), known) - wanted
+        shares, scale = values[:-1], values[-1]
+        pooled = np.tensordot(shares, known, axes=(0, 1))
+        gap = shares - scale * plain
+        loss = -(heavy @ log_softmax(pooled, axis=1)[rows, target]) + STIFFNESS * gap @ gap
+        expected = heavy[:, None] * softmax(pooled, axis=1)
+        slope = np.einsum("nk,nmk->m", expected, known) - wanted
         slope += 2 * STIFFNESS * gap
         return float(loss), np.append(slope, -2 * STIFFNESS * gap @ plain)
 

@@ -117,7 +117,7 @@ class ExpertLogits:
         return (LEAST_TRUST + (1 - LEAST_TRUST) * self.agreement) * self.familiarity
 
     def stack(
-        self, codes: NDArray[np.int64], *, joint: bool = True, weights: Array | None = None
+        self, codes: NDArray[np.int64], *, weights: Array | None = None, joint: bool = True
     ) -> Array:
         """Weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
 
@@ -125,10 +125,10 @@ class ExpertLogits:
         ----------
         codes : ndarray of int, shape (n,)
             Class numbers of the rows, which must be new to the experts.
+        weights : ndarray of shape (n,), optional
+            How much each row counts.
         joint : bool
             Whether the joint expert takes part; its weight is 0 otherwise.
-        weights : ndarray of shape (n,), optional
-            Of the rows.
         """
         parts = [self.views, self.joint[:, None]] if joint else [self.views]
         shares = softmax(np.concatenate(parts, axis=1), axis=2)
@@ -281,8 +281,8 @@ class ViewExperts:
             raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
             if len(self.views_) < 2:
                 return np.ones(len(raw))
-            there = None if some is None else torch.from_numpy(some[rows])
-            posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), there)
+            here = None if some is None else torch.from_numpy(some[rows])
+            posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), here)
             return posterior[:, 0].numpy()
 
         own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]

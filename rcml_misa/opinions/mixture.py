@@ -74,8 +74,8 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     witness : Tensor of shape (..., N, K)
         Evidence or shares p_v of N views.
     present : Tensor of bool of shape (..., N), optional
-        Which views there are: the others are in no product and can't be bogus, and N is the
-        number of those there. All by default.
+        Which views there are: the others are in no product and can't be bogus, and N is a row's
+        own number. All by default.
 
     Returns
     -------
@@ -87,8 +87,8 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     Examples
     --------
     >>> views = torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]])
-    >>> int(membership(views)[0].argmax())
-    3
+    >>> int(membership(views)[0][1:].argmax())  # the most suspect view
+    2
     """
     count, classes = witness.shape[-2:]
     logs = keep_present(log_shares(witness), present)
@@ -97,6 +97,7 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     bogus = BOGUS / count / agreement
     if present is not None:
         views = present.sum(dim=-1, keepdim=True)
+        # the only view of a row can't be told from a bogus one
         bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
     odds = torch.cat([torch.full_like(bogus[..., :1], 1 - BOGUS), bogus], dim=-1)
     return odds / odds.sum(dim=-1, keepdim=True), others
@@ -148,17 +149,17 @@ def fuse_mixture(
     0
     """
     count = private.shape[-2]
+    logs = keep_present(log_shares(private), present)
     if weights is None:
         weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
-    logs = keep_present(log_shares(private), present)
     everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
-    every = torch.cat([private, shared], dim=-2)
     there = None if present is None else opinions_present(present, shared.shape[-2])
     if shared.shape[-2]:
         known = None if there is None else there[..., count:]
-        mean = mean_present(log_shares(shared), known).unsqueeze(-2)
         weight = weights[count] if present is None else weights[count] * present_share(present)
+        mean = mean_present(log_shares(shared), known).unsqueeze(-2)
         everything = everything + weight * mean
+    every = torch.cat([private, shared], dim=-2)
     mass = torch.expm1(mean_present(torch.log1p(every), there)).sum(dim=-1, keepdim=True)
     if count < 2:
         return mass * everything.squeeze(-2).softmax(dim=-1)

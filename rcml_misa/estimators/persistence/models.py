@@ -185,7 +185,7 @@ def _rebuilt(
     _check_facts(model, sum(one.size for one in tensors.values()))
     if hasattr(model, "device"):
         model.device_ = pick_device(model.device if device is None else device)
-    if hasattr(model, "_network"):
+    if hasattr(model, "_build"):
         state = {k[len(MODULE) :]: v for k, v in tensors.items() if k.startswith(MODULE)}
         model.module_ = _network(model, state).to(model.device_).eval()
     return model
@@ -211,7 +211,7 @@ def _check_facts(model: Any, size: int) -> None:
 def _network(model: Any, state: Mapping[str, NDArray[Any]]) -> nn.Module:
     """Build the network of a header, once its sizes are known to be those of the tensors."""
     with torch.device("meta"):  # takes no memory whatever the header says
-        shapes = {key: value.shape for key, value in model._network().state_dict().items()}
+        shapes = {key: value.shape for key, value in model._build().state_dict().items()}
     found = {key: value.shape for key, value in state.items()}
     if {key: tuple(shape) for key, shape in shapes.items()} != found:
         wrong = sorted(
@@ -219,7 +219,7 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]]) -> nn.Module:
         )
         raise DataError(f"its network's tensors do not fit its header ({', '.join(wrong[:3])})")
     with seeded(0):  # what is drawn here is overwritten
-        module: nn.Module = model._network()
+        module: nn.Module = model._build()
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     return module
 
