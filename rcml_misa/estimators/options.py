@@ -46,7 +46,8 @@ _CHANCE = _Limit(least=0, below=1)
 _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
     **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
-    **dict.fromkeys(("text_layers", "patience"), _Limit(whole=True, least=0)),
+    "patience": _COUNT,
+    "text_layers": _Limit(whole=True, least=0),
     **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
     **dict.fromkeys(("shared_private_weight", "own_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
