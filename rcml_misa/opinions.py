@@ -31,6 +31,7 @@ __all__ = [
 
 FusionOperator = Literal["mean", "pairwise", "geometric", "cumulative", "dempster"]
 TINY = 1e-12
+LEAST_DOUBT = 1e-30
 
 
 @dataclass(frozen=True)
@@ -287,4 +288,5 @@ def _fuse_dempster(evidence: Tensor, weights: Tensor) -> Tensor:
         # what the two agree on is scaled up by 1 / (1 - conflict)
         agreed = (joint.sum(dim=-1, keepdim=True) + both).clamp_min(TINY)
         belief, doubt = joint / agreed, both / agreed
-    return belief * classes / doubt.clamp_min(TINY)
+    # six sure views leave a doubt below 1e-12, which still has to have a gradient
+    return belief * classes / doubt.clamp_min(LEAST_DOUBT)

@@ -5,12 +5,23 @@ from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.notes import NotesClassifier
+from rcml_misa.estimators.peers import (
+    CCMLClassifier,
+    EDLClassifier,
+    ETMCClassifier,
+    FUMLClassifier,
+    TMCClassifier,
+)
 from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 
 __all__ = [
+    "CCMLClassifier",
     "ControlClassifier",
+    "EDLClassifier",
+    "ETMCClassifier",
     "EvidentialClassifier",
+    "FUMLClassifier",
     "KernelExpert",
     "KernelExpertClassifier",
     "MultiViewClassifier",
@@ -18,4 +29,5 @@ __all__ = [
     "NotesClassifier",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "TMCClassifier",
 ]

@@ -13,16 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import (
+    EvidentialClassifier,
+    MultiViewClassifier,
+    MultiViewOpinion,
+)
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
 from rcml_misa.views import MultiView, dense
 
-__all__ = ["EpochClassifier"]
+__all__ = ["EpochClassifier", "EpochTrainer"]
 
 
-class EpochClassifier(EvidentialClassifier):
+class EpochTrainer(MultiViewClassifier):
     """Base of the methods trained as their papers do; see the subclasses for the parameters."""
 
     scaling: Scaling
@@ -92,6 +96,10 @@ class EpochClassifier(EvidentialClassifier):
             torch.from_numpy(mapping.transform(dense(array))).float().to(self.device_)
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
+
+
+class EpochClassifier(EpochTrainer, EvidentialClassifier):
+    """Base of those among them whose network gives fused, private and shared evidence."""
 
     @torch.no_grad()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:

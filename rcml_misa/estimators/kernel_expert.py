@@ -34,7 +34,7 @@ class KernelExpertClassifier(EvidentialClassifier):
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     landmarks : int, default=1400
         Largest number of Nystroem landmarks of each expert.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
     random_state : int, optional
 

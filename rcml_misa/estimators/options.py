@@ -44,13 +44,15 @@ _CHANCE = _Limit(least=0, below=1)
 
 # a name means the same thing in every estimator
 _LIMITS: Mapping[str, _Limit] = {
-    **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
-    **dict.fromkeys(("hidden", "landmarks"), _COUNT),
+    **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers"), _COUNT),
+    **dict.fromkeys(("hidden", "landmarks", "trees", "rounds"), _COUNT),
     "annealing_epochs": _Limit(whole=True, least=0),
-    "C": _POSITIVE,
+    **dict.fromkeys(("C", "prior_weight", "sharpness"), _POSITIVE),
+    "norm_order": _Limit(least=1),
     "learning_rate": _WEIGHT,
     **dict.fromkeys(("weight_decay", "mixup", "kl_weight", "conflict_weight"), _WEIGHT),
     **dict.fromkeys(("sim_weight", "diff_weight", "recon_weight"), _WEIGHT),
+    **dict.fromkeys(("complementary_weight", "consistent_kl_weight"), _WEIGHT),
     **dict.fromkeys(("dropout", "attention_dropout"), _CHANCE),
 }
 
