@@ -73,10 +73,10 @@ def test_numpy_values_become_plain() -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (make(schema=99).to_json(), "schema 99, not 1"),
+        (make(schema=99).to_json(), "schema 99, not 2"),
         ("{}", "not a run's record"),
         ("[]", "not a run's record"),
-        ('{"schema": 1', "not a run's record"),
+        ('{"schema": 2', "not a run's record"),
         (make().to_json().replace('"seed"', '"sead"'), "not a run's record"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcml_misa import runs as module
+from rcml_misa._runs import tasks as module
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
@@ -100,7 +100,10 @@ def test_record_is_complete(made) -> None:
     for key, value in made.params.items():
         assert record.config[key] == value
     common = {"accuracy", "ece", "nll", "brier", "aurc", "auroc_errors", "uncertainty"}
-    found = {"conflict_auroc", "conflict_fpr95"}
+    common |= {"macro_f1", "balanced_accuracy", "adaptive_ece", "augrc"}
+    common |= {"accuracy_at_80", "accuracy_at_90"}
+    found = {"conflict_auroc", "conflict_aupr", "conflict_fpr95"}
+    found |= {"copied_share", "accuracy_copied", "accuracy_not_copied"}
     if made is RCML:
         found |= {"conflict_auroc_degree", "conflict_fpr95_degree"}
         assert len(record.history["loss"]) == 2

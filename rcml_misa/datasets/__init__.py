@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rcml_misa.datasets.catalogue import CatalogueEntry, find_entry, list_datasets
 from rcml_misa.datasets.store import Status, checked_file, fetch_dataset, find_file, locate
@@ -47,6 +48,10 @@ class Dataset:
         Of the file; of the images and labels for ``digits``.
     source : str
         Where it was read from.
+    groups : ndarray of shape (n_samples,), optional
+        What each row belongs to, such as its video; no group is divided by a split.
+    folds : mapping of str to ndarray of int, optional
+        A given split: row numbers of ``"train"``, ``"test"`` and, where it has one, ``"valid"``.
     """
 
     name: str
@@ -55,6 +60,8 @@ class Dataset:
     classes: tuple[str, ...] = field(repr=False)
     sha256: str
     source: str
+    groups: NDArray[Any] | None = field(default=None, repr=False)
+    folds: Mapping[str, NDArray[np.int64]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.target.setflags(write=False)
