@@ -35,7 +35,9 @@ def test_tiny_grid(tmp_path) -> None:
     assert lines[0] == "# Two controls"
     assert "Seeds 5 to 6" in page
     assert f"rcml-misa experiment {tmp_path / 'tiny.toml'}" in page
-    assert any(line.startswith("lda - logistic-regression C=0.5 ") for line in lines)
+    start = lines.index("### digits, clean rows: paired differences")
+    assert lines[start + 3].startswith("lda minus ")
+    assert lines[start + 4].startswith("logistic-regression C=0.5 ")
     table = pd.read_csv(tmp_path / "tiny.csv")
     assert table["method"].tolist() == ["lda", "lda", "logistic-regression", "logistic-regression"]
     assert table["default"].tolist() == [True, True, False, False]

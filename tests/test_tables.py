@@ -18,8 +18,8 @@ from rcml_misa.reporting import (
     comparison_lines,
     uncertainty_lines,
 )
+from rcml_misa.reporting.blocks import grid
 from rcml_misa.reporting.experiments import experiment_markdown
-from rcml_misa.reporting.tables import grid
 from rcml_misa.results import PairedComparison, RunRecord, SummaryRow, compare, summarise
 
 CLEAN = {"separate": [0.75, 0.8125, 0.875], "tied": [0.75, 0.75, 0.8125]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,10 +112,37 @@ class Protocol:
         """Whether test rows decide anything."""
         return self.selection == BEST_TEST
 
-    def changes(self) -> dict[str, Any]:
-        """Give the values that are not the default ones."""
-        plain = asdict(Protocol())
-        return {name: value for name, value in asdict(self).items() if value != plain[name]}
+    def describe(self) -> str:
+        """Say in words what is done.
+
+        Examples
+        --------
+        >>> Protocol(folds=5, split="stratified", label_noise=0.2).describe()
+        'stratified 5-fold partitions, last epoch, 20 % of the train labels wrong'
+        """
+        if self.split == "given":
+            words = ["the data set's own split"]
+        elif self.folds:
+            words = [f"{self.split} {self.folds}-fold partitions"]
+        else:
+            share = round(100 * self.test_share)
+            words = [f"{self.split} {100 - share}/{share} splits"]
+        words.append(
+            {
+                "last": "last epoch",
+                "best-valid": "best epoch on rows held back",
+                BEST_TEST: "best epoch on the test rows, which is no estimate for new rows",
+            }[self.selection]
+        )
+        if self.valid_share:
+            words.append(f"{100 * self.valid_share:g} % of the train rows held back")
+        if self.label_noise:
+            words.append(f"{100 * self.label_noise:g} % of the train labels wrong")
+        if self.imbalance < 1:
+            words.append(f"train classes imbalanced down to {self.imbalance:g}")
+        if self.held_out:
+            words.append(f"{self.held_out} classes not trained on")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rcml_misa import __version__
+from rcml_misa.cli.compare import compare
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
@@ -23,5 +24,6 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(compare)
 main.add_command(experiment)
 main.add_command(datasets)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from rcml_misa.estimators.registry import Recipe
-
 __all__ = ["experiment"]
-
-KEYS = ("title", "datasets", "methods", "runs", "seed", "reference")
-METHOD_KEYS = ("method", "variant", "preset", "set")
 
 
 @click.command()
@@ -53,96 +45,45 @@ def experiment(
 ) -> None:
     """Run FILE's grid of data sets and methods; write FILE's name with .md and .csv.
 
-    The Markdown holds, per data set, every method's accuracy on clean and conflictive rows, the
-    paired differences of the first method against each other one, and the uncertainty table.
+    The Markdown holds every method on clean and conflictive rows of each data set, the paired
+    differences of the first method against each other one, ranks, and the uncertainty tables.
     """
-    from rcml_misa.cli.session import check_numbers, in_order, run_session
+    from rcml_misa.cli.grid import run_grid
+    from rcml_misa.cli.plan import read_plan
+    from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.datasets import load_dataset
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
     from rcml_misa.results import RunStore, summarise, write_atomic
-    from rcml_misa.runs import plan_tasks, split_known
 
-    plan = _read(file)
-    count = plan.get("runs", 10) if runs is None else runs
-    first = plan.get("seed", 0) if seed is None else seed
+    importable_here()
+    plan = read_plan(file)
+    count = plan.runs if runs is None else runs
+    first = plan.seed if seed is None else seed
     check_numbers(runs=(count, 1), seed=(first, 0), jobs=(jobs, 1))
-    recipes = [_recipe(entry, file) for entry in plan["methods"]]
-    datasets = [load_dataset(name, data_dir=data_dir) for name in plan["datasets"]]
+    datasets = [load_dataset(name, data_dir=data_dir) for name in plan.datasets]
     folder = out or file.parent
     RunStore(folder)  # fails now rather than after the runs
-    tasks = plan_tasks(recipes, datasets=len(datasets), runs=count, seed=first)
-    known = [] if records is None else RunStore(records).read()
-    kept, missing = split_known(datasets, tasks, known)
-    session = run_session(datasets, missing, jobs=jobs, out=records)
-    found = in_order(datasets, tasks, [*kept, *session.records])
-    rows = summarise(found)
+    session = run_grid(
+        datasets,
+        [entry.recipe for entry in plan.entries],
+        runs=count,
+        seed=first,
+        protocol=plan.protocol,
+        records=records,
+        jobs=jobs,
+    )
+    rows = summarise(session.records)
     if rows and not session.interrupted:
-        text = experiment_markdown(found, title=plan.get("title", file.stem), command=f"{file}")
+        text = experiment_markdown(
+            session.records,
+            title=plan.title,
+            command=f"{file}",
+            how=plan.protocol.describe(),
+            told={one.recipe.label: (one.setting, one.figure) for one in plan.entries},
+        )
         write_atomic(folder / f"{file.stem}.md", text)
         write_atomic(folder / f"{file.stem}.csv", as_csv(rows))
         click.echo(text)
         click.echo(f"written: {folder / file.stem}.md and .csv")
     ctx.exit(session.status)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Read and check the experiment's file."""
-    import tomllib
-
-    from rcml_misa.exceptions import DataError, OptionError, nearest
-
-    try:
-        plan = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} can't be read ({error.strerror}); give a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not TOML: {error}.") from error
-    for key in plan:
-        if key not in KEYS:
-            raise OptionError(f"{file} has an unknown key {key!r}; {nearest(key, KEYS)}")
-    for key in ("datasets", "methods"):
-        if not isinstance(plan.get(key), list) or not plan[key]:
-            raise OptionError(f"{file} names no {key}; give a list, such as {key} = [...].")
-    for name in plan["datasets"]:
-        if not isinstance(name, str):
-            raise OptionError(f"{file} has the data set {name!r}; give a name in quotes.")
-    for key in ("runs", "seed"):
-        if key in plan and not isinstance(plan[key], int):
-            raise OptionError(f"{file} has {key}={plan[key]!r}; give a whole number.")
-    return plan
-
-
-def _recipe(entry: Any, file: Path) -> Recipe:
-    """Configure one method of the file: a name, or a table with its options."""
-    from rcml_misa.estimators.registry import recipe
-    from rcml_misa.exceptions import OptionError, nearest
-
-    if isinstance(entry, str):
-        return recipe(entry)
-    if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
-        raise OptionError(f"{file} has a method without a name: {entry!r}; give method = NAME.")
-    for key in entry:
-        if key not in METHOD_KEYS:
-            known = nearest(key, METHOD_KEYS)
-            raise OptionError(f"{file} has an unknown key {key!r} of a method; {known}")
-    given = entry.get("set", {})
-    if not isinstance(given, dict):
-        raise OptionError(f"{file} has set = {given!r}; give a table, such as set = {{ C = 1.0 }}.")
-    options = [f"{key}={_text(value)}" for key, value in given.items()]
-    found = recipe(
-        entry["method"],
-        variant=entry.get("variant"),
-        preset=entry.get("preset", "default"),
-        options=options,
-    )
-    # configurations of one method stay apart by what was set
-    names = [found.variant] if found.variant != "-" or not options else []
-    return replace(found, variant=" ".join([*names, *options]))
-
-
-def _text(value: Any) -> str:
-    """Write a TOML value as ``--set`` takes it."""
-    if isinstance(value, list):
-        return ",".join(_text(one) for one in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli.protocol import protocol_of, protocol_options
+
 if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
 
 __all__ = ["run"]
@@ -52,6 +55,7 @@ __all__ = ["run"]
     metavar="DIR",
     help="Folder to look in for data files first.",
 )
+@protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--list-methods", is_flag=True, help="List the methods and exit.")
@@ -76,7 +80,9 @@ def run(
 ) -> None:
     """Train every variant on R random splits; score clean and conflictive test rows.
 
-    Variants share the splits. Nothing is selected on test rows: the last step counts.
+    Variants share the splits. Nothing is selected on test rows: the last step counts, unless
+    --selection says otherwise. A method is a name of --list-methods or module:Class, any
+    scikit-learn classifier of your own.
     """
     from rcml_misa.estimators.registry import METHODS
 
@@ -92,6 +98,7 @@ def run(
     from rcml_misa.reporting import as_json as json_object
     from rcml_misa.results import summarise, write_atomic
 
+    protocol = protocol_of(ctx)
     recipes = _recipes(methods, collectors, preset, options, device, epochs)
     if device == "cuda":
         from rcml_misa.training import pick_device
@@ -102,7 +109,7 @@ def run(
     from rcml_misa.views import check_target
 
     check_target(dataset.target, dataset.classes)
-    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed)
+    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed, protocol=protocol)
     session = run_session([dataset], tasks, jobs=jobs, out=out)
     rows = summarise(session.records)
     comparisons = _comparisons(session.records)
@@ -114,10 +121,11 @@ def run(
         record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
-        click.echo(_heading(dataset.name, rows, seed))
+        click.echo(_heading(dataset.name, rows, seed, protocol))
         click.echo(as_text(rows, comparisons))
         if report_uncertainty:
             click.echo("\n" + "\n".join(uncertainty_lines(rows)))
+            click.echo("\n" + _uncertainty_text(session.records))
         click.echo(_where(out))
     ctx.exit(session.status)
 
@@ -131,9 +139,11 @@ def _recipes(
     epochs: int | None,
 ) -> list[Recipe]:
     """Configure every variant that the options ask for."""
+    from rcml_misa.cli.session import importable_here
     from rcml_misa.estimators.registry import find_method, recipe
     from rcml_misa.exceptions import OptionError
 
+    importable_here()
     recipes = []
     for name in dict.fromkeys(part.strip() for part in methods.split(",")):
         spec = find_method(name)
@@ -175,9 +185,21 @@ def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
     ]
 
 
-def _heading(dataset: str, rows: list[SummaryRow], seed: int) -> str:
+def _heading(dataset: str, rows: list[SummaryRow], seed: int, protocol: Protocol) -> str:
     count = len(rows[0].accuracy)
-    return f"{dataset}: {count} runs, seeds {seed} to {seed + count - 1}, 80/20 random splits\n"
+    seeds = f"seeds {seed} to {seed + count - 1}"
+    return f"{dataset}: {count} runs, {seeds}, {protocol.describe()}\n"
+
+
+def _uncertainty_text(records: list[RunRecord]) -> str:
+    """All measures, uncertainty scores and test sets as tables."""
+    from rcml_misa.reporting.blocks import render
+    from rcml_misa.reporting.uncertainty import posthoc_block, sets_block, uncertainty_blocks
+
+    name = records[0].dataset
+    some = [sets_block(name, records), posthoc_block(name, records)]
+    blocks = [*(block for block in some if block is not None), *uncertainty_blocks(records)]
+    return render(blocks, "text")
 
 
 def _where(out: Path | None) -> str:
