@@ -194,12 +194,10 @@ def _heading(dataset: str, rows: list[SummaryRow], seed: int, protocol: Protocol
 def _uncertainty_text(records: list[RunRecord]) -> str:
     """All measures, uncertainty scores and test sets as tables."""
     from rcml_misa.reporting.blocks import render
-    from rcml_misa.reporting.uncertainty import posthoc_block, sets_block, uncertainty_blocks
+    from rcml_misa.reporting.uncertainty import robustness_blocks, uncertainty_blocks
 
     name = records[0].dataset
-    some = [sets_block(name, records), posthoc_block(name, records)]
-    blocks = [*(block for block in some if block is not None), *uncertainty_blocks(records)]
-    return render(blocks, "text")
+    return render([*robustness_blocks(name, records), *uncertainty_blocks(name, records)], "text")
 
 
 def _where(out: Path | None) -> str:

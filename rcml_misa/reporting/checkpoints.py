@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rcml_misa.reporting.blocks import Block
-from rcml_misa.reporting.comparison import by_dataset, by_variant
+from rcml_misa.reporting.comparison import by_variant
 from rcml_misa.reporting.tables import name_of_set, percent
 from rcml_misa.results import RunRecord
 
@@ -31,13 +31,15 @@ def _means(records: Sequence[RunRecord]) -> dict[tuple[str, str], float]:
 
 
 def checkpoint_blocks(
-    records: Sequence[RunRecord], told: Mapping[str, tuple[str, float | None]]
+    dataset: str, records: Sequence[RunRecord], told: Mapping[str, tuple[str, float | None]]
 ) -> list[Block]:
     """Accuracy at each checkpoint, and the settings nearest to the figures that were told.
 
     Parameters
     ----------
+    dataset : str
     records : sequence of RunRecord
+        Of this data set.
     told : mapping of label to (setting, figure)
         What a row's grid set, and the accuracy, a fraction, that it is to be compared with.
 
@@ -46,18 +48,14 @@ def checkpoint_blocks(
     list of Block
         Empty where no record has checkpoints.
     """
-    blocks: list[Block] = []
-    for dataset, some in by_dataset(records).items():
-        if not any(record.checkpoints for record in some):
-            continue
-        means = {label: _means(group) for label, group in by_variant(some).items()}
-        epochs = sorted({e for one in means.values() for e, _ in one if e != LAST}, key=int)
-        sets = list(dict.fromkeys(name for one in means.values() for _, name in one))
-        blocks.append(_table(dataset, means, [*epochs, LAST], sets, told))
-        nearest = _nearest(dataset, means, told)
-        if nearest is not None:
-            blocks.append(nearest)
-    return blocks
+    if not any(record.checkpoints for record in records):
+        return []
+    means = {label: _means(group) for label, group in by_variant(records).items()}
+    epochs = sorted({e for one in means.values() for e, _ in one if e != LAST}, key=int)
+    sets = list(dict.fromkeys(name for one in means.values() for _, name in one))
+    table = _table(dataset, means, [*epochs, LAST], sets, told)
+    nearest = _nearest(dataset, means, told)
+    return [table] if nearest is None else [table, nearest]
 
 
 def _table(

@@ -21,12 +21,16 @@ from rcml_misa.results import (
 )
 
 __all__ = [
-    "comparison_blocks",
+    "by_dataset",
+    "by_variant",
     "dataset_block",
+    "dataset_blocks",
     "paired_block",
     "published_block",
     "rank_block",
     "rankings",
+    "rows_by_label",
+    "summary_blocks",
     "winners_block",
 ]
 
@@ -95,7 +99,8 @@ def dataset_block(dataset: str, records: Sequence[RunRecord]) -> Block:
         "FPR95: clean rows taken for conflictive where 95 % of those are told; published: clean / "
         "conflictive % as the method's paper or a peer's has it, not measured here",
     ]
-    return Block(dataset, [*header, "published"], body, [*notes, LEAKS] if leaky else notes)
+    every = [*notes, LEAKS] if leaky else notes
+    return Block(dataset, [*header, "published"], body, every, level=2)
 
 
 def published_block(datasets: Sequence[str]) -> Block:
@@ -235,25 +240,14 @@ def winners_block(records: Sequence[RunRecord]) -> Block:
     return Block("Who wins where", header, body, notes, level=2)
 
 
-def comparison_blocks(records: Sequence[RunRecord]) -> list[Block]:
-    """All tables of a comparison: winners, ranks, each data set with its tests, published figures.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        At least one; the first record's method is paired with each other one.
-    """
-    groups = by_dataset(records)
+def summary_blocks(records: Sequence[RunRecord]) -> list[Block]:
+    """Who wins where, and ranks over the data sets, where there is something to compare."""
     blocks = [winners_block(records)] if len(by_variant(records)) > 1 else []
     ranked = rankings(records)
-    if ranked:
-        blocks.append(rank_block(ranked))
-    for dataset, some in groups.items():
-        blocks.append(dataset_block(dataset, some))
-        for test_set in ("clean", "conflict"):
-            paired = paired_block(dataset, some, test_set=test_set)
-            if paired is not None:
-                blocks.append(paired)
-    if any(published_figures(dataset=name) for name in groups):
-        blocks.append(published_block(list(groups)))
-    return blocks
+    return [*blocks, rank_block(ranked)] if ranked else blocks
+
+
+def dataset_blocks(dataset: str, records: Sequence[RunRecord]) -> list[Block]:
+    """One data set's methods, and the first record's method against each other one."""
+    paired = [paired_block(dataset, records, test_set=name) for name in ("clean", "conflict")]
+    return [dataset_block(dataset, records), *(block for block in paired if block is not None)]

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from rcml_misa.reporting.blocks import Block, render
 from rcml_misa.reporting.checkpoints import checkpoint_blocks
-from rcml_misa.reporting.comparison import by_dataset, comparison_blocks
-from rcml_misa.reporting.uncertainty import posthoc_block, sets_block, uncertainty_blocks
+from rcml_misa.reporting.comparison import (
+    by_dataset,
+    dataset_blocks,
+    published_block,
+    summary_blocks,
+)
+from rcml_misa.reporting.published import published_figures
+from rcml_misa.reporting.uncertainty import robustness_blocks, uncertainty_blocks
 from rcml_misa.results import RunRecord, summarise
 
 __all__ = ["experiment_blocks", "experiment_markdown"]
@@ -44,12 +50,16 @@ def experiment_blocks(
     uncertainty : bool
         Whether the tables of measures and uncertainty scores are among them.
     """
-    blocks = [_overview(records), *comparison_blocks(records)]
-    for dataset, some in by_dataset(records).items():
-        others = [sets_block(dataset, some), posthoc_block(dataset, some)]
-        blocks += [block for block in others if block is not None]
-    blocks += checkpoint_blocks(records, told or {})
-    return [*blocks, *uncertainty_blocks(records)] if uncertainty else blocks
+    blocks = [_overview(records), *summary_blocks(records)]
+    groups = by_dataset(records)
+    for dataset, some in groups.items():
+        blocks += [*dataset_blocks(dataset, some), *robustness_blocks(dataset, some)]
+        blocks += checkpoint_blocks(dataset, some, told or {})
+        if uncertainty:
+            blocks += uncertainty_blocks(dataset, some)
+    if any(published_figures(dataset=name) for name in groups):
+        blocks.append(published_block(list(groups)))
+    return blocks
 
 
 def experiment_markdown(

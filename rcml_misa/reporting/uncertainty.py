@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rcml_misa.reporting.blocks import Block
-from rcml_misa.reporting.comparison import by_dataset, by_variant, rows_by_label
+from rcml_misa.reporting.comparison import by_variant, rows_by_label
 from rcml_misa.reporting.tables import name_of_set, number, percent
 from rcml_misa.results import RunRecord, SummaryRow, mean_scores
 
@@ -14,6 +14,7 @@ __all__ = [
     "copies_block",
     "measures_block",
     "posthoc_block",
+    "robustness_blocks",
     "score_block",
     "sets_block",
     "uncertainty_blocks",
@@ -175,15 +176,17 @@ def posthoc_block(dataset: str, records: Sequence[RunRecord]) -> Block | None:
     return Block(f"{dataset}: mended on rows held back", header, body, notes)
 
 
-def uncertainty_blocks(records: Sequence[RunRecord]) -> list[Block]:
-    """All of this module's tables that the records have something for."""
-    blocks: list[Block] = []
-    for dataset, some in by_dataset(records).items():
-        found: list[Block | None] = [measures_block(dataset, some), copies_block(dataset, some)]
-        found += [
-            score_block(dataset, some, test_set=test_set, task=task)
-            for test_set, task in (("clean", "errors"), ("conflict", "altered"))
-        ]
-        found.append(score_block(dataset, some, test_set="clean", task="held_out"))
-        blocks += [block for block in found if block is not None]
-    return blocks
+def robustness_blocks(dataset: str, records: Sequence[RunRecord]) -> list[Block]:
+    """Further test sets, and what was mended on rows held back, where there are some."""
+    found = [sets_block(dataset, records), posthoc_block(dataset, records)]
+    return [block for block in found if block is not None]
+
+
+def uncertainty_blocks(dataset: str, records: Sequence[RunRecord]) -> list[Block]:
+    """Measures and uncertainty scores of one data set's methods."""
+    found: list[Block | None] = [measures_block(dataset, records), copies_block(dataset, records)]
+    found += [
+        score_block(dataset, records, test_set=test_set, task=task)
+        for test_set, task in (("clean", "errors"), ("conflict", "altered"), ("clean", "held_out"))
+    ]
+    return [block for block in found if block is not None]
