@@ -134,8 +134,8 @@ METHODS: Mapping[str, MethodSpec] = {
             summary="EDL, NeurIPS 2018, on all views' columns",
             path=f"{HERE}.peers.edl:EDLClassifier",
             variant_parameter="form",
-            variants=("mse", "digamma", "log"),
-            compared=("mse",),
+            variants=("digamma", "log", "mse"),
+            compared=("digamma",),
         ),
         *(
             MethodSpec(name=name, summary=summary, path=f"{HERE}.peers.{path}", params=params)

@@ -24,9 +24,11 @@ class EDLClassifier(EpochClassifier):
     """Evidential deep learning: one collector on all columns, alpha = e + `prior_weight`.
 
     Minimises an EDL loss plus `kl_weight` times the annealed KL[Dir(alpha~) || Dir(prior)] with
-    alpha~ = prior + (1 - y) e, with Adam, and keeps the last epoch. EDL is the default: prior 1
-    and the mean-square form, sum_k (y_k - p_k)^2 + p_k (1 - p_k) / (S + 1). R-EDL gives up the
-    variance term (``form="projected"``) and sets the prior free, Re-EDL gives up the KL term too.
+    alpha~ = prior + (1 - y) e, with Adam, and keeps the last epoch. EDL has the prior 1. Its
+    authors prefer the mean-square form, sum_k (y_k - p_k)^2 + p_k (1 - p_k) / (S + 1), which is 2
+    at most, so that with many classes the KL term outweighs it and nothing is learnt: the default
+    is the digamma form. R-EDL drops the variance from the mean-square form (``form="projected"``)
+    and sets the prior free, with the same weakness; Re-EDL gives up the KL term too.
 
     Opinions are in the terms of prior 1: alpha / prior = e / prior + 1, so that evidence is told
     as e / prior, and probability, belief e / S and uncertainty K prior / S stay what they are.
@@ -35,8 +37,8 @@ class EDLClassifier(EpochClassifier):
     ----------
     views : list, dict, str or None
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
-    form : {"mse", "digamma", "log", "projected"}
-        Sensoy et al.'s equations 5, 4 and 3, and the first without its variance.
+    form : {"digamma", "log", "mse", "projected"}
+        Sensoy et al.'s equations 4, 3 and 5, and the last of these without its variance.
     prior_weight : float
         lambda, what evidence is added to; 1 in EDL, 0.1 in R-EDL's and 0.8 in Re-EDL's code.
     kl_weight : float
@@ -81,7 +83,7 @@ class EDLClassifier(EpochClassifier):
         self,
         *,
         views: Any = None,
-        form: EDLForm = "mse",
+        form: EDLForm = "digamma",
         prior_weight: float = 1.0,
         kl_weight: float = 1.0,
         scaling: Scaling = "minmax",
