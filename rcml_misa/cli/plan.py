@@ -130,11 +130,12 @@ def protocol_from(given: Any, *, where: str = "") -> Protocol:
 
 def _entries(entry: Any, file: Path) -> Iterator[Entry]:
     """Configure one method of the file: a name, or a table with its options and their grid."""
-    from rcml_misa.estimators.registry import recipe
+    from rcml_misa.estimators.registry import METHODS, recipe
     from rcml_misa.exceptions import OptionError, nearest
 
     if isinstance(entry, str):
-        yield Entry(recipe(entry))
+        for name in METHODS if entry == "all" else [entry]:
+            yield Entry(recipe(name))
         return
     if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
         raise OptionError(f"{file} has a method without a name: {entry!r}; give method = NAME.")
