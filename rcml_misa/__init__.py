@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         RCMLClassifier,
         RCMLMISAClassifier,
     )
+    from rcml_misa.estimators.persistence import load
     from rcml_misa.views import MultiView
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RCMLClassifier",
     "RCMLMISAClassifier",
     "__version__",
+    "load",
     "load_dataset",
 ]
 
@@ -36,6 +38,7 @@ _HOMES = {
     "MultiViewOpinion": "rcml_misa.estimators",
     "RCMLClassifier": "rcml_misa.estimators",
     "RCMLMISAClassifier": "rcml_misa.estimators",
+    "load": "rcml_misa.estimators.persistence",
     "load_dataset": "rcml_misa.datasets",
 }
 

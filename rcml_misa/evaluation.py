@@ -77,8 +77,8 @@ class Answers:
 def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     """Ask a fitted estimator about some rows of a set of `classes` classes.
 
-    Beyond `predict_proba` it may have `predict_opinion`, or `predict_uncertainty` and
-    `predict_conflict` that give a number per row.
+    It has `predict_opinion` (a `MultiViewOpinion`), or `predict_proba` and perhaps
+    `predict_uncertainty` and `predict_conflict`, which give a number per row.
 
     Raises
     ------
@@ -86,14 +86,15 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
         If it answers with what are no numbers.
     """
     known = np.asarray(estimator.classes_).astype(np.int64)
-    probability = _full(estimator.predict_proba(views), known, classes)
+    opinion = estimator.predict_opinion(views) if hasattr(estimator, "predict_opinion") else None
+    given = estimator.predict_proba(views) if opinion is None else opinion.probability
+    probability = _full(given, known, classes)
     if not np.isfinite(probability).all():
         raise DataError(
             f"{type(estimator).__name__} gives NaN for {_bad_rows(probability)} of "
             f"{len(probability)} rows; it can't use such rows."
         )
-    if hasattr(estimator, "predict_opinion"):
-        opinion = estimator.predict_opinion(views)
+    if opinion is not None:
         predicted = known[opinion.evidence.argmax(axis=1)]
         conflict = opinion.conflict if len(opinion.views) > 1 else None
         return Answers(

@@ -1,19 +1,29 @@
 """Loss terms of evidential and shared-private learning, as pure functions.
 
 Targets are one-hot or soft, (..., K), and broadcast against evidence (..., K): with evidence
-(B, M, K) of M opinions about B rows, give targets (B, 1, K). Means run over all opinions. `prior`
-is what evidence is added to, alpha = e + prior: 1 in EDL, R-EDL's lambda in R-EDL.
+(B, M, K) of M opinions about B rows, give targets (B, 1, K). Means run over all opinions.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rcml_misa.exceptions import OptionError, nearest
-from rcml_misa.opinions import pairwise_conflict
+from rcml_misa._evidential import (
+    EDLForm,
+    Reduction,
+    credibility_loss,
+    dirichlet_kl,
+    edl_digamma,
+    edl_log,
+    edl_loss,
+    edl_mse,
+    edl_projected,
+    reduced,
+)
+from rcml_misa.opinions import mean_conflict, pairwise_conflict
 
 __all__ = [
     "EDLForm",
@@ -31,169 +41,36 @@ __all__ = [
     "orthogonality",
     "reconstruction_loss",
     "similarity_loss",
+    "weighted_mean",
 ]
 
-Reduction = Literal["mean", "none"]
-EDLForm = Literal["digamma", "log", "mse", "projected"]
 Scale = Literal["mean", "batch"]
 
 
-def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
-    return values.mean() if reduction == "mean" else values
-
-
-def edl_digamma(
-    evidence: Tensor, target: Tensor, *, prior: float = 1.0, reduction: Reduction = "mean"
-) -> Tensor:
-    """Expected cross-entropy under the Dirichlet: sum_k y_k [psi(S) - psi(alpha_k)].
-
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., K)
-    target : Tensor that broadcasts to (..., K)
-    prior : float
-    reduction : {"mean", "none"}
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 4.
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of values by their weights, of the same shape; 0 if all weights are.
 
     Examples
     --------
-    >>> round(float(edl_digamma(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    1.0
+    >>> weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 0.0]))
+    tensor(1.)
     """
-    alpha = evidence + prior
-    gap = torch.digamma(alpha.sum(dim=-1, keepdim=True)) - torch.digamma(alpha)
-    return _reduce((target * gap).sum(dim=-1), reduction)
+    if weights is None:
+        return values.mean()
+    return (weights * values).sum() / weights.sum().clamp_min(1e-12)
 
 
-def edl_log(
-    evidence: Tensor, target: Tensor, *, prior: float = 1.0, reduction: Reduction = "mean"
+def conflict_loss(
+    evidence: Tensor, *, present: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Type II maximum likelihood: sum_k y_k [log S - log alpha_k].
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 3.
-
-    Examples
-    --------
-    >>> round(float(edl_log(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    0.6931
-    """
-    alpha = evidence + prior
-    gap = alpha.sum(dim=-1, keepdim=True).log() - alpha.log()
-    return _reduce((target * gap).sum(dim=-1), reduction)
-
-
-def edl_mse(
-    evidence: Tensor, target: Tensor, *, prior: float = 1.0, reduction: Reduction = "mean"
-) -> Tensor:
-    """Expected square error: sum_k (y_k - p_k)^2 + p_k (1 - p_k) / (S + 1).
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 5.
-
-    Examples
-    --------
-    >>> round(float(edl_mse(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    0.6667
-    """
-    alpha = evidence + prior
-    strength = alpha.sum(dim=-1, keepdim=True)
-    p = alpha / strength
-    return _reduce(((target - p) ** 2 + p * (1 - p) / (strength + 1)).sum(dim=-1), reduction)
-
-
-def edl_projected(
-    evidence: Tensor, target: Tensor, *, prior: float = 1.0, reduction: Reduction = "mean"
-) -> Tensor:
-    """Square error of the projected probability: sum_k (y_k - p_k)^2, without the variance.
-
-    References
-    ----------
-    Chen, Gao and Xu, R-EDL, ICLR 2024; the same, Re-EDL, TPAMI 2025, whose whole loss it is.
-
-    Examples
-    --------
-    >>> round(float(edl_projected(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    0.5
-    """
-    alpha = evidence + prior
-    p = alpha / alpha.sum(dim=-1, keepdim=True)
-    return _reduce((target - p).square().sum(dim=-1), reduction)
-
-
-def dirichlet_kl(
-    evidence: Tensor, target: Tensor, *, prior: float = 1.0, reduction: Reduction = "mean"
-) -> Tensor:
-    """KL[Dir(alpha~) || Dir(1)] with alpha~ = y + (1 - y) alpha: evidence for wrong classes.
-
-    With another prior, KL[Dir(alpha~) || Dir(prior)] and alpha~ = prior + (1 - y) e.
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, section 3.
-
-    Examples
-    --------
-    >>> float(dirichlet_kl(torch.tensor([[7.0, 0.0]]), torch.tensor([[1.0, 0.0]])))
-    0.0
-    """
-    alpha = prior * target + (1 - target) * (evidence + prior)
-    strength = alpha.sum(dim=-1, keepdim=True)
-    classes = alpha.shape[-1]
-    flat = torch.lgamma(alpha.new_tensor([classes * prior, prior]))
-    norm = torch.lgamma(strength).squeeze(-1) - torch.lgamma(alpha).sum(dim=-1)
-    gap = torch.digamma(alpha) - torch.digamma(strength)
-    values = norm - (flat[0] - classes * flat[1]) + ((alpha - prior) * gap).sum(dim=-1)
-    return _reduce(values, reduction)
-
-
-def edl_loss(
-    evidence: Tensor,
-    target: Tensor,
-    *,
-    kl_weight: float,
-    form: EDLForm = "digamma",
-    prior: float = 1.0,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """An EDL loss of the given form plus `kl_weight` times `dirichlet_kl`.
-
-    Raises
-    ------
-    OptionError
-        If the form is not one of digamma, log, mse, projected.
-
-    Examples
-    --------
-    >>> round(float(edl_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), kl_weight=1.0)), 4)
-    1.0
-    """
-    forms = {
-        "digamma": edl_digamma,
-        "log": edl_log,
-        "mse": edl_mse,
-        "projected": edl_projected,
-    }
-    if form not in forms:
-        raise OptionError(f"form={form!r} is no EDL loss; {nearest(form, get_args(EDLForm))}")
-    loss = forms[form](evidence, target, prior=prior, reduction=reduction)
-    if not kl_weight:
-        return loss
-    return loss + kl_weight * dirichlet_kl(evidence, target, prior=prior, reduction=reduction)
-
-
-def conflict_loss(evidence: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """RCML's conflict term: sum over ordered pairs of the degree of conflict, over M - 1.
 
     Parameters
     ----------
     evidence : Tensor of shape (B, M, K)
         Evidence of M opinions; the term is 0 for a single one.
+    present : Tensor of bool of shape (B, M), optional
+        Which opinions there are: the others are in no pair, and M is a row's own number.
 
     References
     ----------
@@ -204,32 +81,10 @@ def conflict_loss(evidence: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     >>> float(conflict_loss(torch.ones(4, 1, 3)))
     0.0
     """
+    if present is not None:
+        return reduced(mean_conflict(evidence, present) * present.sum(dim=-1), reduction)
     pairs = pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(evidence.shape[-2] - 1, 1)
-    return _reduce(pairs, reduction)
-
-
-def credibility_loss(
-    credibility: Tensor, target: Tensor, *, reduction: Reduction = "mean"
-) -> Tensor:
-    """FUML's category credibility learning: sum_k -y_k log r_k - (1 - y_k) log(1 - r_k).
-
-    Parameters
-    ----------
-    credibility : Tensor of shape (..., K)
-        Label-guided, in [0, 1]; see `rcml_misa.nn.guided_credibility`.
-    target : Tensor that broadcasts to (..., K)
-
-    References
-    ----------
-    Duan et al., FUML, ICML 2025, equation 4.
-
-    Examples
-    --------
-    >>> round(float(credibility_loss(torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]]))), 4)
-    1.3863
-    """
-    sure, other = (part.clamp_min(1e-7).log() for part in (credibility, 1 - credibility))
-    return _reduce(-(target * sure + (1 - target) * other).sum(dim=-1), reduction)
+    return reduced(pairs, reduction)
 
 
 def _norm(values: Tensor) -> Tensor:
@@ -239,14 +94,21 @@ def _norm(values: Tensor) -> Tensor:
     return torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
 
 
-def _moments(codes: Tensor, moments: int) -> Tensor:
+def _moments(codes: Tensor, moments: int, weights: Tensor | None = None) -> Tensor:
     """Mean and central moments 2..K over rows: (B, ..., H) to (K, ..., H)."""
-    mean = codes.mean(dim=0)
-    centred = codes - mean
-    power, found = centred, [mean]
+
+    def mean(values: Tensor) -> Tensor:
+        if weights is None:
+            return values.mean(dim=0)
+        share = weights / weights.sum(dim=0).clamp_min(1e-12)
+        return (share.unsqueeze(-1) * values).sum(dim=0)
+
+    centre = mean(codes)
+    centred = codes - centre
+    power, found = centred, [centre]
     for _ in range(moments - 1):
         power = power * centred
-        found.append(power.mean(dim=0))
+        found.append(mean(power))
     return torch.stack(found)
 
 
@@ -276,13 +138,18 @@ def cmd(x: Tensor, y: Tensor, *, moments: int = 5, span: float = 1.0) -> Tensor:
     return similarity_loss(torch.stack([x, y], dim=1), moments=moments, span=span)
 
 
-def similarity_loss(shared: Tensor, *, moments: int = 5, span: float = 1.0) -> Tensor:
+def similarity_loss(
+    shared: Tensor, *, moments: int = 5, span: float = 1.0, weights: Tensor | None = None
+) -> Tensor:
     """MISA's similarity term: mean CMD over the unordered pairs of views; 0 for one view.
 
     Parameters
     ----------
     shared : Tensor of shape (B, N, H)
         Shared codes.
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing; a view without any row is in no
+        pair.
 
     References
     ----------
@@ -297,18 +164,30 @@ def similarity_loss(shared: Tensor, *, moments: int = 5, span: float = 1.0) -> T
     if views < 2:
         return shared.new_zeros(())
     first, second = torch.triu_indices(views, views, offset=1, device=shared.device)
-    found = _moments(shared, moments)
+    found = _moments(shared, moments, weights)
     gaps = _norm(found[:, first] - found[:, second])  # (K, pairs)
     scale = [span**-order for order in range(1, moments + 1)]
-    return (gaps.new_tensor(scale).unsqueeze(1) * gaps).sum(dim=0).mean()
+    pairs = (gaps.new_tensor(scale).unsqueeze(1) * gaps).sum(dim=0)
+    if weights is None:
+        return pairs.mean()
+    seen = (weights > 0).any(dim=0)
+    return weighted_mean(pairs, (seen[first] & seen[second]).to(pairs.dtype))
 
 
-def _unit_rows(codes: Tensor) -> Tensor:
-    """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant."""
-    centred = codes - codes.mean(dim=-2, keepdim=True)
+def _unit_rows(codes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(N, B, H) centred over the batch, rows scaled to unit norm, the norm held constant.
+
+    With weights (N, B), rows are multiplied by their roots, so that products weigh them.
+    """
+    if weights is None:
+        centre = codes.mean(dim=-2, keepdim=True)
+    else:
+        share = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+        centre = (share.unsqueeze(-1) * codes).sum(dim=-2, keepdim=True)
+    centred = codes - centre
     length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).detach()
     unit: Tensor = centred / (length + 1e-6)
-    return unit
+    return unit if weights is None else unit * weights.sqrt().unsqueeze(-1)
 
 
 def _overlap(x: Tensor, y: Tensor, scale: Scale) -> Tensor:
@@ -341,7 +220,9 @@ def orthogonality(x: Tensor, y: Tensor, *, scale: Scale = "mean") -> Tensor:
     return _overlap(_unit_rows(x.unsqueeze(0)), _unit_rows(y.unsqueeze(0)), scale)
 
 
-def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -> Tensor:
+def difference_loss(
+    private: Tensor, shared: Tensor, *, scale: Scale = "mean", weights: Tensor | None = None
+) -> Tensor:
     """MISA's difference term: private against shared in each view, private against private.
 
     Parameters
@@ -349,6 +230,8 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     private, shared : Tensor of shape (B, N, H)
     scale : {"mean", "batch"}
         See `orthogonality`.
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing.
 
     References
     ----------
@@ -359,7 +242,9 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     >>> difference_loss(torch.rand(4, 2, 3), torch.rand(4, 2, 3)).shape
     torch.Size([])
     """
-    own, common = _unit_rows(private.transpose(0, 1)), _unit_rows(shared.transpose(0, 1))
+    turned = None if weights is None else weights.transpose(0, 1)
+    own = _unit_rows(private.transpose(0, 1), turned)
+    common = _unit_rows(shared.transpose(0, 1), turned)
     loss = _overlap(own, common, scale)
     views = own.shape[0]
     if views < 2:
@@ -368,8 +253,16 @@ def difference_loss(private: Tensor, shared: Tensor, *, scale: Scale = "mean") -
     return loss + _overlap(own[first], own[second], scale)
 
 
-def reconstruction_loss(reconstructed: Tensor, original: Tensor) -> Tensor:
+def reconstruction_loss(
+    reconstructed: Tensor, original: Tensor, *, weights: Tensor | None = None
+) -> Tensor:
     """MISA's reconstruction term: mean square error over views, rows and coordinates.
+
+    Parameters
+    ----------
+    reconstructed, original : Tensor of shape (B, N, H)
+    weights : Tensor of shape (B, N), optional
+        Weights of the rows in each view, 0 where it is missing.
 
     References
     ----------
@@ -380,4 +273,5 @@ def reconstruction_loss(reconstructed: Tensor, original: Tensor) -> Tensor:
     >>> float(reconstruction_loss(torch.zeros(2, 1, 3), torch.ones(2, 1, 3)))
     1.0
     """
-    return (reconstructed - original).square().mean()
+    square = (reconstructed - original).square()
+    return square.mean() if weights is None else weighted_mean(square.mean(dim=-1), weights)

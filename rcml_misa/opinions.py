@@ -194,16 +194,27 @@ def pairwise_conflict(evidence: Tensor) -> Tensor:
     return degree_of_conflict(evidence.unsqueeze(-2), evidence.unsqueeze(-3))
 
 
-def mean_conflict(evidence: Tensor) -> Tensor:
+def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean degree of conflict over the pairs of M opinions, (...); 0 for a single one.
+
+    Parameters
+    ----------
+    evidence : Tensor of shape (..., M, K)
+    present : Tensor of bool of shape (..., M), optional
+        Which opinions there are; the others are in no pair. All by default.
 
     Examples
     --------
     >>> mean_conflict(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
     tensor(0.5120)
     """
-    count = evidence.shape[-2]
-    return pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(count * (count - 1), 1)
+    if present is None:
+        count = evidence.shape[-2]
+        return pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(count * (count - 1), 1)
+    # without evidence an opinion is vacuous, and its conflict with any other one is 0
+    pairs = pairwise_conflict(evidence * present.unsqueeze(-1)).sum(dim=(-2, -1))
+    counts = present.sum(dim=-1)
+    return pairs / (counts * (counts - 1)).clamp_min(1)
 
 
 def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None = None) -> Tensor:

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
 
-__all__ = ["Device", "History", "Optimisation", "Progress", "pick_device", "seeded", "train"]
+__all__ = [
+    "Device",
+    "EarlyStopping",
+    "History",
+    "Optimisation",
+    "Progress",
+    "pick_device",
+    "seeded",
+    "train",
+]
 
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["cosine", "constant"]
@@ -71,6 +80,51 @@ class Optimisation:
         if step < warm:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step + 1 - warm) / max(self.steps - warm, 1)))
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """End training when a validation loss has stopped falling, and go back to its best epoch.
+
+    Parameters
+    ----------
+    loss : callable
+        The validation loss of the module as it is, in evaluation mode.
+    patience : int
+        Epochs without a new least loss after which training ends.
+    """
+
+    loss: Callable[[], float]
+    patience: int = 10
+
+
+class _Best:
+    """The parameters of the best epoch so far."""
+
+    def __init__(self, module: nn.Module, early: EarlyStopping) -> None:
+        self.module, self.early = module, early
+        self.value, self.waited = math.inf, 0
+        self.state: dict[str, Tensor] = {}
+
+    def look(self) -> float:
+        """Measure the validation loss, and keep the parameters if it is the least."""
+        self.module.eval()
+        with torch.no_grad():
+            value = self.early.loss()
+        self.module.train()
+        self.waited += 1
+        if value < self.value:
+            self.value, self.waited = value, 0
+            self.state = {name: one.clone() for name, one in self.module.state_dict().items()}
+        return value
+
+    @property
+    def over(self) -> bool:
+        return self.waited >= self.early.patience
+
+    def restore(self) -> None:
+        if self.state:
+            self.module.load_state_dict(self.state)
 
 
 def pick_device(device: Device) -> torch.device:
@@ -144,6 +198,7 @@ def train(
     rng: np.random.Generator,
     fast: tuple[str, ...] = (),
     callback: Callable[[Progress], None] | None = None,
+    early: EarlyStopping | None = None,
 ) -> History:
     """Train `module` in place and return the mean of each loss term per epoch.
 
@@ -163,6 +218,8 @@ def train(
         Ends of the names of parameters that learn at ten times the rate, without decay.
     callback : callable, optional
         Called after each epoch.
+    early : EarlyStopping, optional
+        Adds ``"validation"`` to the history.
 
     Raises
     ------
@@ -177,6 +234,7 @@ def train(
     sums: dict[str, float] = {}
     counted = 0
     batches = _batches(rows, how.batch_size, rng)
+    best = None if early is None else _Best(module, early)
     module.train()
     for step in range(how.steps):
         terms = loss(next(batches), step / how.steps)
@@ -199,5 +257,11 @@ def train(
                 done = math.ceil((step + 1) / per_epoch)
                 callback(Progress(epoch=done, epochs=epochs, loss=sums["loss"] / counted))
             sums, counted = {}, 0
+            if best is not None:
+                history.setdefault("validation", []).append(best.look())
+                if best.over:
+                    break
+    if best is not None:
+        best.restore()
     module.eval()
     return history

@@ -188,8 +188,8 @@ def test_options_that_do_not_fit_are_refused_in_fit(split, params, sentence):
 def test_other_views_than_in_fit_are_refused(split):
     train, y, test, _ = split
     control = ControlClassifier(model="lda").fit(train, y)
-    with pytest.raises(DataError, match="v2"):
-        control.predict(MultiView({name: test[name] for name in ("v0", "v1")}))
+    with pytest.raises(DataError, match="X has the views v0, v3 but fit saw v0, v1, v2"):
+        control.predict(MultiView({"v0": test["v0"], "v3": test["v1"]}))
     with pytest.raises(DataError, match="one class only"):
         control.fit(train, np.zeros(80))
 

@@ -217,8 +217,8 @@ def test_unusable_rows_are_refused(name):
         model.predict({"a": X["view1"], "view2": X["view2"]})
     with pytest.raises(DataError, match="X has the views view2, view1"):
         model.predict_proba(dict(reversed(X.items())))
-    with pytest.raises(DataError, match="X has the views view1 but"):
-        model.predict_opinion({"view1": X["view1"]})
+    with pytest.raises(DataError, match="X has the views view1, view3 but"):
+        model.predict_opinion({"view1": X["view1"], "view3": X["view2"]})
     with pytest.raises(DataError, match="view 'view2' has 3 columns but fit saw 4"):
         model.predict({"view1": X["view1"], "view2": X["view2"][:, :3]})
     with pytest.raises(DataError):
@@ -443,9 +443,9 @@ def test_rcml_learns():
 class Recorder(RCMLClassifier):
     """RCML that keeps the KL weights it is given."""
 
-    def _terms(self, output, target, kl_weight):
+    def _terms(self, output, target, kl_weight, weights):
         self.weights_ = [*getattr(self, "weights_", []), kl_weight]
-        return super()._terms(output, target, kl_weight)
+        return super()._terms(output, target, kl_weight, weights)
 
 
 def test_kl_weight_rises_by_whole_epochs():

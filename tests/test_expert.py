@@ -83,7 +83,7 @@ def test_a_row_without_itself_scores_as_a_new_row():
     for row in (3, 40, 77):
         kept = np.arange(80) != row
         other = KernelExpert(**settings_).fit(X[kept], y[kept])
-        found = other.decision_function(X[[row]])[0]
+        found = other.score_parts([X[[row]]])[0]
         np.testing.assert_allclose(found, expert.loo_scores_[row], atol=0.06)
 
 
@@ -111,7 +111,7 @@ def test_scores_are_bounded_at_the_quantile_of_true_scores(digits):
     expert = KernelExpert(random_state=0).fit(X, y)
     true = expert.loo_scores_[np.arange(200), y]
     assert expert.bound_ == pytest.approx(np.quantile(true, 0.7))
-    scores = expert.decision_function(X)
+    scores = expert.score_parts([X])
     assert scores.max() > expert.bound_
     wanted = softmax(expert.temperature_ * np.minimum(scores, expert.bound_), axis=1)
     np.testing.assert_allclose(expert.predict_proba(X), wanted)

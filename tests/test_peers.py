@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torch.distributions import Dirichlet, kl_divergence
 
+import rcml_misa
 from rcml_misa.datasets import load_dataset
 from rcml_misa.estimators import (
     CCMLClassifier,
@@ -81,7 +82,7 @@ def digamma_loss(e: np.ndarray, y: np.ndarray, kl_weight: float) -> float:
 
 def edl_terms(kind: EDLClassifier, fused: torch.Tensor, y: torch.Tensor, annealed: float) -> float:
     output = ViewOpinions(fused=fused, private=fused.unsqueeze(1)[:, :0])
-    return float(kind._terms(output, y, annealed)["loss"])
+    return float(kind._terms(output, y, annealed, None)["loss"])
 
 
 @pytest.mark.parametrize("annealed", [0.0, 0.3])
@@ -127,7 +128,7 @@ def test_priors_of_one_are_edl():
 def test_opinions_in_terms_of_another_prior_keep_probability_and_uncertainty():
     X, y = problem()
     model = EDLClassifier(prior_weight=0.2, epochs=3, device="cpu", random_state=0).fit(X, y)
-    inputs = model._inputs(model._check_rows(X))
+    inputs, _ = model._inputs(model._check_rows(X))
     raw = model.module_(inputs).fused.double().detach().numpy()
     alpha = raw + 0.2
     opinion = model.predict_opinion(X)
@@ -189,7 +190,7 @@ def test_tmc_loss_is_a_sum_over_views_and_the_combined_opinion(kind):
             wanted += digamma_loss(e[row, view].numpy(), y[row].numpy(), 0.4)
             combined = dempster(combined, e[row, view].numpy()) if view else combined
         wanted += digamma_loss(combined, y[row].numpy(), 0.4)
-    found = kind()._terms(output, y, 0.4)["loss"]
+    found = kind()._terms(output, y, 0.4, None)["loss"]
     assert float(found) == pytest.approx(wanted / ROWS)
 
 
@@ -249,7 +250,7 @@ def test_ccml_loss_by_its_formula():
         wanted += sum(digamma_loss(e[row, v].numpy(), truth, 0.4) for v in range(VIEWS))
         wanted += digamma_loss(output.consistent[row].numpy(), truth, 0.5 * 0.4)
         wanted += 0.7 * digamma_loss(output.complementary[row].numpy(), truth, 0.0)
-    assert float(model._terms(output, y, 0.4)["loss"]) == pytest.approx(wanted / ROWS)
+    assert float(model._terms(output, y, 0.4, None)["loss"]) == pytest.approx(wanted / ROWS)
     torch.testing.assert_close(output.fused, output.consistent + output.complementary)
 
 
@@ -290,6 +291,8 @@ def test_fuzzy_uncertainty_is_a_mean_binary_entropy():
     wanted = stats.entropy(np.stack([c, 1 - c]), axis=0, base=2).mean(axis=-1)
     np.testing.assert_allclose(fuzzy_uncertainty(c), wanted, atol=1e-9)
     assert float(fuzzy_uncertainty(torch.tensor([1.0, 0.0]))) == pytest.approx(0, abs=1e-6)
+    above = fuzzy_uncertainty(torch.tensor([1.0 + 1e-7, 0.0]))
+    assert float(above) == pytest.approx(0, abs=1e-6)
 
 
 def test_conflict_and_fusion_by_their_formulas():
@@ -341,7 +344,7 @@ def test_fuml_loss_by_its_formula():
         fused = fuse_memberships(m[row], guided[row])
         wanted += cross(guided_credibility(fused, y[row]), y[row])
     output = FuzzyOutput(m, fuse_memberships(m, credibility(m)))
-    found = FUMLClassifier()._terms(output, y, 0.0)["loss"]
+    found = FUMLClassifier()._terms(output, y, 0.0, None)["loss"]
     assert float(found) == pytest.approx(wanted / ROWS)
     sure = torch.tensor([[1.0, 0.0]])
     assert float(credibility_loss(sure, sure)) == pytest.approx(0, abs=1e-5)
@@ -459,3 +462,103 @@ def test_fuml_in_blocks(monkeypatch):
 def test_options_that_do_not_fit(name, option):
     with pytest.raises(OptionError, match=next(iter(option))):
         fitted(name, **option)
+
+
+# missing views and weights
+
+
+def with_gaps(X):
+    """Every third row lacks a view, in turns."""
+    gaps = {name: array.copy() for name, array in X.items()}
+    for place, array in enumerate(gaps.values()):
+        array[place :: 3 * len(gaps)] = np.nan
+    return gaps
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_missing_views_in_train_and_test_rows(name):
+    X, y = problem(3)
+    gaps = with_gaps(X)
+    model = KINDS[name](epochs=4, batch_size=32, device="cpu", random_state=0).fit(gaps, y)
+    p = model.predict_proba(gaps)
+    assert np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-6)
+    # what stands in for a missing view does not matter to the methods that leave it out
+    if name in ("tmc", "ccml"):
+        lacking = np.isnan(gaps["view0"]).any(axis=1)
+        opinion = model.predict_opinion(gaps)
+        assert (opinion.views["view0"][lacking] == 0).all()
+        assert (opinion.views["view0"][~lacking] > 0).all()
+    alone = {view: array[:1] for view, array in gaps.items()}
+    np.testing.assert_allclose(model.predict_proba(alone), p[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 1.25])
+def test_decoupling_without_a_view_is_that_of_the_others(sharpness):
+    e = evidence()
+    present = torch.ones(ROWS, VIEWS, dtype=torch.bool)
+    present[:, 1] = False
+    found = decouple_evidence(e, sharpness=sharpness, present=present)
+    wanted = decouple_evidence(e[:, [0, 2]], sharpness=sharpness)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_fuzzy_fusion_without_a_view_is_that_of_the_others():
+    m = memberships()
+    present = torch.ones(ROWS, VIEWS, dtype=torch.bool)
+    present[:, 0] = False
+    c = credibility(m)
+    torch.testing.assert_close(
+        fuse_memberships(m, c, present), fuse_memberships(m[:, 1:], c[:, 1:])
+    )
+    torch.testing.assert_close(
+        membership_conflict(m, present)[:, 1:], membership_conflict(m[:, 1:])
+    )
+    alone = torch.zeros(ROWS, VIEWS, dtype=torch.bool)
+    alone[:, 2] = True
+    torch.testing.assert_close(fuse_memberships(m, c, alone), m[:, 2])
+    assert float(membership_conflict(m, alone).abs().max()) == 0
+
+
+def test_losses_of_absent_views_and_weighted_rows():
+    e, y = evidence(), onehot()
+    present = torch.ones(ROWS, VIEWS, dtype=torch.bool)
+    present[:, 1] = False
+    masked = e * present.unsqueeze(-1)
+    fused = fuse(masked, operator="dempster")
+    some = ViewOpinions(fused=fused, private=masked, present=present)
+    fewer = ViewOpinions(fused=fused, private=e[:, [0, 2]])
+    one, two = (TMCClassifier()._terms(out, y, 0.4, None)["loss"] for out in (some, fewer))
+    assert float(one) == pytest.approx(float(two))
+    # a row of weight 2 counts as two rows
+    weights = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    rows = [0, 0, 1, 2, 3]
+    twice = ViewOpinions(fused=fused[rows], private=e[rows][:, [0, 2]])
+    weighted = TMCClassifier()._terms(fewer, y, 0.4, weights)["loss"]
+    assert float(weighted) == pytest.approx(
+        float(TMCClassifier()._terms(twice, y[rows], 0.4, None)["loss"])
+    )
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_weights_of_rows_are_used(name):
+    X, y = problem()
+    weights = np.where(y == "ant", 5.0, 1.0)
+    given = {"epochs": 20, "batch_size": 32, "device": "cpu", "random_state": 0}
+    plain, weighted = (
+        KINDS[name](**given).fit(X, y, sample_weight=some) for some in (None, weights)
+    )
+    gain = weighted.predict_proba(X)[:, 0].mean() - plain.predict_proba(X)[:, 0].mean()
+    assert gain > 0
+
+
+@pytest.mark.parametrize("name", ["edl", "tmc", "etmc", "ccml"])
+def test_saved_models_answer_alike(name, tmp_path):
+    model, X, _ = fitted(name)
+    model.save(tmp_path / "model")
+    again = rcml_misa.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.get_params() == model.get_params()
+    frame = model.predict_opinion(X).to_frame()
+    assert len(frame) == 60

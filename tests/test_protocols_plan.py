@@ -352,17 +352,25 @@ def test_noise_reaches_half_of_the_views_of_every_row():
     assert len({int(one.sum()) for one in touched}) > 1
 
 
-def test_views_that_can_not_be_missing_are_told(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(
-        "rcml_misa._protocols.corruptions.MultiView", lambda arrays: seen.update(arrays) or seen
-    )
-    _, missing = drop_views(make(400), test=np.arange(400), rng=rng(), rate=0.4)
+def test_dropped_views_are_wholly_missing_and_one_always_stays():
+    views = make(400)
+    some, missing = drop_views(views, test=np.arange(100, 400), rng=rng(), rate=0.4)
     assert not missing.all(axis=1).any()
     assert missing.mean() == pytest.approx(0.4 - 0.4**3 / 3, abs=0.03)
-    for view, array in enumerate(seen.values()):
-        assert (np.isnan(array).all(axis=1) == missing[:, view]).all()
-        assert (np.isnan(array).any(axis=1) == missing[:, view]).all()
+    np.testing.assert_array_equal(some.present, ~missing)
+    for view, array in enumerate(some.arrays):
+        there = ~missing[:, view]
+        np.testing.assert_array_equal(array[there], views.arrays[view][100:][there])
+
+
+def test_rows_that_lack_views_already_keep_one_too():
+    arrays = [array.copy() for array in make(300).arrays]
+    arrays[0][:] = np.nan
+    arrays[1][::2] = np.nan
+    views = MultiView(arrays)
+    some, missing = drop_views(views, test=np.arange(300), rng=rng(), rate=0.9)
+    assert some.present.any(axis=1).all()
+    assert not (missing & ~views.present).any()
 
 
 def test_each_test_set_is_the_same_whichever_others_are_made():

@@ -111,7 +111,7 @@ def test_replace() -> None:
     with pytest.raises(DataError, match="b have 3 rows but the views have 4"):
         mv.replace({"b": table(3)})
     with pytest.raises(DataError, match="view 'b' has NaN"):
-        mv.replace({"b": np.full((4, 1), np.nan)})
+        mv.replace({"b": np.where(table() > 6, np.nan, 1.0)})
     with pytest.raises(OptionError, match="no view 'c'"):
         mv["c"]
 
@@ -136,7 +136,7 @@ def test_masked_and_missing_entries_count_as_missing() -> None:
     with pytest.raises(DataError, match="in 1 of 4 rows"):
         MultiView([masked])
     with pytest.raises(DataError, match="in 1 of 2 rows"):
-        MultiView([pd.DataFrame({"a": pd.array([1, None], dtype="Int64")})])
+        MultiView([pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": 1.0})])
 
 
 def test_large_finite_values_are_no_infinity() -> None:

@@ -92,15 +92,18 @@ def drop_views(
         A missing view's row is wholly NaN.
     missing : ndarray of bool, shape (n_test, N)
 
-    Raises
-    ------
-    DataError
-        If views can't be missing.
+    Examples
+    --------
+    >>> views = MultiView([np.ones((4, 1)), np.ones((4, 1))])
+    >>> some, missing = drop_views(
+    ...     views, test=np.arange(4), rng=np.random.default_rng(0), rate=0.5)
+    >>> bool((some.present == ~missing).all()), bool(missing.all(axis=1).any())
+    (True, False)
     """
-    missing = rng.random((len(test), views.n_views)) < rate
-    kept = rng.integers(views.n_views, size=len(test))
-    lost = missing.all(axis=1)
-    missing[lost, kept[lost]] = False
+    there = views.take(test).present
+    missing = there & (rng.random(there.shape) < rate)
+    for row in np.flatnonzero((there & ~missing).sum(axis=1) == 0):
+        missing[row, rng.choice(np.flatnonzero(there[row]))] = False
     arrays = [dense(array, test) for array in views.arrays]
     for view, array in enumerate(arrays):
         array[missing[:, view]] = np.nan

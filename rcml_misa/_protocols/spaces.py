@@ -30,8 +30,11 @@ class MinMaxSpace:
 
     @classmethod
     def fit(cls, train: MultiView) -> Self:
-        """Measure the columns of the train rows."""
-        arrays = [dense(array) for array in train.arrays]
+        """Measure the columns of the train rows; rows that lack a view do not count there."""
+        arrays = [
+            dense(array)[present]
+            for array, present in zip(train.arrays, train.present.T, strict=True)
+        ]
         low = tuple(array.min(axis=0) for array in arrays)
         span = [array.max(axis=0) - least for array, least in zip(arrays, low, strict=True)]
         return cls(low, tuple(np.where(width > 0, width, 1.0) for width in span))

@@ -1,6 +1,11 @@
 """Scikit-learn faces of every method: this package's, its peers' and the controls."""
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import (
+    ArrayOpinion,
+    EvidentialClassifier,
+    MultiViewClassifier,
+    MultiViewOpinion,
+)
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
@@ -16,6 +21,7 @@ from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 
 __all__ = [
+    "ArrayOpinion",
     "CCMLClassifier",
     "ControlClassifier",
     "EDLClassifier",

@@ -1,93 +1,58 @@
-"""What every multi-view classifier shares: input checks, classes, opinions."""
+"""What every multi-view classifier shares: input checks, classes, weights, opinions."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.estimators.options import check_options
+from rcml_misa.estimators.rows import hold_out, row_weights
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView, as_multiview
+from rcml_misa.views import (
+    MultiView,
+    ViewMeans,
+    as_multiview,
+    data_sha256,
+    holds_views,
+    with_absent_views,
+)
 
 __all__ = [
+    "ArrayOpinion",
+    "ClassWeight",
     "EvidentialClassifier",
     "MultiViewClassifier",
     "MultiViewOpinion",
+    "TrainRows",
 ]
 
 Array = NDArray[np.float64]
+ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 BLOCK = 4096  # rows whose opinions are worked out at once
 
 
-@dataclass(frozen=True)
-class MultiViewOpinion:
-    """Opinions about n rows: fused, per view and of the shared tokens.
+class TrainRows(NamedTuple):
+    """Checked train rows: views, class numbers, and weights of mean 1 or None."""
 
-    Attributes
-    ----------
-    evidence : ndarray of shape (n, K)
-        Fused evidence.
-    views : mapping of str to ndarray of shape (n, K)
-        Evidence of each view's own opinion.
-    shared : ndarray of shape (n, M, K)
-        Evidence of the shared tokens' opinions; M = 0 for methods without them.
-    conflict : ndarray of shape (n,)
-        Mean degree of conflict over the pairs of views, in [0, 1].
+    views: MultiView
+    codes: NDArray[np.int64]
+    weights: Array | None
 
-    Examples
-    --------
-    >>> evidence = np.array([[8.0, 0.0]])
-    >>> opinion = MultiViewOpinion(
-    ...     evidence, {"a": evidence}, np.empty((1, 0, 2)), conflict=np.zeros(1))
-    >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
-    ([[0.8, 0.0]], [0.2])
-    """
-
-    evidence: Array
-    views: Mapping[str, Array]
-    shared: Array
-    conflict: Array
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join the opinions about several blocks of rows."""
-        return cls(
-            evidence=np.concatenate([part.evidence for part in parts]),
-            views={
-                name: np.concatenate([part.views[name] for part in parts])
-                for name in parts[0].views
-            },
-            shared=np.concatenate([part.shared for part in parts]),
-            conflict=np.concatenate([part.conflict for part in parts]),
-        )
-
-    @property
-    def strength(self) -> Array:
-        """Dirichlet strength S = sum e + K, of shape (n, 1)."""
-        return np.asarray(self.evidence.sum(axis=1, keepdims=True) + self.evidence.shape[1])
-
-    @property
-    def belief(self) -> Array:
-        """E / S, of shape (n, K)."""
-        return self.evidence / self.strength
-
-    @property
-    def uncertainty(self) -> Array:
-        """Vacuity K / S, of shape (n,)."""
-        return np.asarray(self.evidence.shape[1] / self.strength[:, 0])
-
-    @property
-    def projected_probability(self) -> Array:
-        """(e + 1) / S, of shape (n, K); raw, not calibrated."""
-        return (self.evidence + 1) / self.strength
+    def take(self, rows: NDArray[np.int64]) -> TrainRows:
+        """The same of some rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return TrainRows(self.views.take(rows), self.codes[rows], weights)
 
 
 class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -104,36 +69,80 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     view_names_ : tuple of str
     widths_ : tuple of int
     n_features_in_ : int
-        Columns of all views together.
+        Columns of a 2-D X, else of all views together.
+    feature_names_in_ : ndarray of str
+        Only where X was a DataFrame.
+    train_rows_ : int
+    data_sha256_ : str
+        Of the train rows; see `rcml_misa.views.data_sha256`.
     """
 
     views: Any = None
+    class_weight: ClassWeight = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    # whether a missing view's opinion is left out; other methods are given train means in its place
+    _leaves_out_missing: ClassVar[bool] = False
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
         """Validate options and training data; set the fitted attributes; views, class numbers."""
+        rows = self._check_train(X, y, None)
+        return rows.views, rows.codes
+
+    def _check_train(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> TrainRows:
+        """Do the same for rows with weights: mean 1, None where all are equal.
+
+        Rows of weight 0 are left out. So is the option `class_weight` of estimators that have it.
+        """
         check_options(self)
         views = as_multiview(X, views=self.views)
         if y is None:
-            raise DataError("y is missing: a classifier needs one class label per row.")
+            raise DataError(
+                "y is missing: this classifier requires y to be passed, but the target y is None; "
+                "give one class label per row."
+            )
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(labels) != views.n_samples:
             raise DataError(
                 f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
             )
+        weights = row_weights(labels, sample_weight, self.class_weight)
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            views, labels = views.take(kept), labels[kept]
+            weights = row_weights(labels, weights[kept], None)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
+        _check_presence(views)
+        if holds_views(X):
+            self.n_features_in_ = sum(views.widths)
+            self.__dict__.pop("feature_names_in_", None)
+        else:
+            validate_data(self, X, skip_check_array=True)
         self.view_names_, self.widths_ = views.names, views.widths
-        self.n_features_in_ = sum(views.widths)
-        return views, codes.astype(np.int64)
+        self.train_rows_, self.data_sha256_ = views.n_samples, data_sha256(views, labels)
+        if not self._leaves_out_missing:
+            self.view_means_ = ViewMeans.fit(views)
+            views = self.view_means_.fill(views)
+        return TrainRows(views, codes.astype(np.int64), weights)
 
     def _check_rows(self, X: Any) -> MultiView:
         """Validate rows to predict against what `fit` saw."""
         check_is_fitted(self)
+        if self.views is None:
+            X = with_absent_views(X, names=self.view_names_, widths=self.widths_)
         views = as_multiview(X, views=self.views)
+        if not holds_views(X):
+            _check_columns(self, X)
         if views.names != self.view_names_:
             raise DataError(
                 f"X has the views {', '.join(views.names)} but fit saw "
@@ -142,7 +151,33 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
                 raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
-        return views
+        return views if self._leaves_out_missing else self.view_means_.fill(views)
+
+    def _hold_out(
+        self, everything: TrainRows, rng: np.random.Generator
+    ) -> tuple[TrainRows, TrainRows | None]:
+        """Part train rows into those to train on and those for early stopping, if it is wanted."""
+        if not self.early_stopping:
+            return everything, None
+        kept, held = hold_out(everything.codes, self.validation_fraction, rng)
+        train = everything.take(kept)
+        _check_presence(train.views)
+        return train, everything.take(held)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model into one file, which `rcml_misa.load` reads.
+
+        The file is of the safetensors format with a JSON header; nothing in it can be executed.
+        Kernel experts keep rows of the train data in it.
+
+        Raises
+        ------
+        DataError
+            If the file can't be written, or the model holds what such a file can't.
+        """
+        from rcml_misa.estimators.persistence import save
+
+        save(self, path)
 
     @abstractmethod
     def predict_proba(self, X: Any) -> Array:
@@ -157,25 +192,57 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 class EvidentialClassifier(MultiViewClassifier):
     """Base of the classifiers whose output is an opinion."""
 
+    # of probabilities: float32 tells that they are no better than that
+    _precision: ClassVar[type[np.floating[Any]]] = np.float64
+
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         """Opinions about a block of checked rows."""
 
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Opinions about the rows of X: fused, per view and shared."""
+        """Opinions about the rows of X: fused, per view and shared, and the probabilities."""
         views = self._check_rows(X)
         rows = views.n_samples
-        parts = [
-            self._opinion(views if rows <= BLOCK else views.take(slice(start, start + BLOCK)))
-            for start in range(0, rows, BLOCK)
-        ]
-        return parts[0] if len(parts) == 1 else MultiViewOpinion.concatenate(parts)
+        calibrate = getattr(self, "calibrator_", None)
+        parts = []
+        for start in range(0, rows, BLOCK):
+            block = views if rows <= BLOCK else views.take(slice(start, start + BLOCK))
+            opinion = self._opinion(block)
+            calibrated = None if calibrate is None else calibrate(opinion.evidence)
+            parts.append(
+                replace(
+                    opinion, classes=self.classes_, present=block.present, calibrated=calibrated
+                )
+            )
+        return MultiViewOpinion.concatenate(parts)
 
     def predict_proba(self, X: Any) -> Array:
-        """Projected probabilities of the fused opinion, of shape (n, K)."""
-        return self.predict_opinion(X).projected_probability
+        """Class probabilities of shape (n, K).
+
+        Those of the fused opinion: projected or, for methods with a `calibrator_`, calibrated.
+        """
+        return self.predict_opinion(X).probability.astype(self._precision, copy=False)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Class of most fused evidence for each row."""
-        opinion = self.predict_opinion(X)
-        return np.asarray(self.classes_[opinion.evidence.argmax(axis=1)])
+        return self.predict_opinion(X).predicted
+
+
+def _check_presence(views: MultiView) -> None:
+    """Refuse train rows without any view, and views without any row."""
+    present = views.present
+    if present.all():
+        return
+    for name, rows in zip(views.names, present.sum(axis=0), strict=True):
+        if not rows:
+            raise DataError(f"view {name!r} is NaN in every row; leave it out of X.")
+    if empty := int((~present.any(axis=1)).sum()):
+        raise DataError(f"{empty} rows have no view at all, only NaN; leave them out of X and y.")
+
+
+def _check_columns(estimator: MultiViewClassifier, X: Any) -> None:
+    """Compare a table's columns with those that `fit` saw."""
+    try:
+        validate_data(estimator, X, reset=False, skip_check_array=True)
+    except ValueError as error:
+        raise DataError(str(error)) from error

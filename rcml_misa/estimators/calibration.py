@@ -14,6 +14,7 @@ __all__ = ["Calibrator"]
 
 Array = NDArray[np.float64]
 LEAST_SHARE = 1e-6
+TIE = 1e-6
 
 
 def _log_shares(evidence: Array) -> Array:
@@ -54,12 +55,13 @@ class Calibrator:
     offset: float
 
     @classmethod
-    def fit(cls, evidence: Array, codes: NDArray[np.int64]) -> Self:
-        """Fit on evidence (n, K) and class numbers (n,)."""
+    def fit(cls, evidence: Array, codes: NDArray[np.int64], weights: Array | None = None) -> Self:
+        """Fit on evidence (n, K), class numbers (n,) and weights of the rows (n,)."""
         logs, rows = _log_shares(evidence), np.arange(len(codes))
 
         def cross_entropy(log_exponent: float) -> float:
-            return float(-log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes].mean())
+            found = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
+            return float(-np.average(found, weights=weights))
 
         found = minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded")
         exponent = float(np.exp(found.x))
@@ -70,7 +72,8 @@ class Calibrator:
         def top_loss(values: Array) -> float:
             score = values[0] * odds + values[1]
             # one prior row on each side keeps the fit finite where every row is right
-            loss = np.logaddexp(0, np.where(right, -score, score)).sum()
+            each = np.logaddexp(0, np.where(right, -score, score))
+            loss = each.sum() if weights is None else weights @ each
             return float(loss + np.logaddexp(0, values[1]) + np.logaddexp(0, -values[1]))
 
         # a falling map would turn the order of rows around
@@ -86,8 +89,9 @@ class Calibrator:
         others[rows, best] = 0
         others /= np.maximum(others.sum(axis=1, keepdims=True), 1e-300)
         second = others.max(axis=1)
-        # no lower than where the second class would catch up
-        mapped = np.maximum(expit(self.slope * logit(top) + self.offset), second / (1 + second))
+        # above where the second class would catch up, by more than float32 rounds away
+        least = (second + TIE) / (1 + second)
+        mapped = np.maximum(expit(self.slope * logit(top) + self.offset), least)
         result = others * (1 - mapped)[:, None]
         result[rows, best] = mapped
         return np.asarray(result)

@@ -16,6 +16,7 @@ from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.exceptions import OptionError
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["ControlClassifier"]
@@ -113,40 +114,46 @@ class ControlClassifier(MultiViewClassifier):
         self.rounds = rounds
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Fit on views X and one label per row y.
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit on views X, one label per row y and weights of the rows.
 
         Raises
         ------
         DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
+            If the data or an option can't be used, such as weights for ``"lda"``; the sentence
+            says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        views, codes, weights = self._check_train(X, y, sample_weight)
         self.maps_ = tuple(
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         )
+        options = {} if weights is None else {"sample_weight": weights}
+        if options and self.model == "lda":
+            raise OptionError("model='lda' takes no weights of rows; leave sample_weight out.")
         self.best_view_ = None
         parts = self._parts(views)
         if self.combine == "best":
-            self.best_view_ = self._best_view(parts, codes)
+            self.best_view_ = self._best_view(parts, codes, weights)
             parts = [parts[self.best_view_]]
-        self.models_ = tuple(self._new_model().fit(part, codes) for part in parts)
+        self.models_ = tuple(self._new_model().fit(part, codes, **options) for part in parts)
         return self
 
-    def _best_view(self, parts: list[Array], codes: NDArray[np.int64]) -> int:
+    def _best_view(
+        self, parts: list[Array], codes: NDArray[np.int64], weights: Array | None
+    ) -> int:
         """Number of the view of the highest cross-validated accuracy; the first of equal ones."""
         least = int(np.bincount(codes).min())
         kind = StratifiedKFold if least >= 2 else KFold
         count = min(FOLDS, least if least >= 2 else len(codes))
         folds = list(kind(count, shuffle=True, random_state=self.random_state).split(codes, codes))
-        right = [
-            sum(
-                int((self._new_model().fit(part[a], codes[a]).predict(part[b]) == codes[b]).sum())
-                for a, b in folds
-            )
-            for part in parts
-        ]
+        right = np.zeros(len(parts))
+        for view, part in enumerate(parts):
+            for train, test in folds:
+                given = {} if weights is None else {"sample_weight": weights[train]}
+                model = self._new_model().fit(part[train], codes[train], **given)
+                each = model.predict(part[test]) == codes[test]
+                right[view] += each.sum() if weights is None else weights[test][each].sum()
         return int(np.argmax(right))
 
     def predict_proba(self, X: Any) -> Array:

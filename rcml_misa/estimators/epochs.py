@@ -17,10 +17,20 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewClassifier,
     MultiViewOpinion,
+    TrainRows,
 )
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
+from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.opinions import mean_conflict
-from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
+from rcml_misa.training import (
+    Device,
+    EarlyStopping,
+    Optimisation,
+    Progress,
+    pick_device,
+    seeded,
+    train,
+)
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["EpochClassifier", "EpochTrainer"]
@@ -35,6 +45,7 @@ class EpochTrainer(MultiViewClassifier):
     learning_rate: float
     weight_decay: float
     annealing_epochs: int
+    patience: int = 10
     device: Device
     random_state: int | None
 
@@ -43,33 +54,50 @@ class EpochTrainer(MultiViewClassifier):
         """A new network for the fitted widths and classes."""
 
     @abstractmethod
-    def _terms(self, output: Any, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
-        """Named loss terms of a forward pass against one-hot targets (B, K)."""
+    def _terms(
+        self, output: Any, target: Tensor, kl_weight: float, weights: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """Named loss terms of a forward pass against one-hot targets (B, K).
+
+        Rows have weights (B,), or count alike.
+        """
 
     def fit(
-        self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one label per row y.
+        """Train on views X, one label per row y and weights of the rows.
 
         Raises
         ------
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        everything = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(3)
+        rows, held = self._hold_out(everything, np.random.default_rng(seeds[2]))
         self.maps_ = [
-            FeatureMap.fit(array, scaling=self.scaling, features="plain") for array in views.arrays
+            FeatureMap.fit(array, scaling=self.scaling, features="plain")
+            for array in rows.views.arrays
         ]
-        inputs = self._inputs(views)
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float().to(self.device_)
-        seeds = np.random.SeedSequence(self.random_state).spawn(2)
+        inputs, present = self._inputs(rows.views)
+        onehot, weights = self._targets(rows)
         annealing = max(self.annealing_epochs, 1)
 
-        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
-            output = self.module_([view[rows] for view in inputs])
+        def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            output = self._run(
+                [view[some] for view in inputs], None if present is None else present[some]
+            )
             return self._terms(
-                output, onehot[rows], min(1.0, int(done * self.epochs + 1e-9) / annealing)
+                output,
+                onehot[some],
+                min(1.0, int(done * self.epochs + 1e-9) / annealing),
+                None if weights is None else weights[some],
             )
 
         with seeded(int(seeds[0].generate_state(1)[0])):
@@ -77,9 +105,9 @@ class EpochTrainer(MultiViewClassifier):
             self.history_ = train(
                 self.module_,
                 loss,
-                rows=len(codes),
+                rows=len(rows.codes),
                 how=Optimisation(
-                    steps=self.epochs * math.ceil(len(codes) / self.batch_size),
+                    steps=self.epochs * math.ceil(len(rows.codes) / self.batch_size),
                     batch_size=self.batch_size,
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
@@ -88,14 +116,39 @@ class EpochTrainer(MultiViewClassifier):
                 ),
                 rng=np.random.default_rng(seeds[1]),
                 callback=callback,
+                early=None if held is None else self._early(held),
             )
         return self
 
-    def _inputs(self, views: MultiView) -> list[Tensor]:
-        return [
+    def _early(self, held: TrainRows) -> EarlyStopping:
+        """Early stopping on the fused opinions about held-out rows."""
+        inputs, present = self._inputs(held.views)
+        onehot, weights = self._targets(held)
+
+        def loss() -> float:
+            fused = self._run(inputs, present).fused
+            values = edl_loss(fused, onehot, kl_weight=0.0, reduction="none")
+            return float(weighted_mean(values, weights))
+
+        return EarlyStopping(loss, self.patience)
+
+    def _targets(self, rows: TrainRows) -> tuple[Tensor, Tensor | None]:
+        onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()
+        weights = None if rows.weights is None else torch.from_numpy(rows.weights).float()
+        return onehot.to(self.device_), None if weights is None else weights.to(self.device_)
+
+    def _inputs(self, views: MultiView) -> tuple[list[Tensor], Tensor | None]:
+        """Mapped views, and which of them each row has where some are missing."""
+        mapped = [
             torch.from_numpy(mapping.transform(dense(array))).float().to(self.device_)
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
+        present = views.present
+        return mapped, None if present.all() else torch.from_numpy(present).to(self.device_)
+
+    def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
+        """Run the network; one that knows nothing of missing views is never given any."""
+        return self.module_(inputs) if present is None else self.module_(inputs, present)
 
 
 class EpochClassifier(EpochTrainer, EvidentialClassifier):
@@ -103,11 +156,13 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
 
     @torch.no_grad()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        output = self.module_(self._inputs(views))
+        inputs, present = self._inputs(views)
+        output = self._run(inputs, present)
         private = output.private.double().cpu()
+        conflict = mean_conflict(private, None if present is None else present.cpu())
         return MultiViewOpinion(
             evidence=output.fused.double().cpu().numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=output.shared.double().cpu().numpy(),
-            conflict=mean_conflict(private).numpy(),
+            conflict=conflict.numpy(),
         )

@@ -21,13 +21,16 @@ from rcml_misa.estimators.options import check_options
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
 from rcml_misa.estimators.ridge import (
     BLOCK,
+    SMALL,
     NystroemFeatures,
     Ridge,
     blocks,
     fit_ridge,
     kernel_values,
 )
-from rcml_misa.views import ViewArray, dense
+from rcml_misa.estimators.rows import row_weights
+from rcml_misa.exceptions import DataError
+from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]
 
@@ -39,7 +42,7 @@ LARGEST_LOG_TEMPERATURE = 5.5
 
 @dataclass(frozen=True)
 class Columns:
-    """Mapped columns of one or several views, in float32, for the kernel.
+    """Mapped columns of one or several views for the kernel.
 
     Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles. In
     each, every view counts alike whatever its width, and the total variance is 1.
@@ -50,10 +53,13 @@ class Columns:
         For each kind, one fitted map per view.
     factors : tuple of float
         For each kind, what brings the total variance of the train rows to 1.
+    double : bool
+        Whether the columns are float64, which costs nothing where train rows are few.
     """
 
     maps: tuple[tuple[FeatureMap, ...], ...]
     factors: tuple[float, ...]
+    double: bool = False
 
     def __call__(self, parts: Sequence[Array]) -> Array:
         """Columns of rows given as one raw array (n, d_v) per view."""
@@ -64,10 +70,17 @@ class Columns:
             ]
         )
 
+    @property
+    def owners(self) -> NDArray[np.intp]:
+        """Number of the view that each column belongs to."""
+        widths = [[one.width for one in kind] for kind in self.maps]
+        return np.concatenate([np.repeat(np.arange(len(kind)), kind) for kind in widths])
+
     def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
         """The same from views that are mapped already."""
+        dtype = np.float64 if self.double else np.float32
         scaled = [
-            np.asarray(part * (factor / math.sqrt(part.shape[1])), dtype=np.float32)
+            np.asarray(part * (factor / math.sqrt(part.shape[1])), dtype=dtype)
             for kind, factor in zip(mapped, self.factors, strict=True)
             for part in kind
         ]
@@ -86,6 +99,7 @@ class MappedViews:
 
     def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
         self.parts = list(parts)
+        self.scaling: Scaling = scaling
         self.rows = int(parts[0].shape[0])
         self.maps = [
             [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]
@@ -98,7 +112,10 @@ class MappedViews:
         ]
 
     def only(self, view: int) -> MappedViews:
-        """The same for one view."""
+        """The same for one view, without the rows that lack it."""
+        present = present_rows(self.parts[view])
+        if not present.all():
+            return MappedViews([self.parts[view][present]], scaling=self.scaling)
         single = copy(self)
         single.parts = [self.parts[view]]
         single.maps = [[kind[view]] for kind in self.maps]
@@ -111,7 +128,8 @@ class MappedViews:
         for kind in self.mapped:
             variance = sum(float(part.var(axis=0).sum()) / part.shape[1] for part in kind)
             factors.append(1 / math.sqrt(variance) if variance > 0 else 1.0)
-        return Columns(tuple(tuple(kind) for kind in self.maps), tuple(factors))
+        maps = tuple(tuple(kind) for kind in self.maps)
+        return Columns(maps, tuple(factors), double=self.rows <= SMALL)
 
     def values(self, columns: Columns, rows: slice | Array) -> Array:
         """Joined columns of some rows."""
@@ -124,7 +142,7 @@ class MappedViews:
         return tuple(sum(part.shape[1] for part in kind) for kind in self.mapped)
 
 
-def fit_temperature(scores: Array, target: Array) -> float:
+def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
     """Temperature T of least cross-entropy of softmax(T * scores) against the classes.
 
     Parameters
@@ -133,6 +151,8 @@ def fit_temperature(scores: Array, target: Array) -> float:
         Scores of rows that the scorer has not seen (leave-one-out, held out).
     target : ndarray of shape (n,)
         Class numbers 0..K-1.
+    weights : ndarray of shape (n,), optional
+        Of the rows.
 
     Returns
     -------
@@ -149,7 +169,8 @@ def fit_temperature(scores: Array, target: Array) -> float:
     rows = np.arange(len(target))
 
     def cross_entropy(log_temperature: float) -> float:
-        return float(-log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target].mean())
+        logs = log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target]
+        return float(-np.average(logs, weights=weights))
 
     found = minimize_scalar(
         cross_entropy,
@@ -160,10 +181,10 @@ def fit_temperature(scores: Array, target: Array) -> float:
     return float(np.exp(found.x))
 
 
-def _cross_entropy(scores: Array, codes: Array) -> float:
+def _cross_entropy(scores: Array, codes: Array, weights: Array | None) -> float:
     """Least cross-entropy of the softmax of tempered scores."""
-    logs = log_softmax(fit_temperature(scores, codes) * scores, axis=1)
-    return float(-logs[np.arange(len(codes)), codes].mean())
+    logs = log_softmax(fit_temperature(scores, codes, weights) * scores, axis=1)
+    return float(-np.average(logs[np.arange(len(codes)), codes], weights=weights))
 
 
 class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -247,20 +268,38 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit on dense rows X of shape (n, d) and classes y of shape (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on dense rows X of shape (n, d), classes y and weights of shape (n,)."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
         check_options(self)
-        return self.fit_mapped(MappedViews(self._parts(X), scaling=self.scaling), y)
+        weights = row_weights(y, sample_weight, None)
+        if weights is not None and not weights.all():
+            kept = weights > 0
+            X, y, weights = X[kept], y[kept], row_weights(y[kept], weights[kept], None)
+        if len(np.unique(y)) < 2:
+            raise DataError(f"y holds one class only ({y[0]}); a classifier needs two or more.")
+        views = MappedViews(self._parts(X), scaling=self.scaling)
+        return self.fit_mapped(views, y, weights=weights)
 
     def _parts(self, X: Array) -> list[Array]:
         edges = np.cumsum(self.groups or (X.shape[1],))[:-1]
         return np.split(X, edges, axis=1)
 
-    def fit_mapped(self, views: MappedViews, y: Array) -> Self:
-        """Fit on views that are mapped already; `fit` and a set of experts share this."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
+    def fit_mapped(
+        self,
+        views: MappedViews,
+        y: Array,
+        *,
+        weights: Array | None = None,
+        classes: Array | None = None,
+    ) -> Self:
+        """Fit on views that are mapped already; `fit` and a set of experts share this.
+
+        Of `classes`, sorted, some may be without a row.
+        """
+        self.classes_ = np.unique(y) if classes is None else classes
+        codes = np.searchsorted(self.classes_, y)
         self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
@@ -268,11 +307,13 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         some = order[: self.selection_rows]
         sample = views.values(self.columns_, some)
         near = sample[: self.selection_landmarks]
+        heavy = None if weights is None else weights[some]
         trials = [
-            self._ridge(lambda block: sample[block], onehot[some], near, gamma)
+            self._ridge(lambda block: sample[block], onehot[some], near, gamma, heavy)
             for gamma in self.gammas
         ]
-        best = int(np.argmin([_cross_entropy(one.loo_scores, codes[some]) for one in trials]))
+        losses = [_cross_entropy(one.loo_scores, codes[some], heavy) for one in trials]
+        best = int(np.argmin(losses))
         self.gamma_ = self.gammas[best]
         self.landmark_values_ = views.values(self.columns_, order[: self.landmarks])
         if len(some) == views.rows <= min(self.landmarks, self.selection_landmarks):
@@ -284,32 +325,46 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 onehot,
                 self.landmark_values_,
                 self.gamma_,
+                weights,
             )
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
         self.penalty_, self.loo_scores_ = ridge.penalty, ridge.loo_scores
-        self.raw_temperature_ = fit_temperature(ridge.loo_scores, codes)
+        self.raw_temperature_ = fit_temperature(ridge.loo_scores, codes, weights)
         true = ridge.loo_scores[np.arange(views.rows), codes]
         self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
-        self.temperature_ = fit_temperature(np.minimum(ridge.loo_scores, self.bound_), codes)
+        bounded = np.minimum(ridge.loo_scores, self.bound_)
+        self.temperature_ = fit_temperature(bounded, codes, weights)
         return self
 
     def _kernel(self, gamma: float) -> Callable[[Array, Array], Array]:
         return partial(kernel_values, gamma=gamma, widths=self.column_widths_)
 
     def _ridge(
-        self, values: Callable[[slice], Array], onehot: Array, landmarks: Array, gamma: float
+        self,
+        values: Callable[[slice], Array],
+        onehot: Array,
+        landmarks: Array,
+        gamma: float,
+        weights: Array | None,
     ) -> Ridge:
         phi = NystroemFeatures(values, len(onehot), landmarks, self._kernel(gamma))
-        return fit_ridge(phi, onehot, self.penalties)
+        return fit_ridge(phi, onehot, self.penalties, weights)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Scores of shape (n, K), near 1 for the class and near 0 for the others, unbounded."""
+        """Bounded scores of shape (n, K), near 1 for the class and near 0 for the others.
+
+        Of two classes: the second's score minus the first's, of shape (n,), as scikit-learn wants.
+        """
+        scores = self._bounded(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _bounded(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.score_parts(self._parts(X))
+        return np.minimum(self.score_parts(self._parts(X)), self.bound_)
 
     def score_parts(self, parts: Sequence[ViewArray]) -> NDArray[np.float64]:
-        """Scores as of `decision_function`, of rows given as one array (n, d_v) per view."""
+        """Scores (n, K) without the bound, of rows given as one array (n, d_v) per view."""
         rows = int(parts[0].shape[0])
         scores = np.empty((rows, len(self.classes_)))
         for block in blocks(rows):
@@ -320,10 +375,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K): the softmax of the bounded, tempered scores."""
-        scores = np.minimum(self.decision_function(X), self.bound_)
+        scores = self._bounded(X)
         return np.asarray(softmax(self.temperature_ * scores, axis=1))
 
     def predict(self, X: Any) -> Array:
         """Most probable class of each row."""
-        scores = self.decision_function(X)
+        scores = self._bounded(X)
         return np.asarray(self.classes_[scores.argmax(axis=1)])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
@@ -130,10 +131,21 @@ class TableClassifier(MultiViewClassifier):
         self.estimator = estimator
         self.views = views
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Fit on views X and one label per row y."""
-        views, codes = self._check_fit(X, y)
-        self.estimator_ = clone(self.estimator).fit(views.to_array(), codes)
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit on views X, one label per row y and weights of the rows, if the classifier has some.
+
+        Raises
+        ------
+        OptionError
+            If there are weights and the classifier takes none.
+        """
+        views, codes, weights = self._check_train(X, y, sample_weight)
+        options = {} if weights is None else {"sample_weight": weights}
+        if options and not has_fit_parameter(self.estimator, "sample_weight"):
+            raise OptionError(
+                f"{type(self.estimator).__name__} takes no weights of rows; leave them out."
+            )
+        self.estimator_ = clone(self.estimator).fit(views.to_array(), codes, **options)
         return self
 
     def predict_proba(self, X: Any) -> Array:

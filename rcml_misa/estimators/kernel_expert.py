@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn import fuse_mixture, shares_to_evidence
+from rcml_misa.nn import (
+    fuse_mixture,
+    keep_present,
+    opinions_present,
+    present_share,
+    shares_to_evidence,
+)
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.views import MultiView
 
@@ -36,6 +42,8 @@ class KernelExpertClassifier(EvidentialClassifier):
         Largest number of Nystroem landmarks of each expert.
     scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
+    class_weight : {"balanced"}, dict or None
+        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
     random_state : int, optional
 
     Attributes
@@ -53,45 +61,56 @@ class KernelExpertClassifier(EvidentialClassifier):
     True
     """
 
+    _leaves_out_missing: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
         views: Any = None,
         landmarks: int = 1400,
         scaling: Scaling = "minmax",
+        class_weight: ClassWeight = None,
         random_state: int | None = None,
     ) -> None:
         self.views = views
         self.landmarks = landmarks
         self.scaling = scaling
+        self.class_weight = class_weight
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Fit every expert on views X and one label per row y."""
-        views, codes = self._check_fit(X, y)
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit every expert on views X, one label per row y and weights of the rows.
+
+        Raises
+        ------
+        DataError, OptionError
+            If the data or an option can't be used; the sentence says which and why.
+        """
+        views, codes, weights = self._check_train(X, y, sample_weight)
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, scaling=self.scaling, random_state=self.random_state
-        ).fit(views, codes)
+        ).fit(views, codes, weights=weights)
         known = self.experts_.train_logits_
         held_out = [self._fuse(known.take(block)).evidence for block in blocks(len(codes))]
-        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes)
+        self.calibrator_ = Calibrator.fit(np.concatenate(held_out), codes, weights)
         return self
 
     def _fuse(self, logits: ExpertLogits) -> MultiViewOpinion:
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
         private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
-        fused = fuse_mixture(private, shared, own.softmax(dim=-1))
+        present = None
+        if logits.present is not None:
+            present = torch.from_numpy(logits.present)
+            private = keep_present(private, present)
+            shared = keep_present(shared, opinions_present(present, 1)[:, -1:])
+            shared = shared * present_share(present)
+        fused = fuse_mixture(private, shared, own.softmax(dim=-1), present=present)
         return MultiViewOpinion(
             evidence=fused.numpy() * logits.trust[:, None],
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=shared.numpy(),
-            conflict=mean_conflict(private).numpy(),
+            conflict=mean_conflict(private, present).numpy(),
         )
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         return self._fuse(self.experts_.logits(views))
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Class probabilities of shape (n, K), calibrated on leave-one-out train-row opinions."""
-        opinion = self.predict_opinion(X)
-        return self.calibrator_(opinion.evidence)

@@ -44,8 +44,9 @@ _CHANCE = _Limit(least=0, below=1)
 
 # a name means the same thing in every estimator
 _LIMITS: Mapping[str, _Limit] = {
-    **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers"), _COUNT),
-    **dict.fromkeys(("hidden", "landmarks", "trees", "rounds"), _COUNT),
+    **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
+    **dict.fromkeys(("hidden", "landmarks", "patience", "rounds"), _COUNT),
+    "validation_fraction": _Limit(above=0, below=1),
     "annealing_epochs": _Limit(whole=True, least=0),
     **dict.fromkeys(("C", "prior_weight", "sharpness"), _POSITIVE),
     "norm_order": _Limit(least=1),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.views import ViewArray, dense
+from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["FeatureMap", "Features", "Scaling", "evenly"]
 
@@ -110,8 +110,8 @@ class FeatureMap:
     ) -> Self:
         """Learn the statistics of `values`, an array of shape (n_rows, n_columns).
 
-        Of more than 20 000 rows, means, deviations and quantiles come from as many evenly spaced
-        ones, least and largest values from all.
+        Rows without the view are left out. Of more than 20 000 rows, means, deviations and
+        quantiles come from as many evenly spaced ones, least and largest values from all.
 
         Raises
         ------
@@ -122,6 +122,9 @@ class FeatureMap:
             raise OptionError(f"scaling={scaling!r} is not one of {', '.join(SCALINGS)}.")
         if features not in FEATURES:
             raise OptionError(f"features={features!r} is not one of {', '.join(FEATURES)}.")
+        present = present_rows(values)
+        if not present.all():
+            values = values[present]
         width = values.shape[1]
         shift, scale = np.zeros(width), np.ones(width)
         if scaling == "minmax":
@@ -156,8 +159,25 @@ class FeatureMap:
             return root
         return np.concatenate([root, _row_layer_norm(root)], axis=1)
 
+    @property
+    def width(self) -> int:
+        """Number of mapped columns."""
+        return self.mean.size or self.shift.size
+
     def transform(self, values: Array) -> Array:
-        """Map rows of shape (n, n_columns) with the fitted statistics."""
+        """Map rows of shape (n, n_columns) with the fitted statistics.
+
+        A row without the view becomes zeros, the mean of columns that are standardised.
+        """
+        missing = np.isnan(values[:, 0])
+        if missing.any():
+            values = np.where(missing[:, None], self.shift, values)
+        mapped = self._map(values)
+        if missing.any():
+            mapped[missing] = 0
+        return mapped
+
+    def _map(self, values: Array) -> Array:
         if self.features in ("plain", "quantile"):
             return self._scale(values)
         return np.clip((self._expand(values) - self.mean) / self.spread, -CLIP, CLIP)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from rcml_misa.estimators.base import ClassWeight
 from rcml_misa.estimators.epochs import EpochClassifier
 from rcml_misa.estimators.preprocessing import Scaling
-from rcml_misa.losses import conflict_loss, edl_loss
+from rcml_misa.estimators.terms import evidential_terms
 from rcml_misa.nn import RCMLNet, ViewOpinions
 from rcml_misa.opinions import FusionOperator
 from rcml_misa.training import Device
@@ -44,6 +44,14 @@ class RCMLClassifier(EpochClassifier):
         Epochs over which the weight of the KL term rises to 1.
     dropout : float
         Chance of dropping a hidden unit.
+    class_weight : {"balanced"}, dict or None
+        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+    early_stopping : bool
+        Whether training ends once the loss on held-out train rows has not fallen for `patience`
+        epochs; the best epoch is then kept instead of the last.
+    validation_fraction : float
+        Share of the train rows held out for it.
+    patience : int
     device : {"auto", "cpu", "cuda"}
     random_state : int, optional
 
@@ -66,6 +74,8 @@ class RCMLClassifier(EpochClassifier):
     (150, 3)
     """
 
+    _leaves_out_missing: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -80,6 +90,10 @@ class RCMLClassifier(EpochClassifier):
         conflict_weight: float = 1.0,
         annealing_epochs: int = 50,
         dropout: float = 0.1,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -94,6 +108,10 @@ class RCMLClassifier(EpochClassifier):
         self.conflict_weight = conflict_weight
         self.annealing_epochs = annealing_epochs
         self.dropout = dropout
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
         self.device = device
         self.random_state = random_state
 
@@ -107,9 +125,7 @@ class RCMLClassifier(EpochClassifier):
         )
 
     def _terms(
-        self, output: ViewOpinions, target: Tensor, kl_weight: float
+        self, output: ViewOpinions, target: Tensor, kl_weight: float, weights: Tensor | None
     ) -> Mapping[str, Tensor]:
-        opinions = torch.cat([output.fused.unsqueeze(1), output.private], dim=1)
-        edl = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight)
-        conflict = conflict_loss(output.private)
-        return {"loss": edl + self.conflict_weight * conflict, "edl": edl, "conflict": conflict}
+        terms = evidential_terms(output, target, kl_weight=kl_weight, weight=weights)
+        return {"loss": terms["edl"] + self.conflict_weight * terms["conflict"], **terms}

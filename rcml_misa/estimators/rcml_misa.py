@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -12,19 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import (
+    ClassWeight,
+    EvidentialClassifier,
+    MultiViewOpinion,
+    TrainRows,
+)
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.tables import InputTable
+from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.losses import (
-    conflict_loss,
-    difference_loss,
-    edl_loss,
-    reconstruction_loss,
-    similarity_loss,
-)
+from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import (
     AttentionMask,
     CollectorKind,
@@ -34,7 +34,15 @@ from rcml_misa.nn import (
     TokenOpinions,
 )
 from rcml_misa.opinions import mean_conflict
-from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
+from rcml_misa.training import (
+    Device,
+    EarlyStopping,
+    Optimisation,
+    Progress,
+    pick_device,
+    seeded,
+    train,
+)
 from rcml_misa.views import MultiView
 
 __all__ = ["RCMLMISAClassifier"]
@@ -53,7 +61,9 @@ class RCMLMISAClassifier(EvidentialClassifier):
     training starts at the experts; on train rows they speak leave-one-out. Opinions are fused
     under uncertainty about which view, if any, does not belong to the row. The loss is the mean
     EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
-    reconstruction terms. The last step counts.
+    reconstruction terms. The last step counts. A view that a row lacks has no opinion and no part
+    in fusion or losses; the joint expert reads its columns' means, and what it says is discounted
+    by the missing share.
 
     Parameters
     ----------
@@ -94,6 +104,14 @@ class RCMLMISAClassifier(EvidentialClassifier):
         Weight of the KL term from a tenth of the steps on.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
+    class_weight : {"balanced"}, dict or None
+        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+    early_stopping : bool
+        Whether training ends once the loss on held-out train rows has not fallen for `patience`
+        epochs; the best epoch is then kept instead of the last.
+    validation_fraction : float
+        Share of the train rows held out for it, from the experts too.
+    patience : int
     device : {"auto", "cpu", "cuda"}
     random_state : int, optional
 
@@ -103,6 +121,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
     experts_ : ViewExperts or None
     module_ : RCMLMISANet
     calibrator_ : Calibrator
+        Of `predict_proba`, from the train rows' own opinions, in which experts speak
+        leave-one-out.
     history_ : dict of str to list of float
         Mean of each loss term per epoch.
 
@@ -119,6 +139,9 @@ class RCMLMISAClassifier(EvidentialClassifier):
     >>> opinion.belief.shape, opinion.uncertainty.shape
     ((150, 3), (150,))
     """
+
+    _leaves_out_missing: ClassVar[bool] = True
+    _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
     def __init__(
         self,
@@ -149,6 +172,10 @@ class RCMLMISAClassifier(EvidentialClassifier):
         sim_weight: float = 0.8,
         diff_weight: float = 0.3,
         recon_weight: float = 0.8,
+        class_weight: ClassWeight = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -178,59 +205,58 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.sim_weight = sim_weight
         self.diff_weight = diff_weight
         self.recon_weight = recon_weight
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
         self.device = device
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: ArrayLike, *, callback: Callable[[Progress], None] | None = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one label per row y.
+        """Train on views X, one label per row y and weights of the rows.
 
         Raises
         ------
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        everything = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)
-        seeds = np.random.SeedSequence(self.random_state).spawn(4)
+        seeds = np.random.SeedSequence(self.random_state).spawn(5)
         integers = [int(seed.generate_state(1)[0]) for seed in seeds]
-        logits = self._fit_experts(views, codes, integers[0])
+        rows, held = self._hold_out(everything, np.random.default_rng(seeds[4]))
+        views, codes = rows.views, rows.codes
+        logits = self._fit_experts(rows, integers[0])
         self.maps_ = [
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         ]
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
-        others = [*_logit_tensors(logits), onehot]
-        table = InputTable(self.maps_, views.arrays, others, device=self.device_)
+        table = self._table(rows, logits)
         self.input_widths_ = table.widths
+        present, weights = self._present(views), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
 
-        def loss(rows: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
-            batch = table(rows)
+        def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            batch = table(some)
+            there = None if present is None else present[some]
+            weight = None if weights is None else weights[some]
             if self.mixup:
-                share = mixing.beta(self.mixup, self.mixup)
-                partner = torch.from_numpy(mixing.permutation(len(rows))).to(self.device_)
-                batch = torch.lerp(batch[partner], batch, max(share, 1 - share))
-            return self._loss(*self._forward(batch), done)
+                drawn = mixing.beta(self.mixup, self.mixup)
+                share = max(drawn, 1 - drawn)
+                partner = mixing_partners(mixing.permutation(len(some)), there).to(self.device_)
+                batch = torch.lerp(batch[partner], batch, share)
+                weight = None if weight is None else torch.lerp(weight[partner], weight, share)
+            return self._loss(*self._forward(batch, there), done, weight)
 
         with seeded(integers[2]):
-            self.module_ = RCMLMISANet(
-                self.input_widths_,
-                classes=len(self.classes_),
-                hidden=self.hidden,
-                heads=self.heads,
-                feedforward=self.feedforward,
-                layers=self.layers,
-                dropout=self.dropout,
-                attention_dropout=self.attention_dropout,
-                mask=self.attention_mask,
-                sharing=self.collectors,
-                collector=self.collector,
-                fusion=self.fusion,
-                discount=self.conflict_discount,
-                experts=logits is not None,
-            ).to(self.device_)
+            self.module_ = self._build().to(self.device_)
             self.history_ = train(
                 self.module_,
                 loss,
@@ -244,29 +270,81 @@ class RCMLMISAClassifier(EvidentialClassifier):
                 rng=np.random.default_rng(seeds[3]),
                 fast=("slope", "offset"),
                 callback=callback,
+                early=None if held is None else self._early(held),
             )
         with torch.no_grad():
-            opinions = [self._forward(table(rows))[0].fused for rows in blocks(len(codes))]
-        self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
+            opinions = [
+                self._forward(table(some), None if present is None else present[some])[0].fused
+                for some in blocks(len(codes))
+            ]
+        evidence = torch.cat(opinions).double().cpu().numpy()
+        self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
         return self
+
+    def _build(self) -> RCMLMISANet:
+        """Make a new network for the fitted widths, classes and experts."""
+        return RCMLMISANet(
+            self.input_widths_,
+            classes=len(self.classes_),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            layers=self.layers,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            mask=self.attention_mask,
+            sharing=self.collectors,
+            collector=self.collector,
+            fusion=self.fusion,
+            discount=self.conflict_discount,
+            experts=self.experts_ is not None,
+        )
+
+    def _early(self, held: TrainRows) -> EarlyStopping:
+        """Early stopping on the fused opinions about held-out rows."""
+        logits = None if self.experts_ is None else self.experts_.logits(held.views)
+        table, present = self._table(held, logits), self._present(held.views)
+        weights = self._weights(held)
+
+        def loss() -> float:
+            output, target = self._forward(table(slice(None)), present)
+            values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
+            return float(weighted_mean(values, weights))
+
+        return EarlyStopping(loss, self.patience)
+
+    def _table(self, rows: TrainRows, logits: ExpertLogits | None) -> InputTable:
+        onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()
+        others = [*_logit_tensors(logits), onehot]
+        return InputTable(self.maps_, rows.views.arrays, others, device=self.device_)
+
+    def _weights(self, rows: TrainRows) -> Tensor | None:
+        if rows.weights is None:
+            return None
+        return torch.from_numpy(rows.weights).float().to(self.device_)
+
+    def _present(self, views: MultiView) -> Tensor | None:
+        """Which views each row has, where some are missing."""
+        present = views.present
+        return None if present.all() else torch.from_numpy(present).to(self.device_)
 
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
             return self.epochs * math.ceil(rows / self.batch_size)
         return max(MINIMUM_STEPS, math.ceil(PASSES * rows / self.batch_size))
 
-    def _fit_experts(
-        self, views: MultiView, codes: NDArray[np.int64], seed: int
-    ) -> ExpertLogits | None:
+    def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
         if self.expert == "none":
             self.experts_ = None
             return None
         self.experts_ = ViewExperts(
             landmarks=self.landmarks, scaling=self.scaling, random_state=seed
-        ).fit(views, codes)
+        ).fit(rows.views, rows.codes, weights=rows.weights)
         return self.experts_.train_logits_
 
-    def _forward(self, table: Tensor) -> tuple[TokenOpinions, Tensor]:
+    def _forward(
+        self, table: Tensor, present: Tensor | None = None
+    ) -> tuple[TokenOpinions, Tensor]:
         """Cut a table of inputs, logits and targets, run the network; opinions and the rest."""
         count, classes = len(self.input_widths_), len(self.classes_)
         experts = [] if self.experts_ is None else [count * classes, classes]
@@ -274,19 +352,17 @@ class RCMLMISAClassifier(EvidentialClassifier):
         parts = torch.split(table, [*sizes, table.shape[1] - sum(sizes)], dim=1)
         views, rest = parts[:count], parts[-1]
         if not experts:
-            return self.module_(views), rest
+            return self.module_(views, present=present), rest
         logits, joint = parts[count].reshape(-1, count, classes), parts[count + 1]
-        return self.module_(views, logits, joint), rest
+        return self.module_(views, logits, joint, present), rest
 
-    def _loss(self, output: TokenOpinions, target: Tensor, done: float) -> Mapping[str, Tensor]:
-        opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
+    def _loss(
+        self, output: TokenOpinions, target: Tensor, done: float, weight: Tensor | None
+    ) -> Mapping[str, Tensor]:
         kl_weight = self.kl_weight * min(1.0, 10 * done)
         terms = {
-            "edl": edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight),
-            "conflict": conflict_loss(output.private),
-            "sim": similarity_loss(output.shared_codes),
-            "diff": difference_loss(output.private_codes, output.shared_codes),
-            "recon": reconstruction_loss(output.reconstructed, output.projected),
+            **evidential_terms(output, target, kl_weight=kl_weight, weight=weight),
+            **subspace_terms(output, weight=weight),
         }
         total = (
             terms["edl"]
@@ -302,7 +378,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
         logits = None if self.experts_ is None else self.experts_.logits(views)
         others = _logit_tensors(logits)
         table = InputTable(self.maps_, views.arrays, others, device=self.device_)(slice(None))
-        output, _ = self._forward(table)
+        present = self._present(views)
+        output, _ = self._forward(table, present)
         fused = output.fused.double().cpu().numpy()
         if logits is not None:
             fused *= logits.trust[:, None]
@@ -311,17 +388,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
             evidence=fused,
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=output.shared.double().cpu().numpy(),
-            conflict=mean_conflict(private).numpy(),
+            conflict=mean_conflict(private, None if present is None else present.cpu()).numpy(),
         )
-
-    def predict_proba(self, X: Any) -> Array:
-        """Calibrated class probabilities of shape (n, K).
-
-        The fused opinion's shares, calibrated on the train rows' own opinions, in which experts
-        speak leave-one-out; see `Calibrator`.
-        """
-        opinion = self.predict_opinion(X)
-        return self.calibrator_(opinion.evidence)
 
 
 def _logit_tensors(logits: ExpertLogits | None) -> list[Tensor]:

@@ -153,7 +153,12 @@ def _eigh(matrix: Array, dtype: Any) -> tuple[Array, Array]:
     return values.double().numpy(), vectors.double().numpy()
 
 
-def fit_ridge(phi: NystroemFeatures, onehot: Array, penalties: Sequence[float]) -> Ridge:
+def fit_ridge(
+    phi: NystroemFeatures,
+    onehot: Array,
+    penalties: Sequence[float],
+    weights: Array | None = None,
+) -> Ridge:
     """Regress centred one-hot classes on centred features; choose the penalty by leave-one-out.
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
@@ -164,20 +169,28 @@ def fit_ridge(phi: NystroemFeatures, onehot: Array, penalties: Sequence[float]) 
     phi : NystroemFeatures
     onehot : ndarray of shape (n, K)
     penalties : sequence of float
+    weights : ndarray of shape (n,), optional
+        Of the rows' square errors, positive, of mean 1; a leverage is in proportion to its row's.
 
     References
     ----------
     Allen, Technometrics 16, 1974 (PRESS): the residual without row i is r_i / (1 - h_i).
     """
+
+    def weighed(values: Array, block: slice) -> Array:
+        return values if weights is None else values * weights[block, None].astype(values.dtype)
+
     rows, count, dtype = len(onehot), len(phi.landmarks), phi.landmarks.dtype
     gram, total = np.zeros((count, count)), np.zeros(count)
     moments = np.zeros((count, onehot.shape[1]))
     for block in blocks(rows):
         values = phi(block)
-        gram += values.T @ values
-        total += values.sum(axis=0, dtype=np.float64)
-        moments += values.T @ onehot[block]
-    centre, base = total / rows, onehot.mean(axis=0, dtype=np.float64)
+        heavy = weighed(values, block)
+        gram += values.T @ heavy
+        total += heavy.sum(axis=0, dtype=np.float64)
+        moments += heavy.T @ onehot[block]
+    centre = total / rows
+    base = weighed(onehot, slice(None)).mean(axis=0, dtype=np.float64)
     gram -= rows * np.outer(centre, centre)
     moments -= rows * np.outer(centre, base)
     spectrum, basis = _eigh(gram, dtype)
@@ -195,9 +208,10 @@ def fit_ridge(phi: NystroemFeatures, onehot: Array, penalties: Sequence[float]) 
     kept = []
     for block in blocks(rows):
         rotated = phi(block) @ narrow - shift
-        leverage = (1 / rows + (rotated**2) @ inverse).astype(np.float64)
+        leverage = weighed((1 / rows + (rotated**2) @ inverse).astype(np.float64), block)
         for number in range(len(penalties)):
-            errors[number] += float((residuals(rotated, leverage, block, number) ** 2).sum())
+            squares = residuals(rotated, leverage, block, number) ** 2
+            errors[number] += float(weighed(squares, block).sum())
         kept.append((rotated if rows <= BLOCK else None, leverage))
     best = int(np.argmin(errors))
     scores = np.empty(onehot.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -25,7 +26,7 @@ SAMPLE = 2000  # train rows whose distances say what is familiar
 FLOOR = 1e-3  # no expert's probability counts as less when experts are multiplied
 
 
-def agreement(probabilities: Array) -> Array:
+def agreement(probabilities: Array, present: NDArray[np.bool_] | None = None) -> Array:
     """Posterior probability that no view is bogus.
 
     A view that belongs to its row agrees with the product of the others; a bogus one is
@@ -37,6 +38,8 @@ def agreement(probabilities: Array) -> Array:
     ----------
     probabilities : ndarray of shape (n, N, K)
         Each view's class probabilities.
+    present : ndarray of bool of shape (n, N), optional
+        Which views each row has: the others are in no product, and N is a row's own number.
 
     Returns
     -------
@@ -54,9 +57,15 @@ def agreement(probabilities: Array) -> Array:
     if count < 2:
         return np.ones(len(probabilities))
     logs = np.log(probabilities + FLOOR)
+    if present is not None:
+        logs = logs * present[:, :, None]
     others = softmax(logs.sum(axis=1, keepdims=True) - logs, axis=2)
     likelihood = np.maximum(classes * (probabilities * others).sum(axis=2), 1e-6)
-    return np.asarray((1 - BOGUS) / (1 - BOGUS + (BOGUS / count / likelihood).sum(axis=1)))
+    bogus = BOGUS / count / likelihood
+    if present is not None:
+        views = present.sum(axis=1, keepdims=True)
+        bogus = np.where(present & (views > 1), BOGUS / np.maximum(views, 1) / likelihood, 0)
+    return np.asarray((1 - BOGUS) / (1 - BOGUS + bogus.sum(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,16 @@ class Familiarity:
         median, upper = np.quantile(nearest, [0.5, 0.95])
         return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
 
-    def __call__(self, values: Array) -> Array:
-        """Familiarity (n,) of rows given by their mapped columns (n, d)."""
-        nearest = np.sqrt(squared_distances(values, self.landmarks).min(axis=1))
+    def __call__(self, values: Array, columns: NDArray[np.bool_] | None = None) -> Array:
+        """Familiarity (n,) of rows given by their mapped columns (n, d).
+
+        Where rows lack views, `columns` (d,) tells those they have; distances are scaled up alike.
+        """
+        landmarks, scale = self.landmarks, 1.0
+        if columns is not None:
+            values, landmarks = values[:, columns], landmarks[:, columns]
+            scale = math.sqrt(len(columns) / max(columns.sum(), 1))
+        nearest = scale * np.sqrt(squared_distances(values, landmarks).min(axis=1))
         excess = np.maximum(0, (nearest - self.upper) / (self.upper - self.median))
         return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
 
@@ -119,12 +135,15 @@ class ExpertLogits:
         Posterior that no view is bogus, from the views' unbounded scores.
     familiarity : ndarray of shape (n,)
         Near 0 for rows far from all train rows; see `Familiarity`.
+    present : ndarray of bool of shape (n, N), optional
+        Which views each row has, where some are missing; the others' logits are 0.
     """
 
     views: Array
     joint: Array
     agreement: Array
     familiarity: Array
+    present: NDArray[np.bool_] | None = None
 
     @property
     def trust(self) -> Array:
@@ -134,7 +153,11 @@ class ExpertLogits:
     def take(self, rows: slice) -> ExpertLogits:
         """The same of some rows."""
         return ExpertLogits(
-            self.views[rows], self.joint[rows], self.agreement[rows], self.familiarity[rows]
+            self.views[rows],
+            self.joint[rows],
+            self.agreement[rows],
+            self.familiarity[rows],
+            None if self.present is None else self.present[rows],
         )
 
 
@@ -163,8 +186,14 @@ class ViewExperts:
         self.scaling = scaling
         self.random_state = random_state
 
-    def fit(self, views: MultiView, codes: NDArray[np.int64]) -> Self:
-        """Fit every expert on the rows of `views` and class numbers `codes`."""
+    def fit(
+        self, views: MultiView, codes: NDArray[np.int64], *, weights: Array | None = None
+    ) -> Self:
+        """Fit every expert on the rows of `views`, class numbers `codes` and weights (n,).
+
+        A view's expert learns from the rows that have the view, the joint one from all, with the
+        columns' means in place of what is missing.
+        """
         mapped = MappedViews(views.arrays, scaling=self.scaling)
 
         def expert(*groups: int) -> KernelExpert:
@@ -175,22 +204,35 @@ class ViewExperts:
                 random_state=self.random_state,
             )
 
+        classes, present = np.arange(codes.max() + 1), views.present
         self.views_ = [
-            expert(width).fit_mapped(mapped.only(view), codes)
-            for view, width in enumerate(views.widths)
+            expert(width).fit_mapped(
+                mapped.only(view),
+                codes[here],
+                weights=None if weights is None else weights[here],
+                classes=classes,
+            )
+            for view, (width, here) in enumerate(zip(views.widths, present.T, strict=True))
         ]
         self.joint_ = (
-            expert(*views.widths).fit_mapped(mapped, codes) if len(views) > 1 else self.views_[0]
+            expert(*views.widths).fit_mapped(mapped, codes, weights=weights)
+            if len(views) > 1
+            else self.views_[0]
         )
         sample = np.random.default_rng(self.random_state).permutation(len(codes))[:SAMPLE]
+        whole = present[sample].all(axis=1)
+        if whole.any():  # what is familiar is told by rows that have every view
+            sample = sample[whole]
         self.familiarity_ = Familiarity.fit(
             self.joint_.landmark_values_,
             self.joint_.columns_([dense(array, sample) for array in views.arrays]),
         )
+        scores = []
+        for one, here in zip(self.views_, present.T, strict=True):
+            scores.append(np.zeros((len(codes), len(classes))))
+            scores[-1][here] = one.loo_scores_
         self.train_logits_ = self._logits(
-            [one.loo_scores_ for one in self.views_],
-            self.joint_.loo_scores_,
-            np.ones(len(codes)),
+            scores, self.joint_.loo_scores_, np.ones(len(codes)), present
         )
         return self
 
@@ -199,27 +241,52 @@ class ViewExperts:
         arrays = views.arrays
         scores = [one.score_parts([array]) for one, array in zip(self.views_, arrays, strict=True)]
         joint = self.joint_.score_parts(arrays) if len(arrays) > 1 else scores[0]
+        present = views.present
         familiarity = np.concatenate(
             [
-                self.familiarity_(self.joint_.columns_([dense(array, block) for array in arrays]))
+                self._familiar([dense(array, block) for array in arrays], present[block])
                 for block in blocks(views.n_samples)
             ]
         )
-        return self._logits(scores, joint, familiarity)
+        return self._logits(scores, joint, familiarity, present)
 
-    def _logits(self, scores: Sequence[Array], joint: Array, familiarity: Array) -> ExpertLogits:
+    def _familiar(self, parts: Sequence[Array], present: NDArray[np.bool_]) -> Array:
+        """Familiarity of rows, by the columns of the views that each of them has."""
+        values = self.joint_.columns_(parts)
+        if present.all():
+            return self.familiarity_(values)
+        found = np.ones(len(values))
+        owners = self.joint_.columns_.owners
+        for pattern in np.unique(present, axis=0):
+            rows = (present == pattern).all(axis=1)
+            found[rows] = self.familiarity_(values[rows], pattern[owners])
+        return found
+
+    def _logits(
+        self,
+        scores: Sequence[Array],
+        joint: Array,
+        familiarity: Array,
+        present: NDArray[np.bool_],
+    ) -> ExpertLogits:
+        some = None if present.all() else present
+
         def bounded(one: KernelExpert, score: Array) -> Array:
             return one.temperature_ * np.minimum(score, one.bound_)
 
         def agreed(rows: slice) -> Array:
             pairs = zip(self.views_, scores, strict=True)
             raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
-            return agreement(softmax(raw, axis=2))
+            return agreement(softmax(raw, axis=2), None if some is None else some[rows])
 
         own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]
+        stacked = np.stack(own, axis=1)
+        if some is not None:
+            stacked[~some] = 0
         return ExpertLogits(
-            views=np.stack(own, axis=1),
+            views=stacked,
             joint=bounded(self.joint_, joint),
             agreement=np.concatenate([agreed(block) for block in blocks(len(joint))]),
             familiarity=familiarity,
+            present=some,
         )

@@ -28,6 +28,7 @@ from rcml_misa.nn.model import (
     share_conflict,
 )
 from rcml_misa.nn.notes import NotesNet, NotesOutput
+from rcml_misa.nn.presence import keep_present, mean_present, opinions_present, present_share
 from rcml_misa.nn.pseudo import PseudoViewNet, PseudoViewOpinions
 from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
 
@@ -62,7 +63,11 @@ __all__ = [
     "fuse_mixture",
     "fuzzy_uncertainty",
     "guided_credibility",
+    "keep_present",
+    "mean_present",
     "membership_conflict",
+    "opinions_present",
+    "present_share",
     "private_mask",
     "share_conflict",
     "shares_to_evidence",

@@ -70,6 +70,9 @@ class TokenFusion(nn.Module):
         layer it no longer sees its shared token either, which has seen all views by then.
     """
 
+    first_mask: Tensor
+    deeper_mask: Tensor
+
     def __init__(
         self,
         *,
@@ -94,11 +97,23 @@ class TokenFusion(nn.Module):
         self.register_buffer("first_mask", first, persistent=False)
         self.register_buffer("deeper_mask", deeper, persistent=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Fuse tokens of shape (2N, B, H) into tokens of the same shape."""
-        mask = self.first_mask if self.masked else None
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """Fuse tokens of shape (2N, B, H) into tokens of the same shape.
+
+        With `present` of shape (B, N), no token sees those of a view that a row lacks.
+        """
+        mask = self._open(self.first_mask, present)
         for layer in self.layers:
             tokens = layer(tokens, mask)
-            mask = self.deeper_mask if self.masked else None
+            mask = self._open(self.deeper_mask, present)
         normed: Tensor = self.norm(tokens)
         return normed
+
+    def _open(self, mask: Tensor, present: Tensor | None) -> Tensor | None:
+        """Who may look at whom: (2N, 2N), or (B, 1, 2N, 2N) where views are missing."""
+        if present is None:
+            return mask if self.masked else None
+        keys = torch.cat([present, present], dim=1).unsqueeze(1)
+        # a missing view's own tokens see themselves: a softmax over nothing is not a number
+        seen = keys | torch.eye(keys.shape[-1], dtype=torch.bool, device=keys.device)
+        return (mask & seen if self.masked else seen).unsqueeze(1)

@@ -16,7 +16,9 @@ __all__ = ["CCMLNet", "DecoupledOpinions", "decouple_evidence"]
 TINY = 1e-30
 
 
-def decouple_evidence(evidence: Tensor, *, sharpness: float) -> tuple[Tensor, Tensor]:
+def decouple_evidence(
+    evidence: Tensor, *, sharpness: float, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cut the views' evidence into a consistent and a complementary part.
 
     The consistent part is the least evidence over the views, the complementary one the mean over
@@ -29,6 +31,8 @@ def decouple_evidence(evidence: Tensor, *, sharpness: float) -> tuple[Tensor, Te
     evidence : Tensor of shape (..., N, K)
     sharpness : float
         beta; 1 keeps the beliefs.
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are, one at least; the others take no part, and N is a row's own number.
 
     Returns
     -------
@@ -46,23 +50,34 @@ def decouple_evidence(evidence: Tensor, *, sharpness: float) -> tuple[Tensor, Te
     >>> both[0].tolist(), both[1].tolist()
     ([2.0, 0.0], [1.0, 1.0])
     """
-    least = evidence.amin(dim=-2)
-    complementary = (evidence - least.unsqueeze(-2)).mean(dim=-2)
+    count: Tensor | float = float(evidence.shape[-2])
+    there = None if present is None else present.unsqueeze(-1)
+    if there is not None:
+        count = there.sum(dim=-2).clamp_min(1).to(evidence.dtype)
+    least = (evidence if there is None else evidence.masked_fill(~there, torch.inf)).amin(dim=-2)
+    beyond = evidence - least.unsqueeze(-2)
+    if there is not None:
+        beyond = beyond * there
+    complementary = beyond.sum(dim=-2) / count
     opinion = Opinion(least)
     belief = opinion.belief
     sharp = belief**sharpness
     scale = belief.sum(dim=-1, keepdim=True) / sharp.sum(dim=-1, keepdim=True).clamp_min(TINY)
-    consistent = evidence.shape[-2] * opinion.strength.unsqueeze(-1) * sharp * scale
+    consistent = count * opinion.strength.unsqueeze(-1) * sharp * scale
     return consistent, complementary
 
 
 @dataclass(frozen=True)
 class DecoupledOpinions:
-    """Evidence: the views' (B, N, K), consistent, complementary and fused, each (B, K)."""
+    """Evidence: the views' (B, N, K), consistent, complementary and fused, each (B, K).
+
+    `present` (B, N) tells which views there are, the others having no evidence; None: all.
+    """
 
     private: Tensor
     consistent: Tensor
     complementary: Tensor
+    present: Tensor | None = None
 
     @property
     def fused(self) -> Tensor:
@@ -95,8 +110,11 @@ class CCMLNet(nn.Module):
             EvidenceCollector([width], classes=classes) for width in widths
         )
 
-    def forward(self, views: Sequence[Tensor]) -> DecoupledOpinions:
-        """Run N views of shape (B, d_v)."""
+    def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> DecoupledOpinions:
+        """Run N views of shape (B, d_v), of which `present` (B, N) tells those that are there."""
         collected = [collect(view) for collect, view in zip(self.collectors, views, strict=True)]
         private = torch.stack(collected, dim=1)
-        return DecoupledOpinions(private, *decouple_evidence(private, sharpness=self.sharpness))
+        if present is not None:
+            private = private * present.unsqueeze(-1)
+        parts = decouple_evidence(private, sharpness=self.sharpness, present=present)
+        return DecoupledOpinions(private, *parts, present)

@@ -133,7 +133,13 @@ class Collectors(nn.Module):
         self.slope = nn.Parameter(torch.full((opinions, 1), 5.0))
         self.offset = nn.Parameter(torch.zeros(opinions, 1))
 
-    def forward(self, tokens: Tensor, view_logits: Tensor | None, joint: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        view_logits: Tensor | None,
+        joint: Tensor | None,
+        present: Tensor | None = None,
+    ) -> Tensor:
         """Evidence (N + M, B, K): N private opinions, then M shared ones.
 
         Parameters
@@ -143,6 +149,8 @@ class Collectors(nn.Module):
             Logits of the views' experts.
         joint : Tensor of shape (B, K), optional
             Logits of the joint expert.
+        present : Tensor of bool of shape (B, N), optional
+            Which views there are: the mean of shared tokens is over these.
         """
         logits = self.private(tokens[: self.views])
         if view_logits is not None:
@@ -150,7 +158,7 @@ class Collectors(nn.Module):
         if self.shared is not None:
             shared = tokens[self.views :]
             if self.sharing == "tied-mean":
-                shared = shared.mean(dim=0, keepdim=True)
+                shared = _mean_token(shared, present)
             collected = (
                 self.shared(shared)
                 if self.sharing != "tied"
@@ -162,3 +170,11 @@ class Collectors(nn.Module):
         if self.kind == "softplus":
             return F.softplus(logits)
         return shares_to_evidence(logits, self.slope, self.offset)
+
+
+def _mean_token(tokens: Tensor, present: Tensor | None) -> Tensor:
+    """Mean (1, B, H) of the tokens (N, B, H) of the views that are there."""
+    if present is None:
+        return tokens.mean(dim=0, keepdim=True)
+    shares = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+    return (shares.transpose(0, 1).unsqueeze(-1) * tokens).sum(dim=0, keepdim=True)

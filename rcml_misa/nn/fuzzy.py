@@ -95,22 +95,25 @@ def fuzzy_uncertainty(credible: Tensor) -> Tensor:
     >>> round(float(fuzzy_uncertainty(torch.tensor([0.5, 0.5]))), 4)
     1.0
     """
-    other = 1 - credible
-    bits = credible * (credible + TINY).log() + other * (other + TINY).log()
+    one = credible.clamp(0.0, 1.0)  # a norm rounds memberships to a little above 1
+    other = 1 - one
+    bits = one * (one + TINY).log() + other * (other + TINY).log()
     return (-bits.mean(dim=-1) / math.log(2)).clamp(0.0, 1.0)
 
 
-def membership_conflict(membership: Tensor) -> Tensor:
+def membership_conflict(membership: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean cosine distance of each view's memberships to the other views', in [0, 1].
 
     Parameters
     ----------
     membership : Tensor of shape (..., N, K)
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are; the others are in no pair.
 
     Returns
     -------
     Tensor of shape (..., N)
-        0 where there is one view only.
+        0 where there is no other view.
 
     References
     ----------
@@ -126,11 +129,14 @@ def membership_conflict(membership: Tensor) -> Tensor:
         return membership.new_zeros(membership.shape[:-1])
     first, second = membership.unsqueeze(-2), membership.unsqueeze(-3)
     distance = 1 - F.cosine_similarity(first, second, dim=-1)
-    apart = 1 - torch.eye(views, dtype=membership.dtype, device=membership.device)
-    return (distance * apart).sum(dim=-1) / (views - 1)
+    pairs = 1 - torch.eye(views, dtype=membership.dtype, device=membership.device)
+    if present is None:
+        return (distance * pairs).sum(dim=-1) / (views - 1)
+    pairs = pairs * (present.unsqueeze(-1) & present.unsqueeze(-2))
+    return (distance * pairs).sum(dim=-1) / pairs.sum(dim=-1).clamp_min(1)
 
 
-def fuse_memberships(membership: Tensor, credible: Tensor) -> Tensor:
+def fuse_memberships(membership: Tensor, credible: Tensor, present: Tensor | None = None) -> Tensor:
     """Weigh views by a softmax over (1 - uncertainty) (1 - conflict); independent of their order.
 
     Parameters
@@ -138,6 +144,8 @@ def fuse_memberships(membership: Tensor, credible: Tensor) -> Tensor:
     membership : Tensor of shape (..., N, K)
     credible : Tensor of shape (..., N, K)
         Credibilities that say how uncertain a view is; the label-guided ones in training.
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are, one at least; the others have no weight.
 
     Returns
     -------
@@ -153,7 +161,9 @@ def fuse_memberships(membership: Tensor, credible: Tensor) -> Tensor:
     >>> fuse_memberships(same, credibility(same))
     tensor([1., 0.])
     """
-    sure = (1 - fuzzy_uncertainty(credible)) * (1 - membership_conflict(membership))
+    sure = (1 - fuzzy_uncertainty(credible)) * (1 - membership_conflict(membership, present))
+    if present is not None:
+        sure = sure.masked_fill(~present, -torch.inf)
     return (sure.softmax(dim=-1).unsqueeze(-1) * membership).sum(dim=-2)
 
 
@@ -199,10 +209,14 @@ class MembershipCollector(nn.Module):
 
 @dataclass(frozen=True)
 class FuzzyOutput:
-    """The views' memberships (B, N, K) and the fused ones (B, K)."""
+    """The views' memberships (B, N, K) and the fused ones (B, K).
+
+    `present` (B, N) tells which views there are; None: all.
+    """
 
     private: Tensor
     fused: Tensor
+    present: Tensor | None = None
 
 
 class FuzzyNet(nn.Module):
@@ -237,8 +251,9 @@ class FuzzyNet(nn.Module):
             for width in widths
         )
 
-    def forward(self, views: Sequence[Tensor]) -> FuzzyOutput:
-        """Run N views of shape (B, d_v); fused as without labels."""
+    def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> FuzzyOutput:
+        """Run N views of shape (B, d_v), `present` (B, N) of them; fused as without labels."""
         collected = [collect(view) for collect, view in zip(self.collectors, views, strict=True)]
         private = torch.stack(collected, dim=1)
-        return FuzzyOutput(private, fuse_memberships(private, credibility(private)))
+        fused = fuse_memberships(private, credibility(private), present)
+        return FuzzyOutput(private, fused, present)

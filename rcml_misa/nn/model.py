@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import CollectorKind, Collectors, Sharing
 from rcml_misa.nn.encoders import Subspaces, ViewProjection
+from rcml_misa.nn.presence import keep_present, mean_present, opinions_present, present_share
 from rcml_misa.opinions import fuse
 
 __all__ = ["RCMLMISANet", "TokenOpinions", "share_conflict"]
@@ -39,6 +40,8 @@ class TokenOpinions:
         u_v, h_v^p, h_v^c and the reconstruction of u_v.
     tokens : Tensor of shape (B, 2N, H)
         The fused tokens, private ones first.
+    present : Tensor of bool of shape (B, N + M), optional
+        Which private and shared opinions there are; the others have no evidence. None: all.
     """
 
     fused: Tensor
@@ -49,6 +52,7 @@ class TokenOpinions:
     shared_codes: Tensor
     reconstructed: Tensor
     tokens: Tensor
+    present: Tensor | None = None
 
 
 def share_conflict(evidence: Tensor) -> Tensor:
@@ -81,7 +85,12 @@ def share_conflict(evidence: Tensor) -> Tensor:
 
 
 def fuse_mixture(
-    private: Tensor, shared: Tensor, witness: Tensor | None = None, *, shared_weight: float = 1.5
+    private: Tensor,
+    shared: Tensor,
+    witness: Tensor | None = None,
+    *,
+    shared_weight: float = 1.5,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Fuse under uncertainty about which view, if any, is not of its row.
 
@@ -104,6 +113,9 @@ def fuse_mixture(
         experts); the private opinions' shares without it.
     shared_weight : float
         Weight of the shared opinions together, in views.
+    present : Tensor of bool of shape (..., N), optional
+        Which views there are: the others count in no product and under no hypothesis, and the
+        weight of the shared opinions falls by their share. All by default.
 
     Returns
     -------
@@ -119,19 +131,27 @@ def fuse_mixture(
     0
     """
     count, classes = private.shape[-2:]
-    logs = _log_shares(private)
+    logs = keep_present(_log_shares(private), present)
     everything = logs.sum(dim=-2, keepdim=True)
-    if shared.shape[-2]:
-        everything = everything + shared_weight * _log_shares(shared).mean(dim=-2, keepdim=True)
     every = torch.cat([private, shared], dim=-2)
-    mass = torch.expm1(torch.log1p(every).mean(dim=-2)).sum(dim=-1, keepdim=True)
+    there = None if present is None else opinions_present(present, shared.shape[-2])
+    if shared.shape[-2]:
+        known = None if there is None else there[..., count:]
+        mean = mean_present(_log_shares(shared), known).unsqueeze(-2)
+        weight = shared_weight if present is None else shared_weight * present_share(present)
+        everything = everything + weight * mean
+    mass = torch.expm1(mean_present(torch.log1p(every), there)).sum(dim=-1, keepdim=True)
     if count < 2:
         return mass * everything.squeeze(-2).softmax(dim=-1)
     if witness is not None:
-        logs = _log_shares(witness)
+        logs = keep_present(_log_shares(witness), present)
     others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
     agreement = classes * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6)
-    weights = torch.cat([torch.full_like(mass, 1 - BOGUS), BOGUS / count / agreement], dim=-1)
+    bogus = BOGUS / count / agreement
+    if present is not None:
+        views = present.sum(dim=-1, keepdim=True)
+        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
+    weights = torch.cat([torch.full_like(mass, 1 - BOGUS), bogus], dim=-1)
     weights = weights / weights.sum(dim=-1, keepdim=True)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
     return mass * (weights.unsqueeze(-1) * shares).sum(dim=-2)
@@ -224,16 +244,27 @@ class RCMLMISANet(nn.Module):
         views: Sequence[Tensor],
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any."""
+        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
+
+        With `present` of shape (B, N), views that a row lacks are seen by no token, have no
+        evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
+        """
         projected = self.project(views)
         codes = self.subspaces(F.dropout(projected, self.dropout, training=self.training))
-        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]))
+        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]), present)
         stacked = None if view_logits is None else view_logits.transpose(0, 1)
-        evidence = self.collect(tokens, stacked, joint_logits).transpose(0, 1)
+        evidence = self.collect(tokens, stacked, joint_logits, present).transpose(0, 1)
+        there = None
+        if present is not None:
+            there = opinions_present(present, evidence.shape[1] - len(views))
+            evidence = keep_present(evidence, there)
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
+        if present is not None:
+            shared = shared * present_share(present)
         return TokenOpinions(
-            fused=self._fuse(private, shared, view_logits),
+            fused=self._fuse(private, shared, view_logits, present),
             private=private,
             shared=shared,
             projected=projected.transpose(0, 1),
@@ -241,16 +272,26 @@ class RCMLMISANet(nn.Module):
             shared_codes=codes.shared.transpose(0, 1),
             reconstructed=codes.reconstructed.transpose(0, 1),
             tokens=tokens.transpose(0, 1),
+            present=there,
         )
 
-    def _fuse(self, private: Tensor, shared: Tensor, view_logits: Tensor | None) -> Tensor:
+    def _fuse(
+        self,
+        private: Tensor,
+        shared: Tensor,
+        view_logits: Tensor | None,
+        present: Tensor | None,
+    ) -> Tensor:
         if self.fusion == "mixture":
             witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            return fuse_mixture(private, shared, witness)
+            return fuse_mixture(private, shared, witness, present=present)
         weights = None
         if self.discount and shared.shape[1]:
             trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
             weights = torch.cat(
                 [torch.ones_like(private[..., 0]), trust.expand(shared.shape[:2])], dim=1
             )
+        if present is not None:
+            there = opinions_present(present, shared.shape[1])
+            weights = there.to(private.dtype) if weights is None else weights * there
         return fuse(torch.cat([private, shared], dim=1), operator=self.fusion, weights=weights)

@@ -16,11 +16,15 @@ __all__ = ["PseudoViewNet", "PseudoViewOpinions"]
 
 @dataclass(frozen=True)
 class PseudoViewOpinions:
-    """Evidence: fused (B, K), the views' (B, N, K), the pseudo-view's (B, 1, K)."""
+    """Evidence: fused (B, K), the views' (B, N, K), the pseudo-view's (B, 1, K).
+
+    `present` (B, N) tells which views there are, the others having no evidence; None: all.
+    """
 
     fused: Tensor
     private: Tensor
     shared: Tensor
+    present: Tensor | None = None
 
 
 class PseudoViewNet(nn.Module):
@@ -56,10 +60,14 @@ class PseudoViewNet(nn.Module):
             for width in (*widths, sum(widths))
         )
 
-    def forward(self, views: Sequence[Tensor]) -> PseudoViewOpinions:
-        """Run N views of shape (B, d_v)."""
+    def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> PseudoViewOpinions:
+        """Run N views of shape (B, d_v), of which `present` (B, N) tells those that are there."""
         inputs = [*views, torch.cat(list(views), dim=1)]
         collected = [collect(one) for collect, one in zip(self.collectors, inputs, strict=True)]
         evidence = torch.stack(collected, dim=1)
+        if present is not None:
+            # a vacuous opinion changes nothing in Dempster's rule
+            there = torch.cat([present, torch.ones_like(present[:, :1])], dim=1)
+            evidence = evidence * there.unsqueeze(-1)
         fused = fuse(evidence, operator="dempster")
-        return PseudoViewOpinions(fused, evidence[:, :-1], evidence[:, -1:])
+        return PseudoViewOpinions(fused, evidence[:, :-1], evidence[:, -1:], present)

@@ -16,10 +16,14 @@ __all__ = ["RCMLNet", "ViewOpinions"]
 
 @dataclass(frozen=True)
 class ViewOpinions:
-    """Fused evidence (B, K), the views' evidence (B, N, K), and no shared one (B, 0, K)."""
+    """Fused evidence (B, K), the views' evidence (B, N, K), and no shared one (B, 0, K).
+
+    `present` (B, N) tells which views there are, the others having no evidence; None: all.
+    """
 
     fused: Tensor
     private: Tensor
+    present: Tensor | None = None
 
     @property
     def shared(self) -> Tensor:
@@ -64,8 +68,13 @@ class RCMLNet(nn.Module):
             for width in widths
         )
 
-    def forward(self, views: Sequence[Tensor]) -> ViewOpinions:
-        """Run N views of shape (B, d_v)."""
+    def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> ViewOpinions:
+        """Run N views of shape (B, d_v), of which `present` (B, N) tells those that are there."""
         collected = [collect(view) for collect, view in zip(self.collectors, views, strict=True)]
         private = torch.stack(collected, dim=1)
-        return ViewOpinions(fused=fuse(private, operator=self.fusion), private=private)
+        weights = None
+        if present is not None:
+            weights = present.to(private.dtype)
+            private = private * weights.unsqueeze(-1)
+        fused = fuse(private, operator=self.fusion, weights=weights)
+        return ViewOpinions(fused=fused, private=private, present=present)

@@ -13,7 +13,16 @@ from rcml_misa.exceptions import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ViewArray", "as_array", "as_view", "dense", "frozen", "is_frame", "shape_message"]
+__all__ = [
+    "ViewArray",
+    "as_array",
+    "as_view",
+    "dense",
+    "frozen",
+    "is_frame",
+    "present_rows",
+    "shape_message",
+]
 
 ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
 
@@ -25,6 +34,8 @@ class _NotNumericError(DataError, TypeError):
 def as_view(name: str, value: Any) -> ViewArray:
     """Validate one view; further kinds of view would be told apart here."""
     what = f"view {name!r}"
+    if value is None:
+        raise DataError(f"{what} is None; give its table, or leave the view out.")
     if is_frame(value):
         value = _frame_values(what, value)
     sparse = issparse(value)
@@ -95,20 +106,40 @@ def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _check_finite(what: str, view: ViewArray) -> None:
+    """Refuse infinity, and NaN unless a row has nothing else: that is a missing view."""
     values = view if isinstance(view, np.ndarray) else view.data
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):  # one pass without a temporary array; nearly always enough
             return
-    wrong = ~np.isfinite(values)
-    if isinstance(view, np.ndarray):
-        rows = np.flatnonzero(wrong.any(axis=1))
-    else:
-        rows = np.unique(np.repeat(np.arange(view.shape[0]), np.diff(view.indptr))[wrong])
+    counts = _per_row(view, ~np.isfinite(values))
+    nans = _per_row(view, np.isnan(values))
+    rows = np.flatnonzero((counts > 0) & (nans < view.shape[1]))
     if rows.size:
         raise DataError(
             f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
-            f"{rows[0]}); impute these values, or leave these rows out of every view."
+            f"{rows[0]}); impute these values, for instance by a SimpleImputer in a Pipeline, or "
+            "leave these rows out; where the whole view is missing, all its columns are NaN."
         )
+
+
+def _per_row(view: ViewArray, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the flagged entries of each row."""
+    if isinstance(view, np.ndarray):
+        return np.asarray(flags.sum(axis=1))
+    owners = np.repeat(np.arange(view.shape[0]), np.diff(view.indptr))
+    return np.bincount(owners[flags], minlength=view.shape[0])
+
+
+def present_rows(view: ViewArray) -> NDArray[np.bool_]:
+    """Tell the rows of a validated view that are there; a missing one is NaN throughout."""
+    if isinstance(view, np.ndarray):
+        return ~np.isnan(view[:, 0])
+    if not issparse(view):
+        return np.ones(view.shape[0], dtype=np.bool_)
+    filled = np.flatnonzero(np.diff(view.indptr))
+    present = np.ones(view.shape[0], dtype=np.bool_)
+    present[filled] = ~np.isnan(view.data[view.indptr[filled]])
+    return present
 
 
 def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float64]:

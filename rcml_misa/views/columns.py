@@ -29,7 +29,7 @@ def column_groups(
     n_columns : int
         Columns of the table.
     labels : sequence or None
-        The table's column names, if it has any.
+        The table's column names, if it has any; tuples are those of a MultiIndex.
 
     Returns
     -------
@@ -47,8 +47,12 @@ def column_groups(
     [('view1', slice(0, 1, None)), ('view2', slice(1, 3, None))]
     >>> column_groups("__", n_columns=2, labels=["a__0", "b__0"])
     [('a', slice(0, 1, None)), ('b', slice(1, 2, None))]
+    >>> column_groups(None, n_columns=2, labels=[("a", "x"), ("b", "x")])
+    [('a', slice(0, 1, None)), ('b', slice(1, 2, None))]
     """
     if views is None:
+        if labels and all(isinstance(label, tuple) for label in labels):
+            return _grouped([str(label[0]) for label in labels])
         return [("view1", slice(0, n_columns))]
     if isinstance(views, str):
         return _by_prefix(views, labels)
@@ -100,20 +104,28 @@ def _by_width(names: list[str], widths: list[int], n_columns: int) -> list[tuple
 def _by_prefix(separator: str, labels: Sequence[Any] | None) -> list[tuple[str, ColumnGroup]]:
     if labels is None:
         raise OptionError(
-            f"views={separator!r} splits column names, but X has none; give a DataFrame, or a "
-            "list of column counts."
+            f"views={separator!r} splits column names, but X has none; give a DataFrame (in a "
+            'Pipeline, set_output(transform="pandas")) or a list of column counts.'
         )
     if not separator:
         raise OptionError("views='' is no separator; give for instance views='__'.")
-    groups: dict[str, list[int]] = {}
-    for position, label in enumerate(labels):
+    prefixes = []
+    for label in labels:
         prefix, found, _ = str(label).partition(separator)
         if not found or not prefix:
             raise OptionError(
                 f"column {label!r} has no view before {separator!r}; rename it, leave it out, or "
                 "list the columns of each view."
             )
-        groups.setdefault(prefix, []).append(position)
+        prefixes.append(prefix)
+    return _grouped(prefixes)
+
+
+def _grouped(owners: list[str]) -> list[tuple[str, ColumnGroup]]:
+    """Columns of each owner, in the order in which the owners appear."""
+    groups: dict[str, list[int]] = {}
+    for position, owner in enumerate(owners):
+        groups.setdefault(owner, []).append(position)
     return [(name, _as_slice(np.array(group, dtype=np.intp))) for name, group in groups.items()]
 
 

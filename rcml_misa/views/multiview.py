@@ -17,6 +17,7 @@ from rcml_misa.views.arrays import (
     as_view,
     frozen,
     is_frame,
+    present_rows,
     shape_message,
 )
 from rcml_misa.views.columns import ColumnGroup, column_groups
@@ -24,7 +25,7 @@ from rcml_misa.views.columns import ColumnGroup, column_groups
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MultiView", "ViewKind", "as_multiview"]
+__all__ = ["MultiView", "ViewKind", "as_multiview", "holds_views"]
 
 ViewKind = Literal["dense", "sparse"]
 
@@ -34,6 +35,8 @@ SEPARATOR = "__"
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class MultiView:
     """Several feature tables, each describing the same samples in the same order.
+
+    A row may lack a view: then all columns of that view are NaN in that row.
 
     Immutable: the arrays cannot be written to. A float64 array is kept without a copy, so do
     not change the original afterwards. It behaves like a mapping from a view's name to its array.
@@ -56,8 +59,8 @@ class MultiView:
     Raises
     ------
     DataError
-        If there is no view, or a view is not a finite, numeric table with at least one row and
-        column, or the views differ in rows.
+        If there is no view, or a view is not a numeric table with at least one row and column, or
+        some but not all of its columns are NaN in a row, or the views differ in rows.
     OptionError
         If names are repeated, empty, or not as many as the views.
 
@@ -115,7 +118,8 @@ class MultiView:
         X : array, sparse matrix or DataFrame of shape (n_samples, n_columns)
             The table. Columns that belong to no view are ignored when `views` selects columns.
         views : list, dict or str, optional
-            - None: one view, ``view1``, with every column.
+            - None: the first level of a DataFrame's column MultiIndex; else one view, ``view1``,
+              with every column.
             - a list of ints: the widths of consecutive views, which add up to all columns.
             - a list of column choices: slices, lists of positions, or lists of column names.
             - a dict from a view's name to its width or to its choice of columns.
@@ -169,6 +173,17 @@ class MultiView:
     def kinds(self) -> tuple[ViewKind, ...]:
         """How each view is stored."""
         return tuple("sparse" if issparse(array) else "dense" for array in self.arrays)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which views each row has: (n_samples, n_views), False where a view is missing.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0], [2.0]], "b": [[np.nan], [3.0]]}).present.tolist()
+        [[True, False], [True, True]]
+        """
+        return np.column_stack([present_rows(array) for array in self.arrays])
 
     def __getitem__(self, name: str) -> ViewArray:
         self._check_names([name])
@@ -360,7 +375,7 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
     >>> as_multiview({"a": [[1.0], [2.0]]}).names
     ('a',)
     """
-    cut = isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
+    cut = holds_views(X)
     if cut and views is not None:
         raise OptionError(
             "views= cuts the columns of one 2-D table, but X already holds separate views; "
@@ -369,6 +384,19 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
     if isinstance(X, MultiView):
         return X
     return MultiView(X) if cut else MultiView.from_array(X, views=views)
+
+
+def holds_views(X: Any) -> bool:
+    """Tell an X that is cut into views already from one table.
+
+    Examples
+    --------
+    >>> holds_views({"a": [[1.0]]}), holds_views([[1.0, 2.0]])
+    (True, False)
+    """
+    if issparse(X):  # one form of a sparse matrix is a mapping too
+        return False
+    return isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
 
 
 def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
@@ -411,7 +439,7 @@ def _is_list_of_views(X: Any) -> bool:
         return False
     if not X:
         return True
-    first = X[0]
+    first = next((one for one in X if one is not None), None)
     if isinstance(first, list | tuple):
         return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
     return getattr(first, "ndim", 1) >= 2

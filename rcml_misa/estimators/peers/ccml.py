@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from rcml_misa.estimators.epochs import EpochClassifier
 from rcml_misa.estimators.preprocessing import Scaling
-from rcml_misa.losses import dirichlet_kl, edl_digamma
+from rcml_misa.losses import edl_digamma, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
 from rcml_misa.training import Device
 
@@ -65,6 +65,8 @@ class CCMLClassifier(EpochClassifier):
     (150, 3)
     """
 
+    _leaves_out_missing: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -98,18 +100,13 @@ class CCMLClassifier(EpochClassifier):
         return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)
 
     def _terms(
-        self, output: DecoupledOpinions, target: Tensor, kl_weight: float
+        self, output: DecoupledOpinions, target: Tensor, kl_weight: float, weights: Tensor | None
     ) -> Mapping[str, Tensor]:
-        each = target.unsqueeze(1)
-        views = len(self.widths_)
-        own = edl_digamma(output.private, each) + kl_weight * dirichlet_kl(output.private, each)
-        consistent = edl_digamma(output.consistent, target)
-        penalty = dirichlet_kl(output.consistent, target)
-        complementary = edl_digamma(output.complementary, target)
-        loss = (
-            views * own
-            + consistent
-            + self.complementary_weight * complementary
-            + self.consistent_kl_weight * kl_weight * penalty
-        )
-        return {"loss": loss, "consistent": consistent, "complementary": complementary}
+        penalty = self.consistent_kl_weight * kl_weight
+        own = edl_loss(output.private, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
+        if output.present is not None:
+            own = own * output.present
+        consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
+        complementary = edl_digamma(output.complementary, target, reduction="none")
+        total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
+        return {"loss": (total if weights is None else total * weights).mean()}

@@ -13,7 +13,8 @@ class ETMCClassifier(TMCClassifier):
 
     The pseudo-view, all views' columns side by side, has a collector of its own; its opinion is
     combined with the views' by Dempster's reduced rule and takes its part in the loss, which is
-    TMC's over N + 1 views. Parameters and attributes are those of `TMCClassifier`.
+    TMC's over N + 1 views. A missing view is zeros in the pseudo-view, after scaling. Parameters
+    and attributes are those of `TMCClassifier`.
 
     References
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -79,6 +79,9 @@ class FUMLClassifier(EpochTrainer):
     ((150, 3), (150,))
     """
 
+    annealing_epochs = 0  # there is no KL term
+    _leaves_out_missing: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -106,8 +109,6 @@ class FUMLClassifier(EpochTrainer):
         self.device = device
         self.random_state = random_state
 
-    annealing_epochs = 0  # there is no KL term
-
     def _build(self) -> FuzzyNet:
         return FuzzyNet(
             self.widths_,
@@ -122,23 +123,29 @@ class FUMLClassifier(EpochTrainer):
         output: FuzzyOutput,
         target: Tensor,
         kl_weight: float,  # noqa: ARG002
+        weights: Tensor | None,
     ) -> Mapping[str, Tensor]:
         each = target.unsqueeze(1)
         own = guided_credibility(output.private, each)
-        fused = guided_credibility(fuse_memberships(output.private, own), target)
-        views = credibility_loss(own, each, reduction="none").sum(dim=1).mean()
-        return {"loss": views + credibility_loss(fused, target)}
+        memberships = fuse_memberships(output.private, own, output.present)
+        views = credibility_loss(own, each, reduction="none")
+        if output.present is not None:
+            views = views * output.present
+        fused = credibility_loss(guided_credibility(memberships, target), target, reduction="none")
+        total = views.sum(dim=1) + fused
+        return {"loss": (total if weights is None else total * weights).mean()}
 
     @torch.no_grad()
     def _memberships(self, X: Any) -> FuzzyOutput:
         views = self._check_rows(X)
         parts = [
-            self.module_(self._inputs(views.take(slice(start, start + BLOCK))))
+            self._run(*self._inputs(views.take(slice(start, start + BLOCK))))
             for start in range(0, views.n_samples, BLOCK)
         ]
         return FuzzyOutput(
             torch.cat([part.private for part in parts]).double().cpu(),
             torch.cat([part.fused for part in parts]).double().cpu(),
+            torch.from_numpy(views.present),
         )
 
     def predict_proba(self, X: Any) -> Array:
@@ -153,6 +160,8 @@ class FUMLClassifier(EpochTrainer):
         return np.asarray(fuzzy_uncertainty(credibility(self._memberships(X).fused)).numpy())
 
     def predict_conflict(self, X: Any) -> Array:
-        """Mean over the views of their conflict with the others, equation 7, (n,), in [0, 1]."""
-        private = self._memberships(X).private
-        return np.asarray(membership_conflict(private).mean(dim=-1).numpy())
+        """Mean over a row's views of their conflict, equation 7, of shape (n,), in [0, 1]."""
+        found = self._memberships(X)
+        degrees = membership_conflict(found.private, found.present)
+        there = torch.ones_like(degrees) if found.present is None else found.present.to(degrees)
+        return np.asarray(((degrees * there).sum(dim=-1) / there.sum(dim=-1).clamp_min(1)).numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class TMCClassifier(EpochClassifier):
     ['view1', 'view2']
     """
 
+    _leaves_out_missing: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -99,7 +101,14 @@ class TMCClassifier(EpochClassifier):
             fusion="dempster",
         )
 
-    def _terms(self, output: Any, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
-        opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
+    def _terms(
+        self, output: Any, target: Tensor, kl_weight: float, weights: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        opinions = torch.cat([output.private, output.shared, output.fused.unsqueeze(1)], dim=1)
         each = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
-        return {"loss": each.sum(dim=1).mean()}
+        if output.present is not None:
+            views = output.present.shape[1]
+            there = output.present.to(each.dtype)
+            each = torch.cat([each[:, :views] * there, each[:, views:]], dim=1)
+        total = each.sum(dim=1)
+        return {"loss": (total if weights is None else total * weights).mean()}

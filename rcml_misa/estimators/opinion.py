@@ -1,0 +1,230 @@
+"""What a fitted classifier says of some rows: frozen opinions in NumPy, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.exceptions import OptionError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ArrayOpinion", "MultiViewOpinion"]
+
+Array = NDArray[np.float64]
+JOIN = "|"  # between the names of a pair of views
+
+
+@dataclass(frozen=True)
+class ArrayOpinion:
+    """Opinions over K classes in NumPy.
+
+    Attributes
+    ----------
+    evidence : ndarray of shape (..., K)
+        Not negative; none at all makes an opinion vacuous.
+
+    Examples
+    --------
+    >>> opinion = ArrayOpinion(np.array([[8.0, 0.0]]))
+    >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
+    ([[0.8, 0.0]], [0.2])
+    """
+
+    evidence: Array
+
+    @property
+    def strength(self) -> Array:
+        """Dirichlet strength S = sum e + K, of shape (..., 1)."""
+        return np.asarray(self.evidence.sum(axis=-1, keepdims=True) + self.evidence.shape[-1])
+
+    @property
+    def belief(self) -> Array:
+        """E / S, of shape (..., K)."""
+        return self.evidence / self.strength
+
+    @property
+    def uncertainty(self) -> Array:
+        """Vacuity K / S, of shape (...)."""
+        return np.asarray(self.evidence.shape[-1] / self.strength[..., 0])
+
+    @property
+    def projected_probability(self) -> Array:
+        """(e + 1) / S, of shape (..., K); raw, not calibrated."""
+        return (self.evidence + 1) / self.strength
+
+
+@dataclass(frozen=True)
+class MultiViewOpinion(ArrayOpinion):
+    """Opinions about n rows: fused, per view and of the shared tokens.
+
+    The attributes of `ArrayOpinion` are those of the fused opinion; `of` gives the opinion of one
+    view and `tokens` those of each kind of token.
+
+    Attributes
+    ----------
+    evidence : ndarray of shape (n, K)
+        Fused evidence.
+    views : mapping of str to ndarray of shape (n, K)
+        Evidence of each view's own opinion; none where a row lacks the view.
+    shared : ndarray of shape (n, M, K)
+        Evidence of the shared tokens' opinions; M = 0 for methods without them.
+    conflict : ndarray of shape (n,)
+        Mean degree of conflict over the pairs of views that a row has, in [0, 1].
+    classes : ndarray of shape (K,), optional
+        Labels; 0 .. K-1 without them.
+    present : ndarray of bool of shape (n, N), optional
+        Which views each row has; all of them by default.
+    calibrated : ndarray of shape (n, K), optional
+        Calibrated probabilities of methods that have them.
+
+    Examples
+    --------
+    >>> first, second = np.array([[8.0, 0.0]]), np.array([[0.0, 8.0]])
+    >>> opinion = MultiViewOpinion(
+    ...     np.array([[3.0, 3.0]]), {"a": first, "b": second}, np.empty((1, 0, 2)), np.ones(1))
+    >>> opinion.uncertainty.tolist(), opinion.of("a").belief.tolist()
+    ([0.25], [[0.8, 0.0]])
+    >>> opinion.pairwise_conflict[0].round(3).tolist()
+    [[0.0, 0.512], [0.512, 0.0]]
+    >>> opinion.most_conflicting.tolist()
+    ['a|b']
+    """
+
+    views: Mapping[str, Array]
+    shared: Array
+    conflict: Array
+    classes: NDArray[Any] | None = None
+    present: NDArray[np.bool_] | None = None
+    calibrated: Array | None = None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join the opinions about several blocks of rows."""
+        if len(parts) == 1:
+            return parts[0]
+        first = parts[0]
+        joined: dict[str, Any] = {
+            "views": {name: np.concatenate([p.views[name] for p in parts]) for name in first.views},
+            "classes": first.classes,
+        }
+        for one in fields(cls):
+            if one.name not in joined:
+                pieces = [getattr(part, one.name) for part in parts]
+                joined[one.name] = None if pieces[0] is None else np.concatenate(pieces)
+        return cls(**joined)
+
+    @property
+    def probability(self) -> Array:
+        """What `predict_proba` returns, (n, K): calibrated where the method calibrates."""
+        return self.projected_probability if self.calibrated is None else self.calibrated
+
+    @property
+    def predicted(self) -> NDArray[Any]:
+        """Class of most fused evidence of each row: its label, or its number without `classes`."""
+        return self._labels(self.evidence)
+
+    @property
+    def tokens(self) -> dict[str, ArrayOpinion]:
+        """Opinions by kind of token: ``"private"`` (n, N, K), one per view, ``"shared"`` (n, M, K).
+
+        For methods without tokens the private ones are the views' own opinions.
+        """
+        return {"private": ArrayOpinion(self._private), "shared": ArrayOpinion(self.shared)}
+
+    def of(self, view: str) -> ArrayOpinion:
+        """Opinion of one view, (n, K); vacuous where a row lacks it.
+
+        Raises
+        ------
+        OptionError
+            If there is no such view.
+        """
+        if view not in self.views:
+            raise OptionError(f"there is no view {view!r}; {nearest(view, self.views)}")
+        return ArrayOpinion(self.views[view])
+
+    @property
+    def pairwise_conflict(self) -> Array:
+        """Degree of conflict of every pair of views, (n, N, N); 0 where a row lacks one of them."""
+        private = ArrayOpinion(self._private)
+        p, sure = private.projected_probability, 1 - private.uncertainty
+        count = p.shape[1]
+        found = np.zeros((len(p), count, count))
+        for i in range(count):
+            for j in range(i):
+                distance = np.abs(p[:, i] - p[:, j]).sum(axis=1) / 2
+                found[:, i, j] = found[:, j, i] = distance * sure[:, i] * sure[:, j]
+        return found
+
+    @property
+    def most_conflicting(self) -> NDArray[np.str_]:
+        """Names of the two views in greatest conflict, such as ``face|voice``, of shape (n,).
+
+        Empty where no two views are in conflict at all.
+        """
+        names, degrees = list(self.views), self.pairwise_conflict
+        if len(names) < 2:
+            return np.full(len(degrees), "")
+        first, second = np.triu_indices(len(names), k=1)
+        pairs = np.array([names[i] + JOIN + names[j] for i, j in zip(first, second, strict=True)])
+        upper = degrees[:, first, second]
+        return np.where(upper.max(axis=1) > 0, pairs[upper.argmax(axis=1)], "")
+
+    def to_frame(self, *, per_view: bool = True) -> pd.DataFrame:
+        """Lay the opinions out as a table, a row for each row.
+
+        Parameters
+        ----------
+        per_view : bool
+            Whether each view's own class, belief in it and uncertainty follow; no class and
+            belief where a row lacks the view.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``class``, ``probability``, ``uncertainty``, ``conflict``,
+            ``conflicting_views`` and, per view, ``view__class``, ``view__belief``,
+            ``view__uncertainty``.
+
+        Examples
+        --------
+        >>> evidence = np.array([[8.0, 0.0]])
+        >>> opinion = MultiViewOpinion(evidence, {"a": evidence}, np.empty((1, 0, 2)), np.zeros(1))
+        >>> opinion.to_frame().columns.tolist()[-3:]
+        ['a__class', 'a__belief', 'a__uncertainty']
+        """
+        import pandas as pd
+
+        rows, best = np.arange(len(self.evidence)), self.evidence.argmax(axis=1)
+        columns: dict[str, Any] = {
+            "class": self.predicted,
+            "probability": self.probability[rows, best],
+            "uncertainty": self.uncertainty,
+            "conflict": self.conflict,
+            "conflicting_views": self.most_conflicting,
+        }
+        for number, name in enumerate(self.views if per_view else ()):
+            own = self.of(name)
+            here = np.ones(len(rows), bool) if self.present is None else self.present[:, number]
+            label = self._labels(own.evidence).astype(object)
+            label[~here] = None
+            columns[f"{name}__class"] = label
+            columns[f"{name}__belief"] = np.where(here, own.belief.max(axis=1), np.nan)
+            columns[f"{name}__uncertainty"] = own.uncertainty
+        return pd.DataFrame(columns)
+
+    @property
+    def _private(self) -> Array:
+        if not self.views:  # methods that read all columns at once
+            return self.shared[:, :0]
+        return np.stack(list(self.views.values()), axis=1)
+
+    def _labels(self, evidence: Array) -> NDArray[Any]:
+        best = evidence.argmax(axis=1)
+        return best if self.classes is None else np.asarray(self.classes[best])

@@ -1,0 +1,7 @@
+"""Model files: a fitted classifier in one safetensors file with a JSON header, no pickle."""
+
+from rcml_misa.estimators.persistence.container import FORMAT_VERSION
+from rcml_misa.estimators.persistence.models import load, load_with_header, save
+from rcml_misa.estimators.persistence.summary import describe
+
+__all__ = ["FORMAT_VERSION", "describe", "load", "load_with_header", "save"]

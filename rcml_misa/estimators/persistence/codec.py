@@ -1,0 +1,219 @@
+"""Fitted state to JSON and tensors and back: an allow-list of classes, and plain values."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.expert import Columns, KernelExpert
+from rcml_misa.estimators.preprocessing import FeatureMap
+from rcml_misa.estimators.view_experts import Familiarity, ViewExperts
+from rcml_misa.exceptions import DataError
+from rcml_misa.views import ViewMeans
+
+__all__ = ["Decoder", "Encoder", "fitted_state"]
+
+CLASSES: Mapping[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (Calibrator, Columns, Familiarity, FeatureMap, KernelExpert, ViewExperts, ViewMeans)
+}
+# what train rows said of themselves: of no use for new rows, and theirs alone
+UNSAVED = frozenset({"loo_scores_", "train_logits_"})
+FITTED = re.compile(r"[a-z][a-z0-9_]{0,62}_\Z")
+DEEPEST = 24
+LONG = 8  # floats; a longer list of them is kept as a tensor
+
+
+def fitted_state(one: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
+    """Attributes of an object that its predictions need: all but `leave` and private ones."""
+    gone = UNSAVED | set(leave)
+    return {
+        name: value
+        for name, value in vars(one).items()
+        if name not in gone and not name.startswith("_")
+    }
+
+
+class Encoder:
+    """Turn values into JSON, with their arrays set aside as tensors.
+
+    An array that appears twice is kept once.
+
+    Attributes
+    ----------
+    tensors : dict of str to ndarray
+
+    Examples
+    --------
+    >>> encoder = Encoder()
+    >>> encoder.encode((1, np.zeros(2)), "x")
+    {'tuple': [1, {'tensor': 'x.1', 'dtype': 'float64', 'shape': [2]}]}
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, NDArray[Any]] = {}
+        self._seen: dict[int, dict[str, Any]] = {}
+        self._kept: list[Any] = []  # so that no id is used again meanwhile
+
+    def encode(self, value: Any, path: str) -> Any:
+        """Encode one value; `path` names the tensors in it.
+
+        Raises
+        ------
+        DataError
+            If the value is of a kind that a model file can't hold.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else {"float": str(value)}
+        if isinstance(value, np.ndarray):
+            return self._array(value, path)
+        if isinstance(value, slice):
+            return {"slice": [value.start, value.stop, value.step]}
+        if isinstance(value, tuple):
+            return {"tuple": [self.encode(v, f"{path}.{i}") for i, v in enumerate(value)]}
+        if isinstance(value, list):
+            if len(value) > LONG and all(isinstance(v, float) for v in value):
+                return {"floats": self._array(np.array(value), path)}
+            return [self.encode(v, f"{path}.{i}") for i, v in enumerate(value)]
+        if isinstance(value, range):
+            return [*value]
+        if isinstance(value, Mapping):
+            pairs = [
+                [self.encode(k, f"{path}.key"), self.encode(v, f"{path}.{i}")]
+                for i, (k, v) in enumerate(value.items())
+            ]
+            return {"dict": pairs}
+        if CLASSES.get(type(value).__name__) is type(value):
+            state = fitted_state(value)
+            return {
+                "object": type(value).__name__,
+                "state": {k: self.encode(v, f"{path}.{k}") for k, v in state.items()},
+            }
+        raise DataError(f"{path} is a {type(value).__name__}, which a model file can't hold.")
+
+    def _array(self, array: NDArray[Any], path: str) -> dict[str, Any]:
+        if array.dtype.kind in "UO":
+            return {"labels": self._labels(array, path), "object": array.dtype.kind == "O"}
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise DataError(f"{path} is an array of {array.dtype}, which a model file can't hold.")
+        if id(array) not in self._seen:
+            turned = array.flags.f_contiguous and not array.flags.c_contiguous
+            self.tensors[path] = np.ascontiguousarray(array.T if turned else array)
+            reference = {"tensor": path, "dtype": array.dtype.name, "shape": list(array.shape)}
+            self._kept.append(array)
+            # products are rounded otherwise when the order in memory is another one
+            self._seen[id(array)] = reference | ({"turned": True} if turned else {})
+        return self._seen[id(array)]
+
+    def _labels(self, array: NDArray[Any], path: str) -> list[Any]:
+        labels = array.tolist()
+        if array.ndim != 1 or not all(isinstance(v, bool | int | float | str) for v in labels):
+            raise DataError(f"{path} holds labels that are no texts or numbers; use such labels.")
+        return [self.encode(label, path) for label in labels]
+
+
+class Decoder:
+    """Turn JSON and tensors back into values.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+
+    Raises
+    ------
+    DataError
+        From `decode`, with a cause, if a value is not what an `Encoder` writes.
+    """
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self.tensors = tensors
+        self._made: dict[str, NDArray[Any]] = {}
+
+    def decode(self, value: Any, depth: int = 0) -> Any:
+        """Decode one value."""
+        if depth > DEEPEST:
+            raise DataError("its header is nested too deep")
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, list):
+            return [self.decode(one, depth + 1) for one in value]
+        if not isinstance(value, dict):
+            raise DataError(f"its header holds a {type(value).__name__}")
+        keys = set(value)
+        if keys == {"object", "state"}:
+            return self._object(value["object"], value["state"], depth)
+        if keys == {"labels", "object"} and isinstance(value["labels"], list):
+            labels = [self.decode(one, DEEPEST) for one in value["labels"]]
+            return np.array(labels, dtype=object if value["object"] else None)
+        if keys in ({"tensor", "dtype", "shape"}, {"tensor", "dtype", "shape", "turned"}):
+            return self._tensor(value)
+        if keys == {"tuple"} and isinstance(value["tuple"], list):
+            return tuple(self.decode(one, depth + 1) for one in value["tuple"])
+        if keys == {"floats"} and isinstance(value["floats"], dict):
+            return self._tensor(value["floats"]).tolist()
+        if keys == {"float"} and value["float"] in ("inf", "-inf", "nan"):
+            return float(value["float"])
+        if keys == {"slice"} and isinstance(value["slice"], list) and len(value["slice"]) == 3:
+            return slice(*(self.decode(one, DEEPEST) for one in value["slice"]))
+        if keys == {"dict"} and isinstance(value["dict"], list):
+            return self._dict(value["dict"], depth)
+        raise DataError(f"its header holds an unknown kind of value ({', '.join(map(str, keys))})")
+
+    def _dict(self, pairs: list[Any], depth: int) -> dict[Any, Any]:
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise DataError("its header holds a table that is no list of pairs")
+        found = [(self.decode(k, DEEPEST), self.decode(v, depth + 1)) for k, v in pairs]
+        if any(isinstance(k, list | dict | np.ndarray) for k, _ in found):
+            raise DataError("its header holds a table with keys that are none")
+        return dict(found)
+
+    def _tensor(self, reference: dict[str, Any]) -> NDArray[Any]:
+        name, dtype, shape = (reference.get(key) for key in ("tensor", "dtype", "shape"))
+        if not isinstance(name, str) or name not in self.tensors:
+            raise DataError(f"its header asks for a tensor {name!r} that is not there")
+        if name not in self._made:
+            array = self.tensors[name]
+            array = array.T if reference.get("turned") is True else array
+            if [*array.shape] != shape or array.dtype.name != dtype:
+                raise DataError(
+                    f"its tensor {name!r} is {array.dtype.name} of shape {[*array.shape]} where "
+                    f"its header tells {dtype} of shape {shape}"
+                )
+            self._made[name] = array
+        return self._made[name]
+
+    def _object(self, name: Any, state: Any, depth: int) -> Any:
+        kind = CLASSES.get(name) if isinstance(name, str) else None
+        if kind is None or not isinstance(state, dict):
+            raise DataError(f"its header asks for an object of unknown class {name!r}")
+        found = self.state(kind, state, depth + 1)
+        if is_dataclass(kind):
+            known = {one.name for one in fields(kind)}
+            if set(found) != known:
+                raise DataError(f"its {name} has {sorted(found)} where {sorted(known)} are needed")
+            return kind(**found)
+        one: Any = object.__new__(kind)
+        one.__dict__.update(found)
+        return one
+
+    def state(self, kind: type[Any], state: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+        """Decode the attributes of a class: its parameters and fitted names, nothing else."""
+        parameters = inspect.signature(kind).parameters
+        found = {}
+        for name, value in state.items():
+            if name not in parameters and not FITTED.match(name):
+                raise DataError(f"its header has an attribute of the name {name[:64]!r}")
+            found[name] = self.decode(value, depth)
+        return found

@@ -1,0 +1,137 @@
+"""Train rows: how much each counts, and which are held out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rcml_misa.exceptions import DataError, OptionError
+
+__all__ = ["hold_out", "row_weights"]
+
+Array = NDArray[np.float64]
+
+
+def hold_out(
+    codes: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw rows for validation; of every class at least one row stays to train on.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n,)
+        Class numbers.
+    share : float
+        Of the rows to hold out; at least one is.
+    rng : Generator
+
+    Returns
+    -------
+    kept, held : ndarray of int
+        Row numbers, in order.
+
+    Raises
+    ------
+    OptionError
+        If no row can be spared.
+
+    Examples
+    --------
+    >>> kept, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
+    >>> len(kept), len(held)
+    (3, 2)
+    """
+    order = rng.permutation(len(codes))
+    last = np.zeros(len(codes), dtype=np.bool_)
+    _, first = np.unique(codes[order], return_index=True)
+    last[order[first]] = True  # the first row drawn of each class stays
+    spare = order[~last[order]]
+    held = np.sort(spare[: max(1, round(share * len(codes)))])
+    if not held.size:
+        raise OptionError(
+            "early_stopping=True needs rows for validation, but every class has one row only; "
+            "leave it out or give more rows."
+        )
+    return np.setdiff1d(np.arange(len(codes)), held), held
+
+
+def row_weights(
+    labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Any
+) -> Array | None:
+    """Join both kinds of weights and bring their mean to 1.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Classes of the rows.
+    sample_weight : array of float of shape (n,), optional
+    class_weight : "balanced", mapping of label to float, or None
+        ``"balanced"`` lets every class weigh the same; a class that a mapping lacks weighs 1.
+
+    Returns
+    -------
+    ndarray of shape (n,) or None
+        None where every row counts alike.
+
+    Raises
+    ------
+    DataError
+        If weights are negative, not finite, all zero, or not one per row.
+    OptionError
+        If `class_weight` is neither, names a class that is not there, or a weight is negative.
+
+    Examples
+    --------
+    >>> row_weights(np.array(["a", "a", "a", "b"]), None, "balanced").round(2).tolist()
+    [0.67, 0.67, 0.67, 2.0]
+    """
+    weights = np.ones(len(labels))
+    if sample_weight is not None:
+        weights = _checked(sample_weight, len(labels))
+    if class_weight is not None:
+        weights = weights * _by_class(labels, class_weight, weights)
+    if not weights.any():
+        raise DataError("every weight is zero, so that no class is left; weigh some rows.")
+    if (weights == weights[0]).all():
+        return None
+    return np.asarray(weights / weights[weights > 0].mean())
+
+
+def _checked(sample_weight: ArrayLike, rows: int) -> Array:
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample_weight is not numeric ({error}); give one number per row.") from (
+            error
+        )
+    if weights.ndim == 0:
+        weights = np.full(rows, float(weights))
+    if weights.shape != (rows,):
+        raise DataError(
+            f"sample_weight has shape {weights.shape} but X has {rows} rows; give one number each."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise DataError("sample_weight has a negative or infinite entry or NaN; mend or drop it.")
+    return weights
+
+
+def _by_class(labels: NDArray[Any], class_weight: Any, weights: Array) -> Array:
+    classes, codes = np.unique(labels, return_inverse=True)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        totals = np.bincount(codes, weights=weights)
+        shares = np.divide(weights.sum(), len(classes) * totals, where=totals > 0, out=totals * 0)
+        return np.asarray(shares[codes])
+    if not isinstance(class_weight, Mapping):
+        raise OptionError(
+            f"class_weight={class_weight!r} is not 'balanced' or a dict of class and weight."
+        )
+    known = classes.tolist()
+    for label, weight in class_weight.items():
+        if label not in known:
+            raise OptionError(f"class_weight names {label!r}, which is no class of y.")
+        if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
+            raise OptionError(f"class_weight of {label!r} is {weight!r}; give a number from 0 on.")
+    return np.array([float(class_weight.get(label, 1.0)) for label in known])[codes]
