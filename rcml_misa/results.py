@@ -2,10 +2,17 @@
 
 from rcml_misa._results.pairs import McNemar, PairedComparison, compare, holm, mcnemar
 from rcml_misa._results.ranks import Ranking, alike_groups, rank_methods
-from rcml_misa._results.records import RunRecord, RunStore, plain, write_atomic
+from rcml_misa._results.records import (
+    LEAKS,
+    RunRecord,
+    RunStore,
+    plain,
+    write_atomic,
+)
 from rcml_misa._results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
+    "LEAKS",
     "McNemar",
     "PairedComparison",
     "Ranking",

@@ -166,6 +166,10 @@ def test_leaky_runs_are_marked_and_can_not_win():
     assert [row[0] for row in block.rows] == ["rcml-misa", "rcml †", "lda"]
     assert any(note.startswith("†") for note in block.notes)
     assert list(winners_block(every).rows[0])[1] == "lda"
+    for block in experiment_blocks(every):
+        for row in block.rows:
+            assert "rcml" not in row or "rcml †" in row, block.title
+    assert "rcml †" in comparison_json(every, how="h")["comparisons"][0]["second"]
     assert not any("†" in note for note in dataset_block("PIE", every[:1]).notes)
 
 

@@ -16,9 +16,22 @@ import numpy as np
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["RunRecord", "RunStore", "plain", "write_atomic"]
+__all__ = ["LEAKS", "RunRecord", "RunStore", "label", "plain", "write_atomic"]
 
 SCHEMA = 2
+LEAKS = "†"  # marks what test rows had a say in
+
+
+def label(method: str, variant: str, *, leaky: bool) -> str:
+    """Name a variant in a table.
+
+    Examples
+    --------
+    >>> label("rcml", "mean", leaky=False), label("lda", "-", leaky=True)
+    ('rcml mean', 'lda †')
+    """
+    words = [method, *([variant] if variant != "-" else []), *([LEAKS] if leaky else [])]
+    return " ".join(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +108,8 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """Method and variant, the latter where there are several."""
-        return self.method if self.variant == "-" else f"{self.method} {self.variant}"
+        """Method and variant, the latter where there are several, and a mark if it leaks."""
+        return label(self.method, self.variant, leaky=self.leaky)
 
     @property
     def leaky(self) -> bool:

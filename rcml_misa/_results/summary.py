@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcml_misa._results.records import RunRecord
+from rcml_misa._results.records import RunRecord, label
 
 __all__ = ["SummaryRow", "mean_scores", "summarise"]
 
@@ -37,8 +37,8 @@ class SummaryRow:
 
     @property
     def label(self) -> str:
-        """Method and variant, the latter where there are several."""
-        return self.method if self.variant == "-" else f"{self.method} {self.variant}"
+        """Method and variant, the latter where there are several, and a mark if it leaks."""
+        return label(self.method, self.variant, leaky=self.leaky)
 
 
 def _groups(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], list[RunRecord]]:

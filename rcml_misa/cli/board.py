@@ -67,7 +67,8 @@ class Board:
 
     def count(self, record: RunRecord) -> None:
         """Tell of a cell whose last run this record is."""
-        cell = (self.names.index(record.dataset), record.label)
+        plain = record.method if record.variant == "-" else f"{record.method} {record.variant}"
+        cell = (self.names.index(record.dataset), plain)
         found = self.done.setdefault(cell, [])
         found.append(record)
         if not self.cells or len(found) < self.left.get(cell, 0):

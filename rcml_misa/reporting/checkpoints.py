@@ -10,7 +10,7 @@ import numpy as np
 from rcml_misa.reporting.blocks import Block
 from rcml_misa.reporting.comparison import by_variant
 from rcml_misa.reporting.tables import name_of_set, percent
-from rcml_misa.results import RunRecord
+from rcml_misa.results import LEAKS, RunRecord
 
 __all__ = ["checkpoint_blocks"]
 
@@ -50,7 +50,10 @@ def checkpoint_blocks(
     """
     if not any(record.checkpoints for record in records):
         return []
-    means = {label: _means(group) for label, group in by_variant(records).items()}
+    means = {
+        label.removesuffix(f" {LEAKS}"): _means(group)
+        for label, group in by_variant(records).items()
+    }
     epochs = sorted({e for one in means.values() for e, _ in one if e != LAST}, key=int)
     sets = list(dict.fromkeys(name for one in means.values() for _, name in one))
     table = _table(dataset, means, [*epochs, LAST], sets, told)

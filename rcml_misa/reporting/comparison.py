@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from rcml_misa.exceptions import DataError
 from rcml_misa.reporting.blocks import Block
 from rcml_misa.reporting.published import published_figures
-from rcml_misa.reporting.tables import label_of, name_of_set, number, p_value, percent
+from rcml_misa.reporting.tables import (
+    LEAK_NOTE,
+    label_of,
+    name_of_set,
+    number,
+    p_value,
+    percent,
+)
 from rcml_misa.results import (
     Ranking,
     RunRecord,
@@ -33,8 +40,6 @@ __all__ = [
     "summary_blocks",
     "winners_block",
 ]
-
-LEAKS = "† test rows shaped the scaling or chose the epoch: no estimate of accuracy on new rows"
 
 
 def by_dataset(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -99,7 +104,7 @@ def dataset_block(dataset: str, records: Sequence[RunRecord]) -> Block:
         "FPR95: clean rows taken for conflictive where 95 % of those are told; published: clean / "
         "conflictive % as the method's paper or a peer's has it, not measured here",
     ]
-    every = [*notes, LEAKS] if leaky else notes
+    every = [*notes, LEAK_NOTE] if leaky else notes
     return Block(dataset, [*header, "published"], body, every, level=2)
 
 

@@ -13,6 +13,7 @@ from rcml_misa.reporting.comparison import (
     summary_blocks,
 )
 from rcml_misa.reporting.published import published_figures
+from rcml_misa.reporting.tables import LEAK_NOTE
 from rcml_misa.reporting.uncertainty import robustness_blocks, uncertainty_blocks
 from rcml_misa.results import RunRecord, summarise
 
@@ -30,7 +31,8 @@ def _overview(records: Sequence[RunRecord]) -> Block:
             pair = [means.get((dataset, label, name)) for name in ("clean", "conflict")]
             cells.append(" / ".join("-" if x is None else f"{100 * x:.2f}" for x in pair))
         body.append([label, *cells])
-    return Block("Overview", ["clean / conflictive %", *datasets], body, level=2)
+    notes = [LEAK_NOTE] if any(row.leaky for row in rows) else []
+    return Block("Overview", ["clean / conflictive %", *datasets], body, notes, level=2)
 
 
 def experiment_blocks(

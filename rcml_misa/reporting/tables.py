@@ -11,9 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from rcml_misa.reporting.blocks import grid
-from rcml_misa.results import PairedComparison, SummaryRow, holm
+from rcml_misa.results import LEAKS, PairedComparison, SummaryRow, holm
 
 __all__ = [
+    "LEAK_NOTE",
     "as_csv",
     "as_json",
     "as_markdown",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 WIDTH = 88
+LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
 NAMES = {"clean": "clean", "conflict": "conflictive"}
 
 
@@ -52,9 +54,8 @@ def name_of_set(name: str) -> str:
 
 
 def label_of(row: SummaryRow) -> str:
-    """Label of a variant: with a star if it is the recommended one, a dagger if it leaks."""
-    star = " *" if row.default and row.variant != "-" else ""
-    return f"{row.label}{star}{' †' if row.leaky else ''}"
+    """Label of a variant, with a star if it is the recommended one."""
+    return f"{row.label} *" if row.default and row.variant != "-" else row.label
 
 
 def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:
@@ -97,7 +98,7 @@ def _footnotes(rows: Sequence[SummaryRow]) -> list[str]:
     if any(row.default for row in rows):
         notes.insert(0, "* the recommended configuration of its method")
     if any(row.leaky for row in rows):
-        notes.append("† test rows shaped the scaling or chose the epoch: no estimate for new rows")
+        notes.append(LEAK_NOTE)
     return notes
 
 
@@ -199,13 +200,13 @@ def as_csv(rows: Sequence[SummaryRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    fixed = ["dataset", "method", "variant", "test_set", "default", "runs", "mean", "var", "std"]
-    writer.writerow([*fixed, "seconds_per_run", *names])
+    fixed = ["dataset", "method", "variant", "test_set", "default", "leaky", "runs", "mean", "var"]
+    writer.writerow([*fixed, "std", "seconds_per_run", *names])
     for row in rows:
         values = [row.measures.get(name, math.nan) for name in names]
         writer.writerow(
-            [row.dataset, row.method, row.variant, row.test_set, row.default, len(row.accuracy)]
-            + [row.mean, row.var, row.std, row.seconds_per_run]
+            [row.dataset, row.method, row.variant, row.test_set, row.default, row.leaky]
+            + [len(row.accuracy), row.mean, row.var, row.std, row.seconds_per_run]
             + ["" if math.isnan(value) else value for value in values]
         )
     return file.getvalue()
