@@ -153,9 +153,9 @@ def test_the_default_is_calibrated_after_the_weights_are_put_back(monkeypatch):
     calibrated_on = []
     real = Calibrator.fit
 
-    def spy(evidence, codes):
+    def spy(*given):
         calibrated_on.append(copy.deepcopy(model.module_.state_dict()))
-        return real(evidence, codes)
+        return real(*given)
 
     monkeypatch.setattr(Calibrator, "fit", spy)
     model.fit(X, y, callback=watcher)
