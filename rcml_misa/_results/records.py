@@ -133,7 +133,10 @@ class RunRecord:
         try:
             fields = json.loads(text)
             if fields["schema"] != SCHEMA:
-                raise DataError(f"a run's record has schema {fields['schema']}, not {SCHEMA}.")
+                raise DataError(
+                    f"a run's record has schema {fields['schema']}, not {SCHEMA}: another version "
+                    "wrote it; give another folder of records."
+                )
             for name in ("metrics", "scores"):
                 fields[name] = _with_nan(fields[name])
             return cls(**fields)
