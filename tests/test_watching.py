@@ -104,6 +104,12 @@ def test_the_best_epoch_on_test_rows_is_marked(monkeypatch):
     assert record.chosen["clean"] == 10
     assert record.metrics["clean"]["accuracy"] == pytest.approx(0.9, abs=0.03)
     assert record.leaky
+    # other test sets are scored with the weights that are best on the clean rows
+    task = scripted(
+        monkeypatch, UP_AND_DOWN, selection="best-test-epoch", test_sets=("noise:0", "conflict")
+    )
+    found = run_task(told(), task).metrics
+    assert found["noise:0"]["accuracy"] == found["clean"]["accuracy"]
 
 
 def test_only_every_tenth_epoch_and_the_last_are_looked_at(monkeypatch):

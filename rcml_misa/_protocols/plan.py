@@ -53,7 +53,8 @@ class Protocol:
     held_out : int
         Classes, drawn anew for each run, that are not trained on; their test rows are scored apart.
     checkpoints : tuple of int
-        Epochs after which the test sets are scored too; nothing is chosen by that.
+        Epochs after which the clean and the conflictive rows are scored too; nothing is chosen by
+        that.
 
     Raises
     ------

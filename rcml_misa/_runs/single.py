@@ -44,6 +44,7 @@ from rcml_misa.views import MultiView
 
 __all__ = ["FittedTask", "fit_task", "run_task", "versions"]
 
+WATCHED = ("clean", "conflict")  # test sets that checkpoints and best-test-epoch look at
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -120,7 +121,7 @@ def fit_task(
     valid = rows(part.valid) if len(part.valid) else None
     tests: dict[str, tuple[MultiView, NDArray[np.int64]]] = {}
     if protocol.checkpoints or protocol.selection == BEST_TEST:
-        for name in protocol.test_sets:
+        for name in (one for one in protocol.test_sets if one in WATCHED):
             made = make_test_set(name, dataset.views, dataset.target, part=part, seeds=seeds)
             tests[name] = (_scaled(dataset, task, made.views), dataset.target[part.test])
     watcher = Watcher(

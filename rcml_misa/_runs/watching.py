@@ -114,9 +114,13 @@ class Watcher:
         return metrics.nll(p[inside], np.searchsorted(known, target[inside]))
 
     def load_best(self, name: str) -> None:
-        """Give the network the weights of the best epoch on a test set; to reproduce papers."""
-        if name in self._states:
-            self.estimator.module_.load_state_dict(self._states[name])
+        """Give the network the weights of the best epoch on a test set; to reproduce papers.
+
+        Test sets that were not watched get those of the clean rows.
+        """
+        state = self._states.get(name, self._states.get("clean"))
+        if state is not None:
+            self.estimator.module_.load_state_dict(state)
 
 
 @contextmanager
