@@ -208,13 +208,19 @@ def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
     >>> mean_conflict(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
     tensor(0.5120)
     """
+    if present is not None:
+        # without evidence an opinion is vacuous, and its conflict with any other one is 0
+        evidence = evidence * present.unsqueeze(-1)
+    count = evidence.shape[-2]
+    first, second = torch.triu_indices(count, count, offset=1, device=evidence.device)
+    opinion = Opinion(evidence)
+    p, sure = opinion.projected_probability, 1 - opinion.uncertainty
+    distance = (p[..., first, :] - p[..., second, :]).abs().sum(dim=-1) / 2
+    total = (distance * sure[..., first] * sure[..., second]).sum(dim=-1)
     if present is None:
-        count = evidence.shape[-2]
-        return pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(count * (count - 1), 1)
-    # without evidence an opinion is vacuous, and its conflict with any other one is 0
-    pairs = pairwise_conflict(evidence * present.unsqueeze(-1)).sum(dim=(-2, -1))
+        return total / max(count * (count - 1) / 2, 1)
     counts = present.sum(dim=-1)
-    return pairs / (counts * (counts - 1)).clamp_min(1)
+    return total / (counts * (counts - 1) / 2).clamp_min(1)
 
 
 def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None = None) -> Tensor:

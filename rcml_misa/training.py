@@ -164,11 +164,21 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _batches(rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Endless batches: each epoch is a new permutation, cut into parts of even size."""
+def _batches(
+    rows: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    weights: NDArray[np.float64] | None = None,
+) -> Iterator[np.ndarray]:
+    """Endless batches: each epoch is a new permutation, cut into parts of even size.
+
+    With weights, an epoch is a draw with replacement, with chances in proportion to them.
+    """
     parts = math.ceil(rows / batch_size)
+    chances = None if weights is None else weights / weights.sum()
     while True:
-        yield from np.array_split(rng.permutation(rows), parts)
+        drawn = None if chances is None else rng.choice(rows, size=rows, p=chances)
+        yield from np.array_split(rng.permutation(rows) if drawn is None else drawn, parts)
 
 
 def _optimiser(module: nn.Module, how: Optimisation, fast: tuple[str, ...]) -> torch.optim.Adam:
@@ -197,6 +207,7 @@ def train(
     how: Optimisation,
     rng: np.random.Generator,
     fast: tuple[str, ...] = (),
+    weights: NDArray[np.float64] | None = None,
     callback: Callable[[Progress], None] | None = None,
     early: EarlyStopping | None = None,
 ) -> History:
@@ -216,6 +227,8 @@ def train(
         Draws the batches.
     fast : tuple of str
         Ends of the names of parameters that learn at ten times the rate, without decay.
+    weights : ndarray of shape (rows,), optional
+        Chances of the rows to be drawn, which are then drawn with replacement.
     callback : callable, optional
         Called after each epoch.
     early : EarlyStopping, optional
@@ -233,7 +246,7 @@ def train(
     history: History = {}
     sums: dict[str, float] = {}
     counted = 0
-    batches = _batches(rows, how.batch_size, rng)
+    batches = _batches(rows, how.batch_size, rng, weights)
     best = None if early is None else _Best(module, early)
     module.train()
     for step in range(how.steps):

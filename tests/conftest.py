@@ -49,3 +49,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError(f"no network in tests: {url}")
 
     monkeypatch.setattr("pooch.retrieve", refuse)
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep the user's own catalogue out of the tests; the folder that stands in for it."""
+    folder = tmp_path_factory.mktemp("settings")
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: folder / name)
+    return folder

@@ -443,9 +443,9 @@ def test_rcml_learns():
 class Recorder(RCMLClassifier):
     """RCML that keeps the KL weights it is given."""
 
-    def _terms(self, output, target, kl_weight, weights):
+    def _terms(self, output, target, kl_weight):
         self.weights_ = [*getattr(self, "weights_", []), kl_weight]
-        return super()._terms(output, target, kl_weight, weights)
+        return super()._terms(output, target, kl_weight)
 
 
 def test_kl_weight_rises_by_whole_epochs():

@@ -82,7 +82,7 @@ def digamma_loss(e: np.ndarray, y: np.ndarray, kl_weight: float) -> float:
 
 def edl_terms(kind: EDLClassifier, fused: torch.Tensor, y: torch.Tensor, annealed: float) -> float:
     output = ViewOpinions(fused=fused, private=fused.unsqueeze(1)[:, :0])
-    return float(kind._terms(output, y, annealed, None)["loss"])
+    return float(kind._terms(output, y, annealed)["loss"])
 
 
 @pytest.mark.parametrize("annealed", [0.0, 0.3])
@@ -128,7 +128,7 @@ def test_priors_of_one_are_edl():
 def test_opinions_in_terms_of_another_prior_keep_probability_and_uncertainty():
     X, y = problem()
     model = EDLClassifier(prior_weight=0.2, epochs=3, device="cpu", random_state=0).fit(X, y)
-    inputs, _ = model._inputs(model._check_rows(X))
+    inputs = model._inputs(model._check_rows(X))
     raw = model.module_(inputs).fused.double().detach().numpy()
     alpha = raw + 0.2
     opinion = model.predict_opinion(X)
@@ -190,7 +190,7 @@ def test_tmc_loss_is_a_sum_over_views_and_the_combined_opinion(kind):
             wanted += digamma_loss(e[row, view].numpy(), y[row].numpy(), 0.4)
             combined = dempster(combined, e[row, view].numpy()) if view else combined
         wanted += digamma_loss(combined, y[row].numpy(), 0.4)
-    found = kind()._terms(output, y, 0.4, None)["loss"]
+    found = kind()._terms(output, y, 0.4)["loss"]
     assert float(found) == pytest.approx(wanted / ROWS)
 
 
@@ -250,7 +250,7 @@ def test_ccml_loss_by_its_formula():
         wanted += sum(digamma_loss(e[row, v].numpy(), truth, 0.4) for v in range(VIEWS))
         wanted += digamma_loss(output.consistent[row].numpy(), truth, 0.5 * 0.4)
         wanted += 0.7 * digamma_loss(output.complementary[row].numpy(), truth, 0.0)
-    assert float(model._terms(output, y, 0.4, None)["loss"]) == pytest.approx(wanted / ROWS)
+    assert float(model._terms(output, y, 0.4)["loss"]) == pytest.approx(wanted / ROWS)
     torch.testing.assert_close(output.fused, output.consistent + output.complementary)
 
 
@@ -344,7 +344,7 @@ def test_fuml_loss_by_its_formula():
         fused = fuse_memberships(m[row], guided[row])
         wanted += cross(guided_credibility(fused, y[row]), y[row])
     output = FuzzyOutput(m, fuse_memberships(m, credibility(m)))
-    found = FUMLClassifier()._terms(output, y, 0.0, None)["loss"]
+    found = FUMLClassifier()._terms(output, y, 0.0)["loss"]
     assert float(found) == pytest.approx(wanted / ROWS)
     sure = torch.tensor([[1.0, 0.0]])
     assert float(credibility_loss(sure, sure)) == pytest.approx(0, abs=1e-5)
@@ -521,7 +521,7 @@ def test_fuzzy_fusion_without_a_view_is_that_of_the_others():
     assert float(membership_conflict(m, alone).abs().max()) == 0
 
 
-def test_losses_of_absent_views_and_weighted_rows():
+def test_losses_of_absent_views():
     e, y = evidence(), onehot()
     present = torch.ones(ROWS, VIEWS, dtype=torch.bool)
     present[:, 1] = False
@@ -529,16 +529,8 @@ def test_losses_of_absent_views_and_weighted_rows():
     fused = fuse(masked, operator="dempster")
     some = ViewOpinions(fused=fused, private=masked, present=present)
     fewer = ViewOpinions(fused=fused, private=e[:, [0, 2]])
-    one, two = (TMCClassifier()._terms(out, y, 0.4, None)["loss"] for out in (some, fewer))
+    one, two = (TMCClassifier()._terms(out, y, 0.4)["loss"] for out in (some, fewer))
     assert float(one) == pytest.approx(float(two))
-    # a row of weight 2 counts as two rows
-    weights = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
-    rows = [0, 0, 1, 2, 3]
-    twice = ViewOpinions(fused=fused[rows], private=e[rows][:, [0, 2]])
-    weighted = TMCClassifier()._terms(fewer, y, 0.4, weights)["loss"]
-    assert float(weighted) == pytest.approx(
-        float(TMCClassifier()._terms(twice, y[rows], 0.4, None)["loss"])
-    )
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -316,10 +316,31 @@ def test_conflict_row_by_row(share, donors, classes, seed):
 def test_conflict_needs_two_classes_among_its_donors():
     views, target = make(20), np.array([0] * 10 + [1] * 5 + [0] * 5)
     parts = {"train": np.arange(10), "test": np.arange(15, 20)}
-    with pytest.raises(DataError, match="no train row is of another class"):
+    with pytest.raises(DataError, match=r"no train row with view .* is of another class"):
         conflict_rows(views, target, **parts, rng=rng(), share=1.0, donors="train")
     with pytest.raises(OptionError, match="donors='all'"):
         conflict_rows(views, target, **parts, rng=rng(), share=1.0, donors="all")
+
+
+def test_donors_have_the_view_that_they_give():
+    arrays = [array.copy() for array in make(60).arrays]
+    for view, array in enumerate(arrays):
+        array[view::4] = np.nan
+    views, target = MultiView(arrays), np.arange(60) % 3
+    train, test = np.arange(40), np.arange(40, 60)
+    copies = [
+        conflict_rows(views, target, train=train, test=test, rng=rng(), share=1.0, donors="any"),
+        conflict_views(
+            views, target, train=train, test=test, rng=rng(), noise_share=0, conflict_share=1
+        ),
+    ]
+    for copy in copies:
+        assert copy.replaced.all()
+        assert views.present[copy.donor, copy.replaced_view].all()
+        assert (target[copy.donor] != target[test]).all()
+        for row, view in enumerate(copy.replaced_view):
+            donated = views.arrays[view][copy.donor[row]]
+            np.testing.assert_allclose(copy.views.arrays[view][row], donated)
 
 
 def test_published_copy_knows_its_donors():

@@ -66,7 +66,7 @@ def conflict_views(
     In the min-max space of the train rows: on `noise_share` of the rows a random number in
     0..N-1 of views gets N(0, sigma^2) noise; then on `conflict_share` of the rows one random view
     is replaced by that view of the first row, of the whole set, of the next class (y + 1 mod K).
-    That donor is mostly a train row.
+    That donor is mostly a train row; one that lacks the view is passed over.
 
     Parameters
     ----------
@@ -101,18 +101,26 @@ def conflict_views(
         for view in rng.choice(count, size=rng.integers(count), replace=False):
             arrays[view][row] += rng.normal(0.0, noise_sigma, arrays[view].shape[1])
             noisy[row] = True
-    first = {int(code): int(np.flatnonzero(codes == code)[0]) for code in np.unique(codes)}
-    donors = space.enter(views.take(list(first.values())))
-    position = {code: place for place, code in enumerate(first)}
+    donors = _first_rows(views, codes)
     replaced, donor = (np.full(rows, -1, dtype=np.int64) for _ in range(2))
     for row in rng.choice(rows, size=int(conflict_share * rows), replace=False):
         view = int(rng.integers(count))
         other = (int(codes[test[row]]) + 1) % classes
-        while other not in position:
+        while other not in donors[view]:
             other = (other + 1) % classes
-        arrays[view][row] = donors[view][position[other]]
-        replaced[row], donor[row] = view, first[other]
+        replaced[row], donor[row] = view, donors[view][other]
+        arrays[view][row] = space.enter(views.take([donor[row]]))[view][0]
     return ConflictCopy(space.leave(arrays, views), noisy, replaced, donor)
+
+
+def _first_rows(views: MultiView, codes: NDArray[np.int64]) -> list[dict[int, int]]:
+    """For each view, by class, the first row of the class that has the view."""
+    found = []
+    for here in views.present.T:
+        rows = np.flatnonzero(here)
+        known, first = np.unique(codes[rows], return_index=True)
+        found.append(dict(zip(known.tolist(), rows[first].tolist(), strict=True)))
+    return found
 
 
 def conflict_rows(
@@ -161,16 +169,18 @@ def conflict_rows(
         raise OptionError(f"donors={donors!r} does not exist; {nearest(donors, get_args(Donors))}")
     codes = np.asarray(target)
     pool = {"train": train, "test": test, "any": np.concatenate([train, test])}[donors]
+    present = views.present
     sources = np.tile(test, (views.n_views, 1))
     replaced, donor = (np.full(len(test), -1, dtype=np.int64) for _ in range(2))
     for row in rng.choice(len(test), size=round(share * len(test)), replace=False):
-        others = pool[codes[pool] != codes[test[row]]]
+        view = int(rng.integers(views.n_views))
+        others = pool[(codes[pool] != codes[test[row]]) & present[pool, view]]
         if not len(others):
             raise DataError(
-                f"no {donors} row is of another class than test row {test[row]}; a conflict needs "
-                "two classes among its donors."
+                f"no {donors} row with view {views.names[view]!r} is of another class than test "
+                f"row {test[row]}; a conflict needs two classes among its donors."
             )
-        view, chosen = int(rng.integers(views.n_views)), int(rng.choice(others))
+        chosen = int(rng.choice(others))
         sources[view, row], replaced[row], donor[row] = chosen, view, chosen
     taken = [array[rows] for array, rows in zip(views.arrays, sources, strict=True)]
     copy = MultiView(dict(zip(views.names, taken, strict=True)))

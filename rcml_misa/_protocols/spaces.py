@@ -31,12 +31,10 @@ class MinMaxSpace:
     @classmethod
     def fit(cls, train: MultiView) -> Self:
         """Measure the columns of the train rows; rows that lack a view do not count there."""
-        arrays = [
-            dense(array)[present]
-            for array, present in zip(train.arrays, train.present.T, strict=True)
-        ]
-        low = tuple(array.min(axis=0) for array in arrays)
-        span = [array.max(axis=0) - least for array, least in zip(arrays, low, strict=True)]
+        arrays = [dense(array) for array in train.arrays]
+        # fmin and fmax leave out the NaN of missing views
+        low = tuple(np.fmin.reduce(array, axis=0) for array in arrays)
+        span = [np.fmax.reduce(one, axis=0) - least for one, least in zip(arrays, low, strict=True)]
         return cls(low, tuple(np.where(width > 0, width, 1.0) for width in span))
 
     def enter(self, views: MultiView) -> list[Array]:

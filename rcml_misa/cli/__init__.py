@@ -9,6 +9,9 @@ from rcml_misa.cli.compare import compare
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
+from rcml_misa.cli.fit import fit
+from rcml_misa.cli.inspect import inspect
+from rcml_misa.cli.predict import predict
 from rcml_misa.cli.run import run
 
 __all__ = ["main"]
@@ -27,3 +30,6 @@ main.add_command(run)
 main.add_command(compare)
 main.add_command(experiment)
 main.add_command(datasets)
+main.add_command(fit)
+main.add_command(predict)
+main.add_command(inspect)

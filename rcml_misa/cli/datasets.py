@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rcml_misa.cli.errors import FriendlyGroup
+from rcml_misa.cli.own import add, check, remove
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
+    from rcml_misa.datasets.own import OwnEntry
 
 __all__ = ["datasets"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-STATUS = {"here": "here", "fetchable": "can be fetched", "built in": "built in"}
+STATUS = {
+    "here": "here",
+    "fetchable": "can be fetched",
+    "built in": "built in",
+    "gone": "file is gone",
+}
 NARROW, WIDE = 80, 100
 
 
@@ -42,7 +49,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_as_json
 @click.pass_context
 def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
-    """List the data sets, or show or fetch some.
+    """List the data sets, or show or fetch some, or check and add your own files.
 
     Without a command, every data set is listed with its views and their widths, and whether
     its file is here, can be fetched or is not needed.
@@ -50,8 +57,10 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rcml_misa.datasets import list_datasets
+    from rcml_misa.datasets.own import list_own
 
     records = [_record(entry, data_dir) for entry in list_datasets()]
+    records += [_own_record(entry) for entry in list_own().values()]
     if as_json:
         click.echo(json.dumps(records, indent=2))
         return
@@ -79,9 +88,13 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
 def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) -> None:
     """Show all that is known about the data set NAME."""
     from rcml_misa.datasets import find_entry
+    from rcml_misa.datasets.own import list_own
 
-    group = _group_options(ctx)
-    record = _record(find_entry(name), data_dir or group.get("data_dir"))
+    group, own = _group_options(ctx), list_own().get(name)
+    if own is not None:
+        record = _own_record(own)
+    else:
+        record = _record(find_entry(name), data_dir or group.get("data_dir"))
     if as_json or group.get("as_json"):
         click.echo(json.dumps(record, indent=2))
         return
@@ -108,6 +121,10 @@ def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> 
         click.echo(f"{name}: {path if path else 'built in, nothing to fetch'}")
 
 
+for _command in (check, add, remove):
+    datasets.add_command(_command)
+
+
 def _group_options(ctx: click.Context) -> dict[str, Any]:
     """Options given before the command's name."""
     return ctx.parent.params if ctx.parent is not None else {}
@@ -130,6 +147,31 @@ def _record(entry: CatalogueEntry, data_dir: Path | None) -> dict[str, Any]:
         "sha256": entry.sha256,
         "citation": entry.citation,
         "note": entry.note,
+    }
+
+
+def _own_record(entry: OwnEntry) -> dict[str, Any]:
+    """Gather the facts of a data set of the user's own."""
+    return {
+        "name": entry.name,
+        "views": dict(entry.views),
+        "samples": entry.samples,
+        "classes": entry.classes,
+        "licence": "yours",
+        "status": "here" if Path(entry.file).exists() else "gone",
+        "file": entry.file,
+        "address": None,
+        "sha256": entry.sha256,
+        "citation": "",
+        "note": "; ".join(
+            f"--{option} {value}"
+            for option, value in (
+                ("target", entry.target),
+                ("views", entry.columns),
+                ("id", entry.id),
+            )
+            if value
+        ),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli.files import file_options
 from rcml_misa.cli.protocol import protocol_of, protocol_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,15 @@ __all__ = ["run"]
 
 
 @click.command()
-@click.option("--dataset", "dataset_name", default="digits", show_default=True, metavar="NAME")
+@click.option(
+    "--dataset",
+    "dataset_name",
+    default="digits",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A data set, or a file of your own.",
+)
+@file_options
 @click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per variant.")
 @click.option(
     "--method",
@@ -63,6 +72,9 @@ __all__ = ["run"]
 def run(
     ctx: click.Context,
     dataset_name: str,
+    target: str | None,
+    view_spec: str | None,
+    id_name: str | None,
     runs: int,
     methods: str,
     collectors: str | None,
@@ -93,7 +105,7 @@ def run(
     from rcml_misa.cli.session import check_numbers, run_session
 
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
-    from rcml_misa.datasets import load_dataset
+    from rcml_misa.datasets import FileOptions, load_dataset
     from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
     from rcml_misa.reporting import as_json as json_object
     from rcml_misa.results import summarise, write_atomic
@@ -104,7 +116,8 @@ def run(
         from rcml_misa.training import pick_device
 
         pick_device("cuda")
-    dataset = load_dataset(dataset_name, data_dir=data_dir)
+    given = FileOptions(target=target, views=view_spec, id=id_name)
+    dataset = load_dataset(dataset_name, data_dir=data_dir, options=given)
     from rcml_misa.runs import plan_tasks
     from rcml_misa.views import check_target
 

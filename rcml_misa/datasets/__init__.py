@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcml_misa.datasets.catalogue import CatalogueEntry, find_entry, list_datasets
+from rcml_misa.datasets.files.layout import FileOptions
 from rcml_misa.datasets.store import Status, checked_file, fetch_dataset, find_file, locate
+from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CatalogueEntry",
     "Dataset",
+    "FileOptions",
     "Status",
     "fetch_dataset",
     "find_entry",
@@ -67,18 +70,28 @@ class Dataset:
         self.target.setflags(write=False)
 
 
-def load_dataset(name: str, *, data_dir: Path | None = None, download: bool = True) -> Dataset:
-    """Load a data set of the catalogue.
+def load_dataset(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    options: FileOptions | None = None,
+) -> Dataset:
+    """Load a data set of the catalogue, or a file of one's own.
 
     Parameters
     ----------
     name : str
-        Its name; `list_datasets` has them all. ``"digits"`` needs no file.
+        Its name; `list_datasets` has them all. ``"digits"`` needs no file. Or the path of a csv,
+        tsv, parquet, npz, mat or hdf5 file or of a folder with one table per view, or a name
+        in the user's own catalogue.
     data_dir : Path, optional
         Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
         and the user's cache.
     download : bool
         Whether a missing file is fetched from its pinned address into the cache.
+    options : FileOptions, optional
+        Which columns of a file of one's own are target, views and identifier.
 
     Returns
     -------
@@ -87,7 +100,7 @@ def load_dataset(name: str, *, data_dir: Path | None = None, download: bool = Tr
     Raises
     ------
     OptionError
-        If there is no such data set.
+        If there is no such data set, or options are given for one that is no file of one's own.
     DataError
         If the file is missing, damaged or not the one that the catalogue knows.
 
@@ -97,7 +110,17 @@ def load_dataset(name: str, *, data_dir: Path | None = None, download: bool = Tr
     >>> data.views
     MultiView(1797 samples: pixels 64, fourier 34, projections 78, moments 22, dct 36, ...)
     """
-    return load_entry(find_entry(name), data_dir=data_dir, download=download)
+    from rcml_misa.datasets.files import read_own_file
+    from rcml_misa.datasets.own import as_dataset, own_file
+
+    given = options or FileOptions()
+    if (own := own_file(name, given)) is not None:
+        label, path, merged = own
+        return as_dataset(label, path, read_own_file(path, merged))
+    entry = find_entry(name)
+    if given != FileOptions():
+        raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
+    return load_entry(entry, data_dir=data_dir, download=download)
 
 
 def load_entry(

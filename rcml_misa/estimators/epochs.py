@@ -54,13 +54,8 @@ class EpochTrainer(MultiViewClassifier):
         """A new network for the fitted widths and classes."""
 
     @abstractmethod
-    def _terms(
-        self, output: Any, target: Tensor, kl_weight: float, weights: Tensor | None
-    ) -> Mapping[str, Tensor]:
-        """Named loss terms of a forward pass against one-hot targets (B, K).
-
-        Rows have weights (B,), or count alike.
-        """
+    def _terms(self, output: Any, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
+        """Named loss terms of a forward pass against one-hot targets (B, K)."""
 
     def fit(
         self,
@@ -71,6 +66,8 @@ class EpochTrainer(MultiViewClassifier):
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train on views X, one label per row y and weights of the rows.
+
+        Rows with weights are drawn into batches with chances in proportion to them.
 
         Raises
         ------
@@ -85,8 +82,8 @@ class EpochTrainer(MultiViewClassifier):
             FeatureMap.fit(array, scaling=self.scaling, features="plain")
             for array in rows.views.arrays
         ]
-        inputs, present = self._inputs(rows.views)
-        onehot, weights = self._targets(rows)
+        inputs, present = self._inputs(rows.views), self._present(rows.views)
+        onehot = self._onehot(rows)
         annealing = max(self.annealing_epochs, 1)
 
         def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
@@ -94,10 +91,7 @@ class EpochTrainer(MultiViewClassifier):
                 [view[some] for view in inputs], None if present is None else present[some]
             )
             return self._terms(
-                output,
-                onehot[some],
-                min(1.0, int(done * self.epochs + 1e-9) / annealing),
-                None if weights is None else weights[some],
+                output, onehot[some], min(1.0, int(done * self.epochs + 1e-9) / annealing)
             )
 
         with seeded(int(seeds[0].generate_state(1)[0])):
@@ -115,6 +109,7 @@ class EpochTrainer(MultiViewClassifier):
                     decoupled=False,
                 ),
                 rng=np.random.default_rng(seeds[1]),
+                weights=rows.weights,
                 callback=callback,
                 early=None if held is None else self._early(held),
             )
@@ -122,8 +117,9 @@ class EpochTrainer(MultiViewClassifier):
 
     def _early(self, held: TrainRows) -> EarlyStopping:
         """Early stopping on the fused opinions about held-out rows."""
-        inputs, present = self._inputs(held.views)
-        onehot, weights = self._targets(held)
+        inputs, present = self._inputs(held.views), self._present(held.views)
+        onehot = self._onehot(held)
+        weights = None if held.weights is None else torch.from_numpy(held.weights).to(self.device_)
 
         def loss() -> float:
             fused = self._run(inputs, present).fused
@@ -132,19 +128,20 @@ class EpochTrainer(MultiViewClassifier):
 
         return EarlyStopping(loss, self.patience)
 
-    def _targets(self, rows: TrainRows) -> tuple[Tensor, Tensor | None]:
-        onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()
-        weights = None if rows.weights is None else torch.from_numpy(rows.weights).float()
-        return onehot.to(self.device_), None if weights is None else weights.to(self.device_)
+    def _onehot(self, rows: TrainRows) -> Tensor:
+        codes = torch.from_numpy(rows.codes)
+        return F.one_hot(codes, len(self.classes_)).float().to(self.device_)
 
-    def _inputs(self, views: MultiView) -> tuple[list[Tensor], Tensor | None]:
-        """Mapped views, and which of them each row has where some are missing."""
-        mapped = [
+    def _inputs(self, views: MultiView) -> list[Tensor]:
+        return [
             torch.from_numpy(mapping.transform(dense(array))).float().to(self.device_)
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
+
+    def _present(self, views: MultiView) -> Tensor | None:
+        """Which views each row has, where some are missing."""
         present = views.present
-        return mapped, None if present.all() else torch.from_numpy(present).to(self.device_)
+        return None if present.all() else torch.from_numpy(present).to(self.device_)
 
     def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
         """Run the network; one that knows nothing of missing views is never given any."""
@@ -154,10 +151,10 @@ class EpochTrainer(MultiViewClassifier):
 class EpochClassifier(EpochTrainer, EvidentialClassifier):
     """Base of those among them whose network gives fused, private and shared evidence."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        inputs, present = self._inputs(views)
-        output = self._run(inputs, present)
+        present = self._present(views)
+        output = self._run(self._inputs(views), present)
         private = output.private.double().cpu()
         conflict = mean_conflict(private, None if present is None else present.cpu())
         return MultiViewOpinion(

@@ -32,7 +32,6 @@ def notes_loss(
     sim_weight: float,
     diff_weight: float,
     recon_weight: float,
-    weights: Tensor | None = None,
 ) -> Tensor:
     """The notes' loss as written: no shared opinion, and CMD's pair sum divided by N.
 
@@ -43,8 +42,6 @@ def notes_loss(
         One-hot classes.
     kl_weight, conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the terms.
-    weights : Tensor of shape (B,), optional
-        How much each row's EDL loss and conflict count.
 
     Returns
     -------
@@ -53,16 +50,9 @@ def notes_loss(
     """
     views = output.private.shape[1]
     opinions = torch.cat([output.fused.unsqueeze(1), output.private], dim=1)
-    if weights is None:
-        edl = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight)
-        conflict = conflict_loss(output.private)
-    else:
-        each = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
-        edl = (each * weights.unsqueeze(1)).mean()
-        conflict = (conflict_loss(output.private, reduction="none") * weights).mean()
     return (
-        edl
-        + conflict_weight * conflict
+        edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight)
+        + conflict_weight * conflict_loss(output.private)
         # fault 4: the mean over pairs times pairs / N
         + sim_weight * similarity_loss(output.shared_codes) * (views - 1) / 2
         + diff_weight * difference_loss(output.private_codes, output.shared_codes)
@@ -146,9 +136,7 @@ class NotesClassifier(EpochClassifier):
         tied = self.collectors == "tied"
         return NotesNet(self.widths_, classes=len(self.classes_), tied=tied)
 
-    def _terms(
-        self, output: NotesOutput, target: Tensor, kl_weight: float, weights: Tensor | None
-    ) -> Mapping[str, Tensor]:
+    def _terms(self, output: NotesOutput, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
         loss = notes_loss(
             output,
             target,
@@ -157,6 +145,5 @@ class NotesClassifier(EpochClassifier):
             sim_weight=self.sim_weight,
             diff_weight=self.diff_weight,
             recon_weight=self.recon_weight,
-            weights=weights,
         )
         return {"loss": loss}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from rcml_misa.estimators.quantiles import QuantileTable
 from rcml_misa.exceptions import OptionError
 from rcml_misa.views import ViewArray, dense, present_rows
 
@@ -58,7 +59,11 @@ def _row_layer_norm(values: Array) -> Array:
     """Centre each row and scale it to unit variance; rows without spread become 0."""
     centred = values - values.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))
+    flat = spread <= 1e-12
+    spread[flat] = 1
+    centred /= spread
+    centred[flat[:, 0]] = 0
+    return np.asarray(centred)
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,15 @@ class FeatureMap:
     def _scale(self, values: Array) -> Array:
         if "quantile" in (self.scaling, self.features):
             return self._quantiles(values)
-        return np.asarray((values - self.shift) / self.scale)
+        scaled = values - self.shift
+        scaled /= self.scale
+        return scaled
 
-    def _expand(self, values: Array) -> Array:
-        scaled = self._scale(values)
-        root = np.sign(scaled) * np.sqrt(np.abs(scaled))
+    def _expand(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+        scaled = self._scale(values).astype(dtype, copy=False)
+        root = np.abs(scaled)
+        np.sqrt(root, out=root)
+        np.copysign(root, scaled, out=root)
         if self.features == "root":
             return root
         return np.concatenate([root, _row_layer_norm(root)], axis=1)
@@ -164,30 +173,31 @@ class FeatureMap:
         """Number of mapped columns."""
         return self.mean.size or self.shift.size
 
-    def transform(self, values: Array) -> Array:
+    def transform(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
         """Map rows of shape (n, n_columns) with the fitted statistics.
 
-        A row without the view becomes zeros, the mean of columns that are standardised.
+        A row without the view becomes zeros, the mean of columns that are standardised. In
+        float32 what comes after the scaling is worked out in float32.
         """
         missing = np.isnan(values[:, 0])
         if missing.any():
             values = np.where(missing[:, None], self.shift, values)
-        mapped = self._map(values)
+        mapped = self._map(values, dtype)
         if missing.any():
             mapped[missing] = 0
         return mapped
 
-    def _map(self, values: Array) -> Array:
+    def _map(self, values: Array, dtype: type[np.floating[Any]]) -> Array:
         if self.features in ("plain", "quantile"):
-            return self._scale(values)
-        return np.clip((self._expand(values) - self.mean) / self.spread, -CLIP, CLIP)
+            return self._scale(values).astype(dtype, copy=False)
+        expanded = self._expand(values, dtype)
+        expanded -= self.mean.astype(dtype, copy=False)
+        expanded /= self.spread.astype(dtype, copy=False)
+        return np.clip(expanded, -CLIP, CLIP, out=expanded)
+
+    @cached_property
+    def _table(self) -> QuantileTable:
+        return QuantileTable(self.order)
 
     def _quantiles(self, values: Array) -> Array:
-        rows = len(self.order)
-        result = np.empty(values.shape)
-        for column in range(values.shape[1]):
-            # the mid-rank, so that ties and constant columns land in the middle of their mass
-            low = np.searchsorted(self.order[:, column], values[:, column], side="left")
-            high = np.searchsorted(self.order[:, column], values[:, column], side="right")
-            result[:, column] = (low + high) / (2 * rows)
-        return np.asarray(ndtri(np.clip(result, 0.5 / rows, 1 - 0.5 / rows)))
+        return self._table(values)

@@ -125,7 +125,7 @@ class RCMLClassifier(EpochClassifier):
         )
 
     def _terms(
-        self, output: ViewOpinions, target: Tensor, kl_weight: float, weights: Tensor | None
+        self, output: ViewOpinions, target: Tensor, kl_weight: float
     ) -> Mapping[str, Tensor]:
-        terms = evidential_terms(output, target, kl_weight=kl_weight, weight=weights)
+        terms = evidential_terms(output, target, kl_weight=kl_weight)
         return {"loss": terms["edl"] + self.conflict_weight * terms["conflict"], **terms}

@@ -43,7 +43,7 @@ from rcml_misa.training import (
     seeded,
     train,
 )
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, dense
 
 __all__ = ["RCMLMISAClassifier"]
 
@@ -373,13 +373,20 @@ class RCMLMISAClassifier(EvidentialClassifier):
         )
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         logits = None if self.experts_ is None else self.experts_.logits(views)
-        others = _logit_tensors(logits)
-        table = InputTable(self.maps_, views.arrays, others, device=self.device_)(slice(None))
         present = self._present(views)
-        output, _ = self._forward(table, present)
+        inputs = [
+            torch.from_numpy(one.transform(dense(array), np.float32)).to(self.device_)
+            for one, array in zip(self.maps_, views.arrays, strict=True)
+        ]
+        known = [] if logits is None else [logits.views, logits.joint]
+        output = self.module_(
+            inputs,
+            *(torch.from_numpy(one.astype(np.float32)).to(self.device_) for one in known),
+            present=present,
+        )
         fused = output.fused.double().cpu().numpy()
         if logits is not None:
             fused *= logits.trust[:, None]

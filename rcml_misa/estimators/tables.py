@@ -60,7 +60,7 @@ class InputTable:
 
     def _map(self, rows: slice | NDArray[Any]) -> list[Tensor]:
         mapped = [
-            torch.from_numpy(one.transform(dense(array, rows)).astype(np.float32))
+            torch.from_numpy(one.transform(dense(array, rows), np.float32))
             for one, array in zip(self.maps, self.arrays, strict=True)
         ]
         return [part.to(self.device) for part in (*mapped, *(other[rows] for other in self.others))]

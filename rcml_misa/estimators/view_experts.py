@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from scipy.special import softmax
 from rcml_misa.estimators.expert import KernelExpert, MappedViews
 from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.ridge import blocks, squared_distances
+from rcml_misa.estimators.scoring import ExpertScorer
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["ExpertLogits", "ViewExperts", "agreement"]
@@ -116,7 +118,10 @@ class Familiarity:
         if columns is not None:
             values, landmarks = values[:, columns], landmarks[:, columns]
             scale = math.sqrt(len(columns) / max(columns.sum(), 1))
-        nearest = scale * np.sqrt(squared_distances(values, landmarks).min(axis=1))
+        return self.of_distance(scale * np.sqrt(squared_distances(values, landmarks).min(axis=1)))
+
+    def of_distance(self, nearest: Array) -> Array:
+        """Familiarity (n,) of rows so far from the nearest landmark."""
         excess = np.maximum(0, (nearest - self.upper) / (self.upper - self.median))
         return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
 
@@ -194,6 +199,7 @@ class ViewExperts:
         A view's expert learns from the rows that have the view, the joint one from all, with the
         columns' means in place of what is missing.
         """
+        vars(self).pop("_scorer", None)
         mapped = MappedViews(views.arrays, scaling=self.scaling)
 
         def expert(*groups: int) -> KernelExpert:
@@ -238,23 +244,25 @@ class ViewExperts:
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Logits of new rows."""
-        arrays = views.arrays
-        scores = [one.score_parts([array]) for one, array in zip(self.views_, arrays, strict=True)]
-        joint = self.joint_.score_parts(arrays) if len(arrays) > 1 else scores[0]
-        present = views.present
-        familiarity = np.concatenate(
-            [
-                self._familiar([dense(array, block) for array in arrays], present[block])
-                for block in blocks(views.n_samples)
-            ]
-        )
-        return self._logits(scores, joint, familiarity, present)
+        found, present = self._scorer(views.arrays), views.present
+        familiarity = self.familiarity_.of_distance(np.sqrt(found.nearest))
+        gaps = np.flatnonzero(~present.all(axis=1))
+        if gaps.size:
+            parts = [dense(array, gaps) for array in views.arrays]
+            familiarity[gaps] = self._familiar(parts, present[gaps])
+        return self._logits(found.views, found.joint, familiarity, present)
+
+    @cached_property
+    def _scorer(self) -> ExpertScorer:
+        return ExpertScorer(self.views_, self.joint_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # made again when it is needed
+        return {name: value for name, value in vars(self).items() if name != "_scorer"}
 
     def _familiar(self, parts: Sequence[Array], present: NDArray[np.bool_]) -> Array:
-        """Familiarity of rows, by the columns of the views that each of them has."""
+        """Familiarity of rows with gaps, by the columns of the views that each of them has."""
         values = self.joint_.columns_(parts)
-        if present.all():
-            return self.familiarity_(values)
         found = np.ones(len(values))
         owners = self.joint_.columns_.owners
         for pattern in np.unique(present, axis=0):

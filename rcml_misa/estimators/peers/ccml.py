@@ -100,7 +100,7 @@ class CCMLClassifier(EpochClassifier):
         return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)
 
     def _terms(
-        self, output: DecoupledOpinions, target: Tensor, kl_weight: float, weights: Tensor | None
+        self, output: DecoupledOpinions, target: Tensor, kl_weight: float
     ) -> Mapping[str, Tensor]:
         penalty = self.consistent_kl_weight * kl_weight
         own = edl_loss(output.private, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
@@ -109,4 +109,4 @@ class CCMLClassifier(EpochClassifier):
         consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
         complementary = edl_digamma(output.complementary, target, reduction="none")
         total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
-        return {"loss": (total if weights is None else total * weights).mean()}
+        return {"loss": total.mean()}

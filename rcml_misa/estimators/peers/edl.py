@@ -120,26 +120,24 @@ class EDLClassifier(EpochClassifier):
             dropout=self.dropout,
         )
 
-    def _inputs(self, views: MultiView) -> tuple[list[Tensor], Tensor | None]:
-        mapped, present = super()._inputs(views)
-        return [torch.cat(mapped, dim=1)], present
+    def _inputs(self, views: MultiView) -> list[Tensor]:
+        return [torch.cat(super()._inputs(views), dim=1)]
 
     def _terms(
-        self, output: ViewOpinions, target: Tensor, kl_weight: float, weights: Tensor | None
+        self, output: ViewOpinions, target: Tensor, kl_weight: float
     ) -> Mapping[str, Tensor]:
-        each = edl_loss(
+        loss = edl_loss(
             output.fused,
             target,
             kl_weight=self.kl_weight * kl_weight,
             form=self.form,
             prior=self.prior_weight,
-            reduction="none",
         )
-        return {"loss": (each if weights is None else each * weights).mean()}
+        return {"loss": loss}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        evidence = self._run(*self._inputs(views)).fused.double().cpu().numpy()
+        evidence = self._run(self._inputs(views), None).fused.double().cpu().numpy()
         rows, classes = evidence.shape
         return MultiViewOpinion(
             evidence=evidence / self.prior_weight,

@@ -123,7 +123,6 @@ class FUMLClassifier(EpochTrainer):
         output: FuzzyOutput,
         target: Tensor,
         kl_weight: float,  # noqa: ARG002
-        weights: Tensor | None,
     ) -> Mapping[str, Tensor]:
         each = target.unsqueeze(1)
         own = guided_credibility(output.private, each)
@@ -131,17 +130,16 @@ class FUMLClassifier(EpochTrainer):
         views = credibility_loss(own, each, reduction="none")
         if output.present is not None:
             views = views * output.present
-        fused = credibility_loss(guided_credibility(memberships, target), target, reduction="none")
-        total = views.sum(dim=1) + fused
-        return {"loss": (total if weights is None else total * weights).mean()}
+        fused = credibility_loss(guided_credibility(memberships, target), target)
+        return {"loss": views.sum(dim=1).mean() + fused}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _memberships(self, X: Any) -> FuzzyOutput:
         views = self._check_rows(X)
-        parts = [
-            self._run(*self._inputs(views.take(slice(start, start + BLOCK))))
-            for start in range(0, views.n_samples, BLOCK)
+        blocks = [
+            views.take(slice(start, start + BLOCK)) for start in range(0, views.n_samples, BLOCK)
         ]
+        parts = [self._run(self._inputs(block), self._present(block)) for block in blocks]
         return FuzzyOutput(
             torch.cat([part.private for part in parts]).double().cpu(),
             torch.cat([part.fused for part in parts]).double().cpu(),

@@ -101,14 +101,11 @@ class TMCClassifier(EpochClassifier):
             fusion="dempster",
         )
 
-    def _terms(
-        self, output: Any, target: Tensor, kl_weight: float, weights: Tensor | None
-    ) -> Mapping[str, Tensor]:
+    def _terms(self, output: Any, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
         opinions = torch.cat([output.private, output.shared, output.fused.unsqueeze(1)], dim=1)
         each = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
         if output.present is not None:
             views = output.present.shape[1]
             there = output.present.to(each.dtype)
             each = torch.cat([each[:, :views] * there, each[:, views:]], dim=1)
-        total = each.sum(dim=1)
-        return {"loss": (total if weights is None else total * weights).mean()}
+        return {"loss": each.sum(dim=1).mean()}

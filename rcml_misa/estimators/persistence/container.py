@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +37,12 @@ def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDAr
     content = save(dict(tensors), metadata={FORMAT: text})
     if int.from_bytes(content[:LENGTH], "little") > LARGEST_HEADER:
         raise DataError(f"the model's names and labels take more than {LARGEST_HEADER} bytes.")
-    temporary = None
+    temporary = path.with_name(f".writing-{uuid4().hex}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.write_bytes(content)
+        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise DataError(
             f"{path} can't be written ({error.strerror}); give a file in a folder that exists."
         ) from error

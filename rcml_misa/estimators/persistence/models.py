@@ -22,7 +22,7 @@ from rcml_misa.estimators.persistence.container import read_file, write_file
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.training import Device, pick_device, seeded
 
-__all__ = ["load", "load_with_header", "save"]
+__all__ = ["check_savable", "load", "load_with_header", "save"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 MODULE = "module_."  # start of the names of a network's tensors
@@ -52,11 +52,7 @@ def save(
     """
     check_is_fitted(model)
     name = type(model).__name__
-    if _classes().get(name) is not type(model):
-        raise DataError(
-            f"{name} can't be saved: a model file holds {', '.join(sorted(_classes()))}; "
-            "keep others with joblib, where only trusted files are opened."
-        )
+    check_savable(type(model))
     encoder = Encoder()
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
@@ -75,6 +71,28 @@ def save(
         state = model.module_.state_dict()
         tensors |= {MODULE + key: value.cpu().numpy() for key, value in state.items()}
     write_file(Path(path), header, tensors)
+
+
+def check_savable(kind: type[Any], *, name: str | None = None) -> None:
+    """Refuse a class whose models can't be saved.
+
+    Parameters
+    ----------
+    kind : type
+    name : str, optional
+        What the user calls it; the class's name by default.
+
+    Raises
+    ------
+    DataError
+    """
+    known = _classes()
+    if known.get(kind.__name__) is not kind:
+        raise DataError(
+            f"{name or kind.__name__} can't be saved: a model file holds "
+            f"{', '.join(sorted(known))}; keep others with joblib, whose files only their "
+            "maker should open."
+        )
 
 
 def load(path: str | Path, *, device: Device | None = None) -> Any:

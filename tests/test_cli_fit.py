@@ -1,0 +1,304 @@
+"""The commands `fit`, `predict`, `inspect` and `datasets check`, `add`, `remove`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import rcml_misa
+from rcml_misa.cli import main
+from rcml_misa.datasets.files import FileLayout, FileOptions, read_own_file
+from rcml_misa.estimators import RCMLClassifier
+from rcml_misa.views import MultiView
+
+QUICK = ("--set", "hidden=8", "--set", "feedforward=8", "--epochs", 2, "--device", "cpu")
+
+
+def table(rows=90, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % 3
+    centres = np.random.default_rng(99)
+    views = {
+        name: 2 * centres.normal(size=(3, width))[y] + rng.normal(size=(rows, width))
+        for name, width in {"face": 3, "voice": 4}.items()
+    }
+    frame = MultiView(views).to_frame()
+    frame.insert(0, "id", [f"r{number}" for number in range(rows)])
+    return frame.assign(who=np.array(["ant", "bee", "cat"])[y])
+
+
+def call(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def done(*words):
+    result = call(*words)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model fitted on one csv, and another csv to predict."""
+    folder = tmp_path_factory.mktemp("files")
+    table().to_csv(folder / "train.csv", index=False)
+    table(40, seed=1).to_csv(folder / "new.csv", index=False)
+    result = done(
+        "fit", "--dataset", folder / "train.csv", "--target", "who", "--out", folder / "m.rcml",
+        *QUICK,
+    )  # fmt: skip
+    assert "fitted rcml-misa on train.csv" in result.stdout
+    assert "90 rows, 3 classes, views face 3, voice 4" in result.stdout
+    assert "keep 90 of 90 rows of the training data" in result.stdout
+    assert "--no-landmarks" in result.stdout
+    return folder
+
+
+def test_predictions_are_those_of_the_model(files, tmp_path):
+    result = done("predict", files / "m.rcml", files / "new.csv", "--out", tmp_path / "p.csv")
+    found = pd.read_csv(tmp_path / "p.csv")
+    assert found.columns.tolist() == [
+        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views",
+    ]  # fmt: skip
+    model = rcml_misa.load(files / "m.rcml")
+    own = read_own_file(files / "new.csv", FileOptions(target="who"))
+    opinion = model.predict_opinion(own.views)
+    assert found["id"].tolist() == own.ids.tolist()
+    assert found["class"].tolist() == opinion.predicted.tolist()
+    np.testing.assert_allclose(found["uncertainty"], opinion.uncertainty, rtol=1e-5)
+    np.testing.assert_allclose(found["conflict"], opinion.conflict, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found["probability"], opinion.probability.max(axis=1), rtol=1e-5)
+    right = 100 * np.mean(opinion.predicted == own.labels)
+    assert f"40 rows\n{right:.2f} % right of 40 with a label\nwritten:" in result.stdout
+    assert result.stderr == ""
+
+
+def test_standard_output_holds_the_csv_alone(files):
+    result = done("predict", files / "m.rcml", files / "new.csv", "--per-view")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 41
+    assert lines[0].endswith("voice__class,voice__belief,voice__uncertainty")
+    assert result.stderr.startswith("40 rows\n")
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 2048])
+def test_chunks_change_nothing(files, tmp_path, chunk):
+    options = ("--coverage", 0.75, "--per-view", "--out", tmp_path / "p.csv", "--chunk", chunk)
+    done("predict", files / "m.rcml", files / "new.csv", *options)
+    found = pd.read_csv(tmp_path / "p.csv")
+    kept = found[~found["refused"]]
+    assert len(kept) == 30
+    assert kept["uncertainty"].max() <= found.loc[found["refused"], "uncertainty"].min()
+    whole = rcml_misa.load(files / "m.rcml").predict_opinion(
+        read_own_file(files / "new.csv", FileOptions(target="who")).views
+    )
+    np.testing.assert_allclose(found["uncertainty"], whole.uncertainty, rtol=1e-4)
+
+
+def test_rows_above_an_uncertainty_are_refused(files, tmp_path):
+    result = done(
+        "predict", files / "m.rcml", files / "new.csv", "--reject-above", 0.2, "--json",
+        "--out", tmp_path / "p.csv",
+    )  # fmt: skip
+    facts, found = json.loads(result.stdout), pd.read_csv(tmp_path / "p.csv")
+    np.testing.assert_array_equal(found["refused"], found["uncertainty"] > 0.2)
+    assert facts["refused"] == found["refused"].sum()
+    kept = ~found["refused"]
+    truth = pd.read_csv(files / "new.csv")["who"]
+    assert facts["accuracy_of_kept"] == pytest.approx((found["class"] == truth)[kept].mean())
+    assert (facts["rows"], facts["labelled"], facts["reject_above"]) == (40, 40, 0.2)
+
+
+@pytest.mark.parametrize("form", ["parquet", "h5", "npz"])
+def test_other_kinds_of_files_give_the_same(files, tmp_path, form):
+    frame = pd.read_csv(files / "new.csv")
+    views = {name: frame.filter(like=f"{name}__").to_numpy() for name in ("face", "voice")}
+    path = tmp_path / f"new.{form}"
+    if form == "parquet":
+        frame.drop(columns="who").to_parquet(path)
+    elif form == "npz":
+        np.savez(path, **views)
+    else:
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            for name, values in views.items():
+                file[name] = values
+    outputs = [done("predict", files / "m.rcml", one).stdout for one in (files / "new.csv", path)]
+    first, second = ([line.split(",")[1:] for line in text.splitlines()] for text in outputs)
+    assert first == second
+
+
+def test_missing_views_in_a_file_to_predict(files, tmp_path):
+    frame = pd.read_csv(files / "new.csv").drop(columns=["who", "id"])
+    frame.filter(like="face").to_csv(tmp_path / "face.csv", index=False)
+    done("predict", files / "m.rcml", tmp_path / "face.csv", "--per-view", "--out",
+         tmp_path / "p.csv")  # fmt: skip
+    found = pd.read_csv(tmp_path / "p.csv")
+    assert found["row"].tolist() == list(range(40))
+    assert found["voice__class"].isna().all()
+    assert (found["voice__uncertainty"] == 1).all()
+    assert found["conflicting_views"].isna().all()
+    frame.loc[3, "face__1"] = np.nan
+    frame.to_csv(tmp_path / "hole.csv", index=False)
+    result = call("predict", files / "m.rcml", tmp_path / "hole.csv", "--chunk", 2, "--out",
+                  tmp_path / "q.csv")  # fmt: skip
+    assert result.exit_code == 2
+    assert "hole.csv, rows 2 to 3: view 'face' has NaN or infinity in 1 of 2 rows" in result.stderr
+    assert not (tmp_path / "q.csv").exists()
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+def test_without_landmarks(files, tmp_path):
+    done("fit", "--dataset", files / "train.csv", "--target", "who", "--no-landmarks",
+         "--out", tmp_path / "m", *QUICK)  # fmt: skip
+    result = done("inspect", tmp_path / "m")
+    assert "landmarks  none, no row of the training data is in the file" in result.stdout
+    assert (tmp_path / "m").stat().st_size < (files / "m.rcml").stat().st_size
+    assert json.loads(done("inspect", tmp_path / "m", "--json").stdout)["landmark_rows"] == 0
+    result = call("fit", "--dataset", "digits", "--method", "kernel-expert", "--no-landmarks",
+                  "--out", tmp_path / "x")  # fmt: skip
+    assert result.exit_code == 2
+    assert "kernel-expert is its landmarks" in result.stderr
+
+
+def test_inspect_tells_what_a_model_is(files):
+    text = done("inspect", files / "m.rcml").stdout
+    for part in (
+        "rcml-misa (RCMLMISAClassifier)",
+        "face 3, voice 4",
+        "3: ant, bee, cat",
+        "train.csv, 90 rows, sha256",
+        "hidden=8",
+        "torch 2.",
+        "keep 90 of 90 rows",
+    ):
+        assert part in text
+    facts = json.loads(done("inspect", files / "m.rcml", "--json").stdout)
+    assert facts["about"]["layout"]["target"] == "who"
+    assert facts["about"]["dataset"] == "train.csv"
+
+
+@pytest.mark.parametrize("method", ["rcml", "kernel-expert"])
+def test_other_methods(files, tmp_path, method):
+    options = ("--epochs", 5) if method == "rcml" else ()
+    result = done("fit", "--dataset", files / "train.csv", "--target", "who", "--method", method,
+                  "--out", tmp_path / "m", "--json", *options)  # fmt: skip
+    facts = json.loads(result.stdout)
+    assert facts["train_rows"] == 90
+    assert facts["fit_seconds"] > 0
+    assert done("predict", tmp_path / "m", files / "new.csv").stdout.count("\n") == 41
+
+
+def test_a_known_data_set(tmp_path):
+    done("fit", "--dataset", "digits", "--method", "rcml", "--epochs", 1, "--out", tmp_path / "m")
+    model = rcml_misa.load(tmp_path / "m")
+    assert model.classes_.tolist() == [str(number) for number in range(10)]
+    data = rcml_misa.load_dataset("digits")
+    data.views.take(range(5)).to_frame().to_csv(tmp_path / "few.csv", index=False)
+    assert done("predict", tmp_path / "m", tmp_path / "few.csv").stdout.count("\n") == 6
+
+
+def test_a_model_saved_in_python_reads_files_by_the_names_of_its_views(files, tmp_path):
+    own = read_own_file(files / "train.csv", FileOptions(target="who"))
+    RCMLClassifier(epochs=1).fit(own.views, own.labels).save(tmp_path / "m")
+    assert done("predict", tmp_path / "m", files / "new.csv").stdout.count("\n") == 41
+
+
+def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
+    for name in ("train", "new"):
+        frame = pd.read_csv(files / f"{name}.csv")
+        codes = frame["who"].map({"ant": 1, "bee": 2, "cat": 3}).astype(float)
+        codes[0] = codes[0] if name == "train" else np.nan
+        frame.assign(who=codes).to_csv(tmp_path / f"{name}.csv", index=False)
+    done("fit", "--dataset", tmp_path / "train.csv", "--target", "who", "--out", tmp_path / "m",
+         "--method", "kernel-expert")  # fmt: skip
+    result = done("predict", tmp_path / "m", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
+    assert "of 39 with a label" in result.stdout
+    assert float(result.stdout.split("\n")[1].split(" ")[0]) > 80
+    assert pd.read_csv(tmp_path / "p.csv")["class"].isin([1, 2, 3]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("fit", "--dataset", "{f}/train.csv", "--out", "{t}/m"), "no column is called target"),
+        (("fit", "--dataset", "{f}/none.csv", "--out", "{t}/m"), "there is no file"),
+        (("fit", "--dataset", "digit", "--out", "{t}/m"), "did you mean digits?"),
+        (("fit", "--dataset", "digits", "--target", "y", "--out", "{t}/m"), "known views"),
+        (("fit", "--dataset", "digits"), "Missing option '--out'"),
+        (("fit", "--dataset", "digits", "--out", "{t}/no/m"), "no file in a folder that exists"),
+        (("fit", "--dataset", "digits", "--out", "{t}"), "no file in a folder that exists"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "lda"), "lda can't be saved"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "x"), "no method 'x'"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--set", "h=1"), "no option 'h'"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--set", "expert=none",
+          "--no-landmarks"), "give one of them"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--set", "scaling=paper-leaky"),
+         "not there yet"),
+        (("fit", "--dataset", "digits", "--out", "{t}/m", "--epochs", "0"), "--epochs 0 is below"),
+        (("predict", "{f}/train.csv", "{f}/new.csv"), "is not a whole model file"),
+        (("predict", "{f}/none", "{f}/new.csv"), "can't be read"),
+        (("predict", "{f}/m.rcml", "{f}/none.csv"), "there is no file"),
+        (("predict", "{f}/m.rcml", "{f}/m.rcml"), "of no known kind"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--coverage", "1.5"), "--coverage 1.5 is not"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--reject-above", "0"), "--reject-above 0.0"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--coverage", "nan"), "--coverage nan is not"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--coverage", ".5", "--reject-above", ".5"),
+         "give one of them"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--chunk", "0"), "--chunk 0 is below 1"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{t}/no/p"), "can't be written"),
+        (("inspect", "{f}/train.csv"), "is not a whole model file"),
+        (("datasets", "check", "{f}/none.csv"), "there is no file"),
+        (("datasets", "check", "{f}/train.csv", "--target", "whom"), "did you mean who?"),
+        (("datasets", "add", "{f}/train.csv", "--target", "who"), "Missing option '--name'"),
+        (("datasets", "add", "{f}/train.csv", "--target", "who", "--name", "PIE"), "already"),
+        (("datasets", "remove", "faces"), "your catalogue has no data set 'faces'"),
+        (("run", "--dataset", "{f}/train.csv"), "no column is called target"),
+        (("run", "--dataset", "digits", "--views", "a=b"), "known views"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence_and_exit_2(files, tmp_path, words, sentence):
+    result = call(*(word.format(f=files, t=tmp_path) for word in words))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_add_run_show_remove(files, own_settings):
+    text = done("datasets", "check", files / "train.csv", "--target", "who").stdout
+    assert "target: who; id: id\n90 rows, 3 classes, 2 views\n" in text
+    record = json.loads(
+        done("datasets", "check", files / "train.csv", "--target", "who", "--json").stdout
+    )
+    assert FileLayout.from_json(record["layout"]).id == "id"
+    assert record["findings"][0]["level"] == "fact"
+    done("datasets", "add", files / "train.csv", "--name", "mine", "--target", "who")
+    assert "mine" in done("datasets").stdout
+    shown = json.loads(done("datasets", "show", "mine", "--json").stdout)
+    assert (shown["samples"], shown["status"], shown["note"]) == (90, "here", "--target who")
+    result = done("run", "--dataset", "mine", "--method", "rcml", "--epochs", 2, "--runs", 1,
+                  "--jobs", 1)  # fmt: skip
+    assert "mine: 1 runs" in result.stdout
+    done("datasets", "remove", "mine")
+    assert "mine" not in done("datasets").stdout
+
+
+def test_a_run_with_missing_views_on_a_file_of_one_s_own(files, tmp_path):
+    frame = pd.read_csv(files / "train.csv")
+    frame.loc[::4, [one for one in frame if one.startswith("voice")]] = np.nan
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    for method in ("rcml", "kernel-expert", "lda"):
+        options = ("--epochs", 5) if method == "rcml" else ()
+        done("run", "--dataset", tmp_path / "gaps.csv", "--target", "who", "--method", method,
+             "--runs", 1, "--jobs", 1, *options)  # fmt: skip
+    result = done("fit", "--dataset", tmp_path / "gaps.csv", "--target", "who", "--out",
+                  tmp_path / "m", *QUICK)  # fmt: skip
+    assert "note: view voice is missing in 23 of 90 rows" in result.stderr
