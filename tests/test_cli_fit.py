@@ -252,6 +252,10 @@ def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
          "give one of them"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--chunk", "0"), "--chunk 0 is below 1"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{t}/no/p"), "can't be written"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{f}/new.csv"), "would replace"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{f}/m.rcml"), "would replace"),
+        (("fit", "--dataset", "{f}/train.csv", "--target", "who", "--out", "{f}/train.csv"),
+         "would replace"),
         (("inspect", "{f}/train.csv"), "is not a whole model file"),
         (("datasets", "check", "{f}/none.csv"), "there is no file"),
         (("datasets", "check", "{f}/train.csv", "--target", "whom"), "did you mean who?"),
@@ -280,6 +284,7 @@ def test_check_add_run_show_remove(files, own_settings):
     )
     assert FileLayout.from_json(record["layout"]).id == "id"
     assert record["findings"][0]["level"] == "fact"
+    assert "1797 rows, 10 classes, 6 views" in done("datasets", "check", "digits").stdout
     done("datasets", "add", files / "train.csv", "--name", "mine", "--target", "who")
     assert "mine" in done("datasets").stdout
     shown = json.loads(done("datasets", "show", "mine", "--json").stdout)

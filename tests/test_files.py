@@ -532,7 +532,7 @@ def test_check_finds_what_was_planted():
     views = {"plain": plain, "odd": odd, "missing": missing}
     found = findings(views, labels, notes=("X was turned around",))
     assert seen(found, "view odd: 1 of 5 columns is constant")
-    assert seen(found, "view odd: 1 of 5 columns repeat")
+    assert seen(found, "view odd: 1 of 5 columns repeats another one")
     assert seen(found, "more than a million times")
     assert seen(found, "view missing is missing in 5 of 100 rows")
     assert seen(found, "2 rows repeat an earlier one in every view")

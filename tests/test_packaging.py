@@ -21,7 +21,7 @@ import rcml_misa
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rcml_misa"
-ROOMS = (".ci", "rcml_misa", "benchmarks", "experiments", "tests")
+ROOMS = (".ci", "rcml_misa", "benchmarks", "examples", "experiments", "tests")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = sorted(
     name

@@ -86,13 +86,20 @@ def test_predictions_after_a_round_trip_are_equal_bit_for_bit(name, tmp_path):
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
 
 
-@pytest.mark.parametrize("labels", [("x", "ÿ ü"), (3, 10**12), (-1.0, 1.0), (False, True)], ids=str)
-@pytest.mark.parametrize("kind", [None, object])
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (("x", "ÿ ü"), None),
+        (("x", "ÿ ü"), object),
+        ((3, 10**12), None),
+        ((-1.0, 1.0), None),
+        ((False, True), None),
+    ],
+    ids=str,
+)
 def test_labels_keep_their_kind(labels, kind, tmp_path):
     X, y = problem(60, labels)
     y = y if kind is None else y.astype(object)
-    if kind is object and not isinstance(labels[0], str):
-        pytest.skip("scikit-learn takes objects for labels if they are texts")
     model = MODELS["kernel-expert"]().fit(X, y)
     model.save(tmp_path / "m")
     again = rcml_misa.load(tmp_path / "m")

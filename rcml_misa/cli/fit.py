@@ -7,22 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rcml_misa.cli.files import file_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rcml_misa.datasets.files import FileLayout, FileOptions
+    from rcml_misa.datasets.files import OwnFile
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.training import Progress
-    from rcml_misa.views import MultiView
 
-__all__ = ["fit", "landmark_note", "megabytes"]
+__all__ = ["fit", "landmark_note", "megabytes", "refuse_same"]
 
 
 @click.command()
@@ -75,6 +71,7 @@ def fit(
     """
     from rcml_misa.cli.session import check_numbers
     from rcml_misa.datasets.files import FileOptions
+    from rcml_misa.datasets.own import read_any
     from rcml_misa.estimators.persistence import check_savable, describe, load_with_header, save
 
     check_numbers(seed=(seed, 0), epochs=(epochs, 1))
@@ -84,18 +81,16 @@ def fit(
     if not out.parent.is_dir() or out.is_dir():
         raise click.UsageError(f"--out {out} is no file in a folder that exists")
     given = FileOptions(target=target, views=view_spec, id=id_name)
-    views, labels, layout, about = _data(dataset_name, given, data_dir)
-    for name, here in zip(views.names, views.present.T, strict=True):
-        if not here.all():
-            gaps = int((~here).sum())
-            click.echo(f"note: view {name} is missing in {gaps} of {len(here)} rows", err=True)
+    found, about = read_any(dataset_name, given, data_dir=data_dir)
+    refuse_same(out, dataset_name)
+    for note in (*found.notes, *_gaps(found)):
+        click.echo(f"note: {note}", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
-        estimator.fit(views, labels, **more)
+        estimator.fit(found.views, found.labels, **more)
     seconds = time.perf_counter() - started
-    about |= {"method": method, "layout": layout.to_json()}
-    save(estimator, out, about=about)
+    save(estimator, out, about={**about, "method": method, "layout": found.layout.to_json()})
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
@@ -108,6 +103,26 @@ def fit(
     )
     click.echo(f"written: {out} ({megabytes(facts['bytes'])})")
     click.echo(landmark_note(facts["landmark_rows"], facts["train_rows"], fitting=True))
+
+
+def _gaps(found: OwnFile) -> Iterator[str]:
+    for name, here in zip(found.views.names, found.views.present.T, strict=True):
+        if not here.all():
+            yield f"view {name} is missing in {int((~here).sum())} of {len(here)} rows"
+
+
+def refuse_same(out: Path, *read: str | Path) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises
+    ------
+    OptionError
+    """
+    from rcml_misa.exceptions import OptionError
+
+    for one in read:
+        if out.resolve() == Path(one).resolve():
+            raise OptionError(f"--out {out} would replace what is read; give another file.")
 
 
 def _recipe(
@@ -132,34 +147,6 @@ def _recipe(
             "scaling=minmax."
         )
     return found
-
-
-def _data(
-    name: str, given: FileOptions, data_dir: Path | None
-) -> tuple[MultiView, NDArray[np.generic], FileLayout, dict[str, Any]]:
-    """Views, labels, where they lie in files like this one, and facts for the header."""
-    import numpy as np
-
-    from rcml_misa.datasets import load_dataset
-    from rcml_misa.datasets.files import FileLayout, file_sha256, read_own_file
-    from rcml_misa.datasets.own import own_file
-
-    own = own_file(name, given)
-    if own is None:
-        data = load_dataset(name, data_dir=data_dir, options=given)
-        layout = FileLayout({view: (view,) for view in data.views.names}, None, None)
-        about = {"dataset": data.name, "file_sha256": data.sha256}
-        return data.views, np.array(data.classes)[data.target], layout, about
-    label, path, merged = own
-    found = read_own_file(path, merged)
-    for note in found.notes:
-        click.echo(f"note: {note}", err=True)
-    return (
-        found.views,
-        found.labels,
-        found.layout,
-        {"dataset": label, "file_sha256": file_sha256(path)},
-    )
 
 
 @contextmanager

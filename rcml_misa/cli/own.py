@@ -13,11 +13,11 @@ __all__ = ["add", "check", "remove"]
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|NAME")
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
-    file: Path, target: str | None, view_spec: str | None, id_name: str | None, as_json: bool
+    file: str, target: str | None, view_spec: str | None, id_name: str | None, as_json: bool
 ) -> None:
     """Tell what is seen in FILE, and what will be done about each odd thing.
 
@@ -26,19 +26,20 @@ def check(
     """
     from dataclasses import asdict
 
-    from rcml_misa.datasets.files import FileOptions, check_file, read_own_file
+    from rcml_misa.datasets.files import FileOptions, check_file
+    from rcml_misa.datasets.own import read_any
 
-    found = read_own_file(file, FileOptions(target=target, views=view_spec, id=id_name))
+    found, _ = read_any(file, FileOptions(target=target, views=view_spec, id=id_name))
     findings = check_file(found)
     if as_json:
         record = {
-            "file": str(file),
+            "file": file,
             "layout": found.layout.to_json(),
             "findings": [asdict(one) for one in findings],
         }
         click.echo(json.dumps(record, indent=2))
         return
-    click.echo(f"target: {found.layout.target}; id: {found.layout.id or 'none'}")
+    click.echo(f"target: {found.layout.target or 'known'}; id: {found.layout.id or 'none'}")
     for one in findings:
         mark = "" if one.level == "fact" else f"{one.level}: "
         click.echo(f"{mark}{one.what}" + (f". {one.consequence}" if one.consequence else ""))

@@ -61,6 +61,7 @@ def predict(
     probability, uncertainty, degree of conflict and the two views in greatest conflict.
     """
     from rcml_misa.cli.answers import Tally, answers, mark_refused, model_layout, write_answers
+    from rcml_misa.cli.fit import refuse_same
     from rcml_misa.cli.session import check_numbers
     from rcml_misa.estimators.persistence import load_with_header
     from rcml_misa.exceptions import OptionError
@@ -71,6 +72,8 @@ def predict(
     for name, value in (("reject-above", reject_above), ("coverage", coverage)):
         if value is not None and not 0 < value <= 1:
             raise OptionError(f"--{name} {value} is not above 0 and up to 1.")
+    if out is not None:
+        refuse_same(out, model, file)
     fitted, header = load_with_header(model, device=device)  # type: ignore[arg-type]
     layout = model_layout(fitted, header)
     tally = Tally()

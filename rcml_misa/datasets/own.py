@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from rcml_misa.datasets.catalogue import list_datasets
 from rcml_misa.datasets.files import (
+    FileLayout,
     FileOptions,
     OwnFile,
     file_sha256,
@@ -30,6 +31,7 @@ __all__ = [
     "list_own",
     "own_catalogue",
     "own_file",
+    "read_any",
     "remove_own",
 ]
 
@@ -210,6 +212,31 @@ def own_file(name: str, options: FileOptions) -> tuple[str, Path, FileOptions] |
         )
     given = {key: value for key, value in asdict(options).items() if value is not None}
     return name, path, FileOptions(**{**asdict(entry.options), **given})
+
+
+def read_any(
+    name: str, options: FileOptions, *, data_dir: Path | None = None
+) -> tuple[OwnFile, dict[str, str]]:
+    """Read a file, or a data set by name, as a file of one's own; with its name and sha256.
+
+    A data set of this package lies in files under the names of its views.
+
+    Raises
+    ------
+    OptionError, DataError
+        See `rcml_misa.datasets.load_dataset`.
+    """
+    if (own := own_file(name, options)) is not None:
+        label, path, merged = own
+        return read_own_file(path, merged), {"dataset": label, "file_sha256": file_sha256(path)}
+    import numpy as np
+
+    from rcml_misa.datasets import load_dataset
+
+    data = load_dataset(name, data_dir=data_dir, options=options)
+    layout = FileLayout({view: (view,) for view in data.views.names})
+    found = OwnFile(data.views, np.array(data.classes)[data.target], layout)
+    return found, {"dataset": data.name, "file_sha256": data.sha256}
 
 
 def as_dataset(name: str, path: Path, found: OwnFile) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,9 @@ class ExpertScorer:
         ]
         self.together = self._blocks(joint, range(len(self.views)))
         self.shared = [self._shared(number) for number in range(len(self.views))]
+        for blocks, factors in zip(self.together, self.shared, strict=True):
+            if factors is not None:  # not needed again, and as large as the view's own
+                blocks[:] = [replace(one, matrix=one.matrix[:0].copy()) for one in blocks]
         self.same_maps = [
             all(
                 _same_map(own[0], kind[number])

@@ -122,7 +122,8 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
     if copies:
         yield Finding(
             "note",
-            f"view {name}: {copies} of {width} columns repeat another one",
+            f"view {name}: {copies} of {width} columns {'repeats' if copies == 1 else 'repeat'} "
+            "another one",
             "Kept; they weigh twice within their view, not against other views.",
         )
     spread = np.abs(values).max(axis=0)
@@ -176,7 +177,7 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any]) -> Iterator[Findin
         yield Finding(
             "warning",
             f"view {name}: column {told[0]} tells the label in {100 * NEARLY:.0f} % of the rows or "
-            "more" + (f", as do {len(told) - 1} others" if len(told) > 1 else ""),
+            "more" + (f", and so do others ({len(told) - 1})" if len(told) > 1 else ""),
             "It may be the label itself; leave it out with --views unless new rows have it too.",
         )
 
@@ -200,7 +201,9 @@ def _presence(found: OwnFile) -> Iterator[Finding]:
             )
     if empty := int((~present.any(axis=1)).sum()):
         yield Finding(
-            "warning", f"{empty} rows have no view at all", "They can't be trained on; drop them."
+            "warning",
+            f"{empty} {'row has' if empty == 1 else 'rows have'} no view at all",
+            "They can't be trained on; drop them.",
         )
 
 
@@ -220,16 +223,20 @@ def _rows(found: OwnFile) -> Iterator[Finding]:
     if copies:
         yield Finding(
             "note",
-            f"{copies} rows repeat an earlier one in every view",
+            f"{_rows_text(copies)} an earlier one in every view",
             "Kept; a copy in the test rows flatters a comparison.",
         )
     if clashes:
         yield Finding(
             "warning",
-            f"{clashes} of these have another label than the first (such as rows {example[0]} and "
-            f"{example[1]})",
+            f"{clashes} of these {'has' if clashes == 1 else 'have'} another label than the first "
+            f"(such as rows {example[0]} and {example[1]})",
             "Kept as they are; one of the labels is likely wrong.",
         )
+
+
+def _rows_text(count: int) -> str:
+    return "1 row repeats" if count == 1 else f"{count} rows repeat"
 
 
 def _row_digests(found: OwnFile) -> Iterator[bytes]:
