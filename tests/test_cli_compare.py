@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -105,6 +106,22 @@ def test_own_classifier_beside_the_others() -> None:
     assert result.exit_code == 0, result.output
     names = [line.split(",")[1:3] for line in result.stdout.splitlines()[1::2]]
     assert names == [["sklearn.naive_bayes:GaussianNB", "-"], ["lda", "-"]]
+
+
+def test_a_file_of_ones_own_beside_a_known_set(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    table = {f"{view}__{i}": rng.normal(size=60) + y for view in "ab" for i in range(2)}
+    pd.DataFrame({**table, "kind": y}).to_csv(tmp_path / "mine.csv", index=False)
+    names = f"{tmp_path / 'mine.csv'},digits"
+    words = ("--datasets", names, "--target", "kind", "--format", "csv")
+    result = call(*QUICK, *words)
+    assert result.exit_code == 0, result.output
+    found = [line.split(",")[0] for line in result.stdout.splitlines()[1:]]
+    assert found == ["mine.csv"] * 4 + ["digits"] * 4
+    wrong = call(*QUICK, "--datasets", names, "--target", "sort")
+    assert is_one_error(wrong)
+    assert "sort" in wrong.stderr
 
 
 def test_all_means_every_method(monkeypatch) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli.files import file_options
 from rcml_misa.cli.protocol import protocol_of, protocol_options
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ ENDINGS = {"text": ".txt", "markdown": ".md", "latex": ".tex"}
     default="digits",
     show_default=True,
     metavar="NAME[,NAME]",
-    help="Data sets; see `rcml-misa datasets`.",
+    help="Data sets, see `rcml-misa datasets`, or files of your own.",
 )
 @click.option(
     "--methods",
@@ -67,6 +68,7 @@ ENDINGS = {"text": ".txt", "markdown": ".md", "latex": ".tex"}
     metavar="DIR",
     help="Folder to look in for data files first.",
 )
+@file_options
 @protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add the tables of uncertainty scores.")
 @click.pass_context
@@ -82,6 +84,9 @@ def compare(
     out: Path | None,
     records: Path | None,
     data_dir: Path | None,
+    target: str | None,
+    view_spec: str | None,
+    id_name: str | None,
     report_uncertainty: bool,
 ) -> None:
     """Compare methods over data sets on shared splits.
@@ -94,7 +99,7 @@ def compare(
     from rcml_misa.cli.session import check_numbers, importable_here
 
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1))
-    from rcml_misa.datasets import load_dataset
+    from rcml_misa.datasets import FileOptions, list_datasets, load_dataset
     from rcml_misa.reporting.experiments import experiment_blocks
     from rcml_misa.results import RunStore
 
@@ -102,7 +107,12 @@ def compare(
     importable_here()
     recipes = _recipes(methods, device)
     names = list(dict.fromkeys(part.strip() for part in datasets.split(",")))
-    sets = [load_dataset(name, data_dir=data_dir) for name in names]
+    known = {entry.name for entry in list_datasets()}
+    own = FileOptions(target=target, views=view_spec, id=id_name)
+    sets = [
+        load_dataset(name, data_dir=data_dir, options=None if name in known else own)
+        for name in names
+    ]
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
     session = run_grid(
