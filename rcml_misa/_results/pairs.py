@@ -28,7 +28,7 @@ class PairedComparison:
     p_corrected : float
         Two-sided p of the corrected t test.
     p_wilcoxon : float
-        Two-sided p of Wilcoxon's signed ranks; 1 where no run differs.
+        Two-sided p of Wilcoxon's signed ranks; 1 where no run differs, NaN for a single run.
     wins, losses : int
         Runs in which the first is better, worse.
     """
@@ -95,7 +95,7 @@ def compare(
     gaps = np.array([a.metrics[test_set][measure] - b.metrics[test_set][measure] for a, b in pairs])
     one, two = pairs[0]
     low, high, p = _corrected(gaps, one.test_rows / one.train_rows)
-    ranked = 1.0
+    ranked = 1.0 if len(gaps) > 1 else math.nan
     if np.any(gaps != 0) and len(gaps) > 1:
         # rounding must not break ties between equal differences
         ranked = float(stats.wilcoxon(gaps.round(12)).pvalue)
