@@ -138,7 +138,7 @@ def _parquet(path: Path) -> Any:
             f"{path} is a parquet file, which takes pyarrow to read: pip install "
             "'rcml-misa[parquet]', or give a csv file."
         ) from error
-    return ParquetFile(path, memory_map=True)
+    return ParquetFile(path)
 
 
 @contextmanager
