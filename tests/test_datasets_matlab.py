@@ -119,7 +119,7 @@ def test_a_single_matrix_is_the_only_view(save) -> None:
         ({"X": cells(A.T, B.T), "gt": Y}, {}, "the other way round"),
         ({"X": cells(A[:5], B), "gt": Y}, {}, "must describe the same samples"),
         ({"X": cells(A, "text"), "gt": Y}, {}, "view 'b'"),
-        ({"X": cells(A, np.where(B == B[0, 0], np.nan, B)), "gt": Y}, {}, "view 'b' has NaN"),
+        ({"X": cells(A, np.where(B[0, 0] == B, np.nan, B)), "gt": Y}, {}, "view 'b' has NaN"),
         ({"X": cells(A, B), "gt": Y + 0.5}, {}, "whole numbers, but row 0 is 1.5"),
         ({"X": cells(A, B), "gt": np.full(6, np.nan)}, {}, "whole numbers"),
         ({"X": cells(A, B), "gt": np.eye(6)}, {}, "one whole number per sample"),
