@@ -6,13 +6,24 @@ Targets are one-hot or soft, (..., K), and broadcast against evidence (..., K): 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa._evidential import (
+    EDLForm,
+    Reduction,
+    credibility_loss,
+    dirichlet_kl,
+    edl_digamma,
+    edl_log,
+    edl_loss,
+    edl_mse,
+    edl_projected,
+    reduced,
+)
 from rcml_misa.opinions import mean_conflict, pairwise_conflict
 
 __all__ = [
@@ -20,12 +31,14 @@ __all__ = [
     "Reduction",
     "cmd",
     "conflict_loss",
+    "credibility_loss",
     "difference_loss",
     "dirichlet_kl",
     "edl_digamma",
     "edl_log",
     "edl_loss",
     "edl_mse",
+    "edl_projected",
     "orthogonality",
     "reconstruction_loss",
     "shared_private_loss",
@@ -34,13 +47,7 @@ __all__ = [
     "weighted_mean",
 ]
 
-Reduction = Literal["mean", "none"]
-EDLForm = Literal["digamma", "log", "mse"]
 Scale = Literal["mean", "batch"]
-
-
-def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
-    return values.mean() if reduction == "mean" else values
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -54,114 +61,6 @@ def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return values.mean()
     return (weights * values).sum() / weights.sum().clamp_min(1e-12)
-
-
-def edl_digamma(evidence: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Expected cross-entropy under the Dirichlet: sum_k y_k [psi(S) - psi(alpha_k)].
-
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., K)
-    target : Tensor that broadcasts to (..., K)
-    reduction : {"mean", "none"}
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 4.
-
-    Examples
-    --------
-    >>> round(float(edl_digamma(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    1.0
-    """
-    alpha = evidence + 1
-    gap = torch.digamma(alpha.sum(dim=-1, keepdim=True)) - torch.digamma(alpha)
-    return _reduce((target * gap).sum(dim=-1), reduction)
-
-
-def edl_log(evidence: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Type II maximum likelihood: sum_k y_k [log S - log alpha_k].
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 3.
-
-    Examples
-    --------
-    >>> round(float(edl_log(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    0.6931
-    """
-    alpha = evidence + 1
-    gap = alpha.sum(dim=-1, keepdim=True).log() - alpha.log()
-    return _reduce((target * gap).sum(dim=-1), reduction)
-
-
-def edl_mse(evidence: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Expected square error: sum_k (y_k - p_k)^2 + p_k (1 - p_k) / (S + 1).
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, equation 5.
-
-    Examples
-    --------
-    >>> round(float(edl_mse(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
-    0.6667
-    """
-    alpha = evidence + 1
-    strength = alpha.sum(dim=-1, keepdim=True)
-    p = alpha / strength
-    return _reduce(((target - p) ** 2 + p * (1 - p) / (strength + 1)).sum(dim=-1), reduction)
-
-
-def dirichlet_kl(evidence: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """KL[Dir(alpha~) || Dir(1)] with alpha~ = y + (1 - y) alpha: evidence for wrong classes.
-
-    References
-    ----------
-    Sensoy, Kaplan and Kandemir, NeurIPS 2018, section 3.
-
-    Examples
-    --------
-    >>> float(dirichlet_kl(torch.tensor([[7.0, 0.0]]), torch.tensor([[1.0, 0.0]])))
-    0.0
-    """
-    alpha = target + (1 - target) * (evidence + 1)
-    strength = alpha.sum(dim=-1, keepdim=True)
-    classes = alpha.new_tensor(float(alpha.shape[-1]))
-    norm = torch.lgamma(strength).squeeze(-1) - torch.lgamma(alpha).sum(dim=-1)
-    gap = torch.digamma(alpha) - torch.digamma(strength)
-    values = norm - torch.lgamma(classes) + ((alpha - 1) * gap).sum(dim=-1)
-    return _reduce(values, reduction)
-
-
-def edl_loss(
-    evidence: Tensor,
-    target: Tensor,
-    *,
-    kl_weight: float,
-    form: EDLForm = "digamma",
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """An EDL loss of the given form plus `kl_weight` times `dirichlet_kl`.
-
-    Raises
-    ------
-    OptionError
-        If the form is not one of digamma, log, mse.
-
-    Examples
-    --------
-    >>> round(float(edl_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), kl_weight=1.0)), 4)
-    1.0
-    """
-    forms = {"digamma": edl_digamma, "log": edl_log, "mse": edl_mse}
-    if form not in forms:
-        raise OptionError(f"form={form!r} is no EDL loss; {nearest(form, get_args(EDLForm))}")
-    loss = forms[form](evidence, target, reduction=reduction)
-    if not kl_weight:
-        return loss
-    return loss + kl_weight * dirichlet_kl(evidence, target, reduction=reduction)
 
 
 def conflict_loss(
@@ -186,9 +85,9 @@ def conflict_loss(
     0.0
     """
     if present is not None:
-        return _reduce(mean_conflict(evidence, present) * present.sum(dim=-1), reduction)
+        return reduced(mean_conflict(evidence, present) * present.sum(dim=-1), reduction)
     pairs = pairwise_conflict(evidence).sum(dim=(-2, -1)) / max(evidence.shape[-2] - 1, 1)
-    return _reduce(pairs, reduction)
+    return reduced(pairs, reduction)
 
 
 def _norm(values: Tensor) -> Tensor:

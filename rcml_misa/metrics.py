@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 __all__ = [
     "accuracy",
+    "accuracy_at_coverage",
+    "adaptive_ece",
+    "augrc",
+    "aupr",
     "aurc",
     "auroc",
+    "balanced_accuracy",
     "brier",
     "ece",
     "fpr95",
+    "macro_f1",
     "nll",
     "reliability_curve",
     "risk_coverage_curve",
@@ -30,6 +42,32 @@ def accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
     0.6666666666666666
     """
     return float((np.asarray(predicted) == np.asarray(target)).mean())
+
+
+def macro_f1(predicted: ArrayLike, target: ArrayLike) -> float:
+    """Mean over the target's classes of the harmonic mean of precision and recall.
+
+    Examples
+    --------
+    >>> macro_f1([0, 1, 1], [0, 1, 1])
+    1.0
+    """
+    truth = np.asarray(target)
+    labels = np.unique(truth)
+    return float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0))
+
+
+def balanced_accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
+    """Mean over the target's classes of the share of their rows predicted right.
+
+    Examples
+    --------
+    >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
+    0.75
+    """
+    truth = np.asarray(target)
+    labels = np.unique(truth)
+    return float(recall_score(truth, predicted, labels=labels, average="macro", zero_division=0))
 
 
 def _top(probability: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -87,6 +125,25 @@ def ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
     return float(np.nansum(count * np.abs(mean - share)) / len(sure))
 
 
+def adaptive_ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
+    """Expected calibration error of the top class in bins of equal numbers of rows.
+
+    References
+    ----------
+    Nguyen and O'Connor, Posterior calibration and exploratory analysis, EMNLP 2015.
+
+    Examples
+    --------
+    >>> adaptive_ece([[1.0, 0.0], [0.5, 0.5]], [0, 0], bins=2)
+    0.25
+    """
+    sure, right = _top(probability, target)
+    order = np.argsort(sure, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    gaps = [len(part) * abs(sure[part].mean() - right[part].mean()) for part in parts]
+    return float(sum(gaps) / len(sure))
+
+
 def nll(probability: ArrayLike, target: ArrayLike) -> float:
     """Mean negative log-likelihood in nats; a probability counts as at least 1e-12.
 
@@ -123,6 +180,20 @@ def auroc(score: ArrayLike, positive: ArrayLike) -> float:
     if flags.all() or not flags.any():
         return float("nan")
     return float(roc_auc_score(flags, np.asarray(score)))
+
+
+def aupr(score: ArrayLike, positive: ArrayLike) -> float:
+    """Average precision of a score that should be high for positives; NaN for one kind.
+
+    Examples
+    --------
+    >>> aupr([0.1, 0.9], [False, True])
+    1.0
+    """
+    flags = np.asarray(positive, dtype=bool)
+    if flags.all() or not flags.any():
+        return float("nan")
+    return float(average_precision_score(flags, np.asarray(score)))
 
 
 def fpr95(score: ArrayLike, positive: ArrayLike) -> float:
@@ -172,3 +243,36 @@ def aurc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
     0.25
     """
     return float(risk_coverage_curve(uncertainty, correct)[1].mean())
+
+
+def augrc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the generalised risk-coverage curve; lower is better.
+
+    The generalised risk at a coverage is the share of all rows that are accepted and wrong, so
+    that every error counts alike wherever it is ranked; trapezoids from coverage 0.
+
+    References
+    ----------
+    Traub et al., Overcoming common flaws in the evaluation of selective classification systems,
+    NeurIPS 2024, equation 5.
+
+    Examples
+    --------
+    >>> augrc([0.1, 0.2], [True, False])
+    0.125
+    """
+    coverage, risk = risk_coverage_curve(uncertainty, correct)
+    joint = np.concatenate([[0.0], coverage * risk])
+    return float((joint[1:] + joint[:-1]).mean() / 2)
+
+
+def accuracy_at_coverage(uncertainty: ArrayLike, correct: ArrayLike, coverage: float) -> float:
+    """Accuracy among the surest rows, a share `coverage` of all, rounded up.
+
+    Examples
+    --------
+    >>> accuracy_at_coverage([0.1, 0.2, 0.3, 0.4], [True, True, False, False], 0.5)
+    1.0
+    """
+    risk = risk_coverage_curve(uncertainty, correct)[1]
+    return float(1 - risk[max(int(np.ceil(coverage * len(risk) - 1e-9)), 1) - 1])

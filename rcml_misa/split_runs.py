@@ -16,7 +16,7 @@ from rcml_misa.folds import Split, keep_views, split_of, swap_views
 from rcml_misa.outputs import epoch_recorder, target_scores, write_features, write_samples
 from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
 from rcml_misa.results import RunRecord, plain
-from rcml_misa.runs import Event, Task, recipe_config, throttled, versions
+from rcml_misa.runs import Event, Task, protocol_config, recipe_config, throttled, versions
 from rcml_misa.sentiment import class_scores
 
 __all__ = ["run_split_task"]
@@ -65,6 +65,7 @@ def run_split_task(
         bins=found.bins,
         timing=found.timing,
         history={**getattr(estimator, "history_", {}), **history},
+        protocol=protocol_config(task.protocol),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,9 @@ def test_tiny_grid(tmp_path) -> None:
     assert lines[0] == "# Two controls"
     assert "Seeds 5 to 6" in page
     assert f"rcml-misa experiment {tmp_path / 'tiny.toml'}" in page
-    assert any(line.startswith("lda - logistic-regression C=0.5 ") for line in lines)
+    start = lines.index("### digits, clean rows: paired differences")
+    assert lines[start + 3].startswith("lda minus ")
+    assert lines[start + 4].startswith("logistic-regression C=0.5 ")
     table = pd.read_csv(tmp_path / "tiny.csv")
     assert table["method"].tolist() == ["lda", "lda", "logistic-regression", "logistic-regression"]
     assert table["default"].tolist() == [True, True, False, False]
@@ -77,6 +80,14 @@ def refused(result: Result, folder: Path, *parts: str) -> None:
         (TINY.replace('["digits"]', '["digit"]'), ("'digit'", "digits")),
         (TINY.replace('"lda"', '"ldda"'), ("'ldda'", "lda")),
         (TINY.replace('"lda"', "{ preset = 'default' }"), ("method = NAME",)),
+        (TINY + "[protocol]\nfold = 3", ("protocol has no 'fold'", "folds")),
+        (TINY + "[protocol]\nfolds = true", ("folds=True",)),
+        (TINY + "[protocol]\nfolds = 2.5", ("folds=2.5",)),
+        (TINY + "[protocol]\nsplit = 'sorted'", ("split='sorted'",)),
+        (TINY + "protocol = 3", ("is no table",)),
+        (TINY.replace("set =", "grid ="), ("grid =", "lists")),
+        (TINY.replace("set = {", "figure = 76, set = {"), ("figure = 76", "fraction")),
+        (TINY.replace('["lda", {', '["lda", "lda", {'), ("lda - twice", "label")),
         ("datasets = [", ("is not TOML",)),
         ("", ("names no datasets",)),
         (None, ("tiny.toml", "can't be read")),
@@ -132,3 +143,71 @@ def test_list_as_a_value(tmp_path) -> None:
     entry = '{ method = "rcml", set = { hidden = [8], epochs = 1 } }'
     text = TINY.replace('"lda"', entry).replace("runs = 2", "runs = 1")
     assert call(text, tmp_path).exit_code == 0
+
+
+NOTED = """
+datasets = ["digits"]
+methods = [
+    { method = "rcml", label = "row x", set = { hidden = [4] }, figure = 0.5, \
+grid = { learning_rate = [0.001, 0.01] } },
+    { method = "rcml", label = "row y", figure = 0.6, grid = { epochs = [2] } },
+]
+runs = 1
+
+[protocol]
+checkpoints = [1, 2]
+test_sets = ["conflict", "noise:0.1"]
+"""
+
+
+def test_grid_labels_figures_and_checkpoints(tmp_path) -> None:
+    text = NOTED.replace("set = { hidden = [4] }", "set = { hidden = [4], epochs = 2 }")
+    result = call(text, tmp_path, "--records", tmp_path / "kept")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "tiny.md").read_text()
+    table = pd.read_csv(tmp_path / "tiny.csv")
+    assert table["variant"].drop_duplicates().tolist() == [
+        "row x learning_rate=0.001",
+        "row x learning_rate=0.01",
+        "row y epochs=2",
+    ]
+    for part in (
+        "accuracy between epochs, %",
+        "the settings nearest to what was told",
+        "told: 50.00 60.00 %",
+        "accuracy on each test set, %",
+        "learning_rate=0.01, epoch 2, clean rows",
+    ):
+        assert part in page
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert names[0] == "digits-rcml-row x learning_rate=0.001-seed0.json"
+
+
+def seconds_aside(text: str) -> str:
+    """Drop the column of times."""
+    return re.sub(r"\d+\.\d(?=\s+(?:-|\d+\.\d+ / \d+\.\d+)$)", "s", text, flags=re.MULTILINE)
+
+
+def test_the_same_file_gives_the_same_page(tmp_path) -> None:
+    entry = '{ method = "rcml", set = { epochs = 2 } }'
+    text = TINY.replace('"lda"', entry)
+    first, second = (call(text, tmp_path, "--out", tmp_path / name) for name in ("a", "b"))
+    assert first.exit_code == second.exit_code == 0
+    pages = [(tmp_path / name / "tiny.md").read_text() for name in ("a", "b")]
+    assert seconds_aside(pages[0]) == seconds_aside(pages[1])
+    tables = [pd.read_csv(tmp_path / name / "tiny.csv") for name in ("a", "b")]
+    plain = [table.drop(columns="seconds_per_run") for table in tables]
+    pd.testing.assert_frame_equal(plain[0], plain[1], check_exact=True)
+
+
+def test_every_committed_experiment_can_be_read() -> None:
+    from rcml_misa.cli.plan import read_plan
+    from rcml_misa.datasets import find_entry
+
+    files = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
+    assert files
+    for file in files:
+        plan = read_plan(file)
+        assert plan.entries
+        for name in plan.datasets:
+            assert find_entry(name)

@@ -52,7 +52,7 @@ def test_every_control_fits_labels_of_any_kind_and_gives_probabilities(name, spl
     assert (probability >= 0).all()
     np.testing.assert_allclose(probability.sum(axis=1), 1.0)
     assert control.classes_.tolist() == ["ash", "elm", "fir", "oak"]
-    assert control.score(test, labels[truth]) > 0.6
+    assert control.score(test, labels[truth]) > (0.2 if name == "majority" else 0.6)
     np.testing.assert_array_equal(
         control.predict(test), control.classes_[probability.argmax(axis=1)]
     )

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from rcml_misa import metrics
 
@@ -161,3 +169,72 @@ def test_aurc(seed, ties) -> None:
 def test_aurc_of_a_useless_uncertainty_is_the_error() -> None:
     right = np.arange(40) % 4 > 0
     assert metrics.aurc(np.zeros(40), right) == pytest.approx(0.25)
+
+
+@calm
+@given(seed=seeds)
+def test_balanced_measures(seed) -> None:
+    p, y = probabilities(seed)
+    guess = p.argmax(axis=1)
+    wanted = f1_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
+    assert metrics.macro_f1(guess, y) == pytest.approx(wanted)
+    assert metrics.balanced_accuracy(guess, y) == pytest.approx(balanced_accuracy_score(y, guess))
+
+
+def test_balanced_measures_leave_out_classes_without_rows() -> None:
+    assert metrics.macro_f1([2, 0], [0, 0]) == pytest.approx(2 / 3)
+    assert metrics.balanced_accuracy([2, 0], [0, 0]) == 0.5
+
+
+@calm
+@given(seed=seeds, ties=st.booleans())
+def test_aupr(seed, ties) -> None:
+    score, flags = scores(seed, ties=ties)
+    wanted = average_precision_score(flags, score)
+    assert metrics.aupr(score, flags) == pytest.approx(wanted)
+
+
+def test_aupr_of_one_kind_is_unknown() -> None:
+    assert math.isnan(metrics.aupr([0.1, 0.2], [True, True]))
+    assert math.isnan(metrics.aupr([0.1, 0.2], [False, False]))
+
+
+@calm
+@given(seed=seeds, bins=st.integers(1, 20))
+def test_adaptive_ece_by_a_loop(seed, bins) -> None:
+    p, y = probabilities(seed)
+    rows = sorted(range(len(y)), key=lambda row: p[row].max())
+    size, extra = divmod(len(rows), bins)
+    wanted, start = 0.0, 0
+    for place in range(bins):
+        end = start + size + (place < extra)
+        part = rows[start:end]
+        sure = sum(p[row].max() for row in part) / len(part)
+        right = sum(p[row].argmax() == y[row] for row in part) / len(part)
+        wanted += len(part) / len(rows) * abs(sure - right)
+        start = end
+    assert metrics.adaptive_ece(p, y, bins=bins) == pytest.approx(wanted)
+
+
+@calm
+@given(seed=seeds, ties=st.booleans())
+def test_augrc_by_its_closed_form(seed, ties) -> None:
+    # Traub et al., 2024: (1 - AUROC) acc (1 - acc) + (1 - acc)^2 / 2
+    doubt, wrong = scores(seed, ties=ties)
+    share = wrong.mean()
+    wanted = (1 - roc_auc_score(wrong, doubt)) * share * (1 - share) + share**2 / 2
+    assert metrics.augrc(doubt, ~wrong) == pytest.approx(wanted)
+
+
+def test_augrc_of_one_kind() -> None:
+    assert metrics.augrc([0.1, 0.2], [True, True]) == 0
+    assert metrics.augrc([0.1, 0.2], [False, False]) == 0.5
+
+
+@calm
+@given(seed=seeds, share=st.floats(0.01, 1.0))
+def test_accuracy_at_a_coverage(seed, share) -> None:
+    doubt, right = scores(seed, ties=False)
+    kept = max(1, math.ceil(share * len(doubt) - 1e-9))
+    wanted = right[np.argsort(doubt)][:kept].mean()
+    assert metrics.accuracy_at_coverage(doubt, right, share) == pytest.approx(wanted)

@@ -176,7 +176,7 @@ def test_the_data_s_fingerprint_tells_data_apart():
 
 def test_what_cannot_be_saved(tmp_path):
     X, y = problem(60)
-    with pytest.raises(DataError, match="ControlClassifier can't be saved: a model file holds K"):
+    with pytest.raises(DataError, match="ControlClassifier can't be saved: a model file holds"):
         ControlClassifier().fit(X, y).save(tmp_path / "m")
     with pytest.raises(NotFittedError):
         RCMLClassifier().save(tmp_path / "m")

@@ -151,7 +151,9 @@ def test_statistics_come_from_train_rows_only(features):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(OptionError, match="scaling='max' is not one of minmax, standard, none"):
+    with pytest.raises(
+        OptionError, match="scaling='max' is not one of minmax, standard, quantile, none"
+    ):
         FeatureMap.fit(table(), scaling="max")
     with pytest.raises(OptionError, match="features='log' is not one of root-layernorm"):
         FeatureMap.fit(table(), features="log")

@@ -8,13 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcml_misa import runs as module
+from rcml_misa._runs import tasks as module
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
-from rcml_misa.protocols import conflict_views, spawn_seeds, split_rows
+from rcml_misa.protocols import Protocol, conflict_views, spawn_seeds, split_rows
 from rcml_misa.results import RunRecord
-from rcml_misa.runs import Event, RunFailure, Task, execute, plan_tasks, run_task
+from rcml_misa.runs import (
+    Event,
+    RunFailure,
+    Task,
+    execute,
+    plan_tasks,
+    protocol_config,
+    run_task,
+    split_known,
+)
 from rcml_misa.views import MultiView
 
 ROWS, CLASSES = 90, 3
@@ -100,7 +109,10 @@ def test_record_is_complete(made) -> None:
     for key, value in made.params.items():
         assert record.config[key] == value
     common = {"accuracy", "ece", "nll", "brier", "aurc", "auroc_errors", "uncertainty"}
-    found = {"conflict_auroc", "conflict_fpr95"}
+    common |= {"macro_f1", "balanced_accuracy", "adaptive_ece", "augrc"}
+    common |= {"accuracy_at_80", "accuracy_at_90"}
+    found = {"conflict_auroc", "conflict_aupr", "conflict_fpr95"}
+    found |= {"copied_share", "accuracy_copied", "accuracy_not_copied"}
     if made is RCML:
         found |= {"conflict_auroc_degree", "conflict_fpr95_degree"}
         assert len(record.history["loss"]) == 2
@@ -247,3 +259,115 @@ def test_thread_limits_are_restored() -> None:
     before = torch.get_num_threads()
     list(execute([toy()], [Task(LDA, 0, 0, 0)], jobs=1))
     assert torch.get_num_threads() == before
+
+
+# protocols
+
+
+def test_record_keeps_rows_answers_curves_and_scores() -> None:
+    record = run_task(toy(), Task(RCML, 0, 0, 3))
+    assert len(record.rows) == 18
+    assert set(record.correct) == {"clean", "conflict"}
+    for name, digits in record.correct.items():
+        assert digits.count("1") / 18 == pytest.approx(record.metrics[name]["accuracy"])
+    assert len(record.curves["clean"]) == 20
+    assert record.curves["clean"][-1] == pytest.approx(1 - record.metrics["clean"]["accuracy"])
+    assert set(record.scores["clean"]) == {"errors"}
+    assert set(record.scores["conflict"]) == {"errors", "altered"}
+    found = record.scores["conflict"]["altered"]["own"]
+    assert found["auroc"] == record.metrics["conflict"]["conflict_auroc"]
+    assert found["fpr95"] == record.metrics["conflict"]["conflict_fpr95"]
+    assert record.protocol == protocol_config(Protocol())
+    again = RunRecord.from_json(record.to_json())
+    np.testing.assert_equal(again.scores, record.scores)
+    assert (again.rows, again.correct) == (record.rows, record.correct)
+
+
+def test_every_test_set_is_scored_on_one_model() -> None:
+    sets = ("conflict", "noise:0.5", "noise:5", "conflict:1", "conflict:0.5:train")
+    protocol = Protocol(test_sets=sets, valid_share=0.25, held_out=1)
+    record = run_task(toy(), Task(RCML, 0, 0, 3, protocol))
+    assert set(record.metrics) == {"clean", *sets}
+    assert set(record.scores["clean"]) == {"errors", "held_out"}
+    for name in record.metrics:
+        assert 0 <= record.metrics[name]["conformal_coverage"] <= 1
+        assert record.metrics[name]["temperature_nll"] > 0
+    assert record.metrics["conflict:1"]["accuracy"] < record.metrics["clean"]["accuracy"]
+    assert record.metrics["conflict:0.5:train"]["copied_share"] == 1
+    assert record.metrics["conflict:1"]["copied_share"] == 0
+    # the same figures whichever other test sets there are
+    alone = run_task(
+        toy(), Task(RCML, 0, 0, 3, Protocol(test_sets=("noise:5",), valid_share=0.25, held_out=1))
+    )
+    np.testing.assert_equal(alone.metrics["noise:5"], record.metrics["noise:5"])
+
+
+def test_a_test_set_that_is_refused_does_not_take_the_others_along() -> None:
+    class Picky(Memory):
+        def predict_proba(self, views: MultiView) -> np.ndarray:
+            if np.abs(views.arrays[0]).max() > 50:
+                raise ValueError("these rows\nare too far.")
+            return super().predict_proba(views)
+
+    globals()["Picky"] = Picky
+    sets = ("conflict", "noise:1000", "noise:0.001")
+    record = run_task(toy(), Task(fake(Picky), 0, 0, 3, Protocol(test_sets=sets)))
+    assert set(record.metrics) == {"clean", "conflict", "noise:0.001"}
+    assert record.failures == {"noise:1000": "these rows are too far."}
+
+
+def test_folds_partition_the_rows() -> None:
+    protocol = Protocol(folds=3, split="stratified")
+    tasks = plan_tasks([LDA], datasets=1, runs=3, seed=5, protocol=protocol)
+    records = [run_task(toy(), task) for task in tasks]
+    assert sorted(row for record in records for row in record.rows) == list(range(ROWS))
+    assert {record.test_rows for record in records} == {30}
+
+
+def test_groups_and_given_folds_of_a_data_set() -> None:
+    plain = toy()
+    rows = np.arange(ROWS)
+    grouped = Dataset(
+        "toy",
+        plain.views,
+        plain.target,
+        plain.classes,
+        "0",
+        "here",
+        groups=rows // 9,
+        folds={"train": rows[:60], "valid": rows[60:75], "test": rows[75:]},
+    )
+    record = run_task(grouped, Task(LDA, 0, 0, 3, Protocol(split="given")))
+    assert list(record.rows) == list(range(75, 90))
+    assert (record.train_rows, record.test_rows) == (60, 15)
+    assert "conformal_size" in record.metrics["clean"]
+    record = run_task(grouped, Task(LDA, 0, 0, 3, Protocol(split="grouped")))
+    owners = {row // 9 for row in record.rows}
+    assert sorted(record.rows) == [row for row in range(ROWS) if row // 9 in owners]
+
+
+def test_records_of_another_protocol_are_run_again() -> None:
+    tasks = plan_tasks([LDA], datasets=1, runs=2, seed=0)
+    records = [run_task(toy(), task) for task in tasks]
+    assert split_known([toy()], tasks, records) == (records, [])
+    other = plan_tasks([LDA], datasets=1, runs=2, seed=0, protocol=Protocol(label_noise=0.1))
+    assert split_known([toy()], other, records) == ([], other)
+    read = [RunRecord.from_json(record.to_json()) for record in records]
+    assert split_known([toy()], tasks, read)[1] == []
+
+
+class Validating(Memory):
+    """Is given the rows held back, if it asks for them."""
+
+    given: list[int] = []  # noqa: RUF012
+
+    def fit(self, views: MultiView, target: np.ndarray, *, validation=None) -> None:
+        self.given.append(0 if validation is None else len(validation[1]))
+        super().fit(views, target)
+
+
+def test_rows_held_back_reach_the_methods_that_ask_for_them() -> None:
+    Validating.given.clear()
+    run_task(toy(), Task(fake(Validating), 0, 0, 3, Protocol(valid_share=0.25)))
+    run_task(toy(), Task(fake(Validating), 0, 0, 3))
+    assert Validating.given == [17, 0]

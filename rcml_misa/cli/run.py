@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rcml_misa.cli.files import file_options
+from rcml_misa.cli.protocol import protocol_of, protocol_options
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
 
 __all__ = ["run"]
@@ -81,6 +83,7 @@ __all__ = ["run"]
     is_flag=True,
     help="Write each row's private, shared and fused features, an npz per run.",
 )
+@protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--list-methods", is_flag=True, help="List the methods and exit.")
@@ -115,7 +118,9 @@ def run(
     """Train every variant on R random splits; score clean and conflictive test rows.
 
     Variants share the splits. Nothing is selected on test rows: the last step counts, or an
-    epoch that was chosen on validation rows. A data set with a given split keeps it.
+    epoch that was chosen on validation rows, unless --selection says otherwise. A data set with
+    a given split keeps it. A method is a name of --list-methods or module:Class, any
+    scikit-learn classifier of your own.
     """
     from rcml_misa.estimators.registry import METHODS
 
@@ -133,6 +138,7 @@ def run(
     from rcml_misa.results import summarise, write_atomic
 
     regression = task == "regression"
+    protocol = protocol_of(ctx)
     recipes = _recipes(methods, collectors, preset, options, device, epochs, regression=regression)
     outputs = run_outputs(out, per_epoch=per_epoch, samples=save_samples, features=save_features)
     if device == "cuda":
@@ -145,7 +151,9 @@ def run(
     )
     from rcml_misa.runs import plan_tasks
 
-    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed, outputs=outputs)
+    tasks = plan_tasks(
+        recipes, datasets=1, runs=runs, seed=seed, protocol=protocol, outputs=outputs
+    )
     session = run_session([dataset], tasks, jobs=jobs, out=out)
     if dataset.task == "regression":
         show_measures(dataset, session.records, out=out, as_json=as_json, seed=seed)
@@ -160,12 +168,13 @@ def run(
         record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
-        click.echo(_heading(dataset, rows, seed))
+        click.echo(_heading(dataset, rows, seed, protocol))
         click.echo(as_text(rows, comparisons))
         if dataset.scores is not None:
             show_measures(dataset, session.records, out=out)
         if report_uncertainty:
             click.echo("\n" + "\n".join(uncertainty_lines(rows)))
+            click.echo("\n" + _uncertainty_text(session.records))
         click.echo(_where(out))
     ctx.exit(session.status)
 
@@ -181,9 +190,11 @@ def _recipes(
     regression: bool = False,
 ) -> list[Recipe]:
     """Configure every variant that the options ask for."""
+    from rcml_misa.cli.session import importable_here
     from rcml_misa.estimators.registry import find_method, recipe
     from rcml_misa.exceptions import OptionError
 
+    importable_here()
     recipes = []
     for name in dict.fromkeys(part.strip() for part in methods.split(",")):
         spec = find_method(name)
@@ -226,12 +237,22 @@ def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
     ]
 
 
-def _heading(dataset: Dataset, rows: list[SummaryRow], seed: int) -> str:
+def _heading(dataset: Dataset, rows: list[SummaryRow], seed: int, protocol: Protocol) -> str:
     from rcml_misa.cli.sentiment import split_name
 
     count = len(rows[0].accuracy)
     seeds = f"seeds {seed} to {seed + count - 1}"
-    return f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}\n"
+    how = protocol.describe() if dataset.folds is None else split_name(dataset)
+    return f"{dataset.name}: {count} runs, {seeds}, {how}\n"
+
+
+def _uncertainty_text(records: list[RunRecord]) -> str:
+    """All measures, uncertainty scores and test sets as tables."""
+    from rcml_misa.reporting.blocks import render
+    from rcml_misa.reporting.uncertainty import robustness_blocks, uncertainty_blocks
+
+    name = records[0].dataset
+    return render([*robustness_blocks(name, records), *uncertainty_blocks(name, records)], "text")
 
 
 def _where(out: Path | None) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,15 @@ import click
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset
     from rcml_misa.results import RunRecord
-    from rcml_misa.runs import Event, Task
+    from rcml_misa.runs import Task
 
-__all__ = ["Session", "check_numbers", "in_order", "run_session"]
+__all__ = ["Session", "check_numbers", "importable_here", "in_order", "run_session"]
+
+
+def importable_here() -> None:
+    """Let methods be named by modules in the current folder, as ``python -m`` does."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def check_numbers(**given: tuple[int | None, int]) -> None:
@@ -58,43 +63,6 @@ class Session:
         return 130 if self.interrupted else int(bool(self.failures))
 
 
-class _Board:
-    """The progress bar on stderr; silent where stderr is no terminal."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
-            BarColumn(bar_width=24),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.line = self.bar.add_task("starting", total=total)
-        self.whole = 0
-
-    def show(self, event: Event) -> None:
-        if event.done:
-            self.whole += 1
-            self.bar.update(self.line, completed=self.whole)
-            return
-        text = f"{event.task.recipe.label} run {event.task.run + 1}"
-        if event.epochs:
-            text += f", epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}"
-        self.bar.update(self.line, description=text)
-
-
-@contextmanager
-def _board(total: int) -> Iterator[_Board]:
-    board = _Board(total)
-    with board.bar:
-        yield board
-
-
 def in_order(
     datasets: Sequence[Dataset], tasks: Sequence[Task], records: Sequence[RunRecord]
 ) -> list[RunRecord]:
@@ -107,19 +75,26 @@ def in_order(
 
 
 def run_session(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], *, jobs: int | None, out: Path | None
+    datasets: Sequence[Dataset],
+    tasks: Sequence[Task],
+    *,
+    jobs: int | None,
+    out: Path | None,
+    cells: bool = False,
 ) -> Session:
     """Execute tasks over `jobs` processes (all cores by default) and gather their records.
 
-    Each record is written to `out` as soon as its run ends.
+    Each record is written to `out` as soon as its run ends. With `cells`, a line on stderr tells
+    of each method that has done all its runs on a data set.
     """
+    from rcml_misa.cli.board import board_of
     from rcml_misa.results import RunStore
     from rcml_misa.runs import RunFailure, execute
 
     store = None if out is None else RunStore(out)
     session = Session()
     workers = min(jobs or len(os.sched_getaffinity(0)), max(len(tasks), 1))
-    with _board(len(tasks)) as board:
+    with board_of(datasets, tasks, cells=cells) as board:
         try:
             for result in execute(datasets, tasks, jobs=workers, on_event=board.show):
                 if isinstance(result, RunFailure):
@@ -131,6 +106,7 @@ def run_session(
                 session.records.append(result)
                 if store is not None:
                     store.write(result)
+                board.count(result)
         except KeyboardInterrupt:
             session.interrupted = True
     session.records = in_order(datasets, tasks, session.records)

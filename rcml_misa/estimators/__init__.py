@@ -12,13 +12,24 @@ from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.estimators.notes import NotesClassifier
+from rcml_misa.estimators.peers import (
+    CCMLClassifier,
+    EDLClassifier,
+    ETMCClassifier,
+    FUMLClassifier,
+    TMCClassifier,
+)
 from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 
 __all__ = [
     "ArrayOpinion",
+    "CCMLClassifier",
     "ControlClassifier",
+    "EDLClassifier",
+    "ETMCClassifier",
     "EvidentialClassifier",
+    "FUMLClassifier",
     "KernelExpert",
     "KernelExpertClassifier",
     "MISAClassifier",
@@ -29,4 +40,5 @@ __all__ = [
     "NotesClassifier",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "TMCClassifier",
 ]

@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion, TrainRows
+from rcml_misa.estimators.base import (
+    EvidentialClassifier,
+    MultiViewClassifier,
+    MultiViewOpinion,
+    TrainRows,
+)
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.opinions import mean_conflict
@@ -28,10 +33,10 @@ from rcml_misa.training import (
 )
 from rcml_misa.views import MultiView, dense
 
-__all__ = ["EpochClassifier"]
+__all__ = ["EpochClassifier", "EpochTrainer"]
 
 
-class EpochClassifier(EvidentialClassifier):
+class EpochTrainer(MultiViewClassifier):
     """Base of the methods trained as their papers do; see the subclasses for the parameters."""
 
     scaling: Scaling
@@ -141,6 +146,10 @@ class EpochClassifier(EvidentialClassifier):
     def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
         """Run the network; one that knows nothing of missing views is never given any."""
         return self.module_(inputs) if present is None else self.module_(inputs, present)
+
+
+class EpochClassifier(EpochTrainer, EvidentialClassifier):
+    """Base of those among them whose network gives fused, private and shared evidence."""
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:

@@ -45,7 +45,7 @@ class KernelExpertClassifier(EvidentialClassifier):
         The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
     stacking : bool
         Whether opinions count in their product by weights found on leave-one-out rows.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
     class_weight : {"balanced"}, dict or None
         Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.

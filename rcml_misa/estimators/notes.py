@@ -73,7 +73,7 @@ class NotesClassifier(EpochClassifier):
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     collectors : {"separate", "tied"}
         Compute the same function, since nothing reads the shared collectors.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on the rows given to `fit`.
     epochs, batch_size : int
     learning_rate, weight_decay : float

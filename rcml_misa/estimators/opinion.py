@@ -221,6 +221,8 @@ class MultiViewOpinion(ArrayOpinion):
 
     @property
     def _private(self) -> Array:
+        if not self.views:  # methods that read all columns at once
+            return self.shared[:, :0]
         return np.stack(list(self.views.values()), axis=1)
 
     def _labels(self, evidence: Array) -> NDArray[Any]:

@@ -46,17 +46,19 @@ _CHANCE = _Limit(least=0, below=1)
 _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
     **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
-    "patience": _COUNT,
+    **dict.fromkeys(("patience", "rounds"), _COUNT),
     "text_layers": _Limit(whole=True, least=0),
     **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
     **dict.fromkeys(("shared_private_weight", "own_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
     "validation_fraction": _Limit(above=0, below=1),
     "annealing_epochs": _Limit(whole=True, least=0),
-    "C": _POSITIVE,
+    **dict.fromkeys(("C", "prior_weight", "sharpness"), _POSITIVE),
+    "norm_order": _Limit(least=1),
     "learning_rate": _WEIGHT,
     **dict.fromkeys(("weight_decay", "mixup", "kl_weight", "conflict_weight"), _WEIGHT),
     **dict.fromkeys(("sim_weight", "diff_weight", "recon_weight"), _WEIGHT),
+    **dict.fromkeys(("complementary_weight", "consistent_kl_weight"), _WEIGHT),
     **dict.fromkeys(("dropout", "attention_dropout"), _CHANCE),
 }
 

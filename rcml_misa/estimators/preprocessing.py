@@ -15,11 +15,11 @@ from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["FeatureMap", "Features", "Scaling", "evenly"]
 
-Scaling = Literal["minmax", "standard", "none"]
+Scaling = Literal["minmax", "standard", "quantile", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
 Array = NDArray[np.float64]
 
-SCALINGS = ("minmax", "standard", "none")
+SCALINGS = ("minmax", "standard", "quantile", "none")
 FEATURES = ("root-layernorm", "root", "plain", "quantile")
 QUANTILES = 2000  # order statistics kept per column
 SAMPLE = 20_000  # rows for means, deviations and quantiles; least and largest use all
@@ -74,19 +74,20 @@ class FeatureMap:
 
     Parameters
     ----------
-    scaling : {"minmax", "standard", "none"}
-        First step, per column.
+    scaling : {"minmax", "standard", "quantile", "none"}
+        First step, per column; ``"quantile"`` gives normal quantiles of the train rows' empirical
+        distribution.
     features : {"root-layernorm", "root", "plain", "quantile"}
         Second step. ``"root"`` is the signed square root, standardised per column;
         ``"root-layernorm"`` appends the standardised row-LayerNorm of the root to it, which
-        keeps a row's profile and forgets its overall level; ``"quantile"`` gives normal
-        quantiles of the train rows' empirical distribution; ``"plain"`` stops after the scaling.
+        keeps a row's profile and forgets its overall level; ``"quantile"`` gives normal quantiles
+        in place of the scaling; ``"plain"`` stops after the scaling.
     shift, scale : ndarray of shape (n_columns,)
         The scaling's statistics.
     mean, spread : ndarray
         The second step's statistics (empty for ``"plain"`` and ``"quantile"``).
     order : ndarray of shape (min(n_rows, 2000), n_columns)
-        Order statistics of the train values (empty unless ``"quantile"``).
+        Order statistics of the train values (empty unless one step is ``"quantile"``).
 
     Examples
     --------
@@ -139,23 +140,27 @@ class FeatureMap:
         some = dense(values, rows)
         if scaling == "standard":
             shift, scale = some.mean(axis=0), _spread(some)
-        empty = np.empty(0)
-        raw = cls(scaling, features, shift, scale, empty, empty, np.empty((0, width)))
-        if features == "plain":
-            return raw
-        if features == "quantile":
+        empty, order = np.empty(0), np.empty((0, width))
+        if "quantile" in (scaling, features):
             picked = evenly(len(some), min(len(some), QUANTILES))
             order = np.sort(some, axis=0)[picked]
-            return cls(scaling, features, shift, scale, empty, empty, order)
+        raw = cls(scaling, features, shift, scale, empty, empty, order)
+        if features in ("plain", "quantile"):
+            return raw
         expanded = raw._expand(some)
         return cls(
             scaling, features, shift, scale, expanded.mean(axis=0), _spread(expanded), raw.order
         )
 
-    def _expand(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+    def _scale(self, values: Array) -> Array:
+        if "quantile" in (self.scaling, self.features):
+            return self._quantiles(values)
         scaled = values - self.shift
         scaled /= self.scale
-        scaled = scaled.astype(dtype, copy=False)
+        return scaled
+
+    def _expand(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+        scaled = self._scale(values).astype(dtype, copy=False)
         root = np.abs(scaled)
         np.sqrt(root, out=root)
         np.copysign(root, scaled, out=root)
@@ -183,10 +188,8 @@ class FeatureMap:
         return mapped
 
     def _map(self, values: Array, dtype: type[np.floating[Any]]) -> Array:
-        if self.features == "plain":
-            return np.asarray((values - self.shift) / self.scale, dtype=dtype)
-        if self.features == "quantile":
-            return self._quantiles(values).astype(dtype, copy=False)
+        if self.features in ("plain", "quantile"):
+            return self._scale(values).astype(dtype, copy=False)
         expanded = self._expand(values, dtype)
         expanded -= self.mean.astype(dtype, copy=False)
         expanded /= self.spread.astype(dtype, copy=False)

@@ -31,7 +31,7 @@ class RCMLClassifier(EpochClassifier):
     fusion : {"mean", "pairwise", "geometric", "cumulative", "dempster"}
         ``"mean"`` is the paper's Definition 1 and does not depend on the order of views;
         ``"pairwise"`` folds e <- (e_v + e) / 2 as the published code does.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
     hidden : tuple of int
         Widths of the collectors' hidden layers; the published code has none.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, get_type_hints
 
+from rcml_misa.estimators.foreign import build_foreign, load_object
 from rcml_misa.estimators.options import check_options, choices_of
 from rcml_misa.exceptions import OptionError, nearest
 
@@ -56,10 +57,29 @@ class MethodSpec:
         return self.variants[0]
 
 
+# name -> class, summary and parameters of the peers that have no variants
+_PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "r-edl": (
+        "edl:EDLClassifier",
+        "R-EDL, ICLR 2024, on all views' columns",
+        {"form": "projected", "prior_weight": 0.1},
+    ),
+    "re-edl": (
+        "edl:EDLClassifier",
+        "Re-EDL, TPAMI 2025, on all views' columns",
+        {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
+    ),
+    "tmc": ("tmc:TMCClassifier", "TMC, ICLR 2021", {}),
+    "etmc": ("etmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "ccml": ("ccml:CCMLClassifier", "CCML, ACM MM 2024", {}),
+    "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
+}
+
 _SVM = {"model": "rbf-svm", "C": 10.0}
 _LDA = {"model": "lda"}
 _ROOTS = {"scaling": "none", "features": "root-layernorm"}
 _AVERAGE = {"combine": "average"}
+_BEST = {"combine": "best"}
 
 # name -> summary and parameters of ControlClassifier
 _CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -75,7 +95,11 @@ _CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "one shrinkage LDA per view on signed square roots, averaged",
         _LDA | _ROOTS | _AVERAGE,
     ),
+    "rbf-svm-best-view": ("Gaussian SVM on the best view by cross-validation", _SVM | _BEST),
+    "lda-best-view": ("shrinkage LDA on the best view by cross-validation", _LDA | _BEST),
     "extra-trees": ("extremely randomised trees on all views", {"model": "extra-trees"}),
+    "gradient-boosting": ("boosted trees on all views", {"model": "gradient-boosting"}),
+    "majority": ("the train rows' most frequent class", {"model": "majority"}),
 }
 
 
@@ -117,6 +141,18 @@ METHODS: Mapping[str, MethodSpec] = {
             summary="RCML-MISA's closed-form experts alone",
             path=f"{HERE}.kernel_expert:KernelExpertClassifier",
         ),
+        MethodSpec(
+            name="edl",
+            summary="EDL, NeurIPS 2018, on all views' columns",
+            path=f"{HERE}.peers.edl:EDLClassifier",
+            variant_parameter="form",
+            variants=("digamma", "log", "mse"),
+            compared=("digamma",),
+        ),
+        *(
+            MethodSpec(name=name, summary=summary, path=f"{HERE}.peers.{path}", params=params)
+            for name, (path, summary, params) in _PEERS.items()
+        ),
         *(
             MethodSpec(
                 name=name,
@@ -131,7 +167,7 @@ METHODS: Mapping[str, MethodSpec] = {
 
 
 def find_method(name: str) -> MethodSpec:
-    """Look a method up.
+    """Look a method up; ``module:name`` is a scikit-learn classifier of one's own.
 
     Raises
     ------
@@ -143,9 +179,11 @@ def find_method(name: str) -> MethodSpec:
     >>> find_method("rcml").default_variant
     'mean'
     """
-    if name not in METHODS:
-        raise OptionError(f"there is no method {name!r}; {nearest(name, METHODS)}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    if ":" in name:
+        return MethodSpec(name=name, summary="given by its path", path=name)
+    raise OptionError(f"there is no method {name!r}; {nearest(name, METHODS)}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +201,8 @@ class Recipe:
         Whether the data are scaled on all rows first, as in the paper.
     keep : tuple of str
         The views that are used; empty for all.
+    foreign : bool
+        Whether it is somebody's own classifier, given by its path.
     """
 
     method: str
@@ -172,6 +212,7 @@ class Recipe:
     params: Mapping[str, Any]
     leaky: bool
     keep: tuple[str, ...] = ()
+    foreign: bool = False
 
     @property
     def label(self) -> str:
@@ -180,7 +221,9 @@ class Recipe:
 
     def build(self, seed: int) -> Any:
         """Make the estimator; `seed` becomes its `random_state`."""
-        return _load(self.path)(**self.params, random_state=seed)
+        if self.foreign:
+            return build_foreign(self.path, self.params, seed)
+        return load_object(self.path)(**self.params, random_state=seed)
 
 
 def _regressor(spec: MethodSpec) -> str:
@@ -190,15 +233,10 @@ def _regressor(spec: MethodSpec) -> str:
     return spec.regressor
 
 
-def _load(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
-
-
 def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     """Turn the text of ``key=text`` into a value of the parameter's kind."""
     choices = choices_of(annotation)
-    if key == "scaling":
+    if key == "scaling" and choices:
         choices = (*choices, LEAKY)
     if choices:
         if text not in choices:
@@ -218,6 +256,9 @@ def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     except (KeyError, ValueError):
         kind = type(default).__name__ if default is not None else "number"
         raise OptionError(f"{key}={text} is not a {kind}; the default is {default}.") from None
+    if default is None and annotation is None:  # somebody's own class tells no types
+        with suppress(ValueError):
+            return _number(text)
     return text
 
 
@@ -250,30 +291,12 @@ def recipe(
     spec = find_method(method)
     path, params = _regressor(spec) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
-        known = nearest(preset, {"default", *spec.presets})
-        raise OptionError(f"method {method} has no preset {preset!r}; {known}")
+        others = nearest(preset, {"default", *spec.presets})
+        raise OptionError(f"method {method} has no preset {preset!r}; {others}")
     if preset in spec.presets:
         path, given = spec.presets[preset]
         params |= given
-    estimator = _load(path)
-    known_params = inspect.signature(estimator).parameters
-    hints = get_type_hints(estimator.__init__)
-    settable = [key for key in known_params if key not in ("views", "random_state")]
-    overrides: dict[str, Any] = {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        if not equals:
-            raise OptionError(f"--set {option} has no value; write it as key=value.")
-        if key not in settable:
-            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
-        overrides[key] = _parse(key, text, hints.get(key), known_params[key].default)
-    for key, value in (("device", device), ("epochs", epochs)):
-        if value is None:
-            continue
-        if key in settable:
-            overrides[key] = value
-        elif key == "epochs":
-            raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
+    overrides = _overrides(method, path, options, {"device": device, "epochs": epochs})
     named = overrides.get(spec.variant_parameter or "", spec.default_variant)
     chosen = named if variant is None else variant
     if chosen not in spec.variants:
@@ -288,6 +311,44 @@ def recipe(
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
     default = chosen == spec.default_variant and preset == "default" and not changed
-    found = Recipe(method, chosen, default, path, params, leaky)
-    check_options(found.build(0))
+    foreign = method not in METHODS
+    found = Recipe(method, chosen, default, path, params, leaky, foreign=foreign)
+    made = found.build(0)
+    if not found.foreign:
+        check_options(made)
     return found
+
+
+def _overrides(
+    method: str, path: str, options: Sequence[str], general: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Parse ``key=value`` texts, and the options that not every method has."""
+    known, hints = _parameters(path, foreign=method not in METHODS)
+    settable = [key for key in known if key.rpartition("__")[2] not in ("views", "random_state")]
+    overrides: dict[str, Any] = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise OptionError(f"--set {option} has no value; write it as key=value.")
+        if key not in settable:
+            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
+        overrides[key] = _parse(key, text, hints.get(key), known[key])
+    for key, value in general.items():
+        if value is None:
+            continue
+        if key in settable:
+            overrides[key] = value
+        elif key == "epochs":
+            raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
+    return overrides
+
+
+def _parameters(path: str, *, foreign: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of an estimator with their defaults, and what is known of their types."""
+    if foreign:
+        made = build_foreign(path, {}, None)
+        inner = getattr(made, "estimator", made)
+        return inner.get_params(), {}
+    kind = load_object(path)
+    signature = inspect.signature(kind).parameters
+    return {key: one.default for key, one in signature.items()}, get_type_hints(kind.__init__)

@@ -12,6 +12,7 @@ from rcml_misa.opinions.scores import TINY, Opinion
 
 __all__ = ["FusionOperator", "fuse"]
 
+LEAST_DOUBT = 1e-30
 FusionOperator = Literal["mean", "pairwise", "geometric", "cumulative", "dempster"]
 
 
@@ -97,4 +98,5 @@ def _fuse_dempster(evidence: Tensor, weights: Tensor) -> Tensor:
         # what the two agree on is scaled up by 1 / (1 - conflict)
         agreed = (joint.sum(dim=-1, keepdim=True) + both).clamp_min(TINY)
         belief, doubt = joint / agreed, both / agreed
-    return belief * classes / doubt.clamp_min(TINY)
+    # six sure views leave a doubt below 1e-12, which still has to have a gradient
+    return belief * classes / doubt.clamp_min(LEAST_DOUBT)

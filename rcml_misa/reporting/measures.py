@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rcml_misa.measures import MeasureRow, PairedMeasure, paired_measure, summarise_measures
-from rcml_misa.reporting.tables import grid
+from rcml_misa.reporting.blocks import grid
 from rcml_misa.results import RunRecord
 
 __all__ = [

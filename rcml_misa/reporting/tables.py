@@ -10,54 +10,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rcml_misa.results import PairedComparison, SummaryRow, holm
+from rcml_misa.reporting.blocks import grid
+from rcml_misa.results import LEAKS, PairedComparison, SummaryRow, holm
 
 __all__ = [
+    "LEAK_NOTE",
     "as_csv",
     "as_json",
     "as_markdown",
     "as_text",
     "comparison_lines",
-    "grid",
+    "label_of",
+    "name_of_set",
+    "number",
+    "p_value",
+    "percent",
     "uncertainty_lines",
 ]
 
 WIDTH = 88
+LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
 NAMES = {"clean": "clean", "conflict": "conflictive"}
 
 
-def _percent(value: float, digits: int = 2) -> str:
+def percent(value: float, digits: int = 2) -> str:
+    """A fraction in percent; ``-`` for NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
-def _number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> str:
+    """A number; ``-`` for NaN."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p value; ``-`` for NaN."""
     return "-" if math.isnan(value) else ("<0.001" if value < 0.001 else f"{value:.3f}")
 
 
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align columns: the first on the left, the others on the right.
-
-    Examples
-    --------
-    >>> grid(["a", "b"], [["x", "10"], ["long", "2"]])
-    ['a      b', 'x     10', 'long   2']
-    """
-    table = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+def name_of_set(name: str) -> str:
+    """A test set's name in tables."""
+    return NAMES.get(name, name)
 
 
-def _label(row: SummaryRow) -> str:
+def label_of(row: SummaryRow) -> str:
+    """Label of a variant, with a star if it is the recommended one."""
     return f"{row.label} *" if row.default and row.variant != "-" else row.label
 
 
@@ -75,16 +72,16 @@ def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison])
     """
     lines: list[str] = ["Accuracy of each run, %"]
     for row in rows:
-        runs = " ".join(_percent(value) for value in row.accuracy)
-        head = f"  {_label(row)}, {NAMES[row.test_set]}: "
+        runs = " ".join(percent(value) for value in row.accuracy)
+        head = f"  {label_of(row)}, {name_of_set(row.test_set)}: "
         lines += textwrap.wrap(head + runs, WIDTH, subsequent_indent="    ")
     body = [
         [
-            _label(row),
-            NAMES[row.test_set],
-            _percent(row.mean),
+            label_of(row),
+            name_of_set(row.test_set),
+            percent(row.mean),
             f"{row.var:.6f}",
-            _percent(row.std),
+            percent(row.std),
             f"{row.seconds_per_run:.1f}",
         ]
         for row in rows
@@ -100,6 +97,8 @@ def _footnotes(rows: Sequence[SummaryRow]) -> list[str]:
     notes = ["var and std of the runs (population); var is of the fraction, std in points"]
     if any(row.default for row in rows):
         notes.insert(0, "* the recommended configuration of its method")
+    if any(row.leaky for row in rows):
+        notes.append(LEAK_NOTE)
     return notes
 
 
@@ -119,11 +118,11 @@ def comparison_lines(
     body = [
         [
             f"{one.first} - {one.second}",
-            NAMES[one.test_set],
+            name_of_set(one.test_set),
             f"{100 * one.difference:+.2f}",
             "-" if math.isnan(one.low) else f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]",
-            _p(one.p_corrected),
-            _p(p),
+            p_value(one.p_corrected),
+            p_value(p),
             f"{one.wins}/{one.losses}",
         ]
         for one, p in zip(comparisons, ranked, strict=True)
@@ -143,20 +142,21 @@ def uncertainty_lines(rows: Sequence[SummaryRow]) -> list[str]:
     """
     by_name: dict[str, dict[str, SummaryRow]] = {}
     for row in rows:
-        by_name.setdefault(_label(row), {})[row.test_set] = row
+        by_name.setdefault(label_of(row), {})[row.test_set] = row
     body = []
     for name, both in by_name.items():
-        clean, conflict = both["clean"].measures, both["conflict"].measures
+        clean = both["clean"].measures
+        conflict = both["conflict"].measures if "conflict" in both else {}
         body.append(
             [
                 name,
-                _percent(clean.get("pooled_ece", math.nan), 1),
-                _percent(clean.get("aurc", math.nan)),
-                _number(clean.get("auroc_errors", math.nan)),
-                _number(conflict.get("conflict_auroc", math.nan)),
-                _number(conflict.get("conflict_fpr95", math.nan)),
-                _number(conflict.get("conflict_auroc_degree", math.nan)),
-                _percent(clean.get("noise_flagged", math.nan), 0),
+                percent(clean.get("pooled_ece", math.nan), 1),
+                percent(clean.get("aurc", math.nan)),
+                number(clean.get("auroc_errors", math.nan)),
+                number(conflict.get("conflict_auroc", math.nan)),
+                number(conflict.get("conflict_fpr95", math.nan)),
+                number(conflict.get("conflict_auroc_degree", math.nan)),
+                percent(clean.get("noise_flagged", math.nan), 0),
             ]
         )
     header = [
@@ -184,8 +184,8 @@ def as_markdown(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparis
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.dataset} | {_label(row).replace('*', chr(92) + '*')} | {NAMES[row.test_set]} "
-        f"| {_percent(row.mean)} | {row.var:.6f} | {_percent(row.std)} "
+        f"| {row.dataset} | {label_of(row).replace('*', chr(92) + '*')} "
+        f"| {name_of_set(row.test_set)} | {percent(row.mean)} | {row.var:.6f} | {percent(row.std)} "
         f"| {row.seconds_per_run:.1f} |"
         for row in rows
     ]
@@ -200,13 +200,13 @@ def as_csv(rows: Sequence[SummaryRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    fixed = ["dataset", "method", "variant", "test_set", "default", "runs", "mean", "var", "std"]
-    writer.writerow([*fixed, "seconds_per_run", *names])
+    fixed = ["dataset", "method", "variant", "test_set", "default", "leaky", "runs", "mean", "var"]
+    writer.writerow([*fixed, "std", "seconds_per_run", *names])
     for row in rows:
         values = [row.measures.get(name, math.nan) for name in names]
         writer.writerow(
-            [row.dataset, row.method, row.variant, row.test_set, row.default, len(row.accuracy)]
-            + [row.mean, row.var, row.std, row.seconds_per_run]
+            [row.dataset, row.method, row.variant, row.test_set, row.default, row.leaky]
+            + [len(row.accuracy), row.mean, row.var, row.std, row.seconds_per_run]
             + ["" if math.isnan(value) else value for value in values]
         )
     return file.getvalue()

@@ -1,0 +1,1 @@
+"""Parts of `rcml_misa.protocols`, from where they are to be imported."""

@@ -1,0 +1,184 @@
+"""Which rows are trained on and which are tested: random, stratified, grouped, in folds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
+
+from rcml_misa.exceptions import DataError, OptionError
+
+__all__ = ["SplitKind", "fold_rows", "hold_back", "split_rows"]
+
+Rows = NDArray[np.int64]
+SplitKind = Literal["random", "stratified", "grouped", "given"]
+
+
+def split_rows(
+    n_samples: int,
+    *,
+    rng: np.random.Generator,
+    test_share: float = 0.2,
+    target: NDArray[np.int64] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> tuple[Rows, Rows]:
+    """Split rows at random: unstratified, as the published protocol does, or as asked for.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows.
+    rng : Generator
+    test_share : float
+        Share of rows (of groups, where there are some) in the test part, rounded up; in (0, 1).
+    target : ndarray of int, shape (n_samples,), optional
+        Class numbers to stratify by: both parts get every class in proportion.
+    groups : ndarray of shape (n_samples,), optional
+        Rows of one group, such as a speaker's, stay together.
+
+    Returns
+    -------
+    train, test : ndarray of int
+
+    Raises
+    ------
+    OptionError
+        If the share is out of range.
+    DataError
+        If a part would be empty.
+
+    Examples
+    --------
+    >>> train, test = split_rows(10, rng=np.random.default_rng(0))
+    >>> len(train), len(test), len(set(train) | set(test))
+    (8, 2, 10)
+    """
+    if not 0 < test_share < 1:
+        raise OptionError(f"test_share={test_share} is not between 0 and 1; 0.2 is usual.")
+    kept = int((1 - test_share) * n_samples + 1e-9)
+    if kept < 1 or kept == n_samples:
+        raise DataError(f"{n_samples} rows are too few to split; give at least 5.")
+    if target is None and groups is None:
+        order = rng.permutation(n_samples)
+        return order[:kept], order[kept:]
+    number = int(rng.integers(2**31))
+    try:
+        if groups is not None:
+            cut: Any = GroupShuffleSplit(1, test_size=test_share, random_state=number)
+        else:
+            cut = StratifiedShuffleSplit(1, test_size=n_samples - kept, random_state=number)
+        train, test = next(cut.split(np.empty(n_samples), target, groups))
+    except ValueError as error:
+        kind = "grouped" if groups is not None else "stratified"
+        raise DataError(f"these rows can't be split {kind}: {error}") from error
+    return train, test
+
+
+def fold_rows(
+    n_samples: int,
+    *,
+    folds: int,
+    fold: int,
+    rng: np.random.Generator,
+    target: NDArray[np.int64] | None = None,
+    groups: NDArray[Any] | None = None,
+) -> tuple[Rows, Rows]:
+    """One fold of a shuffled k-fold partition; the folds' test parts are disjoint and cover all.
+
+    Parameters
+    ----------
+    n_samples : int
+    folds, fold : int
+        How many, 2 or more, and which, from 0.
+    rng : Generator
+        Shuffles; the folds of one partition need generators of the same state.
+    target, groups : ndarray, optional
+        As in `split_rows`.
+
+    Returns
+    -------
+    train, test : ndarray of int
+
+    Raises
+    ------
+    DataError
+        If there are fewer rows, members of a class or groups than folds.
+
+    Examples
+    --------
+    >>> tests = [fold_rows(6, folds=3, fold=f, rng=np.random.default_rng(0))[1] for f in range(3)]
+    >>> sorted(int(row) for test in tests for row in test)
+    [0, 1, 2, 3, 4, 5]
+    """
+    number = int(rng.integers(2**31))
+    kind: Any = KFold
+    if groups is not None:
+        kind = GroupKFold
+    elif target is not None:
+        kind = StratifiedKFold
+        least = int(np.unique(target, return_counts=True)[1].min())
+        if least < folds:
+            raise DataError(
+                f"{folds} stratified folds need {folds} rows of every class but one has {least}; "
+                "ask for fewer folds or a random split."
+            )
+    try:
+        cut = kind(folds, shuffle=True, random_state=number)
+        train, test = list(cut.split(np.empty(n_samples), target, groups))[fold]
+    except ValueError as error:
+        raise DataError(f"these rows can't be cut into {folds} folds: {error}") from error
+    return train, test
+
+
+def hold_back(
+    train: Rows, target: NDArray[np.int64], *, share: float, rng: np.random.Generator
+) -> tuple[Rows, Rows]:
+    """Hold some train rows back to validate on, every class in proportion as far as that goes.
+
+    Parameters
+    ----------
+    train : ndarray of int
+        Row numbers.
+    target : ndarray of int
+        Class numbers of all rows.
+    share : float
+        In (0, 1), of each class's train rows, rounded; one row of each class stays.
+    rng : Generator
+
+    Returns
+    -------
+    train, valid : ndarray of int
+        In the order of `train`.
+
+    Raises
+    ------
+    DataError
+        If nothing could be held back.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> kept, valid = hold_back(np.arange(8), np.arange(8) % 2, share=0.25, rng=rng)
+    >>> len(kept), len(valid)
+    (6, 2)
+    """
+    held = np.zeros(len(train), dtype=bool)
+    codes = target[train]
+    for code in np.unique(codes):
+        places = np.flatnonzero(codes == code)
+        count = min(round(share * len(places)), len(places) - 1)
+        held[rng.choice(places, size=count, replace=False)] = True
+    if not held.any():
+        raise DataError(
+            f"no class has enough train rows to hold {share:g} of them back; give a larger "
+            "valid_share."
+        )
+    return train[~held], train[held]

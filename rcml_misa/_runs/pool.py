@@ -1,0 +1,152 @@
+"""Runs over worker processes, or in this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
+from typing import Any
+
+from rcml_misa._runs.single import run_task
+from rcml_misa._runs.tasks import Event, RunFailure, Task
+from rcml_misa.datasets import Dataset
+from rcml_misa.exceptions import RcmlMisaError
+from rcml_misa.results import RunRecord
+
+__all__ = ["execute"]
+
+POLL = 0.1  # seconds between looks at the workers' progress
+
+_worker: dict[str, Any] = {}  # what a worker process was started with
+
+
+def _start_worker(datasets: Sequence[Dataset], events: Any) -> None:
+    """Prepare a worker: one thread, so that results do not depend on how many there are."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _one_thread()
+    _worker.update(datasets=datasets, events=events)
+
+
+def _one_thread() -> Any:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    return threadpool_limits(1)
+
+
+def _work(task: Task) -> RunRecord:
+    events = _worker["events"]
+    events.put(Event(task))
+    return run_task(_worker["datasets"][task.dataset], task, report=events.put)
+
+
+def execute(
+    datasets: Sequence[Dataset],
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Iterator[RunRecord | RunFailure]:
+    """Run the tasks in `jobs` worker processes, or in this one, and yield records as they end.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+        What the tasks' numbers stand for; sent to each worker once.
+    tasks : sequence of Task
+    jobs : int
+        1 runs in this process.
+    on_event : callable
+        Called in this process with the workers' progress.
+
+    Yields
+    ------
+    RunRecord or RunFailure
+
+    Raises
+    ------
+    RcmlMisaError
+        The first user's mistake that a task finds; tasks that wait are dropped.
+    """
+    if jobs <= 1 or len(tasks) == 1:
+        yield from _execute_here(datasets, tasks, on_event)
+        return
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    pool = ProcessPoolExecutor(
+        min(jobs, len(tasks)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(tuple(datasets), events),
+    )
+    finished = False
+    try:
+        # children inherit an ignored interrupt, so that none dies of it while it starts
+        with _interrupts_ignored():
+            pending = {pool.submit(_work, task): task for task in tasks}
+        yield from _collect(pending, events, on_event)
+        finished = True
+    finally:
+        pool.shutdown(wait=finished, cancel_futures=True)
+        if not finished:
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+
+class _interrupts_ignored:  # noqa: N801
+    """Context in which this process ignores Ctrl-C, where that can be set (main thread)."""
+
+    def __enter__(self) -> None:
+        self.previous: Any = None
+        with suppress(ValueError):
+            self.previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+
+def _collect(
+    pending: Mapping[Future[RunRecord], Task], events: Any, on_event: Callable[[Event], None]
+) -> Iterator[RunRecord | RunFailure]:
+    waiting = set(pending)
+    while waiting:
+        done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+        with suppress(queue.Empty):
+            while True:
+                on_event(events.get_nowait())
+        for future in done:
+            on_event(Event(pending[future], done=True))
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            elif isinstance(error, RcmlMisaError):
+                raise error
+            else:
+                yield RunFailure(pending[future], f"{type(error).__name__}: {error}")
+
+
+def _execute_here(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], on_event: Callable[[Event], None]
+) -> Iterator[RunRecord | RunFailure]:
+    import torch
+
+    threads = torch.get_num_threads()
+    limits = _one_thread()
+    try:
+        for task in tasks:
+            on_event(Event(task))
+            try:
+                yield run_task(datasets[task.dataset], task, report=on_event)
+            except RcmlMisaError:
+                raise
+            except Exception as error:  # one run that fails must not take the others along
+                yield RunFailure(task, f"{type(error).__name__}: {error}")
+            on_event(Event(task, done=True))
+    finally:
+        limits.restore_original_limits()
+        torch.set_num_threads(threads)

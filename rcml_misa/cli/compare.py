@@ -1,0 +1,174 @@
+"""The command `compare`: many methods on many data sets, with tests, ranks and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rcml_misa.cli.files import file_options
+from rcml_misa.cli.protocol import protocol_of, protocol_options
+
+if TYPE_CHECKING:
+    from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.reporting.blocks import Block
+    from rcml_misa.results import RunRecord
+
+__all__ = ["compare"]
+
+ENDINGS = {"text": ".txt", "markdown": ".md", "latex": ".tex"}
+
+
+@click.command()
+@click.option(
+    "--datasets",
+    default="digits",
+    show_default=True,
+    metavar="NAME[,NAME]",
+    help="Data sets, see `rcml-misa datasets`, or files of your own.",
+)
+@click.option(
+    "--methods",
+    default="all",
+    show_default=True,
+    metavar="all|NAME[,NAME]",
+    help="Methods, the first being compared with each other one.",
+)
+@click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per method.")
+@click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
+)
+@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
+@click.option(
+    "--format",
+    "form",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "markdown", "latex", "csv", "json"]),
+    help="What is printed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write compare.txt, .md, .tex, .csv and .json here, and figures where matplotlib is.",
+)
+@click.option(
+    "--records",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep a JSON record per run here, and skip the runs that are here already.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to look in for data files first.",
+)
+@file_options
+@protocol_options
+@click.option("--report-uncertainty", is_flag=True, help="Add the tables of uncertainty scores.")
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    datasets: str,
+    methods: str,
+    runs: int,
+    seed: int,
+    device: str,
+    jobs: int | None,
+    form: str,
+    out: Path | None,
+    records: Path | None,
+    data_dir: Path | None,
+    target: str | None,
+    view_spec: str | None,
+    id_name: str | None,
+    report_uncertainty: bool,
+) -> None:
+    """Compare methods over data sets on shared splits.
+
+    A table per data set, paired tests of the first method against each other one, ranks over the
+    data sets with Friedman's and Nemenyi's tests, and published figures in a column of their own.
+    Progress goes to stderr, the tables to stdout.
+    """
+    from rcml_misa.cli.grid import run_grid
+    from rcml_misa.cli.session import check_numbers, importable_here
+
+    check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1))
+    from rcml_misa.datasets import FileOptions, list_datasets, load_dataset
+    from rcml_misa.reporting.experiments import experiment_blocks
+    from rcml_misa.results import RunStore
+
+    protocol = protocol_of(ctx)
+    importable_here()
+    recipes = _recipes(methods, device)
+    names = list(dict.fromkeys(part.strip() for part in datasets.split(",")))
+    known = {entry.name for entry in list_datasets()}
+    own = FileOptions(target=target, views=view_spec, id=id_name)
+    sets = [
+        load_dataset(name, data_dir=data_dir, options=None if name in known else own)
+        for name in names
+    ]
+    if out is not None:
+        RunStore(out)  # fails now rather than after the runs
+    session = run_grid(
+        sets,
+        recipes,
+        runs=runs,
+        seed=seed,
+        protocol=protocol,
+        records=records,
+        jobs=jobs,
+        cells=True,
+    )
+    if session.records:
+        blocks = experiment_blocks(session.records, uncertainty=report_uncertainty)
+        how = f"seeds {seed} to {seed + runs - 1}, {protocol.describe()}"
+        if out is not None:
+            _write(out, blocks, session.records, how)
+        click.echo(_shown(form, blocks, session.records, how))
+    ctx.exit(session.status)
+
+
+def _recipes(methods: str, device: str) -> list[Recipe]:
+    """Configure the methods, each in its recommended variant."""
+    from rcml_misa.estimators.registry import METHODS, find_method, recipe
+
+    given = list(dict.fromkeys(part.strip() for part in methods.split(",")))
+    names = [name for one in given for name in (METHODS if one == "all" else [one])]
+    return [
+        recipe(name, variant=find_method(name).compared[0], device=device)
+        for name in dict.fromkeys(names)
+    ]
+
+
+def _shown(form: str, blocks: list[Block], records: list[RunRecord], how: str) -> str:
+    """Put the comparison in one form."""
+    from rcml_misa.reporting import as_csv
+    from rcml_misa.reporting.blocks import render
+    from rcml_misa.reporting.machine import comparison_json
+    from rcml_misa.results import summarise
+
+    if form == "csv":
+        return as_csv(summarise(records)).rstrip()
+    if form == "json":
+        return json.dumps(comparison_json(records, how=how), allow_nan=False)
+    if form == "latex":
+        return f"% {how}\n\n{render(blocks, 'latex')}"
+    return f"{how}\n\n{render(blocks, 'markdown' if form == 'markdown' else 'text')}"
+
+
+def _write(out: Path, blocks: list[Block], records: list[RunRecord], how: str) -> None:
+    """Write every form, and the figures where they can be drawn."""
+    from rcml_misa.reporting.diagrams import draw_all
+    from rcml_misa.results import write_atomic
+
+    for form, ending in {**ENDINGS, "csv": ".csv", "json": ".json"}.items():
+        write_atomic(out / f"compare{ending}", _shown(form, blocks, records, how) + "\n")
+    drawn = draw_all(records, out)
+    files = f"compare.txt, .md, .tex, .csv, .json in {out}"
+    click.echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

@@ -1,0 +1,173 @@
+"""Anybody's scikit-learn classifier as a method, named by the path to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+
+from rcml_misa.estimators.base import MultiViewClassifier
+from rcml_misa.exceptions import OptionError
+
+__all__ = ["TableClassifier", "build_foreign", "load_object"]
+
+Array = NDArray[np.float64]
+
+
+def load_object(path: str) -> Any:
+    """Import what ``module:name`` names.
+
+    Raises
+    ------
+    OptionError
+        If the module can't be imported or has no such name.
+
+    Examples
+    --------
+    >>> load_object("sklearn.svm:SVC").__name__
+    'SVC'
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, ValueError) as error:
+        raise OptionError(
+            f"the method {path!r} can't be imported ({error}); write it as my.module:MyClassifier, "
+            "the module being installed or in this folder."
+        ) from error
+    except AttributeError as error:
+        raise OptionError(f"the method {path!r} does not exist: {error}.") from error
+    return found
+
+
+def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any:
+    """Make the classifier that ``module:name`` names.
+
+    Parameters
+    ----------
+    path : str
+        To a class, to a function that returns an estimator, or to an estimator such as a Pipeline,
+        of which a clone is taken.
+    params : mapping
+        Parameters to set, nested ones as ``step__parameter``.
+    seed : int or None
+        Becomes every ``random_state``.
+
+    Returns
+    -------
+    estimator
+        As it is if it has a parameter ``views``, and then it is given views; else within a
+        `TableClassifier`.
+
+    Raises
+    ------
+    OptionError
+        If there is no such thing, or it is no classifier, or can't be made.
+
+    Examples
+    --------
+    >>> build_foreign("sklearn.svm:SVC", {"C": 3.0}, 0)
+    TableClassifier(estimator=SVC(C=3.0, random_state=0))
+    """
+    made = load_object(path)
+    try:
+        if not inspect.isclass(made) and hasattr(made, "get_params"):
+            estimator = clone(made)
+        elif callable(made):
+            estimator = made()
+        else:
+            raise TypeError("it is neither a class nor a function nor an estimator")
+        seeds = {
+            key: seed
+            for key in estimator.get_params()
+            if key == "random_state" or key.endswith("__random_state")
+        }
+        estimator.set_params(**seeds, **params)
+        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+            raise TypeError("it has no fit or no predict")
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(f"the method {path!r} is no usable classifier: {reason}.") from error
+    if "views" in estimator.get_params(deep=False):
+        return estimator
+    return TableClassifier(estimator=estimator)
+
+
+class TableClassifier(MultiViewClassifier):
+    """A classifier of one table that reads all views' columns side by side.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any scikit-learn classifier or Pipeline; a clone is fitted on class numbers 0 .. K-1.
+    views : list, dict, str or None
+        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    estimator_ : classifier
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = TableClassifier(estimator=GaussianNB(), views=[2, 2]).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    def __init__(self, *, estimator: Any, views: Any = None) -> None:
+        self.estimator = estimator
+        self.views = views
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit on views X, one label per row y and weights of the rows, if the classifier has some.
+
+        Raises
+        ------
+        OptionError
+            If there are weights and the classifier takes none.
+        """
+        views, codes, weights = self._check_train(X, y, sample_weight)
+        options = {} if weights is None else {"sample_weight": weights}
+        if options and not has_fit_parameter(self.estimator, "sample_weight"):
+            raise OptionError(
+                f"{type(self.estimator).__name__} takes no weights of rows; leave them out."
+            )
+        self.estimator_ = clone(self.estimator).fit(views.to_array(), codes, **options)
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities of shape (n, K).
+
+        Without a `predict_proba` of the classifier, the softmax of its decision values, which are
+        not calibrated; without those, 1 for the predicted class.
+        """
+        table = self._check_rows(X).to_array()
+        if hasattr(self.estimator_, "predict_proba"):
+            return np.asarray(self.estimator_.predict_proba(table), dtype=np.float64)
+        classes = len(self.classes_)
+        scores = np.eye(classes)[np.asarray(self.estimator_.predict(table), dtype=int)]
+        if not hasattr(self.estimator_, "decision_function"):
+            return np.asarray(scores)
+        found = np.asarray(self.estimator_.decision_function(table), dtype=np.float64)
+        if found.ndim == 1:
+            found = np.column_stack([np.zeros_like(found), found])
+        one_each = found.shape[1] == classes  # not so one against one
+        return np.asarray(softmax(found, axis=1) if one_each else scores, dtype=np.float64)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Class of each row, as the classifier says."""
+        table = self._check_rows(X).to_array()
+        return np.asarray(self.classes_[np.asarray(self.estimator_.predict(table), dtype=int)])

@@ -1,0 +1,112 @@
+"""CCML, consistent and complementary evidence apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from rcml_misa.estimators.epochs import EpochClassifier
+from rcml_misa.estimators.preprocessing import Scaling
+from rcml_misa.losses import edl_digamma, edl_loss
+from rcml_misa.nn import CCMLNet, DecoupledOpinions
+from rcml_misa.training import Device
+
+__all__ = ["CCMLClassifier"]
+
+
+class CCMLClassifier(EpochClassifier):
+    """Consistent and complementary-aware trusted multi-view learning.
+
+    The views' evidence is decoupled into what all views have, sharpened by the exponent beta and
+    counted once per view, and the mean of what they have beyond it; the fused evidence is the sum
+    of both (`rcml_misa.nn.decouple_evidence`). Minimises, with Adam, last epoch kept,
+    sum_v [A(e_v) + lambda_t KL(e_v)] + A(e_con) + gamma A(e_com) + delta lambda_t KL(e_con), A the
+    digamma EDL loss.
+
+    Parameters
+    ----------
+    views : list, dict, str or None
+        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+    sharpness : float
+        beta, the exponent of the consistent beliefs.
+    complementary_weight : float
+        gamma, the weight of the complementary opinion's loss.
+    consistent_kl_weight : float
+        delta, the weight of the consistent opinion's KL term.
+    scaling : {"minmax", "standard", "quantile", "none"}
+        Column scaling, fitted on train rows.
+    epochs, batch_size : int
+    learning_rate, weight_decay : float
+        Adam's; the decay is added to the gradient.
+    annealing_epochs : int
+        Epochs over which lambda_t rises to 1.
+    device : {"auto", "cpu", "cuda"}
+    random_state : int, optional
+
+    Attributes
+    ----------
+    module_ : CCMLNet
+    history_ : dict of str to list of float
+        Mean loss per epoch.
+
+    References
+    ----------
+    Liu, Liu, Xu, Song, Guan and Zhao, Dynamic evidence decoupling for trusted multi-view learning,
+    ACM MM 2024. Where the paper leaves open how beliefs are sharpened, as its published code does.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = CCMLClassifier(views=[2, 2], epochs=20, random_state=0).fit(X, y)
+    >>> model.predict_proba(X).shape
+    (150, 3)
+    """
+
+    _leaves_out_missing: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        views: Any = None,
+        sharpness: float = 1.25,
+        complementary_weight: float = 1.0,
+        consistent_kl_weight: float = 1.0,
+        scaling: Scaling = "minmax",
+        epochs: int = 500,
+        batch_size: int = 200,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-4,
+        annealing_epochs: int = 50,
+        device: Device = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        self.views = views
+        self.sharpness = sharpness
+        self.complementary_weight = complementary_weight
+        self.consistent_kl_weight = consistent_kl_weight
+        self.scaling = scaling
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.annealing_epochs = annealing_epochs
+        self.device = device
+        self.random_state = random_state
+
+    def _build(self) -> CCMLNet:
+        return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)
+
+    def _terms(
+        self, output: DecoupledOpinions, target: Tensor, kl_weight: float
+    ) -> Mapping[str, Tensor]:
+        penalty = self.consistent_kl_weight * kl_weight
+        own = edl_loss(output.private, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
+        if output.present is not None:
+            own = own * output.present
+        consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
+        complementary = edl_digamma(output.complementary, target, reduction="none")
+        total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
+        return {"loss": total.mean()}

@@ -1,0 +1,161 @@
+"""Figures of a comparison: critical differences, and risk against coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rcml_misa.evaluation import COVERAGES
+from rcml_misa.exceptions import OptionError
+from rcml_misa.reporting.comparison import by_dataset, by_variant, rankings
+from rcml_misa.results import Ranking, RunRecord, alike_groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_all", "draw_critical_difference", "draw_risk_coverage"]
+
+STEP = 0.32  # inches between two names
+CURVES = 8  # methods in one figure of risk
+
+
+def _figure(width: float, height: float) -> tuple[Any, Axes]:
+    """A figure that needs no display.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise OptionError(
+            "figures need matplotlib, which is not installed; pip install rcml-misa[plot]."
+        )
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -> Path:
+    """Draw mean ranks on a line; bars join methods that Nemenyi's test does not tell apart.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    path : Path
+        Its ending says the format.
+    title : str
+
+    References
+    ----------
+    Demsar, JMLR 7, 2006, figure 1.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib is not installed.
+    """
+    count = len(ranking.methods)
+    half = -(-count // 2)
+    groups = alike_groups(ranking.mean_ranks, ranking.critical_difference)
+    top = 1.2 + 0.25 * len(groups)  # where names begin, below the bars
+    depth = top + half
+    figure, axes = _figure(8.0, STEP * (depth + 2.5))
+    axes.set_xlim(count + 0.5, 0.5)  # the best on the right, as Demsar draws it
+    axes.set_ylim(depth + 0.5, -2.2)
+    axes.axis("off")
+    axes.plot([1, count], [0, 0], color="black", linewidth=1)
+    for rank in range(1, count + 1):
+        axes.plot([rank, rank], [-0.15, 0], color="black", linewidth=1)
+        if count <= 15 or rank % 2:
+            axes.text(rank, -0.3, str(rank), ha="center", va="bottom", fontsize=8)
+    critical = min(ranking.critical_difference, count - 1)
+    axes.plot([1, 1 + critical], [-1.4, -1.4], color="black", linewidth=2)
+    axes.text(
+        1 + critical / 2,
+        -1.5,
+        f"critical difference {ranking.critical_difference:.2f}",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+    )
+    for place, (first, last) in enumerate(groups):
+        height = 0.5 + 0.25 * place
+        ends = (ranking.mean_ranks[first] - 0.08, ranking.mean_ranks[last] + 0.08)
+        axes.plot(ends, [height, height], color="black", linewidth=3, solid_capstyle="butt")
+    named = zip(ranking.methods, ranking.mean_ranks, strict=True)
+    for number, (name, mean) in enumerate(named):
+        best = number < half
+        y = top + (number if best else count - 1 - number)
+        edge = 0.5 if best else count + 0.5
+        axes.plot([mean, mean, edge], [0, y, y], color="grey", linewidth=0.8)
+        axes.annotate(
+            f"{name} {mean:.2f}",
+            (edge, y),
+            xytext=(4 if best else -4, 0),
+            textcoords="offset points",
+            ha="left" if best else "right",
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+        )
+    if title:
+        axes.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return path
+
+
+def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -> Path:
+    """Draw the error among the surest rows against their share, means over runs, clean rows.
+
+    Parameters
+    ----------
+    dataset : str
+    records : sequence of RunRecord
+        Of this data set; the first method and the seven of the least area are drawn.
+    path : Path
+        Its ending says the format.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib is not installed.
+    """
+    curves = {
+        label: 100 * np.mean([record.curves["clean"] for record in group], axis=0)
+        for label, group in by_variant(records).items()
+        if all("clean" in record.curves for record in group)
+    }
+    first, *others = curves
+    figure, axes = _figure(5.5, 4.0)
+    for label in [first, *sorted(others, key=lambda name: float(curves[name].mean()))][:CURVES]:
+        axes.plot(COVERAGES, curves[label], label=label, linewidth=1.2)
+    axes.set_xlabel("share of rows answered, the surest first")
+    axes.set_ylabel("error among them, %")
+    axes.set_title(f"{dataset}, clean rows", fontsize=9)
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Draw every figure that the records have something for; none without matplotlib."""
+    if find_spec("matplotlib") is None:
+        return []
+    drawn = [
+        draw_critical_difference(
+            one, folder / f"ranks-{test_set}.png", title=f"mean ranks, {test_set} rows"
+        )
+        for test_set, one in rankings(records).items()
+    ]
+    return drawn + [
+        draw_risk_coverage(dataset, some, folder / f"risk-{dataset}.png")
+        for dataset, some in by_dataset(records).items()
+    ]
