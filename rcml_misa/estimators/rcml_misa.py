@@ -23,7 +23,12 @@ from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.tables import InputTable
-from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
+from rcml_misa.estimators.terms import (
+    evidential_terms,
+    mixing_partners,
+    present_views,
+    subspace_terms,
+)
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import (
@@ -251,7 +256,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
         ]
         table = self._table(rows, logits)
         self.input_widths_ = table.widths
-        present, weights = self._present(views), self._weights(rows)
+        present, weights = present_views(views, self.device_), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
         self.stack_ = None
         if logits is not None and self.stacking:
@@ -319,7 +324,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
     def _early(self, held: TrainRows) -> EarlyStopping:
         """Early stopping on the fused opinions about held-out rows."""
         logits = None if self.experts_ is None else self.experts_.logits(held.views)
-        table, present = self._table(held, logits), self._present(held.views)
+        table, present = self._table(held, logits), present_views(held.views, self.device_)
         weights = self._weights(held)
 
         def loss() -> float:
@@ -338,11 +343,6 @@ class RCMLMISAClassifier(EvidentialClassifier):
         if rows.weights is None:
             return None
         return torch.from_numpy(rows.weights).float().to(self.device_)
-
-    def _present(self, views: MultiView) -> Tensor | None:
-        """Which views each row has, where some are missing."""
-        present = views.present
-        return None if present.all() else torch.from_numpy(present).to(self.device_)
 
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
@@ -392,7 +392,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         logits = None if self.experts_ is None else self.experts_.logits(views)
-        present = self._present(views)
+        present = present_views(views, self.device_)
         inputs = [
             torch.from_numpy(one.transform(dense(array), np.float32)).to(self.device_)
             for one, array in zip(self.maps_, views.arrays, strict=True)
