@@ -390,6 +390,23 @@ def test_missing_views_do_not_poison_the_view_s_expert():
     assert found.temperature_ == wanted.temperature_
 
 
+def test_familiarity_of_rows_with_gaps_is_that_of_the_views_they_have():
+    X, y = problem(gaps=False, rows=300)
+    model = MAKERS["kernel-expert"]().fit(X, y)
+    few = {name: table[:40] + 0.01 for name, table in X.items()}
+    strange = {name: 30 * table[:40] for name, table in X.items()}
+    for gap in X:
+        known = model.experts_.logits(MultiView({**few, gap: np.full_like(few[gap], np.nan)}))
+        far = model.experts_.logits(MultiView({**strange, gap: np.full_like(few[gap], np.nan)}))
+        assert np.median(known.familiarity) > 0.5
+        assert np.median(far.familiarity) < 0.2
+    # a gap where the row is strange hides it
+    hidden = model.experts_.logits(MultiView({**few, "a": np.full_like(few["a"], np.nan)}))
+    same = {**few, "a": strange["a"]}
+    shown = model.experts_.logits(MultiView(same))
+    assert np.median(hidden.familiarity) > np.median(shown.familiarity)
+
+
 def test_a_class_that_a_view_never_shows_is_still_known():
     X, y = problem(gaps=False)
     X["b"][y == "cat"] = np.nan

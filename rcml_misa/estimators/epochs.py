@@ -20,6 +20,7 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
+from rcml_misa.estimators.terms import present_views
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import (
@@ -82,7 +83,7 @@ class EpochTrainer(MultiViewClassifier):
             FeatureMap.fit(array, scaling=self.scaling, features="plain")
             for array in rows.views.arrays
         ]
-        inputs, present = self._inputs(rows.views), self._present(rows.views)
+        inputs, present = self._inputs(rows.views), present_views(rows.views, self.device_)
         onehot = self._onehot(rows)
         annealing = max(self.annealing_epochs, 1)
 
@@ -117,7 +118,7 @@ class EpochTrainer(MultiViewClassifier):
 
     def _early(self, held: TrainRows) -> EarlyStopping:
         """Early stopping on the fused opinions about held-out rows."""
-        inputs, present = self._inputs(held.views), self._present(held.views)
+        inputs, present = self._inputs(held.views), present_views(held.views, self.device_)
         onehot = self._onehot(held)
         weights = None if held.weights is None else torch.from_numpy(held.weights).to(self.device_)
 
@@ -138,11 +139,6 @@ class EpochTrainer(MultiViewClassifier):
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
 
-    def _present(self, views: MultiView) -> Tensor | None:
-        """Which views each row has, where some are missing."""
-        present = views.present
-        return None if present.all() else torch.from_numpy(present).to(self.device_)
-
     def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
         """Run the network; one that knows nothing of missing views is never given any."""
         return self.module_(inputs) if present is None else self.module_(inputs, present)
@@ -153,7 +149,7 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        present = self._present(views)
+        present = present_views(views, self.device_)
         output = self._run(self._inputs(views), present)
         private = output.private.double().cpu()
         conflict = mean_conflict(private, None if present is None else present.cpu())

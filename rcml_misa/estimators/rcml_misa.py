@@ -24,7 +24,12 @@ from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.sequence_fit import SequenceFit, has_sequences
 from rcml_misa.estimators.tables import InputTable
-from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
+from rcml_misa.estimators.terms import (
+    evidential_terms,
+    mixing_partners,
+    present_views,
+    subspace_terms,
+)
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import (
@@ -288,7 +293,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         ]
         table = self._table(rows, logits)
         self.input_widths_ = table.widths
-        present, weights = self._present(views), self._weights(rows)
+        present, weights = present_views(views, self.device_), self._weights(rows)
         mixing = np.random.default_rng(seeds[1])
         if logits is not None and self.stacking:
             joint = self.collectors != "private"
@@ -356,7 +361,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
     def _early(self, held: TrainRows) -> EarlyStopping:
         """Early stopping on the fused opinions about held-out rows."""
         logits = None if self.experts_ is None else self.experts_.logits(held.views)
-        table, present = self._table(held, logits), self._present(held.views)
+        table, present = self._table(held, logits), present_views(held.views, self.device_)
         weights = self._weights(held)
 
         def loss() -> float:
@@ -423,7 +428,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        present = self._present(views)
+        present = present_views(views, self.device_)
         there = None if present is None else present.cpu()
         if has_sequences(views):
             blocks_, outputs = zip(*self._sequence_outputs(views), strict=True)

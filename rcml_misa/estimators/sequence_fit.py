@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.inputs import InputOptions, ViewReaders
 from rcml_misa.estimators.preprocessing import Features, Scaling
+from rcml_misa.estimators.terms import present_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.pretrained import Precision
@@ -79,7 +80,7 @@ class SequenceFit:
             )
         views = train_rows.views
         self.view_means_ = ViewMeans.fit(views)
-        present = self._present(views)
+        present = present_views(views, self.device_)
         codes = torch.from_numpy(train_rows.codes)
         target = F.one_hot(codes, int(codes.max()) + 1).float().to(self.device_)
         weights = None
@@ -127,11 +128,6 @@ class SequenceFit:
                 callback=callback,
             )
 
-    def _present(self, views: MultiView) -> Tensor | None:
-        """Which views each row has, where some are missing."""
-        present = views.present
-        return None if present.all() else torch.from_numpy(present).to(self.device_)
-
     def _pretrained(self) -> tuple[str, ...]:
         """Starts of the names of pretrained encoders' parameters."""
         if self.text_encoder == "words":
@@ -143,7 +139,8 @@ class SequenceFit:
         self, views: MultiView
     ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
         """Row numbers and the network's output for them, block by block."""
-        rows, present = self.readers_.read(self.view_means_.fill(views)), self._present(views)
+        rows = self.readers_.read(self.view_means_.fill(views))
+        present = present_views(views, self.device_)
         for block in rows.blocks():
             there = None if present is None else present[block]
             yield block, self.module_(rows(block), present=there)

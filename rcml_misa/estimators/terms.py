@@ -16,8 +16,22 @@ from rcml_misa.losses import (
     weighted_mean,
 )
 from rcml_misa.nn import TokenOpinions, ViewOpinions
+from rcml_misa.views import MultiView
 
-__all__ = ["evidential_terms", "mixing_partners", "subspace_terms"]
+__all__ = ["evidential_terms", "mixing_partners", "present_views", "subspace_terms"]
+
+
+def present_views(views: MultiView, device: torch.device) -> Tensor | None:
+    """Which views each row has, (n, N), where some are missing; None where none is.
+
+    Examples
+    --------
+    >>> views = MultiView({"a": [[1.0], [2.0]], "b": [[float("nan")], [3.0]]})
+    >>> present_views(views, torch.device("cpu")).tolist()
+    [[True, False], [True, True]]
+    """
+    present = views.present
+    return None if present.all() else torch.from_numpy(present).to(device)
 
 
 def evidential_terms(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,16 +69,17 @@ class Familiarity:
         median, upper = np.quantile(nearest, [0.5, 0.95])
         return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
 
-    def __call__(self, values: Array, columns: NDArray[np.bool_] | None = None) -> Array:
-        """Familiarity (n,) of rows given by their mapped columns (n, d).
+    def __call__(self, values: Array) -> Array:
+        """Familiarity (n,) of rows given by their mapped columns (n, d)."""
+        return self.of_distance(np.sqrt(squared_distances(values, self.landmarks).min(axis=1)))
 
-        Where rows lack views, `columns` (d,) tells those they have; distances are scaled up alike.
+    def with_gaps(self, values: Array, columns: NDArray[np.bool_], share: float) -> Array:
+        """Familiarity of rows that have a share of their views, in `columns` (d,), only.
+
+        Each view has the same part in squared distances, which are scaled up to that of all.
         """
-        landmarks, scale = self.landmarks, 1.0
-        if columns is not None:
-            values, landmarks = values[:, columns], landmarks[:, columns]
-            scale = math.sqrt(len(columns) / max(columns.sum(), 1))
-        return self.of_distance(scale * np.sqrt(squared_distances(values, landmarks).min(axis=1)))
+        some = squared_distances(values[:, columns], self.landmarks[:, columns])
+        return self.of_distance(np.sqrt(some.min(axis=1) / share))
 
     def of_distance(self, nearest: Array) -> Array:
         """Familiarity (n,) of rows so far from the nearest landmark."""
@@ -261,7 +261,9 @@ class ViewExperts:
         owners = self.joint_.columns_.owners
         for pattern in np.unique(present, axis=0):
             rows = (present == pattern).all(axis=1)
-            found[rows] = self.familiarity_(values[rows], pattern[owners])
+            if pattern.any():
+                share = float(pattern.mean())
+                found[rows] = self.familiarity_.with_gaps(values[rows], pattern[owners], share)
         return found
 
     def _logits(

@@ -16,6 +16,7 @@ __all__ = ["frame_chunks", "frame_columns", "is_frame_file", "read_frame"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 PARQUET = (".parquet", ".pq")
+BUFFER = 2**20  # bytes read at once of a column
 # what stands for a gap among numbers; in a column of texts only nothing at all does
 GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>")
 
@@ -138,7 +139,8 @@ def _parquet(path: Path) -> Any:
             f"{path} is a parquet file, which takes pyarrow to read: pip install "
             "'rcml-misa[parquet]', or give a csv file."
         ) from error
-    return ParquetFile(path)
+    # without these the columns of all row groups are fetched ahead and kept
+    return ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
 
 
 @contextmanager
