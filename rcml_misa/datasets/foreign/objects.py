@@ -40,8 +40,8 @@ class FloatList(Sequence[Any]):
     --------
     >>> row = FloatList()
     >>> row.extend([0.5, 1.5])
-    >>> len(row), row[1], np.asarray(row).sum()
-    (2, 1.5, 2.0)
+    >>> len(row), row[1], np.asarray(row).tolist()
+    (2, 1.5, [0.5, 1.5])
     """
 
     __slots__ = ("items",)
