@@ -148,7 +148,7 @@ def test_large_finite_values_are_no_infinity() -> None:
     [
         ({"a": table(4), "b": table(3)}, r"different numbers of rows \(a has 4, b has 3\)"),
         ({"a": np.ones(3)}, "view 'a' is 1-D .* must be 2-D"),
-        ({"a": np.ones((2, 2, 2))}, "view 'a' is 3-D"),
+        ({"a": np.ones((2, 2, 2, 2))}, "view 'a' is 4-D"),
         ({"a": [["x", "y"]]}, "view 'a' is not numeric"),
         ({"a": np.array([["x", 1]], dtype=object)}, "view 'a' is not numeric"),
         ({"a": np.array([[{}]], dtype=object)}, "argument must be a string or a real number"),

@@ -12,16 +12,25 @@ from rcml_misa.datasets.catalogue import find_entry
 from rcml_misa.exceptions import DataError
 
 if TYPE_CHECKING:
-    from rcml_misa.datasets.catalogue import CatalogueEntry
+    from rcml_misa.datasets.catalogue import CatalogueEntry, SourceFile
 
-__all__ = ["Status", "checked_file", "fetch_dataset", "find_file", "locate"]
+__all__ = [
+    "Status",
+    "cache_folder",
+    "checked_file",
+    "checked_files",
+    "fetch_dataset",
+    "find_file",
+    "locate",
+]
 
 Status = Literal["here", "fetchable", "built in"]
 
 ENVIRONMENT = "RCML_MISA_DATA"
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """The user's cache, for downloads and for what is assembled from them."""
     import pooch
 
     return Path(pooch.os_cache("rcml-misa"))
@@ -37,12 +46,12 @@ def _folders(data_dir: Path | None) -> list[Path]:
     return [
         *([data_dir] if data_dir is not None else []),
         *([Path(named).expanduser()] if named else []),
-        _cache(),
+        cache_folder(),
     ]
 
 
-def _first_with(entry: CatalogueEntry, folders: list[Path]) -> Path | None:
-    candidates = (folder / entry.file for folder in folders)
+def _first_with(entry: CatalogueEntry | SourceFile, folders: list[Path]) -> Path | None:
+    candidates = (folder / name for folder in folders for name in (entry.file, *entry.also))
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -60,14 +69,20 @@ def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | 
     Returns
     -------
     Path or None
-        The first file of that name; None if there is none or the set is built in.
+        The first file of that name, or the folder of a set's files if all are found; None
+        if there is none or the set is built in.
 
     Raises
     ------
     DataError
         If `data_dir` does not exist.
     """
-    return None if entry.built_in else _first_with(entry, _folders(data_dir))
+    if entry.built_in:
+        return None
+    if entry.sources:
+        found = [_first_with(source, _folders(data_dir)) for source in entry.sources.values()]
+        return found[0].parent if found[0] is not None and all(found) else None
+    return _first_with(entry, _folders(data_dir))
 
 
 def locate(name: str, data_dir: Path | None = None) -> Status:
@@ -102,8 +117,18 @@ def locate(name: str, data_dir: Path | None = None) -> Status:
     return "here" if find_file(entry, data_dir=data_dir) else "fetchable"
 
 
-def checked_file(
+def checked_files(
     entry: CatalogueEntry, *, data_dir: Path | None = None, download: bool = True
+) -> dict[str, Path]:
+    """Get the files of a set that is joined from several, by role; see `checked_file`."""
+    return {
+        role: checked_file(source, data_dir=data_dir, download=download)
+        for role, source in entry.sources.items()
+    }
+
+
+def checked_file(
+    entry: CatalogueEntry | SourceFile, *, data_dir: Path | None = None, download: bool = True
 ) -> Path:
     """Get a data set's file, with the right content.
 
@@ -148,7 +173,7 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     Returns
     -------
     Path or None
-        Where the file is; None for a built-in set.
+        Where the file is, or the folder of several; None for a built-in set.
 
     Raises
     ------
@@ -160,18 +185,29 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     entry = find_entry(name)
     if entry.built_in:
         return None
+    if entry.sources:
+        fetched = [_fetch(source, data_dir) for source in entry.sources.values()]
+        return fetched[0].parent
+    return _fetch(entry, data_dir)
+
+
+def _fetch(entry: CatalogueEntry | SourceFile, data_dir: Path | None) -> Path:
     if data_dir is None:
         return checked_file(entry)
     path = _first_with(entry, [data_dir])
     return _verified(path, entry) if path else _download(entry, data_dir, looked_in=[data_dir])
 
 
-def _download(entry: CatalogueEntry, folder: Path, *, looked_in: list[Path]) -> Path:
+def _download(entry: CatalogueEntry | SourceFile, folder: Path, *, looked_in: list[Path]) -> Path:
     import pooch
 
+    wanted = folder / entry.file
     try:
         path = pooch.retrieve(
-            entry.url, known_hash=f"sha256:{entry.sha256}", fname=entry.file, path=folder
+            entry.url,
+            known_hash=f"sha256:{entry.sha256}",
+            fname=wanted.name,
+            path=wanted.parent,
         )
     except (OSError, ValueError) as error:  # no network, no such page, a full disk, a wrong sha256
         cause = textwrap.shorten(str(error), 160, placeholder=" ...")
@@ -179,7 +215,7 @@ def _download(entry: CatalogueEntry, folder: Path, *, looked_in: list[Path]) -> 
     return _verified(Path(path), entry)
 
 
-def _missing(entry: CatalogueEntry, folders: list[Path], problem: str) -> str:
+def _missing(entry: CatalogueEntry | SourceFile, folders: list[Path], problem: str) -> str:
     return (
         f"{entry.file} of {entry.name} {problem}: it is not in "
         f"{', '.join(map(str, folders))}; with a network run `rcml-misa datasets fetch "
@@ -188,16 +224,17 @@ def _missing(entry: CatalogueEntry, folders: list[Path], problem: str) -> str:
     )
 
 
-def _verified(path: Path, entry: CatalogueEntry) -> Path:
+def _verified(path: Path, entry: CatalogueEntry | SourceFile) -> Path:
     try:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
-    if found != entry.sha256:
+    expected = entry.also.get(f"{path.parent.name}/{path.name}", entry.sha256)
+    if found != expected:
         raise DataError(
             f"{path} is not the file of {entry.name} that the catalogue knows: its sha256 is "
-            f"{found}, not {entry.sha256}; delete or rename it and run "
+            f"{found}, not {expected}; delete or rename it and run "
             f"`rcml-misa datasets fetch {entry.name}`."
         )
     return path

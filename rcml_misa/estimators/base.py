@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from rcml_misa.estimators.options import check_options
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView, as_multiview
+from rcml_misa.views import MultiView, as_multiview, refuse_sequences
 
 __all__ = [
     "EvidentialClassifier",
     "MultiViewClassifier",
+    "MultiViewEstimator",
     "MultiViewOpinion",
 ]
 
@@ -90,8 +91,8 @@ class MultiViewOpinion:
         return (self.evidence + 1) / self.strength
 
 
-class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Base of the multi-view classifiers.
+class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of all multi-view estimators: what they check of X.
 
     Parameters
     ----------
@@ -100,35 +101,27 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
     view_names_ : tuple of str
     widths_ : tuple of int
+    kinds_ : tuple of str
+        Dense, sparse, sequence or text.
     n_features_in_ : int
         Columns of all views together.
     """
 
     views: Any = None
+    _reads_sequences: ClassVar[bool] = False
 
-    def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
-        """Validate options and training data; set the fitted attributes; views, class numbers."""
+    def _check_views(self, X: Any) -> MultiView:
+        """Validate options and the views to train on, and remember their names and widths."""
         check_options(self)
         views = as_multiview(X, views=self.views)
-        if y is None:
-            raise DataError("y is missing: a classifier needs one class label per row.")
-        labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        if len(labels) != views.n_samples:
-            raise DataError(
-                f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
-            )
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(
-                f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
-            )
+        if not self._reads_sequences:
+            refuse_sequences(views, type(self).__name__)
         self.view_names_, self.widths_ = views.names, views.widths
+        self.kinds_ = views.kinds
         self.n_features_in_ = sum(views.widths)
-        return views, codes.astype(np.int64)
+        return views
 
     def _check_rows(self, X: Any) -> MultiView:
         """Validate rows to predict against what `fit` saw."""
@@ -142,7 +135,37 @@ class MultiViewClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
                 raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
+        for name, kind, known in zip(views.names, views.kinds, self.kinds_, strict=True):
+            if kind != known and {kind, known} & {"sequence", "text"}:
+                raise DataError(f"view {name!r} is of kind {kind} but fit saw the kind {known}.")
         return views
+
+
+class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[misc]
+    """Base of the multi-view classifiers; see `MultiViewEstimator` for the other attributes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    """
+
+    def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
+        """Validate options and training data; set the fitted attributes; views, class numbers."""
+        views = self._check_views(X)
+        if y is None:
+            raise DataError("y is missing: a classifier needs one class label per row.")
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        if len(labels) != views.n_samples:
+            raise DataError(
+                f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
+            )
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(
+                f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
+            )
+        return views, codes.astype(np.int64)
 
     @abstractmethod
     def predict_proba(self, X: Any) -> Array:

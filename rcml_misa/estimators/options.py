@@ -45,7 +45,11 @@ _CHANCE = _Limit(least=0, below=1)
 # a name means the same thing in every estimator
 _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
-    **dict.fromkeys(("hidden", "landmarks"), _COUNT),
+    **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
+    **dict.fromkeys(("text_layers", "patience"), _Limit(whole=True, least=0)),
+    **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
+    **dict.fromkeys(("shared_private_weight",), _WEIGHT),
+    **dict.fromkeys(("averaging", "validation_share"), _CHANCE),
     "annealing_epochs": _Limit(whole=True, least=0),
     "C": _POSITIVE,
     "learning_rate": _WEIGHT,

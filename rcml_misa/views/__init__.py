@@ -2,6 +2,18 @@
 
 from rcml_misa.views.arrays import ViewArray, dense
 from rcml_misa.views.multiview import MultiView, ViewKind, as_multiview
+from rcml_misa.views.sequences import Pooling, Sequences, Texts, refuse_sequences
 from rcml_misa.views.target import check_target
 
-__all__ = ["MultiView", "ViewArray", "ViewKind", "as_multiview", "check_target", "dense"]
+__all__ = [
+    "MultiView",
+    "Pooling",
+    "Sequences",
+    "Texts",
+    "ViewArray",
+    "ViewKind",
+    "as_multiview",
+    "check_target",
+    "dense",
+    "refuse_sequences",
+]

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError
+from rcml_misa.views.sequences import Sequences, Texts, as_sequences_or_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ViewArray", "as_array", "as_view", "dense", "frozen", "is_frame", "shape_message"]
 
-ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
+ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64] | Sequences | Texts"
 
 
 class _NotNumericError(DataError, TypeError):
@@ -23,8 +24,10 @@ class _NotNumericError(DataError, TypeError):
 
 
 def as_view(name: str, value: Any) -> ViewArray:
-    """Validate one view; further kinds of view would be told apart here."""
+    """Validate one view, of whatever kind."""
     what = f"view {name!r}"
+    if (other := as_sequences_or_texts(what, value)) is not None:
+        return other
     if is_frame(value):
         value = _frame_values(what, value)
     sparse = issparse(value)
@@ -94,7 +97,7 @@ def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
     raise _NotNumericError(_not_numeric(what, f"column {', '.join(wrong)}{cause}"))
 
 
-def _check_finite(what: str, view: ViewArray) -> None:
+def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) -> None:
     values = view if isinstance(view, np.ndarray) else view.data
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):  # one pass without a temporary array; nearly always enough
@@ -112,13 +115,17 @@ def _check_finite(what: str, view: ViewArray) -> None:
 
 
 def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float64]:
-    """Give some rows of a view as a dense array; all rows of a dense one without a copy."""
+    """Give some rows of a table as a dense array; all rows of a dense one without a copy."""
+    if isinstance(view, Sequences | Texts):
+        raise DataError("a sequence or text view is no table; pool it with MultiView.pooled().")
     some = view[rows]
     return some if isinstance(some, np.ndarray) else np.asarray(some.toarray())
 
 
 def frozen(view: ViewArray) -> ViewArray:
     """Share the values, but through arrays that cannot be written to."""
+    if isinstance(view, Sequences | Texts):
+        return view
     if isinstance(view, np.ndarray):
         return _read_only(view)
     shared: csr_array[np.float64] = csr_array(

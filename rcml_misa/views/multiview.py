@@ -15,18 +15,20 @@ from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
     as_view,
+    dense,
     frozen,
     is_frame,
     shape_message,
 )
 from rcml_misa.views.columns import ColumnGroup, column_groups
+from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["MultiView", "ViewKind", "as_multiview"]
 
-ViewKind = Literal["dense", "sparse"]
+ViewKind = Literal["dense", "sparse", "sequence", "text"]
 
 SEPARATOR = "__"
 
@@ -42,7 +44,9 @@ class MultiView:
     ----------
     arrays : mapping of str to array, or sequence of arrays
         One array of shape (n_samples, width) per view: anything NumPy turns into numbers, a
-        SciPy sparse matrix (kept as CSR) or a DataFrame.
+        SciPy sparse matrix (kept as CSR) or a DataFrame. A 3-D array, a list of 2-D arrays of
+        different lengths or a `Sequences` is a sequence view; a list of str or a `Texts` a text
+        view.
     names : sequence of str, optional
         Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
 
@@ -50,8 +54,8 @@ class MultiView:
     ----------
     names : tuple of str
         The views in their order.
-    arrays : tuple of ndarray or csr_array
-        float64, one per view, of shape (n_samples, width).
+    arrays : tuple of ndarray, csr_array, Sequences or Texts
+        float64, one per view, of shape (n_samples, width); a text view has width 1.
 
     Raises
     ------
@@ -167,8 +171,8 @@ class MultiView:
 
     @property
     def kinds(self) -> tuple[ViewKind, ...]:
-        """How each view is stored."""
-        return tuple("sparse" if issparse(array) else "dense" for array in self.arrays)
+        """How each view is stored: dense, sparse, sequence or text."""
+        return tuple(_kind(array) for array in self.arrays)
 
     def __getitem__(self, name: str) -> ViewArray:
         self._check_names([name])
@@ -297,12 +301,50 @@ class MultiView:
         """
         return MultiView({name: fn(name, array) for name, array in self.items()})
 
+    def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
+        """Turn sequence and text views into tables, for methods that read tables only.
+
+        Kernel experts take part in RCML-MISA for such a view only once it is pooled.
+
+        Parameters
+        ----------
+        how : {"mean", "max", "mean-std"}
+            What becomes of a sequence's steps.
+        text_columns : int
+            Hashed columns of words and pairs of words of a text, sparse, rows of unit norm.
+
+        Returns
+        -------
+        MultiView
+            Its tables as they are, the other views pooled row by row; nothing is fitted.
+
+        Raises
+        ------
+        OptionError
+            If there is no such pooling.
+
+        Examples
+        --------
+        >>> MultiView({"a": np.ones((2, 5, 3)), "b": ["yes", "no"]}).pooled(text_columns=8)
+        MultiView(2 samples: a 3, b 8)
+        """
+
+        def table(_: str, array: ViewArray) -> ViewArray:
+            if isinstance(array, Sequences):
+                return pool_sequences(array, how)
+            return pool_texts(array, text_columns) if isinstance(array, Texts) else array
+
+        return self.map(table)
+
     def to_array(self) -> NDArray[np.float64]:
-        """Join the views into one new dense array of shape (n_samples, sum of widths)."""
-        dense = [
-            array if isinstance(array, np.ndarray) else array.toarray() for array in self.arrays
-        ]
-        return np.concatenate(dense, axis=1)
+        """Join the views into one new dense array of shape (n_samples, sum of widths).
+
+        Raises
+        ------
+        DataError
+            If a view is a sequence or a text.
+        """
+        return np.concatenate([dense(array) for array in self.arrays], axis=1)
 
     def to_frame(self) -> pd.DataFrame:
         """Join the views into a DataFrame whose columns are called ``view__0``, ``view__1``, ...
@@ -369,6 +411,12 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
     if isinstance(X, MultiView):
         return X
     return MultiView(X) if cut else MultiView.from_array(X, views=views)
+
+
+def _kind(array: ViewArray) -> ViewKind:
+    if isinstance(array, Sequences | Texts):
+        return "sequence" if isinstance(array, Sequences) else "text"
+    return "sparse" if issparse(array) else "dense"
 
 
 def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:

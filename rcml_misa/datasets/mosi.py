@@ -1,0 +1,251 @@
+"""CMU-MOSI at utterance level, assembled from three public sources and kept as one npz."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.exceptions import DataError, OptionError, nearest
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets.catalogue import CatalogueEntry
+    from rcml_misa.views import MultiView
+
+__all__ = ["SPLITS", "assemble", "mosi_views", "read_mosi"]
+
+SPLITS = {"MOSI": "poria", "MOSI-words": "standard"}
+SLACK = 0.05  # seconds by which a word may cross its segment's ends
+FORMAT = 1  # raised when the assembly changes, so that an old npz is not taken
+LEAK = (
+    "MOSI's text and video columns are activations of networks that were trained on the labels of "
+    "the Poria train videos, most of which are test videos of the standard split (a linear probe "
+    "gets 0.98 there and 0.74 on unseen videos); use the split poria, or the data set MOSI-words, "
+    "whose views do not leak."
+)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def read_mosi(
+    entry: CatalogueEntry, paths: Mapping[str, Path], *, split: str | None, cache: Path
+) -> tuple[MultiView, Arrays]:
+    """Views, and the arrays ``scores``, ``groups``, ``ids`` and one of row numbers per fold.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+        ``MOSI`` or ``MOSI-words``.
+    paths : mapping of str to Path
+        The source files by name.
+    split : {"poria", "standard"}, optional
+        The set's own by default.
+    cache : Path
+        Folder for the assembled npz.
+
+    Raises
+    ------
+    OptionError
+        If there is no such split, or it would leak labels.
+    DataError
+        If the sources do not fit together.
+    """
+    own = SPLITS[entry.name]
+    chosen = own if split is None else split
+    if chosen not in SPLITS.values():
+        known = nearest(chosen, SPLITS.values())
+        raise OptionError(f"{entry.name} has no split {chosen!r}; {known}")
+    if entry.name == "MOSI" and chosen == "standard":
+        raise OptionError(f"split 'standard' is refused: {LEAK}")
+    kept = cache / f"mosi-{FORMAT}-{entry.sha256[:16]}.npz"
+    arrays = _read_npz(kept)
+    if arrays is None:
+        arrays = assemble(paths)
+        _write_npz(kept, arrays)
+    found = {name: arrays[name] for name in ("scores", "groups", "ids")}
+    parts = arrays[chosen]
+    found |= {
+        name: np.flatnonzero(parts == name)
+        for name in ("train", "valid", "test")
+        if (parts == name).any()
+    }
+    return mosi_views(entry.name, arrays), found
+
+
+def mosi_views(name: str, arrays: Mapping[str, NDArray[Any]]) -> MultiView:
+    """The views of one of the two sets, from the assembled arrays."""
+    from rcml_misa.views import MultiView, Sequences, Texts
+
+    if name == "MOSI":
+        return MultiView({view: arrays[view] for view in ("text", "audio", "video")})
+    timing = Sequences(arrays["timing"], arrays["lengths"])
+    return MultiView({"words": Texts(arrays["words"]), "timing": timing, "audio": arrays["audio"]})
+
+
+def assemble(paths: Mapping[str, Path]) -> Arrays:
+    """Join the sources by utterance, ``<video>_<segment>``, in the order of the feature files.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``ids``, ``groups`` (videos), ``scores``, ``poria`` and ``standard`` (each row's fold),
+        ``text``, ``audio``, ``video``, ``words``, ``timing`` (n, T, 4) and ``lengths``.
+
+    Raises
+    ------
+    DataError
+        If a source is damaged or they do not describe the same utterances.
+    """
+    try:
+        return _assemble(paths)
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the sources of MOSI do not fit together ({type(error).__name__}: {error}); fetch "
+            "them again with `rcml-misa datasets fetch MOSI`."
+        ) from error
+
+
+def _assemble(paths: Mapping[str, Path]) -> Arrays:
+    listed = _rows(paths["transcripts"], encoding="latin-1")
+    numbers, poria, columns = [], [], {}
+    for part in ("train", "test"):
+        index = [int(row[0]) for row in _rows(paths[f"text_{part}_index"])]
+        numbers += index
+        poria += [part] * len(index)
+    for view in ("text", "audio", "video"):
+        tables = [
+            np.loadtxt(paths[f"{view}_{part}"], delimiter=",", quotechar='"')
+            for part in ("train", "test")
+        ]
+        columns[view] = np.concatenate(tables)
+    rows = [listed[number] for number in numbers]
+    ids = [row[0] for row in rows]
+    spoken = _sentiment([paths[f"sentiment_{part}"] for part in ("train", "test", "ref")])
+    if len(set(ids)) != len(ids) or set(ids) != set(spoken):
+        raise DataError("the utterances of MOSI's features and of its sentiment file differ.")
+    scores = np.array([spoken[key][1] for key in ids])
+    labels = np.array([int(row[3]) for row in rows])
+    if (labels != (scores >= 0)).any() or any(
+        (table[:, -1] != labels).any() for table in columns.values()
+    ):
+        raise DataError("the labels of MOSI's features and of its sentiment file differ.")
+    folds = _standard_folds()
+    videos = [key.rpartition("_")[0] for key in ids]
+    timing = _timing(paths["words"], _segments(paths["segments"]), ids)
+    from rcml_misa.views import Sequences
+
+    padded = Sequences.from_list(timing)
+    return {
+        "ids": np.array(ids),
+        "groups": np.array(videos),
+        "scores": scores,
+        "poria": np.array(poria),
+        "standard": np.array([folds[video] for video in videos]),
+        **{view: table[:, :-1] for view, table in columns.items()},
+        "words": np.array([" ".join(spoken[key][0].split()) for key in ids]),
+        "timing": padded.values,
+        "lengths": padded.lengths,
+    }
+
+
+def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:
+    with path.open(encoding=encoding, newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
+    """Transcript and sentiment by utterance."""
+    found = {}
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                key = f"{row['video_id']}_{int(float(row['utterance_idx']))}"
+                found[key] = (row["utterance"], float(row["sentiment"]))
+    return found
+
+
+def _segments(path: Path) -> dict[str, tuple[float, float]]:
+    """Start and end in seconds by utterance; the published file has an empty second line."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {
+            f"{row['video_id']}_{row['segment']}": (
+                round(float(row["start"]), 6),
+                round(float(row["end"]), 6),
+            )
+            for row in csv.DictReader(stream)
+            if row["segment"]
+        }
+
+
+def _standard_folds() -> dict[str, str]:
+    text = files("rcml_misa.datasets").joinpath("mosi_standard_split.csv").read_text("utf-8")
+    return {row["video_id"]: row["part"] for row in csv.DictReader(text.splitlines())}
+
+
+def _timing(
+    path: Path, segments: Mapping[str, tuple[float, float]], ids: Sequence[str]
+) -> list[NDArray[np.float64]]:
+    """Each utterance's words as rows of duration, pause before, pause after and pace.
+
+    Seconds, but for the pace, which is seconds per letter. A pause is whatever lies between two
+    words, or between a word and its segment's end.
+    """
+    import h5py
+
+    found = []
+    with h5py.File(path, "r") as store:
+        videos = store["CMU_MOSI_ModifiedTimestampedWords/data"]
+        spoken: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {}
+        for key in ids:
+            video = key.rpartition("_")[0]
+            if video not in spoken:
+                tokens = np.char.decode(videos[video]["features"][:, 0], "utf-8")
+                times = np.asarray(videos[video]["intervals"], dtype=np.float64)
+                real = tokens != "sp"
+                spoken[video] = tokens[real], times[real]
+            tokens, times = spoken[video]
+            start, end = segments[key]
+            inside = (times[:, 0] >= start - SLACK) & (times[:, 1] <= end + SLACK)
+            if not inside.any():
+                raise DataError(f"segment {key} of MOSI holds no word.")
+            begins, ends = times[inside].T
+            letters = np.char.str_len(tokens[inside])
+            before = begins - np.concatenate([[start], ends[:-1]])
+            after = np.concatenate([begins[1:], [end]]) - ends
+            length = ends - begins
+            columns = [length, before.clip(0), after.clip(0), length / letters]
+            found.append(np.stack(columns, axis=1))
+    return found
+
+
+def _read_npz(path: Path) -> Arrays | None:
+    """Read an assembled file; None where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, KeyError):
+        return None
+    except Exception as error:  # zipfile's own class, which need not be imported for this
+        if type(error).__name__ != "BadZipFile":
+            raise
+        return None
+
+
+def _write_npz(path: Path, arrays: Arrays) -> None:
+    """Write whole or not at all; a cache that can't be written is no cache."""
+    temporary = path.with_name(f".writing-{uuid4().hex}.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)

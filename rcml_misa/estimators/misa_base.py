@@ -1,0 +1,290 @@
+"""What MISA's classifier and regressor share: parameters, loss, training, features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from rcml_misa.estimators.base import MultiViewEstimator
+from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
+from rcml_misa.estimators.preprocessing import Features, Scaling
+from rcml_misa.exceptions import DataError
+from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
+from rcml_misa.losses_adversarial import shared_private_loss, view_confusion_loss
+from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.nn.view_encoders import SequenceEncoderKind
+from rcml_misa.selection import Descent, bucketed_batches, train_selected
+from rcml_misa.training import Device, Progress, Schedule, pick_device, seeded
+from rcml_misa.views import MultiView
+
+__all__ = ["Labelled", "MISABase", "MISAFeatures"]
+
+Array = NDArray[np.float64]
+Similarity = Literal["cmd", "adversarial"]
+TaskLoss = Literal["auto", "mae", "mse"]
+Labelled: TypeAlias = "tuple[Any, ArrayLike]"
+
+
+@dataclass(frozen=True)
+class MISAFeatures:
+    """What the network makes of n rows of N views.
+
+    Attributes
+    ----------
+    private, shared : ndarray of shape (n, N, H)
+        The codes of the two subspaces; zeros where the variant has none.
+    fused : ndarray of shape (n, M H)
+        The fused tokens side by side.
+    """
+
+    private: Array
+    shared: Array
+    fused: Array
+
+
+class MISABase(MultiViewEstimator):
+    """What the classifier and the regressor share; `MISAClassifier` lists the parameters."""
+
+    _reads_sequences: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        views: Any = None,
+        variant: MISAVariant = "full",
+        sequence_encoder: SequenceEncoderKind = "lstm",
+        sequence_hidden: int = 32,
+        text_encoder: str = "minilm",
+        text_layers: int | None = 4,
+        precision: Precision = "auto",
+        scaling: Scaling = "standard",
+        features: Features = "plain",
+        hidden: int = 128,
+        heads: int = 2,
+        feedforward: int = 256,
+        dropout: float = 0.2,
+        skip: bool = True,
+        similarity: Similarity = "cmd",
+        task_loss: TaskLoss = "auto",
+        sim_weight: float = 0.3,
+        diff_weight: float = 0.1,
+        recon_weight: float = 1.0,
+        shared_private_weight: float = 0.0,
+        reversal_weight: float = 0.8,
+        epochs: int = 10,
+        batch_size: int = 16,
+        update_epochs: int = 1,
+        learning_rate: float = 1e-3,
+        text_learning_rate: float = 1e-4,
+        weight_decay: float = 1e-2,
+        schedule: Schedule = "cosine",
+        clip: float = 0.8,
+        patience: int | None = 8,
+        averaging: float = 0.98,
+        validation_share: float = 0.15,
+        device: Device = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        self.views = views
+        self.variant = variant
+        self.sequence_encoder = sequence_encoder
+        self.sequence_hidden = sequence_hidden
+        self.text_encoder = text_encoder
+        self.text_layers = text_layers
+        self.precision = precision
+        self.scaling = scaling
+        self.features = features
+        self.hidden = hidden
+        self.heads = heads
+        self.feedforward = feedforward
+        self.dropout = dropout
+        self.skip = skip
+        self.similarity = similarity
+        self.task_loss = task_loss
+        self.sim_weight = sim_weight
+        self.diff_weight = diff_weight
+        self.recon_weight = recon_weight
+        self.shared_private_weight = shared_private_weight
+        self.reversal_weight = reversal_weight
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.update_epochs = update_epochs
+        self.learning_rate = learning_rate
+        self.text_learning_rate = text_learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.clip = clip
+        self.patience = patience
+        self.averaging = averaging
+        self.validation_share = validation_share
+        self.device = device
+        self.random_state = random_state
+
+    @abstractmethod
+    def _outputs(self) -> int:
+        """Width of the prediction."""
+
+    @abstractmethod
+    def _target(self, y: ArrayLike) -> Tensor:
+        """Checked targets of train or validation rows."""
+
+    @abstractmethod
+    def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """L_task of predictions (B, outputs)."""
+
+    def _train(
+        self,
+        views: MultiView,
+        target: Tensor,
+        validation: Labelled | None,
+        watch: Mapping[str, Callable[[Self], Mapping[str, float]]],
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        """Fit readers and network, and select the epoch on validation rows."""
+        self.device_ = pick_device(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(3)
+        rng = np.random.default_rng(seeds[0])
+        held: tuple[MultiView, Tensor] | None = None
+        if validation is not None:
+            given = self._check_rows(validation[0])
+            held = given, self._target(validation[1])
+            if given.n_samples != len(held[1]):
+                raise DataError(
+                    f"validation has {given.n_samples} rows but {len(held[1])} targets; give one "
+                    "per row."
+                )
+        elif self.patience is not None and self.validation_share:
+            order = rng.permutation(len(target))
+            cut = max(1, int(self.validation_share * len(order)))
+            if cut < len(order):
+                held = views.take(order[:cut]), target[torch.from_numpy(order[:cut])]
+                views, target = views.take(order[cut:]), target[torch.from_numpy(order[cut:])]
+        with seeded(int(seeds[1].generate_state(1)[0])):
+            self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
+            rows = self.readers_.read(views)
+            self.module_ = MISANet(
+                self.readers_.encoders(),
+                outputs=self._outputs(),
+                hidden=self.hidden,
+                heads=self.heads,
+                feedforward=self.feedforward,
+                dropout=self.dropout,
+                variant=self.variant,
+                adversarial=self.similarity == "adversarial",
+                shared_private=self.shared_private_weight > 0,
+                reversal_weight=self.reversal_weight,
+                skip=self.skip,
+            ).to(self.device_)
+            target = target.to(self.device_)
+            valid = None if held is None else (self.readers_.read(held[0]), held[1])
+
+            def evaluate() -> dict[str, float]:
+                found = {} if valid is None else self._validate(*valid)
+                for part, measure in watch.items():
+                    found |= {f"{part} {name}": one for name, one in measure(self).items()}
+                return found
+
+            chance = np.random.default_rng(seeds[2])
+            self.history_ = train_selected(
+                self.module_,
+                lambda batch: self._terms(self.module_(rows(batch)), target[batch]),
+                batches=lambda: bucketed_batches(rows.lengths, self.batch_size, chance),
+                how=self._descent(),
+                evaluate=evaluate if valid is not None or watch else None,
+                callback=callback,
+            )
+
+    def _input_options(self) -> InputOptions:
+        return InputOptions(
+            scaling=self.scaling,
+            features=self.features,
+            sequence_encoder=self.sequence_encoder,
+            sequence_hidden=self.sequence_hidden,
+            text_encoder=self.text_encoder,
+            text_layers=self.text_layers,
+            precision=self.precision,
+        )
+
+    def _descent(self) -> Descent:
+        texts = [
+            f"project.encoders.{view}."
+            for view, kind in enumerate(self.kinds_)
+            if kind == "text" and self.text_encoder != "words"
+        ]
+        return Descent(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            slow_rate=self.text_learning_rate,
+            slow=tuple(texts),
+            schedule=self.schedule,
+            accumulate=self.update_epochs,
+            clip=self.clip,
+            patience=self.patience,
+            averaging=self.averaging,
+        )
+
+    def _terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
+        """The task's loss and the regularisers that the variant has, under their weights."""
+        task = self._task_loss(output.prediction, target)
+        terms, total = {"task": task}, task
+        weights = {}
+        if self.variant != "base":
+            terms["sim"] = (
+                similarity_loss(output.shared_codes)
+                if output.view_logits is None
+                else view_confusion_loss(output.view_logits)
+            )
+            weights["sim"] = self.sim_weight
+        if self.variant not in ("base", "inv"):
+            terms["diff"] = difference_loss(output.private_codes, output.shared_codes)
+            terms["recon"] = reconstruction_loss(output.reconstructed, output.projected)
+            weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
+        if output.kind_logits is not None:
+            terms["kinds"] = shared_private_loss(output.kind_logits)
+            weights["kinds"] = self.shared_private_weight
+        for name, weight in weights.items():
+            if weight:
+                total = total + weight * terms[name]
+        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+    @torch.no_grad()
+    def _validate(self, rows: PreparedViews, target: Tensor) -> dict[str, float]:
+        """Means of the loss terms over validation rows; the task's loss selects the epoch."""
+        sums: dict[str, float] = {}
+        for block in rows.blocks():
+            terms = self._terms(self.module_(rows(block)), target[block].to(self.device_))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(block) / len(target)
+        task = sums.pop("task")
+        sums.pop("loss")
+        return {"valid loss": task, **{f"valid {name}": value for name, value in sums.items()}}
+
+    @torch.no_grad()
+    def _run(self, views: MultiView, name: str) -> Array:
+        """One field of the output for all rows, in their order."""
+        rows = self.readers_.read(views)
+        blocks = rows.blocks()
+        parts = [getattr(self.module_(rows(block)), name) for block in blocks]
+        found = torch.cat(parts).double().cpu().numpy()
+        result = np.empty_like(found)
+        result[np.concatenate(blocks)] = found
+        return result
+
+    def extract_features(self, X: Any) -> MISAFeatures:
+        """Private, shared and fused features of the rows of X."""
+        views = self._check_rows(X)
+        return MISAFeatures(
+            private=self._run(views, "private_codes"),
+            shared=self._run(views, "shared_codes"),
+            fused=self._run(views, "fused"),
+        )

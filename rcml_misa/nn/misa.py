@@ -1,0 +1,193 @@
+"""MISA's network for any number of views, with its ablations and its adversarial branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from rcml_misa.nn.encoders import Subspaces
+from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
+
+__all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]
+
+MISAVariant = Literal["full", "base", "inv", "sFusion", "iFusion"]
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def reverse_gradient(values: Tensor, weight: float = 1.0) -> Tensor:
+    """Pass values on, and their gradient back with the sign turned, times `weight`.
+
+    References
+    ----------
+    Ganin and Lempitsky, Unsupervised domain adaptation by backpropagation, ICML 2015.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> reverse_gradient(x, 0.5).sum().backward()
+    >>> x.grad
+    tensor([-0.5000, -0.5000])
+    """
+    reversed_: Tensor = _Reverse.apply(values, weight)  # type: ignore[no-untyped-call]
+    return reversed_
+
+
+@dataclass(frozen=True)
+class MISAOutput:
+    """Everything one forward pass of MISA gives to losses, predictions and figures.
+
+    Attributes
+    ----------
+    prediction : Tensor of shape (B, outputs)
+        Scores of a regression, or logits of classes.
+    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
+        u_v, h_v^p, h_v^c and the reconstruction of u_v; zeros where the variant has none.
+    fused : Tensor of shape (B, M H)
+        The M fused tokens side by side.
+    view_logits : Tensor of shape (B, N, N), optional
+        What the discriminator says which view each shared code came from.
+    kind_logits : Tensor of shape (B, 2N, N + 1), optional
+        What the second discriminator says of each private and shared code: view v's private
+        code is class v, a shared code class N.
+    """
+
+    prediction: Tensor
+    projected: Tensor
+    private_codes: Tensor
+    shared_codes: Tensor
+    reconstructed: Tensor
+    fused: Tensor
+    view_logits: Tensor | None
+    kind_logits: Tensor | None
+
+
+class MISANet(nn.Module):
+    """Views to private and shared codes, Transformer fusion of 2N tokens, one head.
+
+    Parameters
+    ----------
+    encoders : sequence of ViewEncoder
+        One per view.
+    outputs : int
+        Width of the prediction: 1, or K.
+    hidden, heads, feedforward : int
+        H, and the Transformer's sizes.
+    dropout : float
+        Chance of dropping, in the Transformer, the head and the discriminators.
+    variant : {"full", "base", "inv", "sFusion", "iFusion"}
+        The paper's ablations: no subspaces; shared codes only; both learned but private, or
+        shared, tokens fused only.
+    adversarial, shared_private : bool
+        Whether the two discriminators exist.
+    reversal_weight : float
+        Of the reversed gradient that the first one sends back.
+    skip : bool
+        Add to the head's output a linear read-out of every view's u_v; the head's last layer
+        then starts at zero, so that training starts at the views themselves.
+
+    References
+    ----------
+    Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, section 3; the discriminators stand in
+    the published code.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[ViewEncoder],
+        *,
+        outputs: int,
+        hidden: int = 128,
+        heads: int = 2,
+        feedforward: int = 2048,
+        dropout: float = 0.2,
+        variant: MISAVariant = "full",
+        adversarial: bool = False,
+        shared_private: bool = False,
+        reversal_weight: float = 0.8,
+        skip: bool = False,
+    ) -> None:
+        super().__init__()
+        views = len(encoders)
+        self.variant: MISAVariant = variant
+        self.reversal_weight = reversal_weight
+        self.dropout = dropout
+        self.project = EncodedProjection(encoders, hidden=hidden)
+        self.subspaces = None if variant == "base" else Subspaces(views=views, hidden=hidden)
+        tokens = 2 * views if variant == "full" else views
+        self.fuse = nn.TransformerEncoderLayer(hidden, heads, feedforward, dropout)
+        self.head = nn.Sequential(
+            nn.Linear(tokens * hidden, tokens * hidden // 2 or 1),
+            nn.Dropout(dropout),
+            nn.ReLU(),
+            nn.Linear(tokens * hidden // 2 or 1, outputs),
+        )
+        self.discriminate = (
+            nn.Sequential(
+                nn.Linear(hidden, hidden),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, views),
+            )
+            if adversarial and self.subspaces is not None
+            else None
+        )
+        both = shared_private and variant not in ("base", "inv")
+        self.discriminate_kind = nn.Linear(hidden, views + 1) if both else None
+        self.skip = nn.Linear(views * hidden, outputs) if skip else None
+        if skip:
+            nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, views: Sequence[ViewInput]) -> MISAOutput:
+        """Run N views: tables (B, d_v) and `Padded` sequences or tokens."""
+        projected = self.project(views)
+        private = shared = rebuilt = torch.zeros_like(projected)
+        if self.subspaces is None:
+            tokens = projected
+        else:
+            private, shared, rebuilt = self.subspaces(projected)
+            tokens = {
+                "inv": shared,
+                "sFusion": private,
+                "iFusion": shared,
+                "full": torch.cat([private, shared]),
+            }[self.variant]
+        fused = self.fuse(tokens).transpose(0, 1).flatten(start_dim=1)
+        prediction = self.head(fused)
+        if self.skip is not None:
+            direct = projected.transpose(0, 1).flatten(start_dim=1)
+            direct = F.dropout(direct, self.dropout, training=self.training)
+            prediction = prediction + self.skip(direct)
+        reversed_ = reverse_gradient(shared, self.reversal_weight)
+        both = torch.cat([private, shared])
+        return MISAOutput(
+            prediction=prediction,
+            projected=projected.transpose(0, 1),
+            private_codes=private.transpose(0, 1),
+            shared_codes=shared.transpose(0, 1),
+            reconstructed=rebuilt.transpose(0, 1),
+            fused=fused,
+            view_logits=(
+                None if self.discriminate is None else self.discriminate(reversed_).transpose(0, 1)
+            ),
+            kind_logits=(
+                None
+                if self.discriminate_kind is None
+                else self.discriminate_kind(both).transpose(0, 1)
+            ),
+        )

