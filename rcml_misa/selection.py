@@ -150,7 +150,7 @@ def train_selected(
         numbers that go into the history. The one called ``"valid loss"`` selects the epoch;
         without it the last epoch is kept.
     callback : callable, optional
-        Called after each epoch.
+        Called after `evaluate`, with the same weights in place.
 
     Returns
     -------
@@ -188,16 +188,17 @@ def train_selected(
             best = [one.detach().clone() for one in trained]
         else:
             since += 1
+        if callback is not None:
+            callback(Progress(epoch=epoch, epochs=how.epochs, loss=sums["loss"]))
         last = epoch == how.epochs or (how.patience is not None and since > how.patience)
         if average is not None and not last:
             average.swap()
-        if callback is not None:
-            callback(Progress(epoch=epoch, epochs=how.epochs, loss=sums["loss"]))
         if last:
             break
     if best is not None:
         with torch.no_grad():
-            torch._foreach_copy_(trained, best)
+            for parameter, value in zip(trained, best, strict=True):
+                parameter.copy_(value)
     module.eval()
     return history
 

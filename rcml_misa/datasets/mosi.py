@@ -23,13 +23,22 @@ __all__ = ["SPLITS", "assemble", "mosi_views", "read_mosi"]
 
 SPLITS = {"MOSI": "poria", "MOSI-words": "standard"}
 SLACK = 0.05  # seconds by which a word may cross its segment's ends
-FORMAT = 1  # raised when the assembly changes, so that an old npz is not taken
+FORMAT = 2  # raised when the assembly changes, so that an old npz is not taken
 LEAK = (
     "MOSI's text and video columns are activations of networks that were trained on the labels of "
     "the Poria train videos, most of which are test videos of the standard split (a linear probe "
     "gets 0.98 there and 0.74 on unseen videos); use the split poria, or the data set MOSI-words, "
     "whose views do not leak."
 )
+
+# the transcripts are in capitals without apostrophes; these words can be nothing else
+CONTRACTIONS = {
+    word.replace("'", ""): word
+    for word in """ain't aren't can't couldn't couldn't've didn't doesn't don't hadn't hasn't
+    haven't he's i'm i've isn't it'll let's she's should've shouldn't that's there's they'll
+    they're they've wasn't we've weren't what's won't would've wouldn't you'll you're
+    you've""".upper().split()
+}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -151,10 +160,15 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
         "poria": np.array(poria),
         "standard": np.array([folds[video] for video in videos]),
         **{view: table[:, :-1] for view, table in columns.items()},
-        "words": np.array([" ".join(spoken[key][0].split()) for key in ids]),
+        "words": np.array([_text(spoken[key][0]) for key in ids]),
         "timing": padded.values,
         "lengths": padded.lengths,
     }
+
+
+def _text(transcript: str) -> str:
+    """Single spaces, and the apostrophes of contractions restored."""
+    return " ".join(CONTRACTIONS.get(word, word) for word in transcript.split())
 
 
 def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:

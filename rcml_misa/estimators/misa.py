@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -126,7 +126,6 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         y: ArrayLike,
         *,
         validation: Labelled | None = None,
-        watch: Mapping[str, Callable[[Self], Mapping[str, float]]] | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train on views X and one label per row y.
@@ -137,11 +136,9 @@ class MISAClassifier(MISABase, MultiViewClassifier):
             Train rows.
         validation : pair of views and labels, optional
             Rows that select the epoch.
-        watch : mapping of str to callable, optional
-            Name of a part to a function of this estimator that gives named numbers, called after
-            each epoch; they go to `history_` and select nothing.
         callback : callable, optional
-            Called after each epoch.
+            Called after each epoch, when this estimator predicts with the weights that the
+            epoch would keep.
 
         Raises
         ------
@@ -154,7 +151,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
                 f"task_loss={self.task_loss!r} belongs to MISARegressor; a classifier's loss is "
                 "cross-entropy, task_loss='auto'."
             )
-        self._train(views, torch.from_numpy(codes), validation, watch or {}, callback)
+        self._train(views, torch.from_numpy(codes), validation, callback)
         return self
 
     def _outputs(self) -> int:
@@ -207,7 +204,6 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
         y: ArrayLike,
         *,
         validation: Labelled | None = None,
-        watch: Mapping[str, Callable[[Self], Mapping[str, float]]] | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train on views X and one number per row y; see `MISAClassifier.fit`.
@@ -227,7 +223,7 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
             )
         self.target_mean_ = float(numbers.mean())
         self.target_scale_ = float(numbers.std()) or 1.0
-        self._train(views, self._target(numbers), validation, watch or {}, callback)
+        self._train(views, self._target(numbers), validation, callback)
         return self
 
     def _outputs(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -145,7 +145,6 @@ class MISABase(MultiViewEstimator):
         views: MultiView,
         target: Tensor,
         validation: Labelled | None,
-        watch: Mapping[str, Callable[[Self], Mapping[str, float]]],
         callback: Callable[[Progress], None] | None,
     ) -> None:
         """Fit readers and network, and select the epoch on validation rows."""
@@ -186,19 +185,13 @@ class MISABase(MultiViewEstimator):
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
-            def evaluate() -> dict[str, float]:
-                found = {} if valid is None else self._validate(*valid)
-                for part, measure in watch.items():
-                    found |= {f"{part} {name}": one for name, one in measure(self).items()}
-                return found
-
             chance = np.random.default_rng(seeds[2])
             self.history_ = train_selected(
                 self.module_,
                 lambda batch: self._terms(self.module_(rows(batch)), target[batch]),
                 batches=lambda: bucketed_batches(rows.lengths, self.batch_size, chance),
                 how=self._descent(),
-                evaluate=evaluate if valid is not None or watch else None,
+                evaluate=None if valid is None else lambda: self._validate(*valid),
                 callback=callback,
             )
 

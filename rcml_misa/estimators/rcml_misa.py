@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from rcml_misa.estimators.base import EvidentialClassifier, MultiViewOpinion
 from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
+from rcml_misa.estimators.sequence_fit import SequenceFit, has_sequences
 from rcml_misa.estimators.tables import InputTable
 from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import (
@@ -33,6 +34,8 @@ from rcml_misa.nn import (
     TokenFusionOperator,
     TokenOpinions,
 )
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded, train
 from rcml_misa.views import MultiView
@@ -44,7 +47,7 @@ MINIMUM_STEPS = 100
 PASSES = 6  # over the train rows, where that takes more steps
 
 
-class RCMLMISAClassifier(EvidentialClassifier):
+class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
     """The evidential multi-view classifier that joins RCML and MISA, for any number of views.
 
     Every view is projected to one width and encoded twice, privately and by an encoder shared by
@@ -54,6 +57,10 @@ class RCMLMISAClassifier(EvidentialClassifier):
     under uncertainty about which view, if any, does not belong to the row. The loss is the mean
     EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
     reconstruction terms. The last step counts.
+
+    Where a view is a sequence or a text, each view has an encoder of its kind before the
+    projection, and neither kernel experts nor mixup take part: pool such views first
+    (`MultiView.pooled`) to have them.
 
     Parameters
     ----------
@@ -94,6 +101,10 @@ class RCMLMISAClassifier(EvidentialClassifier):
         Weight of the KL term from a tenth of the steps on.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
+    sequence_encoder, sequence_hidden, text_encoder, text_layers, precision, text_learning_rate
+        How sequences and texts are read; see `rcml_misa.estimators.MISAClassifier`. Tables alone
+        ignore them. With sequences or texts a batch holds at most 32 rows, `epochs` is 10 by
+        default, and a moving average of the weights is kept.
     device : {"auto", "cpu", "cuda"}
     random_state : int, optional
 
@@ -119,6 +130,8 @@ class RCMLMISAClassifier(EvidentialClassifier):
     >>> opinion.belief.shape, opinion.uncertainty.shape
     ((150, 3), (150,))
     """
+
+    _reads_sequences: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -149,6 +162,12 @@ class RCMLMISAClassifier(EvidentialClassifier):
         sim_weight: float = 0.8,
         diff_weight: float = 0.3,
         recon_weight: float = 0.8,
+        sequence_encoder: SequenceEncoderKind = "lstm",
+        sequence_hidden: int = 32,
+        text_encoder: str = "minilm",
+        text_layers: int | None = 4,
+        precision: Precision = "auto",
+        text_learning_rate: float = 2e-4,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -178,6 +197,12 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.sim_weight = sim_weight
         self.diff_weight = diff_weight
         self.recon_weight = recon_weight
+        self.sequence_encoder = sequence_encoder
+        self.sequence_hidden = sequence_hidden
+        self.text_encoder = text_encoder
+        self.text_layers = text_layers
+        self.precision = precision
+        self.text_learning_rate = text_learning_rate
         self.device = device
         self.random_state = random_state
 
@@ -195,12 +220,24 @@ class RCMLMISAClassifier(EvidentialClassifier):
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(4)
         integers = [int(seed.generate_state(1)[0]) for seed in seeds]
+        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
+        if has_sequences(views):
+            self.experts_: ViewExperts | None = None
+            self._fit_sequences(
+                views,
+                onehot,
+                seeds=(integers[2], integers[3]),
+                build=self._network,
+                loss=self._loss,
+                callback=callback,
+            )
+            self.calibrator_ = Calibrator.fit(self._opinion(views).evidence, codes)
+            return self
         logits = self._fit_experts(views, codes, integers[0])
         self.maps_ = [
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
         ]
-        onehot = F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
         others = [*_logit_tensors(logits), onehot]
         table = InputTable(self.maps_, views.arrays, others, device=self.device_)
         self.input_widths_ = table.widths
@@ -215,22 +252,7 @@ class RCMLMISAClassifier(EvidentialClassifier):
             return self._loss(*self._forward(batch), done)
 
         with seeded(integers[2]):
-            self.module_ = RCMLMISANet(
-                self.input_widths_,
-                classes=len(self.classes_),
-                hidden=self.hidden,
-                heads=self.heads,
-                feedforward=self.feedforward,
-                layers=self.layers,
-                dropout=self.dropout,
-                attention_dropout=self.attention_dropout,
-                mask=self.attention_mask,
-                sharing=self.collectors,
-                collector=self.collector,
-                fusion=self.fusion,
-                discount=self.conflict_discount,
-                experts=logits is not None,
-            ).to(self.device_)
+            self.module_ = self._network().to(self.device_)
             self.history_ = train(
                 self.module_,
                 loss,
@@ -249,6 +271,26 @@ class RCMLMISAClassifier(EvidentialClassifier):
             opinions = [self._forward(table(rows))[0].fused for rows in blocks(len(codes))]
         self.calibrator_ = Calibrator.fit(torch.cat(opinions).double().cpu().numpy(), codes)
         return self
+
+    def _network(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
+        """A new network for the fitted classes and widths, or for views with encoders."""
+        return RCMLMISANet(
+            self.widths_ if encoders is not None else self.input_widths_,
+            classes=len(self.classes_),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            layers=self.layers,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            mask=self.attention_mask,
+            sharing=self.collectors,
+            collector=self.collector,
+            fusion=self.fusion,
+            discount=self.conflict_discount,
+            experts=self.experts_ is not None,
+            encoders=encoders,
+        )
 
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
@@ -299,18 +341,28 @@ class RCMLMISAClassifier(EvidentialClassifier):
 
     @torch.no_grad()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
+        if has_sequences(views):
+            blocks_, outputs = zip(*self._sequence_outputs(views), strict=True)
+            back = np.argsort(np.concatenate(blocks_))
+            fused, private, shared = (
+                torch.cat([getattr(output, part) for output in outputs])[back].double().cpu()
+                for part in ("fused", "private", "shared")
+            )
+            return self._stated(fused, private, shared)
         logits = None if self.experts_ is None else self.experts_.logits(views)
         others = _logit_tensors(logits)
         table = InputTable(self.maps_, views.arrays, others, device=self.device_)(slice(None))
         output, _ = self._forward(table)
-        fused = output.fused.double().cpu().numpy()
+        fused = output.fused.double().cpu()
         if logits is not None:
-            fused *= logits.trust[:, None]
-        private = output.private.double().cpu()
+            fused *= torch.from_numpy(logits.trust[:, None])
+        return self._stated(fused, output.private.double().cpu(), output.shared.double().cpu())
+
+    def _stated(self, fused: Tensor, private: Tensor, shared: Tensor) -> MultiViewOpinion:
         return MultiViewOpinion(
-            evidence=fused,
+            evidence=fused.numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=output.shared.double().cpu().numpy(),
+            shared=shared.numpy(),
             conflict=mean_conflict(private).numpy(),
         )
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import CollectorKind, Collectors, Sharing
 from rcml_misa.nn.encoders import Subspaces, ViewProjection
+from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
 from rcml_misa.opinions import fuse
 
 __all__ = ["RCMLMISANet", "TokenOpinions", "share_conflict"]
@@ -174,6 +175,8 @@ class RCMLMISANet(nn.Module):
         their number: a joint view of contradicting views is no witness.
     experts : bool
         Whether `forward` is given experts' logits.
+    encoders : sequence of ViewEncoder, optional
+        What becomes of each view before it is projected, for sets with sequences or texts.
     """
 
     def __init__(
@@ -193,13 +196,18 @@ class RCMLMISANet(nn.Module):
         fusion: TokenFusionOperator = "mixture",
         discount: bool = True,
         experts: bool = True,
+        encoders: Sequence[ViewEncoder] | None = None,
     ) -> None:
         super().__init__()
         views = len(widths)
         self.dropout = dropout
         self.fusion: TokenFusionOperator = fusion
         self.discount = discount
-        self.project = ViewProjection(widths, hidden=hidden)
+        self.project = (
+            ViewProjection(widths, hidden=hidden)
+            if encoders is None
+            else EncodedProjection(encoders, hidden=hidden)
+        )
         self.subspaces = Subspaces(views=views, hidden=hidden)
         self.fuse_tokens = TokenFusion(
             views=views,
@@ -221,7 +229,7 @@ class RCMLMISANet(nn.Module):
 
     def forward(
         self,
-        views: Sequence[Tensor],
+        views: Sequence[ViewInput],
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
     ) -> TokenOpinions:

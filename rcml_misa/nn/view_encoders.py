@@ -203,9 +203,9 @@ def sequence_encoder(kind: SequenceEncoderKind, width: int, *, hidden: int) -> V
     """
     if kind == "transformer":
         return StepTransformer(width, hidden=hidden)
-    if kind in ("mean", "max", "attention"):
-        return StepPooling(width, hidden=hidden, kind=kind)
-    return RecurrentEncoder(width, hidden=hidden, kind=kind)
+    if kind in ("lstm", "gru"):
+        return RecurrentEncoder(width, hidden=hidden, kind=kind)
+    return StepPooling(width, hidden=hidden, kind=kind)  # type: ignore[arg-type]
 
 
 class WordEncoder(ViewEncoder):

@@ -1,0 +1,131 @@
+"""Measures of sentiment: of predicted scores, and of predicted classes on a sentiment scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import f1_score
+
+__all__ = ["class_scores", "regression_scores"]
+
+Array = NDArray[np.float64]
+
+
+def _pearson(predicted: Array, truth: Array) -> float:
+    """Pearson's correlation; NaN where one of the two is constant."""
+    a, b = predicted - predicted.mean(), truth - truth.mean()
+    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum() / scale) if scale > 0 else float("nan")
+
+
+def _whole(values: Array, limit: int) -> NDArray[np.int64]:
+    """Clip to [-limit, limit] and round, halves to even."""
+    return np.round(np.clip(values, -limit, limit)).astype(np.int64)
+
+
+def _binary(predicted: ArrayLike, truth: ArrayLike, name: str) -> dict[str, float]:
+    """Accuracy and F1 weighted by the classes' true shares; NaN without rows."""
+    guess, right = np.asarray(predicted), np.asarray(truth)
+    if not right.size:
+        return {f"acc2_{name}": float("nan"), f"f1_{name}": float("nan")}
+    return {
+        f"acc2_{name}": float((guess == right).mean()),
+        f"f1_{name}": float(f1_score(right, guess, average="weighted", zero_division=0)),
+    }
+
+
+def regression_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """The measures of MOSI's and MOSEI's tables for scores in [-3, 3].
+
+    Parameters
+    ----------
+    predicted, truth : array of shape (n,)
+
+    Returns
+    -------
+    dict of str to float
+        ``mae``; ``corr`` (Pearson); ``acc7`` and ``acc5`` (both clipped to [-3, 3], [-2, 2] and
+        rounded, halves to even); ``acc2_has0`` and ``f1_has0`` (negative against the rest);
+        ``acc2_non0`` and ``f1_non0`` (negative against positive, rows of true zeros left out).
+        F1 is weighted by the classes' shares; all but ``mae`` are fractions.
+
+    References
+    ----------
+    Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, section 4.2.
+
+    Examples
+    --------
+    >>> found = regression_scores([1.0, -1.0, 0.4, -0.2], [2.0, -1.0, 0.0, 0.0])
+    >>> round(found["mae"], 3), found["acc2_has0"], found["acc2_non0"]
+    (0.4, 0.75, 1.0)
+    """
+    guess = np.asarray(predicted, dtype=np.float64)
+    right = np.asarray(truth, dtype=np.float64)
+    signed = right != 0
+    return {
+        "mae": float(np.abs(guess - right).mean()),
+        "corr": _pearson(guess, right),
+        "acc7": float((_whole(guess, 3) == _whole(right, 3)).mean()),
+        "acc5": float((_whole(guess, 2) == _whole(right, 2)).mean()),
+        **_binary(guess >= 0, right >= 0, "has0"),
+        **_binary(guess[signed] > 0, right[signed] > 0, "non0"),
+    }
+
+
+def class_scores(
+    probability: ArrayLike,
+    truth: ArrayLike,
+    values: Sequence[float],
+    *,
+    predicted: ArrayLike | None = None,
+) -> dict[str, float]:
+    """The classification form: accuracy and F1 of the classes, and of the sign both ways.
+
+    Has0: a neutral class counts as non-negative. Non0: rows of true zeros are left out, and the
+    larger of the negative and the positive classes' probability decides.
+
+    Parameters
+    ----------
+    probability : array of shape (n, K)
+        Or any scores of the classes that are non-negative and comparable within a row.
+    truth : array of shape (n,)
+        Scores in [-3, 3], or the classes' values.
+    values : sequence of float
+        Where each class stands: (-1, 0, 1), (-1, 1) or (-3, ..., 3).
+    predicted : array of int of shape (n,), optional
+        Class numbers; those of largest probability by default.
+
+    Returns
+    -------
+    dict of str to float
+        ``accK`` and ``f1_K`` for K classes other than 2, and the four measures of the sign as
+        `regression_scores` has them.
+
+    Examples
+    --------
+    >>> found = class_scores([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [1.0, -2.0], (-1, 0, 1))
+    >>> found["acc3"], found["acc2_has0"], found["acc2_non0"]
+    (0.5, 1.0, 1.0)
+    """
+    share = np.asarray(probability, dtype=np.float64)
+    right = np.asarray(truth, dtype=np.float64)
+    place = np.asarray(values, dtype=np.float64)
+    chosen = share.argmax(axis=1) if predicted is None else np.asarray(predicted)
+    limit = int(np.abs(place).max())
+    found: dict[str, float] = {}
+    if len(place) != 2:
+        # the sign for three classes, the nearest whole number for more
+        target = np.sign(right) if limit == 1 else _whole(right, limit)
+        guess = place[chosen].astype(np.int64)
+        found[f"acc{len(place)}"] = float((guess == target).mean())
+        weighted = f1_score(target.astype(np.int64), guess, average="weighted", zero_division=0)
+        found[f"f1_{len(place)}"] = float(weighted)
+    signed = right != 0
+    positive = share[:, place > 0].sum(axis=1) > share[:, place < 0].sum(axis=1)
+    return {
+        **found,
+        **_binary(place[chosen] >= 0, right >= 0, "has0"),
+        **_binary(positive[signed], right[signed] > 0, "non0"),
+    }
