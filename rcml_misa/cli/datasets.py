@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rcml_misa.cli.errors import FriendlyGroup
+from rcml_misa.cli.imports import import_files
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
@@ -50,8 +51,9 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rcml_misa.datasets import list_datasets
+    from rcml_misa.datasets.records import list_imported
 
-    records = [_record(entry, data_dir) for entry in list_datasets()]
+    records = [_record(entry, data_dir) for entry in (*list_datasets(), *list_imported())]
     if as_json:
         click.echo(json.dumps(records, indent=2))
         return
@@ -106,6 +108,9 @@ def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> 
     for name in names:
         path = fetch_dataset(name, data_dir=folder)
         click.echo(f"{name}: {path if path else 'built in, nothing to fetch'}")
+
+
+datasets.add_command(import_files)
 
 
 def _group_options(ctx: click.Context) -> dict[str, Any]:

@@ -145,9 +145,13 @@ def load_entry(
 
         views, target, classes, sha256 = load_digits_views()
         return Dataset(entry.name, views, target, classes, sha256, SOURCE)
+    path = checked_file(entry, data_dir=data_dir, download=download)
+    if entry.format == "imported":
+        from rcml_misa.datasets.imported import load_imported
+
+        return load_imported(entry, path)
     from rcml_misa.datasets.matlab import read_matlab
 
-    path = checked_file(entry, data_dir=data_dir, download=download)
     views, target, classes = read_matlab(path, entry)
     return Dataset(entry.name, views, target, classes, entry.sha256, str(path))
 
