@@ -176,8 +176,8 @@ class _PretrainedReader(_Reader):
         if largest >= known:
             raise DataError(
                 f"the text view has token number {largest} but text_encoder="
-                f"{self.how.text_encoder!r} knows {known} tokens; give the encoder that the numbers "
-                "belong to, or import the words with --text raw."
+                f"{self.how.text_encoder!r} knows {known} tokens; give the encoder that the "
+                "numbers belong to, or import the words with --text raw."
             )
         return [row.tolist() for row in view.tokens]
 
