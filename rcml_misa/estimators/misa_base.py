@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rcml_misa.estimators.base import MultiViewEstimator
 from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
+from rcml_misa.estimators.inspection import TokenInspection
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
@@ -50,7 +51,7 @@ class MISAFeatures:
     fused: Array
 
 
-class MISABase(MultiViewEstimator):
+class MISABase(TokenInspection, MultiViewEstimator):
     """What the classifier and the regressor share; `MISAClassifier` lists the parameters."""
 
     _reads_sequences: ClassVar[bool] = True
@@ -281,3 +282,16 @@ class MISABase(MultiViewEstimator):
             shared=self._run(views, "shared_codes"),
             fused=self._run(views, "fused"),
         )
+
+    def _token_outputs(
+        self, views: MultiView, *, size: int = 256, attention: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], MISAOutput]]:
+        rows = self.readers_.read(views)
+        for block in rows.blocks(size):
+            yield block, self.module_(rows(block), attention=attention)
+
+    def _loss_target(self, y: ArrayLike) -> Tensor:
+        return self._target(y)
+
+    def _loss_terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
+        return self._terms(output, target)

@@ -19,7 +19,7 @@ from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Progress, seeded
 from rcml_misa.views import MultiView, ViewKind
 
-__all__ = ["SequenceFit", "has_sequences"]
+__all__ = ["LARGEST_BATCH", "SequenceFit", "has_sequences"]
 
 EPOCHS = 10  # passes over the train rows where none are given
 LARGEST_BATCH = 32  # rows: a fine-tuned text encoder wants many steps
@@ -110,9 +110,9 @@ class SequenceFit:
         return tuple(f"project.encoders.{view}." for view in texts)
 
     def _sequence_outputs(
-        self, views: MultiView
+        self, views: MultiView, *, size: int = 256, attention: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
         """Row numbers and the network's output for them, block by block."""
         rows = self.readers_.read(views)
-        for block in rows.blocks():
-            yield block, self.module_(rows(block))
+        for block in rows.blocks(size):
+            yield block, self.module_(rows(block), attention=attention)

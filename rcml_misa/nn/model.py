@@ -40,6 +40,8 @@ class TokenOpinions:
         u_v, h_v^p, h_v^c and the reconstruction of u_v.
     tokens : Tensor of shape (B, 2N, H)
         The fused tokens, private ones first.
+    attention : Tensor of shape (B, L, heads, 2N, 2N), optional
+        How each token divides its attention, where it was asked for.
     """
 
     fused: Tensor
@@ -50,6 +52,7 @@ class TokenOpinions:
     shared_codes: Tensor
     reconstructed: Tensor
     tokens: Tensor
+    attention: Tensor | None = None
 
 
 def share_conflict(evidence: Tensor) -> Tensor:
@@ -232,11 +235,17 @@ class RCMLMISANet(nn.Module):
         views: Sequence[ViewInput],
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any."""
+        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
+
+        Attention maps are part of the output only where `attention` asks for them.
+        """
         projected = self.project(views)
         codes = self.subspaces(F.dropout(projected, self.dropout, training=self.training))
-        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]))
+        codes_of_all = torch.cat([codes.private, codes.shared])
+        tokens = self.fuse_tokens(codes_of_all)
         stacked = None if view_logits is None else view_logits.transpose(0, 1)
         evidence = self.collect(tokens, stacked, joint_logits).transpose(0, 1)
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
@@ -249,6 +258,7 @@ class RCMLMISANet(nn.Module):
             shared_codes=codes.shared.transpose(0, 1),
             reconstructed=codes.reconstructed.transpose(0, 1),
             tokens=tokens.transpose(0, 1),
+            attention=self.fuse_tokens.maps(codes_of_all) if attention else None,
         )
 
     def _fuse(self, private: Tensor, shared: Tensor, view_logits: Tensor | None) -> Tensor:
