@@ -8,6 +8,7 @@ from rcml_misa import __version__
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
+from rcml_misa.cli.plot import plot
 from rcml_misa.cli.run import run
 
 __all__ = ["main"]
@@ -25,3 +26,4 @@ def main() -> None:
 main.add_command(run)
 main.add_command(experiment)
 main.add_command(datasets)
+main.add_command(plot)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -26,29 +25,12 @@ from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Device, Progress, Schedule, pick_device, seeded
 from rcml_misa.views import MultiView
 
-__all__ = ["Labelled", "MISABase", "MISAFeatures"]
+__all__ = ["Labelled", "MISABase"]
 
 Array = NDArray[np.float64]
 Similarity = Literal["cmd", "adversarial"]
 TaskLoss = Literal["auto", "mae", "mse"]
 Labelled: TypeAlias = "tuple[Any, ArrayLike]"
-
-
-@dataclass(frozen=True)
-class MISAFeatures:
-    """What the network makes of n rows of N views.
-
-    Attributes
-    ----------
-    private, shared : ndarray of shape (n, N, H)
-        The codes of the two subspaces; zeros where the variant has none.
-    fused : ndarray of shape (n, M H)
-        The fused tokens side by side.
-    """
-
-    private: Array
-    shared: Array
-    fused: Array
 
 
 class MISABase(TokenInspection, MultiViewEstimator):
@@ -273,15 +255,6 @@ class MISABase(TokenInspection, MultiViewEstimator):
         result = np.empty_like(found)
         result[np.concatenate(blocks)] = found
         return result
-
-    def extract_features(self, X: Any) -> MISAFeatures:
-        """Private, shared and fused features of the rows of X."""
-        views = self._check_rows(X)
-        return MISAFeatures(
-            private=self._run(views, "private_codes"),
-            shared=self._run(views, "shared_codes"),
-            fused=self._run(views, "fused"),
-        )
 
     def _token_outputs(
         self, views: MultiView, *, size: int = 256, attention: bool = False

@@ -78,6 +78,11 @@ class MISAOutput:
     kind_logits: Tensor | None
     attention: Tensor | None = None
 
+    @property
+    def tokens(self) -> Tensor:
+        """The fused tokens one by one, (B, M, H)."""
+        return self.fused.reshape(len(self.fused), -1, self.projected.shape[-1])
+
 
 class MISANet(nn.Module):
     """Views to private and shared codes, Transformer fusion of 2N tokens, one head.

@@ -19,7 +19,7 @@ __all__ = ["attention_figure", "conflict_figure"]
 Array = NDArray[np.float64]
 COLOURS = "Blues"  # one hue from light to dark reads the same for everyone, and in print
 MOST_NUMBERS = 8  # rows of a table whose cells can hold their numbers
-NAMES = {"clean": "clean rows", "conflict": "conflictive rows"}
+NAMES = {"clean": "clean rows", "conflict": "one view replaced"}
 
 
 def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
@@ -34,15 +34,16 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
         The N views.
     """
     tokens = [f"{view}, {kind}" for kind in ("private", "shared") for view in views]
+    many = len(tokens) > MOST_NUMBERS
     side = max(COLUMN, 0.32 * len(tokens) + 1.2)
-    figure, (axes,) = new_figure(height=0.92 * side, width=side)
+    figure, (axes,) = new_figure(height=(0.8 if many else 0.92) * side, width=side)
     closed = attention == 0
     image = _table(axes, np.where(closed, np.nan, attention), tokens, tokens, top=1.0)
     for row, column in zip(*np.nonzero(closed), strict=True):
         axes.text(column, row, "·", ha="center", va="center", color=GREY)
     axes.set_ylabel("token")
     axes.set_xlabel("attends to")
-    if len(tokens) > MOST_NUMBERS:
+    if many:
         figure.colorbar(image, ax=axes, shrink=0.7, label="attention")
     return figure
 
@@ -86,5 +87,5 @@ def _table(
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 ink = "white" if value > 0.6 * top else "black"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink)
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center_baseline", color=ink)
     return image

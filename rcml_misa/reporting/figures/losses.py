@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.figures.style import BLUE, ORANGE, new_figure
+from rcml_misa.reporting.figures.style import BLUE, GREEN, ORANGE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,12 @@ __all__ = ["TERMS", "loss_figure", "stacked_histories"]
 
 #: loss term -> what it is called in a figure.
 TERMS = {"sim": "similarity", "diff": "difference", "recon": "reconstruction"}
-PARTS = {"": "train", "valid ": "validation", "test ": "test (selects nothing)"}
+# each line's names in the history, best first, its words, and how it is drawn
+LINES = (
+    (("train ", ""), "train", BLUE, "-"),
+    (("valid ",), "validation", ORANGE, "--"),
+    (("test ",), "test (selects nothing)", GREEN, ":"),
+)
 
 History = Mapping[str, Sequence[float]]
 
@@ -45,8 +50,8 @@ def loss_figure(histories: Sequence[History]) -> Figure:
     Parameters
     ----------
     histories : sequence of mapping
-        Each run's loss terms per epoch; those on held-out rows are named ``"valid sim"`` or
-        ``"test sim"``.
+        Each run's loss terms per epoch: ``"valid sim"`` or ``"test sim"`` on held-out rows, and
+        ``"train sim"``, or ``"sim"`` while it was trained, on train rows.
 
     Raises
     ------
@@ -69,19 +74,17 @@ def loss_figure(histories: Sequence[History]) -> Figure:
 
 
 def _panel(axes: Axes, histories: Sequence[History], term: str) -> None:
-    drawn = 0
-    for prefix, name in PARTS.items():
-        values = stacked_histories(histories, prefix + term)
-        if not values.size or (prefix == "test " and drawn > 1):
+    for prefixes, words, colour, line in LINES:
+        found = [stacked_histories(histories, prefix + term) for prefix in prefixes]
+        values = next((one for one in found if one.size), None)
+        if values is None:
             continue
         epochs = np.arange(1, values.shape[1] + 1)
         mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-        colour, line = (BLUE, "-") if prefix == "" else (ORANGE, "--")
-        axes.plot(epochs, mean, line, color=colour, label=name)
+        axes.plot(epochs, mean, line, color=colour, label=words)
         axes.fill_between(
             epochs, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
         )
-        drawn += 1
     axes.set_ylabel(TERMS[term])
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)

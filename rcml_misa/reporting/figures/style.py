@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLUE",
     "COLUMN",
+    "GREEN",
     "GREY",
     "ORANGE",
     "bare",
@@ -30,7 +31,7 @@ COLUMN = 3.4  # inches: one column of a two-column page
 FORMATS = (".svg", ".pdf", ".png")
 # Okabe and Ito's colours, told apart by colour-blind readers; yellow is too faint for lines
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Codes", "embed", "subspace_figure"]
 
 Array = NDArray[np.float64]
-ROWS = 250  # samples that are shown, each with 2N points
+POINTS = 1500  # that are shown; a sample has 2N of them
 MARKS = {"private": "o", "shared": "^"}
 
 
@@ -29,7 +29,7 @@ class Codes(NamedTuple):
 
 
 def embed(codes: Codes, *, seed: int = 0) -> Codes:
-    """Lay all codes of at most 250 rows on one plane by t-SNE: (n, N, 2) of both kinds.
+    """Lay codes, at most 1500 of them, on one plane by t-SNE: (n, N, 2) of both kinds.
 
     References
     ----------
@@ -37,7 +37,8 @@ def embed(codes: Codes, *, seed: int = 0) -> Codes:
     """
     from sklearn.manifold import TSNE
 
-    rows = np.random.default_rng(seed).permutation(len(codes.private))[:ROWS]
+    samples, views = codes.private.shape[:2]
+    rows = np.random.default_rng(seed).permutation(samples)[: max(1, POINTS // (2 * views))]
     both = np.stack([codes.private[np.sort(rows)], codes.shared[np.sort(rows)]])
     points = both.reshape(-1, both.shape[-1])
     method = TSNE(
@@ -62,7 +63,7 @@ def subspace_figure(
     """
     count = len(panels)
     width = COLUMN if count < 3 else 1.7 * count
-    figure, drawn = new_figure(columns=count, width=width, height=width / max(count, 2) + 0.55)
+    figure, drawn = new_figure(columns=count, width=width, height=width / max(count, 2) + 0.4)
     colours = view_colours(views, order)
     for axes, (title, codes) in zip(drawn, panels.items(), strict=True):
         _panel(axes, embed(codes), views, colours)

@@ -19,6 +19,7 @@ __all__ = ["ConflictDoubt", "RiskCurve", "calibration_figure", "uncertainty_figu
 
 Array = NDArray[np.float64]
 BINS = 25
+FEW = 10  # rows below which a bin's share of right answers is drawn as a point only
 GRID = np.linspace(0.02, 1, 99)
 KINDS = {"clean": ("clean rows", BLUE, "-"), "conflict": ("conflictive rows", ORANGE, "--")}
 
@@ -42,7 +43,7 @@ def uncertainty_figure(runs: Sequence[ConflictDoubt]) -> Figure:
 
     Rows of all runs together; the legend gives the mean area under the ROC curve over runs.
     """
-    figure, (axes,) = new_figure(height=2.1)
+    figure, (axes,) = new_figure(height=2.0)
     edges = np.linspace(0, 1, BINS + 1)
     area = float(np.mean([_area(run) for run in runs]))
     together = ConflictDoubt(
@@ -62,7 +63,7 @@ def uncertainty_figure(runs: Sequence[ConflictDoubt]) -> Figure:
     axes.set_ylabel("share of rows")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -102,11 +103,13 @@ def _reliability(axes: Axes, bins: Mapping[str, Mapping[str, Array]]) -> None:
         used = count > 0
         sure = np.asarray(sums["confidence"])[used] / count[used]
         right = np.asarray(sums["correct"])[used] / count[used]
-        axes.plot(sure, right, line, color=colour, label=words)
-        axes.scatter(sure, right, s=2 + 60 * count[used] / count.sum(), color=colour, linewidths=0)
+        many = count[used] >= FEW
+        axes.plot(sure[many], right[many], line, color=colour, label=words)
+        area = 2 + 60 * count[used] / count.sum()
+        axes.scatter(sure, right, s=area, color=colour, linewidths=0, clip_on=False, zorder=3)
     axes.set_xlabel("probability stated")
     axes.set_ylabel("share right")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
 def _risk(axes: Axes, curves: Mapping[str, Sequence[RiskCurve]]) -> None:
