@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rcml_misa.datasets import load_dataset
     from rcml_misa.estimators import (
         KernelExpertClassifier,
+        MISAClassifier,
+        MISARegressor,
         MultiViewOpinion,
         RCMLClassifier,
         RCMLMISAClassifier,
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KernelExpertClassifier",
+    "MISAClassifier",
+    "MISARegressor",
     "MultiView",
     "MultiViewOpinion",
     "RCMLClassifier",
@@ -32,6 +36,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "KernelExpertClassifier": "rcml_misa.estimators",
+    "MISAClassifier": "rcml_misa.estimators",
+    "MISARegressor": "rcml_misa.estimators",
     "MultiView": "rcml_misa.views",
     "MultiViewOpinion": "rcml_misa.estimators",
     "RCMLClassifier": "rcml_misa.estimators",

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.opinions import pairwise_conflict
@@ -27,7 +28,9 @@ __all__ = [
     "edl_mse",
     "orthogonality",
     "reconstruction_loss",
+    "shared_private_loss",
     "similarity_loss",
+    "view_confusion_loss",
 ]
 
 Reduction = Literal["mean", "none"]
@@ -317,3 +320,50 @@ def reconstruction_loss(reconstructed: Tensor, original: Tensor) -> Tensor:
     1.0
     """
     return (reconstructed - original).square().mean()
+
+
+def view_confusion_loss(logits: Tensor) -> Tensor:
+    """Cross-entropy of telling which view a shared code came from; through a reversed gradient.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (B, N, N)
+        Of the shared code of view v, (B, v), over the N views.
+
+    References
+    ----------
+    The published code of MISA (`use_cmd_sim = False`); Ganin and Lempitsky, ICML 2015.
+
+    Examples
+    --------
+    >>> round(float(view_confusion_loss(torch.zeros(4, 2, 2))), 4)
+    0.6931
+    """
+    views = logits.shape[1]
+    target = torch.arange(views, device=logits.device).expand(logits.shape[0], views)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+
+def shared_private_loss(logits: Tensor) -> Tensor:
+    """Cross-entropy of telling shared codes from each view's private ones.
+
+    The N shared codes of a row together weigh as much as one private code, so that the N + 1
+    classes are balanced.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (B, 2N, N + 1)
+        Private codes first; view v's private code is class v, a shared code class N.
+
+    Examples
+    --------
+    >>> round(float(shared_private_loss(torch.zeros(4, 4, 3))), 4)
+    1.0986
+    """
+    classes = logits.shape[2]
+    views = classes - 1
+    target = torch.arange(2 * views, device=logits.device).clamp_max(views)
+    weight = logits.new_ones(classes)
+    weight[views] = 1 / max(views, 1)
+    rows = target.expand(logits.shape[0], 2 * views).flatten()
+    return F.cross_entropy(logits.flatten(0, 1), rows, weight=weight)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe
 from rcml_misa.evaluation import ask, confidence_bins, detection, score
 from rcml_misa.exceptions import RcmlMisaError
+from rcml_misa.outputs import RunOutputs
 from rcml_misa.protocols import (
     conflict_views,
     noise_views,
@@ -29,7 +30,18 @@ from rcml_misa.protocols import (
 )
 from rcml_misa.results import RunRecord, plain
 
-__all__ = ["Event", "RunFailure", "Task", "execute", "plan_tasks", "run_task", "split_known"]
+__all__ = [
+    "Event",
+    "RunFailure",
+    "Task",
+    "execute",
+    "plan_tasks",
+    "recipe_config",
+    "run_task",
+    "split_known",
+    "throttled",
+    "versions",
+]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 POLL = 0.1  # seconds between looks at the workers' progress
@@ -40,12 +52,13 @@ _worker: dict[str, Any] = {}  # what a worker process was started with
 
 @dataclass(frozen=True)
 class Task:
-    """One training: a recipe, a data set's number, and the run."""
+    """One training: a recipe, a data set's number, the run, and what it leaves behind."""
 
     recipe: Recipe
     dataset: int
     run: int
     seed: int
+    outputs: RunOutputs = field(default_factory=RunOutputs)
 
 
 @dataclass(frozen=True)
@@ -67,10 +80,17 @@ class RunFailure:
     message: str
 
 
-def plan_tasks(recipes: Sequence[Recipe], *, datasets: int, runs: int, seed: int) -> list[Task]:
+def plan_tasks(
+    recipes: Sequence[Recipe],
+    *,
+    datasets: int,
+    runs: int,
+    seed: int,
+    outputs: RunOutputs | None = None,
+) -> list[Task]:
     """Every recipe on every data set's R runs; run r uses seed S + r whatever the recipe."""
     return [
-        Task(recipe, dataset, run, seed + run)
+        Task(recipe, dataset, run, seed + run, outputs or RunOutputs())
         for dataset in range(datasets)
         for run in range(runs)
         for recipe in recipes
@@ -86,7 +106,7 @@ def split_known(
     for task in tasks:
         data, recipe = datasets[task.dataset], task.recipe
         record = done.get((data.name, recipe.method, recipe.variant, task.seed))
-        config = plain(_config(recipe, recipe.build(spawn_seeds(task.seed).model)))
+        config = plain(recipe_config(recipe, recipe.build(spawn_seeds(task.seed).model)))
         same = record is not None and (record.config, record.data_sha256) == (config, data.sha256)
         if record is not None and same:
             kept.append(record)
@@ -95,12 +115,15 @@ def split_known(
     return kept, missing
 
 
-def _config(recipe: Recipe, estimator: Any) -> dict[str, Any]:
-    return {**estimator.get_params(deep=False), "leaky": recipe.leaky}
+def recipe_config(recipe: Recipe, estimator: Any) -> dict[str, Any]:
+    """Everything that configures a run but the seed's own draws."""
+    kept = {"keep": recipe.keep} if recipe.keep else {}
+    return {**estimator.get_params(deep=False), "leaky": recipe.leaky, **kept}
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and its libraries."""
+    return {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}}
 
 
 def run_task(
@@ -111,6 +134,10 @@ def run_task(
     Nothing is chosen on test rows. The split, the conflictive copy and the noise rows depend on
     the seed alone, so that variants compared share them.
     """
+    if dataset.folds is not None or task.recipe.keep or task.outputs != RunOutputs():
+        from rcml_misa.split_runs import run_split_task  # which needs this module
+
+        return run_split_task(dataset, task, report=report)
     seeds, target, classes = spawn_seeds(task.seed), dataset.target, len(dataset.classes)
     train, test = split_rows(len(target), rng=np.random.default_rng(seeds.split))
     copy = conflict_views(
@@ -129,7 +156,7 @@ def run_task(
     estimator = task.recipe.build(seeds.model)
     fit_options: dict[str, Any] = {}
     if hasattr(estimator, "predict_opinion") and hasattr(estimator, "device"):
-        fit_options["callback"] = _throttled(task, report)
+        fit_options["callback"] = throttled(task, report)
     started = time.perf_counter()
     estimator.fit(parts[0], target[train], **fit_options)
     fitted = time.perf_counter()
@@ -145,8 +172,8 @@ def run_task(
         default=task.recipe.default,
         run=task.run,
         seed=task.seed,
-        config=plain(_config(task.recipe, estimator)),
-        versions=_versions(),
+        config=plain(recipe_config(task.recipe, estimator)),
+        versions=versions(),
         data_sha256=dataset.sha256,
         train_rows=len(train),
         test_rows=len(test),
@@ -166,7 +193,8 @@ def run_task(
     )
 
 
-def _throttled(task: Task, report: Callable[[Event], None]) -> Callable[[Any], None]:
+def throttled(task: Task, report: Callable[[Event], None]) -> Callable[[Any], None]:
+    """A callback for `fit` that reports at most five times a second."""
     last = 0.0
 
     def callback(progress: Any) -> None:

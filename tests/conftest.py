@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from rcml_misa.datasets import find_entry, list_datasets
+from rcml_misa.datasets import find_entry, find_file, list_datasets
 
 
 def _absent(reason: str) -> NoReturn:
@@ -28,8 +28,8 @@ def need_data() -> Callable[..., Path]:
             _absent("RCML_MISA_DATA is not set")
         for name in names:
             entry = find_entry(name)
-            if not entry.built_in and not (Path(named) / entry.file).is_file():
-                _absent(f"{entry.file} is not in RCML_MISA_DATA")
+            if not entry.built_in and find_file(entry, data_dir=Path(named)) is None:
+                _absent(f"{entry.file or 'a file'} of {name} is not in RCML_MISA_DATA")
         return Path(named)
 
     return folder

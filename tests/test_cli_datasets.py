@@ -34,7 +34,7 @@ def test_list_is_a_neat_table(monkeypatch, columns, limit) -> None:
     assert max(map(len, lines)) <= limit
     assert lines[0].split() == ["name", "views", "samples", "classes", "licence", "status"]
     for entry in list_datasets():
-        (line,) = [line for line in lines if line.startswith(entry.name)]
+        (line,) = [line for line in lines if line.startswith(f"{entry.name} ")]
         assert f" {entry.samples} " in line
         assert entry.licence in line
         assert line.endswith("built in" if entry.name == "digits" else "can be fetched")

@@ -23,7 +23,7 @@ from rcml_misa.datasets.catalogue import parse_entry
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import check_target
 
-FILES = [entry.name for entry in list_datasets() if not entry.built_in]
+FILES = [entry.name for entry in list_datasets() if entry.file]
 CONTENT = b"not a MATLAB file, but the right bytes"
 
 
@@ -73,10 +73,12 @@ def test_catalogue_is_whole() -> None:
         assert entry.samples >= 2 * entry.classes
         assert entry.citation
         assert entry.licence
-        if not entry.built_in:
-            assert len(entry.commit) == 40
-            assert entry.commit in entry.url
-            assert entry.url.startswith("https://raw.githubusercontent.com/")
+        files = entry.sources.values() or ([] if entry.built_in else [entry])
+        for one in files:
+            assert len(one.sha256) == 64
+            assert len(one.commit) == 40
+            assert one.commit in one.url
+            assert one.url.startswith("https://raw.githubusercontent.com/")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rcml_misa import __version__
+from rcml_misa.cli.ablate import ablate
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
@@ -24,6 +25,7 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(ablate)
 main.add_command(experiment)
 main.add_command(datasets)
 main.add_command(plot)

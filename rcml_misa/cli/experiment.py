@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
-KEYS = ("title", "datasets", "methods", "runs", "seed", "reference")
-METHOD_KEYS = ("method", "variant", "preset", "set")
+KEYS = ("title", "datasets", "methods", "runs", "seed", "reference", "task")
+METHOD_KEYS = ("method", "variant", "preset", "set", "keep")
 
 
 @click.command()
@@ -56,10 +56,12 @@ def experiment(
     The Markdown holds, per data set, every method's accuracy on clean and conflictive rows, the
     paired differences of the first method against each other one, and the uncertainty table.
     """
+    from rcml_misa.cli.sentiment import load_for_task
     from rcml_misa.cli.session import check_numbers, in_order, run_session
-    from rcml_misa.datasets import load_dataset
+    from rcml_misa.measures import summarise_measures
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
+    from rcml_misa.reporting.measures import measures_csv, measures_page
     from rcml_misa.results import RunStore, summarise, write_atomic
     from rcml_misa.runs import plan_tasks, split_known
 
@@ -67,8 +69,10 @@ def experiment(
     count = plan.get("runs", 10) if runs is None else runs
     first = plan.get("seed", 0) if seed is None else seed
     check_numbers(runs=(count, 1), seed=(first, 0), jobs=(jobs, 1))
-    recipes = [_recipe(entry, file) for entry in plan["methods"]]
-    datasets = [load_dataset(name, data_dir=data_dir) for name in plan["datasets"]]
+    task = plan.get("task")
+    regression = task == "regression"
+    recipes = [_recipe(entry, file, regression=regression) for entry in plan["methods"]]
+    datasets = [load_for_task(name, task, data_dir=data_dir) for name in plan["datasets"]]
     folder = out or file.parent
     RunStore(folder)  # fails now rather than after the runs
     tasks = plan_tasks(recipes, datasets=len(datasets), runs=count, seed=first)
@@ -76,11 +80,16 @@ def experiment(
     kept, missing = split_known(datasets, tasks, known)
     session = run_session(datasets, missing, jobs=jobs, out=records)
     found = in_order(datasets, tasks, [*kept, *session.records])
-    rows = summarise(found)
-    if rows and not session.interrupted:
-        text = experiment_markdown(found, title=plan.get("title", file.stem), command=f"{file}")
+    if found and not session.interrupted:
+        title, command = plan.get("title", file.stem), f"{file}"
+        if task is None:
+            text = experiment_markdown(found, title=title, command=command)
+            table = as_csv(summarise(found))
+        else:
+            text = measures_page(found, title=title, command=command)
+            table = measures_csv(summarise_measures(found))
         write_atomic(folder / f"{file.stem}.md", text)
-        write_atomic(folder / f"{file.stem}.csv", as_csv(rows))
+        write_atomic(folder / f"{file.stem}.csv", table)
         click.echo(text)
         click.echo(f"written: {folder / file.stem}.md and .csv")
     ctx.exit(session.status)
@@ -107,19 +116,21 @@ def _read(file: Path) -> dict[str, Any]:
     for name in plan["datasets"]:
         if not isinstance(name, str):
             raise OptionError(f"{file} has the data set {name!r}; give a name in quotes.")
+    if not isinstance(plan.get("task", ""), str):
+        raise OptionError(f"{file} has task = {plan['task']!r}; give a name in quotes.")
     for key in ("runs", "seed"):
         if key in plan and not isinstance(plan[key], int):
             raise OptionError(f"{file} has {key}={plan[key]!r}; give a whole number.")
     return plan
 
 
-def _recipe(entry: Any, file: Path) -> Recipe:
+def _recipe(entry: Any, file: Path, *, regression: bool = False) -> Recipe:
     """Configure one method of the file: a name, or a table with its options."""
     from rcml_misa.estimators.registry import recipe
     from rcml_misa.exceptions import OptionError, nearest
 
     if isinstance(entry, str):
-        return recipe(entry)
+        return recipe(entry, regression=regression)
     if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
         raise OptionError(f"{file} has a method without a name: {entry!r}; give method = NAME.")
     for key in entry:
@@ -135,10 +146,15 @@ def _recipe(entry: Any, file: Path) -> Recipe:
         variant=entry.get("variant"),
         preset=entry.get("preset", "default"),
         options=options,
+        regression=regression,
     )
+    keep = entry.get("keep", [])
+    if not isinstance(keep, list) or not all(isinstance(view, str) for view in keep):
+        raise OptionError(f'{file} has keep = {keep!r}; give names of views: keep = ["a"].')
     # configurations of one method stay apart by what was set
-    names = [found.variant] if found.variant != "-" or not options else []
-    return replace(found, variant=" ".join([*names, *options]))
+    names = [found.variant] if found.variant != "-" or not (options or keep) else []
+    names += [f"only {' '.join(keep)}"] if keep else []
+    return replace(found, variant=" ".join([*names, *options]), keep=tuple(keep))
 
 
 def _text(value: Any) -> str:

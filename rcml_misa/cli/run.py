@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
 
@@ -52,6 +53,24 @@ __all__ = ["run"]
     metavar="DIR",
     help="Folder to look in for data files first.",
 )
+@click.option(
+    "--task",
+    metavar="2|3|7|regression",
+    help="What is predicted of a set of sentiment scores.  [default: 3]",
+)
+@click.option("--given-split", metavar="NAME", help="Which of the data set's own splits.")
+@click.option("--keep-views", metavar="A[,B]", help="Use these views only.")
+@click.option(
+    "--per-epoch",
+    is_flag=True,
+    help="Score train, validation and test rows after each epoch, into the records' history.",
+)
+@click.option("--save-samples", is_flag=True, help="Write each test row's answer, a CSV per run.")
+@click.option(
+    "--save-features",
+    is_flag=True,
+    help="Write each row's private, shared and fused features, an npz per run.",
+)
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--list-methods", is_flag=True, help="List the methods and exit.")
@@ -70,13 +89,20 @@ def run(
     jobs: int | None,
     out: Path | None,
     data_dir: Path | None,
+    task: str | None,
+    given_split: str | None,
+    keep_views: str | None,
+    per_epoch: bool,
+    save_samples: bool,
+    save_features: bool,
     report_uncertainty: bool,
     as_json: bool,
     list_methods: bool,
 ) -> None:
     """Train every variant on R random splits; score clean and conflictive test rows.
 
-    Variants share the splits. Nothing is selected on test rows: the last step counts.
+    Variants share the splits. Nothing is selected on test rows: the last step counts, or an
+    epoch that was chosen on validation rows. A data set with a given split keeps it.
     """
     from rcml_misa.estimators.registry import METHODS
 
@@ -87,23 +113,28 @@ def run(
     from rcml_misa.cli.session import check_numbers, run_session
 
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
-    from rcml_misa.datasets import load_dataset
+    from rcml_misa.cli.sentiment import load_for_task, run_outputs, show_measures
     from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
     from rcml_misa.reporting import as_json as json_object
     from rcml_misa.results import summarise, write_atomic
 
-    recipes = _recipes(methods, collectors, preset, options, device, epochs)
+    regression = task == "regression"
+    recipes = _recipes(methods, collectors, preset, options, device, epochs, regression=regression)
+    outputs = run_outputs(out, per_epoch=per_epoch, samples=save_samples, features=save_features)
     if device == "cuda":
         from rcml_misa.training import pick_device
 
         pick_device("cuda")
-    dataset = load_dataset(dataset_name, data_dir=data_dir)
+    dataset = load_for_task(
+        dataset_name, task, split=given_split, keep=keep_views, data_dir=data_dir
+    )
     from rcml_misa.runs import plan_tasks
-    from rcml_misa.views import check_target
 
-    check_target(dataset.target, dataset.classes)
-    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed)
+    tasks = plan_tasks(recipes, datasets=1, runs=runs, seed=seed, outputs=outputs)
     session = run_session([dataset], tasks, jobs=jobs, out=out)
+    if dataset.task == "regression":
+        show_measures(dataset, session.records, out=out, as_json=as_json, seed=seed)
+        ctx.exit(session.status)
     rows = summarise(session.records)
     comparisons = _comparisons(session.records)
     if out is not None and rows:
@@ -114,8 +145,10 @@ def run(
         record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
-        click.echo(_heading(dataset.name, rows, seed))
+        click.echo(_heading(dataset, rows, seed))
         click.echo(as_text(rows, comparisons))
+        if dataset.scores is not None:
+            show_measures(dataset, session.records, out=out)
         if report_uncertainty:
             click.echo("\n" + "\n".join(uncertainty_lines(rows)))
         click.echo(_where(out))
@@ -129,6 +162,8 @@ def _recipes(
     options: tuple[str, ...],
     device: str,
     epochs: int | None,
+    *,
+    regression: bool = False,
 ) -> list[Recipe]:
     """Configure every variant that the options ask for."""
     from rcml_misa.estimators.registry import find_method, recipe
@@ -152,6 +187,7 @@ def _recipes(
                 options=options,
                 device=device,
                 epochs=epochs,
+                regression=regression,
             )
             for variant in variants
         ]
@@ -175,9 +211,12 @@ def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
     ]
 
 
-def _heading(dataset: str, rows: list[SummaryRow], seed: int) -> str:
+def _heading(dataset: Dataset, rows: list[SummaryRow], seed: int) -> str:
+    from rcml_misa.cli.sentiment import split_name
+
     count = len(rows[0].accuracy)
-    return f"{dataset}: {count} runs, seeds {seed} to {seed + count - 1}, 80/20 random splits\n"
+    seeds = f"seeds {seed} to {seed + count - 1}"
+    return f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}\n"
 
 
 def _where(out: Path | None) -> str:

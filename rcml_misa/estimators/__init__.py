@@ -1,9 +1,15 @@
 """Scikit-learn faces of every method: this package's, its peers' and the controls."""
 
-from rcml_misa.estimators.base import EvidentialClassifier, MultiViewClassifier, MultiViewOpinion
+from rcml_misa.estimators.base import (
+    EvidentialClassifier,
+    MultiViewClassifier,
+    MultiViewEstimator,
+    MultiViewOpinion,
+)
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
+from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.estimators.notes import NotesClassifier
 from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
@@ -13,7 +19,10 @@ __all__ = [
     "EvidentialClassifier",
     "KernelExpert",
     "KernelExpertClassifier",
+    "MISAClassifier",
+    "MISARegressor",
     "MultiViewClassifier",
+    "MultiViewEstimator",
     "MultiViewOpinion",
     "NotesClassifier",
     "RCMLClassifier",

@@ -12,11 +12,17 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.exceptions import DataError
-from rcml_misa.nn.pretrained import Precision, PretrainedText, half_precision, load_tokenizer
+from rcml_misa.nn.pretrained import (
+    Precision,
+    PretrainedText,
+    half_precision,
+    load_tokenizer,
+    split_frozen,
+)
 from rcml_misa.nn.view_encoders import (
     Padded,
     SequenceEncoderKind,
@@ -32,6 +38,7 @@ __all__ = ["InputOptions", "PreparedViews", "ViewReaders"]
 
 CLIP = 5.0  # standard deviations of a step's column
 LONGEST = 256  # tokens of a text; more are cut off
+KEPT = 500_000  # tokens whose frozen states are kept; more are worked out batch by batch
 EMBEDDING = 64  # width of a trained word embedding
 RARE = 2  # words seen less often on train rows share one number
 WORD = re.compile(r"\w+(?:'\w+)?")
@@ -62,12 +69,12 @@ class _Reader(ABC):
         """Make a new encoder for such rows."""
 
 
-@dataclass(frozen=True)
 class _Rows:
     """Prepared rows: columns (n, d), or padded values with lengths."""
 
-    values: Tensor
-    lengths: Tensor | None = None
+    def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
+        self.values = values
+        self.lengths = lengths
 
     def batch(self, rows: NDArray[np.int64]) -> ViewInput:
         if self.lengths is None:
@@ -146,24 +153,53 @@ class _WordReader(_Reader):
         )
 
 
-class _PretrainedReader(_Reader):
-    """Tokens of a pretrained model; its vectors, worked out once, where nothing of it is trained.
+class _FrozenRows(_Rows):
+    """Token numbers of texts, given out as the states of a model's frozen lower layers."""
 
-    A frozen model is run here, so that an epoch costs no more than with a table.
+    def __init__(self, tokens: _Rows, lower: PretrainedText, device: torch.device) -> None:
+        super().__init__(tokens.values, tokens.lengths)
+        self.lower = lower
+        self.device = device
+        self.cache: list[Tensor] | None = None
+        assert tokens.lengths is not None  # noqa: S101
+        if int(tokens.lengths.sum()) <= KEPT:
+            self.cache = [torch.empty(0)] * len(tokens.lengths)
+            for block in _blocks(tokens.lengths.numpy()):
+                states = self._states(block)
+                for place, row in enumerate(block):
+                    self.cache[row] = states.values[place, : int(states.lengths[place])].clone()
+
+    @torch.no_grad()
+    def _states(self, rows: NDArray[np.int64]) -> Padded:
+        numbers = super().batch(rows)
+        assert isinstance(numbers, Padded)  # noqa: S101
+        return Padded(self.lower.states(_to_padded(numbers, self.device)).cpu(), numbers.lengths)
+
+    def batch(self, rows: NDArray[np.int64]) -> ViewInput:
+        if self.cache is None:
+            return self._states(rows)
+        assert self.lengths is not None  # noqa: S101
+        padded = nn.utils.rnn.pad_sequence([self.cache[row] for row in rows], batch_first=True)
+        return Padded(padded, self.lengths[rows])
+
+
+class _PretrainedReader(_Reader):
+    """Tokens of a pretrained model, run through its frozen layers once.
+
+    Where nothing of the model is trained, its vectors are all that is left.
     """
 
     def __init__(self, how: InputOptions, device: torch.device) -> None:
-        self.how = how
+        self.name = how.text_encoder
         self.device = device
         self.tokenise = load_tokenizer(how.text_encoder)
-        self.frozen = None if how.text_layers != 0 else self._model().to(device).eval()
-
-    def _model(self) -> PretrainedText:
-        return PretrainedText(
-            self.how.text_encoder,
-            trained_layers=self.how.text_layers,
-            half=half_precision(self.how.precision, self.device),
-        )
+        self.model = PretrainedText(
+            how.text_encoder,
+            trained_layers=how.text_layers,
+            half=half_precision(how.precision, device),
+        ).to(device)
+        self.frozen = how.text_layers == 0
+        self.lower = None if self.frozen else split_frozen(self.model)
 
     def _numbers(self, view: Texts) -> Sequence[Sequence[int]]:
         """Token numbers, those that the view brings where it brings some."""
@@ -176,31 +212,41 @@ class _PretrainedReader(_Reader):
         if largest >= known:
             raise DataError(
                 f"the text view has token number {largest} but text_encoder="
-                f"{self.how.text_encoder!r} knows {known} tokens; give the encoder that the "
+                f"{self.name!r} knows {known} tokens; give the encoder that the "
                 "numbers belong to, or import the words with --text raw."
             )
         return [row.tolist() for row in view.tokens]
 
     def read(self, view: Texts) -> _Rows:
         rows = _padded(self._numbers(view))
-        if self.frozen is None:
+        if self.lower is not None:
+            return _FrozenRows(rows, self.lower, self.device)
+        if not self.frozen:
             return rows
-        parts = [
-            np.arange(start, min(start + 64, len(view.values)))
-            for start in range(0, len(view.values), 64)
-        ]
+        assert rows.lengths is not None  # noqa: S101
+        vectors = torch.empty(len(view), self.model.outputs)
+        self.model.eval()
         with torch.no_grad():
-            vectors = [self.frozen(_to(rows.batch(part), self.device)) for part in parts]
-        return _Rows(torch.cat(vectors).cpu())
+            for block in _blocks(rows.lengths.numpy()):
+                vectors[block] = self.model(_to(rows.batch(block), self.device)).cpu()
+        return _Rows(vectors)
 
     def encoder(self) -> ViewEncoder:
-        return self._model() if self.frozen is None else TableEncoder(self.frozen.outputs)
+        return TableEncoder(self.model.outputs) if self.frozen else self.model
+
+
+def _blocks(lengths: NDArray[np.int64], size: int = 64) -> list[NDArray[np.int64]]:
+    """All rows in blocks of like length."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _to_padded(view: Padded, device: torch.device) -> Padded:
+    return Padded(view.values.to(device), view.lengths.to(device))
 
 
 def _to(view: ViewInput, device: torch.device) -> ViewInput:
-    if isinstance(view, Padded):
-        return Padded(view.values.to(device), view.lengths.to(device))
-    return view.to(device)
+    return _to_padded(view, device) if isinstance(view, Padded) else view.to(device)
 
 
 @dataclass(frozen=True)
@@ -226,8 +272,7 @@ class PreparedViews:
 
     def blocks(self, size: int = 256) -> list[NDArray[np.int64]]:
         """All rows in blocks of like length, for prediction."""
-        order = np.argsort(self.lengths, kind="stable")
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        return _blocks(self.lengths, size)
 
 
 class ViewReaders:

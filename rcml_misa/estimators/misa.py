@@ -59,6 +59,8 @@ class MISAClassifier(MISABase, MultiViewClassifier):
     hidden, heads, feedforward : int
         Width H and the Transformer's sizes; the published feed-forward is 2048.
     dropout : float
+    view_dropout : float
+        Chance of dropping all of a view from a row in training; the last one is never dropped.
     skip : bool
         Add a linear read-out of every u_v to the head, so that a strong view is not lost in the
         fusion; False is the paper's head alone.

@@ -16,8 +16,13 @@ from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.estimators.inspection import TokenInspection
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.exceptions import DataError
-from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.losses_adversarial import shared_private_loss, view_confusion_loss
+from rcml_misa.losses import (
+    difference_loss,
+    reconstruction_loss,
+    shared_private_loss,
+    similarity_loss,
+    view_confusion_loss,
+)
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind
@@ -46,7 +51,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         sequence_encoder: SequenceEncoderKind = "lstm",
         sequence_hidden: int = 32,
         text_encoder: str = "minilm",
-        text_layers: int | None = 4,
+        text_layers: int | None = 3,
         precision: Precision = "auto",
         scaling: Scaling = "standard",
         features: Features = "plain",
@@ -54,6 +59,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         heads: int = 2,
         feedforward: int = 256,
         dropout: float = 0.2,
+        view_dropout: float = 0.0,
         skip: bool = True,
         similarity: Similarity = "cmd",
         task_loss: TaskLoss = "auto",
@@ -66,7 +72,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         batch_size: int = 16,
         update_epochs: int = 1,
         learning_rate: float = 1e-3,
-        text_learning_rate: float = 1e-4,
+        text_learning_rate: float = 2e-4,
         weight_decay: float = 1e-2,
         schedule: Schedule = "cosine",
         clip: float = 0.8,
@@ -89,6 +95,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         self.heads = heads
         self.feedforward = feedforward
         self.dropout = dropout
+        self.view_dropout = view_dropout
         self.skip = skip
         self.similarity = similarity
         self.task_loss = task_loss
@@ -163,6 +170,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
                 adversarial=self.similarity == "adversarial",
                 shared_private=self.shared_private_weight > 0,
                 reversal_weight=self.reversal_weight,
+                view_dropout=self.view_dropout,
                 skip=self.skip,
             ).to(self.device_)
             target = target.to(self.device_)

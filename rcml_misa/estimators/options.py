@@ -49,7 +49,7 @@ _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("text_layers", "patience"), _Limit(whole=True, least=0)),
     **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
     **dict.fromkeys(("shared_private_weight",), _WEIGHT),
-    **dict.fromkeys(("averaging", "validation_share"), _CHANCE),
+    **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
     "annealing_epochs": _Limit(whole=True, least=0),
     "C": _POSITIVE,
     "learning_rate": _WEIGHT,

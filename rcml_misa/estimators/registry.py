@@ -36,6 +36,8 @@ class MethodSpec:
         Those that run when none is named.
     presets : mapping of str to (path, params)
         Other configurations by name.
+    regressor : str
+        ``module:Class`` of the estimator for a regression; empty where there is none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class MethodSpec:
     variants: tuple[str, ...] = ("-",)
     compared: tuple[str, ...] = ("-",)
     presets: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    regressor: str = ""
 
     @property
     def default_variant(self) -> str:
@@ -101,6 +104,15 @@ METHODS: Mapping[str, MethodSpec] = {
             compared=("mean",),
         ),
         MethodSpec(
+            name="misa",
+            summary="MISA, ACM MM 2020, for classes and for scores",
+            path=f"{HERE}.misa:MISAClassifier",
+            regressor=f"{HERE}.misa:MISARegressor",
+            variant_parameter="variant",
+            variants=("full", "base", "inv", "sFusion", "iFusion"),
+            compared=("full",),
+        ),
+        MethodSpec(
             name="kernel-expert",
             summary="RCML-MISA's closed-form experts alone",
             path=f"{HERE}.kernel_expert:KernelExpertClassifier",
@@ -149,6 +161,8 @@ class Recipe:
     params : mapping
     leaky : bool
         Whether the data are scaled on all rows first, as in the paper.
+    keep : tuple of str
+        The views that are used; empty for all.
     """
 
     method: str
@@ -157,6 +171,7 @@ class Recipe:
     path: str
     params: Mapping[str, Any]
     leaky: bool
+    keep: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -166,6 +181,13 @@ class Recipe:
     def build(self, seed: int) -> Any:
         """Make the estimator; `seed` becomes its `random_state`."""
         return _load(self.path)(**self.params, random_state=seed)
+
+
+def _regressor(spec: MethodSpec) -> str:
+    if not spec.regressor:
+        able = ", ".join(one.name for one in METHODS.values() if one.regressor)
+        raise OptionError(f"method {spec.name} has no regression; choose from {able}.")
+    return spec.regressor
 
 
 def _load(path: str) -> Any:
@@ -211,6 +233,7 @@ def recipe(
     options: Sequence[str] = (),
     device: str | None = None,
     epochs: int | None = None,
+    regression: bool = False,
 ) -> Recipe:
     """Configure one variant of a method from names and ``key=value`` texts.
 
@@ -225,7 +248,7 @@ def recipe(
     3
     """
     spec = find_method(method)
-    path, params = spec.path, dict(spec.params)
+    path, params = _regressor(spec) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         known = nearest(preset, {"default", *spec.presets})
         raise OptionError(f"method {method} has no preset {preset!r}; {known}")

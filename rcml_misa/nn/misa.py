@@ -47,6 +47,13 @@ def reverse_gradient(values: Tensor, weight: float = 1.0) -> Tensor:
     return reversed_
 
 
+def _kept_views(projected: Tensor, chance: float) -> Tensor:
+    """Which views of which rows stay, (N, B, 1) of 0 and 1; at least one of each row."""
+    draws = torch.rand(projected.shape[:2], device=projected.device)
+    kept = (draws >= chance) | (draws == draws.amax(dim=0))
+    return kept.unsqueeze(-1).to(projected.dtype)
+
+
 @dataclass(frozen=True)
 class MISAOutput:
     """Everything one forward pass of MISA gives to losses, predictions and figures.
@@ -104,6 +111,8 @@ class MISANet(nn.Module):
         Whether the two discriminators exist.
     reversal_weight : float
         Of the reversed gradient that the first one sends back.
+    view_dropout : float
+        Chance of dropping all of a view from a row in training; the last one is never dropped.
     skip : bool
         Add to the head's output a linear read-out of every view's u_v; the head's last layer
         then starts at zero, so that training starts at the views themselves.
@@ -127,6 +136,7 @@ class MISANet(nn.Module):
         adversarial: bool = False,
         shared_private: bool = False,
         reversal_weight: float = 0.8,
+        view_dropout: float = 0.0,
         skip: bool = False,
     ) -> None:
         super().__init__()
@@ -134,6 +144,7 @@ class MISANet(nn.Module):
         self.variant: MISAVariant = variant
         self.reversal_weight = reversal_weight
         self.dropout = dropout
+        self.view_dropout = view_dropout
         self.project = EncodedProjection(encoders, hidden=hidden)
         self.subspaces = None if variant == "base" else Subspaces(views=views, hidden=hidden)
         tokens = 2 * views if variant == "full" else views
@@ -167,6 +178,8 @@ class MISANet(nn.Module):
         Attention maps are part of the output only where `attention` asks for them.
         """
         projected = self.project(views)
+        if self.training and self.view_dropout and len(projected) > 1:
+            projected = projected * _kept_views(projected, self.view_dropout)
         private = shared = rebuilt = torch.zeros_like(projected)
         if self.subspaces is None:
             tokens = projected

