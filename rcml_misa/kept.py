@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEEPABLE",
     "Kept",
+    "check_keep",
     "kept_path",
     "loss_recorder",
     "parse_keep",
@@ -34,6 +35,8 @@ KEEPABLE = {
     "attention": "attention",
     "opinions": "conflict, uncertainty, calibration",
 }
+# what an estimator must have for it
+NEEDED = {"history": "loss_terms", "codes": "extract_features", "attention": "mean_attention"}
 Array = NDArray[Any]
 
 
@@ -74,8 +77,6 @@ class Kept:
     ----------
     views : tuple of str
         The run's views.
-    order : tuple of str
-        All views of the data set.
     arrays : mapping of str to ndarray
         ``private`` and ``shared`` (n, N, H); ``attention`` (L, M, M); and, for ``clean`` and
         ``conflict`` with a dot after it, ``probability`` (n, K), ``uncertainty`` (n,), ``right``
@@ -84,18 +85,38 @@ class Kept:
     """
 
     views: tuple[str, ...]
-    order: tuple[str, ...]
     arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+def check_keep(estimator: Any, keep: Sequence[str]) -> None:
+    """Refuse, before anything is trained, to keep what a method does not have.
+
+    Raises
+    ------
+    OptionError
+        That names it.
+
+    Examples
+    --------
+    >>> from rcml_misa.estimators import RCMLClassifier
+    >>> check_keep(RCMLClassifier(), ("opinions", "codes"))
+    Traceback (most recent call last):
+    rcml_misa.exceptions.OptionError: RCMLClassifier has no codes to keep; leave codes out of ...
+    """
+    for name, method in NEEDED.items():
+        if name in keep and not hasattr(estimator, method):
+            raise OptionError(
+                f"{type(estimator).__name__} has no {name} to keep; leave {name} out of --keep."
+            )
 
 
 def write_kept(
     path: Path,
     estimator: Any,
     views: Mapping[str, MultiView],
-    target: NDArray[np.int64] | None,
     *,
     keep: Sequence[str],
-    order: Sequence[str],
+    target: NDArray[np.int64] | None = None,
     classes: int = 0,
     replaced: NDArray[np.bool_] | None = None,
 ) -> None:
@@ -105,14 +126,13 @@ def write_kept(
     ----------
     path : Path
     estimator : estimator
+        With what `check_keep` looks for.
     views : mapping of str to MultiView
         ``"clean"`` and, where there is one, ``"conflict"``: the test rows and their copy.
-    target : ndarray of int, optional
-        Class numbers of these rows; None where scores are predicted.
     keep : sequence of str
         Keys of `KEEPABLE`.
-    order : sequence of str
-        All views of the data set.
+    target : ndarray of int, optional
+        Class numbers of these rows; None where scores are predicted.
     classes : int
         K.
     replaced : ndarray of bool, optional
@@ -120,17 +140,10 @@ def write_kept(
 
     Raises
     ------
-    OptionError
-        If the method has nothing of what is asked for.
     DataError
         If the file can't be written.
     """
     arrays: dict[str, Array] = {}
-    for name, method in (("codes", "extract_features"), ("attention", "mean_attention")):
-        if name in keep and not hasattr(estimator, method):
-            raise OptionError(
-                f"{type(estimator).__name__} has no {name} to keep; leave it out of --keep."
-            )
     if "codes" in keep:
         found = estimator.extract_features(views["clean"])
         arrays |= {"private": _small(found.private), "shared": _small(found.shared)}
@@ -141,7 +154,7 @@ def write_kept(
             arrays |= _opinions(name, estimator, rows, target, classes)
         if replaced is not None:
             arrays["replaced"] = replaced
-    meta = json.dumps({"views": list(views["clean"].names), "order": list(order)})
+    meta = json.dumps({"views": list(views["clean"].names)})
     arrays["meta"] = np.frombuffer(meta.encode("utf-8"), dtype=np.uint8)
     with whole_file(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
@@ -185,7 +198,7 @@ def read_kept(path: Path) -> Kept:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8"))
-        return Kept(tuple(meta["views"]), tuple(meta["order"]), arrays)
+        return Kept(tuple(meta["views"]), arrays)
     except Exception as error:  # a damaged zip fails in many ways
         raise DataError(f"{path} is damaged ({error}); run it again with --keep.") from error
 
@@ -214,17 +227,7 @@ def loss_recorder(
         Row numbers, by the name that stands before each term's in `history`.
     history : dict
         Receives a list per part and term.
-
-    Raises
-    ------
-    OptionError
-        If the method has no such terms.
     """
-    if not hasattr(estimator, "loss_terms"):
-        raise OptionError(
-            f"{type(estimator).__name__} has no loss terms of its codes to keep; leave history out "
-            "of --keep."
-        )
     least = min(map(len, parts.values()))
     drawn = {
         name: np.random.default_rng(0).permutation(rows)[:least] for name, rows in parts.items()

@@ -71,6 +71,11 @@ __all__ = ["run"]
     is_flag=True,
     help="Write each row's private, shared and fused features, an npz per run.",
 )
+@click.option(
+    "--keep",
+    metavar="WHAT[,WHAT]",
+    help="What `plot` needs: history, codes, attention, opinions, or all.",
+)
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--list-methods", is_flag=True, help="List the methods and exit.")
@@ -95,6 +100,7 @@ def run(
     per_epoch: bool,
     save_samples: bool,
     save_features: bool,
+    keep: str | None,
     report_uncertainty: bool,
     as_json: bool,
     list_methods: bool,
@@ -120,7 +126,9 @@ def run(
 
     regression = task == "regression"
     recipes = _recipes(methods, collectors, preset, options, device, epochs, regression=regression)
-    outputs = run_outputs(out, per_epoch=per_epoch, samples=save_samples, features=save_features)
+    outputs = run_outputs(
+        out, per_epoch=per_epoch, samples=save_samples, features=save_features, keep=keep
+    )
     if device == "cuda":
         from rcml_misa.training import pick_device
 

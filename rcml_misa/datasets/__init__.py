@@ -67,6 +67,8 @@ class Dataset:
         ``"test"`` where features were trained on the labels of the train rows.
     scores : ndarray of shape (n_samples,), optional
         The measurement that classes were cut from, such as sentiment in [-3, 3].
+    score_limit : float
+        Largest absolute score of the scale: 3, or 1 for CH-SIMS.
     class_values : tuple of float, optional
         Where each class stands on the scale of `scores`.
     ids : ndarray of str of shape (n_samples,), optional
@@ -84,6 +86,7 @@ class Dataset:
     folds: Mapping[str, NDArray[np.int64]] | None = field(default=None, repr=False)
     valid_from: Literal["train", "test"] = "train"
     scores: NDArray[np.float64] | None = field(default=None, repr=False)
+    score_limit: float = 3.0
     class_values: tuple[float, ...] | None = field(default=None, repr=False)
     ids: NDArray[Any] | None = field(default=None, repr=False)
 

@@ -221,6 +221,7 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
         groups=np.array([name.partition("$_$")[0] for name in ids]) if regression else None,
         folds={name: np.flatnonzero(fold == number) for number, name in enumerate(FOLDS)},
         scores=target.astype(np.float64) if regression else None,
+        score_limit=float(about["limit"]),
         ids=ids,
     )
 

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: Measures whose paired differences are shown.
-PAIRED = ("mae", "corr", "acc7", "acc3", "acc2_has0", "acc2_non0")
+PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
 
 #: Measure -> heading, in the order of the columns; the rest is in CSV and JSON.
 HEADINGS = {
@@ -33,6 +33,8 @@ HEADINGS = {
     "acc5": "Acc-5",
     "acc3": "Acc-3",
     "f1_3": "F1-3",
+    "acc2": "Acc-2",
+    "f1": "F1",
     "acc2_has0": "Acc-2 Has0",
     "acc2_non0": "Acc-2 Non0",
     "f1_has0": "F1 Has0",

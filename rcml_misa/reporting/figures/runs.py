@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcml_misa.datasets import find_entry
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.kept import Kept, kept_path, read_kept
 from rcml_misa.opinions import pairwise_conflict
@@ -148,7 +149,15 @@ def _subspaces(runs: Sequence[Runs]) -> Figure:
         panels[one.label if title in panels else title] = codes
     if len(panels) < len(runs):
         raise OptionError("two of these runs are the same variant; compare different ones.")
-    return subspace_figure(panels, first.views, order=first.order)
+    return subspace_figure(panels, first.views, order=_order(runs[0]))
+
+
+def _order(runs: Runs) -> tuple[str, ...]:
+    """All views of the data set, where it is known: their colours do not depend on the run."""
+    try:
+        return tuple(find_entry(runs.records[0].dataset).views)
+    except (OptionError, DataError):
+        return ()
 
 
 def _attention(runs: Sequence[Runs]) -> Figure:
