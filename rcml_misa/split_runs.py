@@ -14,6 +14,7 @@ import numpy as np
 from rcml_misa.datasets import Dataset
 from rcml_misa.evaluation import ask, confidence_bins, detection, score
 from rcml_misa.folds import Split, keep_views, split_of, swap_views
+from rcml_misa.intervals import ause, error_correlation, interval_scores
 from rcml_misa.kept import check_keep, loss_recorder, write_kept
 from rcml_misa.outputs import epoch_recorder, target_scores, write_features, write_samples
 from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
@@ -137,7 +138,15 @@ def _run_regression(
 
 
 def _target_scores(dataset: Dataset, estimator: Any, rows: np.ndarray) -> dict[str, float]:
-    return target_scores(dataset, estimator.predict(dataset.views.take(rows)), rows)
+    views = dataset.views.take(rows)
+    if not hasattr(estimator, "predict_interval"):
+        return target_scores(dataset, estimator.predict(views), rows)
+    low, high = estimator.predict_interval(views)
+    guess, doubt = (low + high) / 2, high - low
+    error = guess - dataset.target[rows]
+    found = interval_scores(low, high, dataset.target[rows])
+    found |= {"ause": ause(doubt, error), "doubt_corr": error_correlation(doubt, error)}
+    return target_scores(dataset, guess, rows) | found
 
 
 def _run_classification(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcml_misa.estimators.base import MultiViewEstimator
 from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
@@ -25,7 +25,7 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind
+from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Device, Progress, Schedule, pick_device, seeded
 from rcml_misa.views import MultiView
@@ -159,20 +159,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         with seeded(int(seeds[1].generate_state(1)[0])):
             self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
             rows = self.readers_.read(views)
-            self.module_ = MISANet(
-                self.readers_.encoders(),
-                outputs=self._outputs(),
-                hidden=self.hidden,
-                heads=self.heads,
-                feedforward=self.feedforward,
-                dropout=self.dropout,
-                variant=self.variant,
-                adversarial=self.similarity == "adversarial",
-                shared_private=self.shared_private_weight > 0,
-                reversal_weight=self.reversal_weight,
-                view_dropout=self.view_dropout,
-                skip=self.skip,
-            ).to(self.device_)
+            self.module_ = self._network(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
@@ -185,6 +172,23 @@ class MISABase(TokenInspection, MultiViewEstimator):
                 evaluate=None if valid is None else lambda: self._validate(*valid),
                 callback=callback,
             )
+
+    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+        """A new network for views with encoders."""
+        return MISANet(
+            encoders,
+            outputs=self._outputs(),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            dropout=self.dropout,
+            variant=self.variant,
+            adversarial=self.similarity == "adversarial",
+            shared_private=self.shared_private_weight > 0,
+            reversal_weight=self.reversal_weight,
+            view_dropout=self.view_dropout,
+            skip=self.skip,
+        )
 
     def _input_options(self) -> InputOptions:
         return InputOptions(

@@ -50,6 +50,8 @@ _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
     **dict.fromkeys(("shared_private_weight",), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
+    **dict.fromkeys(("evidence_weight", "evidence_penalty", "point_weight"), _WEIGHT),
+    "coverage": _Limit(above=0, below=1),
     "annealing_epochs": _Limit(whole=True, least=0),
     "C": _POSITIVE,
     "learning_rate": _WEIGHT,

@@ -87,6 +87,7 @@ METHODS: Mapping[str, MethodSpec] = {
             name="rcml-misa",
             summary="this package's method",
             path=f"{HERE}.rcml_misa:RCMLMISAClassifier",
+            regressor=f"{HERE}.evidential_regression:RCMLMISARegressor",
             variant_parameter="collectors",
             variants=("separate", "tied", "tied-mean", "private"),
             compared=("separate", "tied"),
@@ -252,7 +253,9 @@ def recipe(
     if preset != "default" and preset not in spec.presets:
         known = nearest(preset, {"default", *spec.presets})
         raise OptionError(f"method {method} has no preset {preset!r}; {known}")
-    if preset in spec.presets:
+    if regression and preset != "default":
+        raise OptionError(f"preset {preset!r} of method {method} is for classes; leave it out.")
+    if preset in spec.presets and not regression:
         path, given = spec.presets[preset]
         params |= given
     estimator = _load(path)

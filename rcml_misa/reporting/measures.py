@@ -39,12 +39,20 @@ HEADINGS = {
     "acc2_non0": "Acc-2 Non0",
     "f1_has0": "F1 Has0",
     "f1_non0": "F1 Non0",
+    "coverage": "Inside",
+    "width": "Width",
+    "ause": "AUSE",
+    "doubt_corr": "Doubt",
 }
-PLAIN = ("mae", "corr")  # shown as they are; the others in percent
-NOTE = (
-    "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
-    "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 weighted",
-)
+PLAIN = ("mae", "corr", "width", "ause", "doubt_corr")  # as they are; the others in percent
+NOTE = "MAE and Corr as they are, the rest in percent; var and std over the runs (population)."
+NOTES = {
+    "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; "
+    "F1 weighted",
+    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Doubt: "
+    "Spearman's\ncorrelation of width and error; AUSE: 0 if widths order the errors; both as "
+    "they are",
+}
 
 
 def _shown(rows: Sequence[MeasureRow]) -> list[str]:
@@ -75,7 +83,8 @@ def measures_text(rows: Sequence[MeasureRow]) -> str:
     """The terminal's table: mean, variance and deviation of every measure."""
     names = _shown(rows)
     header = ["method", "", *[HEADINGS[name] for name in names], "s/run"]
-    return "\n".join([*grid(header, _body(rows, names)), *NOTE])
+    notes = [note for name, note in NOTES.items() if name in names]
+    return "\n".join([*grid(header, _body(rows, names)), NOTE, *notes])
 
 
 def measures_markdown(rows: Sequence[MeasureRow]) -> str:
