@@ -184,10 +184,12 @@ class Recipe:
         return _load(self.path)(**self.params, random_state=seed)
 
 
-def _regressor(spec: MethodSpec) -> str:
+def _regressor(spec: MethodSpec, preset: str) -> str:
     if not spec.regressor:
         able = ", ".join(one.name for one in METHODS.values() if one.regressor)
         raise OptionError(f"method {spec.name} has no regression; choose from {able}.")
+    if preset != "default":
+        raise OptionError(f"preset {preset!r} of {spec.name} is for classes; leave it out.")
     return spec.regressor
 
 
@@ -249,12 +251,10 @@ def recipe(
     3
     """
     spec = find_method(method)
-    path, params = _regressor(spec) if regression else spec.path, dict(spec.params)
+    path, params = _regressor(spec, preset) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         known = nearest(preset, {"default", *spec.presets})
         raise OptionError(f"method {method} has no preset {preset!r}; {known}")
-    if regression and preset != "default":
-        raise OptionError(f"preset {preset!r} of method {method} is for classes; leave it out.")
     if preset in spec.presets and not regression:
         path, given = spec.presets[preset]
         params |= given

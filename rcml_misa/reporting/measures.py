@@ -59,9 +59,11 @@ def _shown(rows: Sequence[MeasureRow]) -> list[str]:
     return [name for name in HEADINGS if any(name in row.values for row in rows)]
 
 
-def _cell(name: str, value: float) -> str:
+def _cell(name: str, value: float, *, variance: bool = False) -> str:
     if math.isnan(value):
         return "-"
+    if variance:
+        return f"{value:.6f}"
     return f"{value:.4f}" if name in PLAIN else f"{100 * value:.2f}"
 
 
@@ -70,10 +72,7 @@ def _body(rows: Sequence[MeasureRow], names: Sequence[str]) -> list[list[str]]:
     for row in rows:
         moments = {name: row.moments(name) for name in names}
         for place, kind in enumerate(("mean", "var", "std")):
-            cells = [
-                f"{moments[name][1]:.6f}" if kind == "var" else _cell(name, moments[name][place])
-                for name in names
-            ]
+            cells = [_cell(name, moments[name][place], variance=kind == "var") for name in names]
             last = f"{row.seconds:.0f}" if kind == "mean" else ""
             body.append([row.label if kind == "mean" else "", kind, *cells, last])
     return body
