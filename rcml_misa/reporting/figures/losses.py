@@ -58,7 +58,8 @@ def loss_figure(histories: Sequence[History]) -> Figure:
     DataError
         If no run has any of the terms.
     """
-    present = [term for term in TERMS if any(history.get(term) for history in histories)]
+    names = {name.rpartition(" ")[2] for history in histories for name in history}
+    present = [term for term in TERMS if term in names]
     if not present:
         raise DataError(
             "these runs have no similarity, difference or reconstruction term in their history; "
