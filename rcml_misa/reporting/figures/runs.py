@@ -116,9 +116,8 @@ def _choose(
         if len(matching) == 1:
             return matching[0]
         if not matching:
-            raise OptionError(
-                f"{path} has no runs of {variant}; {nearest(variant, names.values())}"
-            )
+            known = nearest(variant, {*names.values(), *(key.variant for key in names)})
+            raise OptionError(f"{path} has no runs of {variant}; {known}")
         names = {key: names[key] for key in matching}
     recommended = [key for key in names if groups[key][0][1].default]
     found = recommended if len(recommended) == 1 else list(names)
