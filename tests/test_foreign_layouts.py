@@ -164,6 +164,29 @@ def test_text_can_be_words_or_token_numbers(tmp_path, text) -> None:
         assert_array_equal(view[[2, 0]].tokens[1], view.tokens[0])
 
 
+@pytest.mark.parametrize(
+    ("sims", "columns"),
+    [
+        (False, "MAE Corr Acc-7 Acc-5 Acc-2 Has0 Acc-2 Non0 F1 Has0 F1 Non0"),
+        (True, "MAE Corr Acc-5 Acc-3 Acc-2 F1"),
+    ],
+)
+def test_ten_runs_of_a_regression_print_every_measure(tmp_path, sims, columns) -> None:
+    path = save(tmp_path / "x.pkl", mmsa(sims=sims))
+    assert call("import", path, "--as", "MOSI-MMSA").exit_code == 0
+    words = "run --dataset MOSI-MMSA --method misa --task regression --runs 10 --jobs 1 --epochs 1"
+    small = "--set hidden=8 --set sequence_encoder=mean"
+    result = CliRunner().invoke(main, f"{words} {small}".split())
+    assert result.exit_code == 0, result.stderr
+    assert "MOSI-MMSA: 10 runs, seeds 0 to 9, given split (60 train, 20 valid, 24 test rows)" in (
+        result.stdout
+    )
+    head = next(line for line in result.stdout.splitlines() if line.startswith("method"))
+    assert " ".join(head.split()).removesuffix(" s/run") == f"method {columns}"
+    cells = next(line for line in result.stdout.splitlines() if "mean" in line).split()
+    assert "-" not in cells
+
+
 def test_planted_scores_are_learned_from_an_imported_file(tmp_path) -> None:
     import_dataset(save(tmp_path / "x.pkl", mmsa()), "mine")
     data = load_dataset("mine")
