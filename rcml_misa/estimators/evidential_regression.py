@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rcml_misa.estimators.misa import MISARegressor
 from rcml_misa.estimators.misa_base import Labelled
 from rcml_misa.estimators.preprocessing import Features, Scaling
+from rcml_misa.estimators.score_calibration import ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.intervals import conformal_factor
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
@@ -90,7 +91,8 @@ class RCMLMISARegressor(MISARegressor):
     summation of normal-inverse-gammas. Loss: the mean evidential loss of the fused and all single
     opinions, plus the absolute error of the fused one, similarity, difference and
     reconstruction, each under its weight. The epoch with the least absolute error on
-    validation rows counts, and the same rows fix the intervals by split conformal.
+    validation rows counts; the same rows calibrate the fused opinion's width, which train rows
+    learned by heart make too small, and fix the intervals by split conformal.
 
     Parameters
     ----------
@@ -125,6 +127,7 @@ class RCMLMISARegressor(MISARegressor):
 
     Attributes
     ----------
+    calibrator_ : ScaleCalibrator or None
     interval_factor_ : float
         Scales that an interval reaches to each side.
     target_mean_, target_scale_ : float
@@ -264,7 +267,11 @@ class RCMLMISARegressor(MISARegressor):
             views, y = views.take(kept), numbers[kept]
         super().fit(views, y, validation=validation, callback=callback)
         self.interval_factor_ = float("nan")
+        self.calibrator_ = None
         if validation is not None:
+            fused, private = self._states(self._check_rows(validation[0]))
+            target = self._target(validation[1]).double()
+            self.calibrator_ = ScaleCalibrator.fit(fused, private, target)
             opinion = self.predict_opinion(validation[0])
             error = np.asarray(validation[1], dtype=np.float64) - opinion.score
             self.interval_factor_ = conformal_factor(error, opinion.scale, coverage=self.coverage)
@@ -311,27 +318,38 @@ class RCMLMISARegressor(MISARegressor):
 
     @torch.no_grad()
     def _states(self, views: MultiView) -> tuple[NIG, NIG]:
-        """Fused opinions (n,) and the views' (n, N), in the target's unit."""
+        """Fused opinions (n,) and the views' (n, N), as the network states them."""
         order, outputs = zip(*self._token_outputs(views), strict=True)
         back = np.argsort(np.concatenate(order))
 
         def joined(which: str) -> NIG:
             parts = zip(*(getattr(output, which) for output in outputs), strict=True)
-            gamma, nu, alpha, beta = (torch.cat(part)[back].double() for part in parts)
-            scale = self.target_scale_
-            return NIG(self.target_mean_ + scale * gamma, nu, alpha, scale**2 * beta)
+            return NIG(*(torch.cat(part)[back].double().cpu() for part in parts))
 
         return joined("fused"), joined("private")
 
     def predict_opinion(self, X: Any) -> ScoreOpinion:
-        """Opinions about the scores of the rows of X: fused, and each view's own."""
+        """Opinions about the scores of the rows of X: fused, and each view's own.
+
+        The fused opinion's width is calibrated on the validation rows; the views' opinions
+        stay as the network states them.
+        """
         check_is_fitted(self)
         fused, private = self._states(self._check_rows(X))
+        if self.calibrator_ is not None:
+            fused = self.calibrator_(fused, private)
         views = {
-            name: ScoreOpinion.of(NIG(*(part[:, place] for part in private)))
+            name: ScoreOpinion.of(self._in_unit(NIG(*(part[:, place] for part in private))))
             for place, name in enumerate(self.view_names_)
         }
-        return ScoreOpinion.of(fused, views)
+        return ScoreOpinion.of(self._in_unit(fused), views)
+
+    def _in_unit(self, opinion: NIG) -> NIG:
+        """An opinion about the standardised target in the target's own unit."""
+        scale = self.target_scale_
+        return opinion._replace(
+            gamma=self.target_mean_ + scale * opinion.gamma, beta=scale**2 * opinion.beta
+        )
 
     def predict(self, X: Any) -> Array:
         """Predicted score of each row, of shape (n,)."""
