@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         MultiViewOpinion,
         RCMLClassifier,
         RCMLMISAClassifier,
+        RCMLMISARegressor,
     )
     from rcml_misa.views import MultiView
 
@@ -28,6 +29,7 @@ __all__ = [
     "MultiViewOpinion",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "RCMLMISARegressor",
     "__version__",
     "load_dataset",
 ]
@@ -42,6 +44,7 @@ _HOMES = {
     "MultiViewOpinion": "rcml_misa.estimators",
     "RCMLClassifier": "rcml_misa.estimators",
     "RCMLMISAClassifier": "rcml_misa.estimators",
+    "RCMLMISARegressor": "rcml_misa.estimators",
     "load_dataset": "rcml_misa.datasets",
 }
 

@@ -7,6 +7,7 @@ from rcml_misa.estimators.base import (
     MultiViewOpinion,
 )
 from rcml_misa.estimators.controls import ControlClassifier
+from rcml_misa.estimators.evidential_regression import RCMLMISARegressor, ScoreOpinion
 from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
@@ -27,4 +28,6 @@ __all__ = [
     "NotesClassifier",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "RCMLMISARegressor",
+    "ScoreOpinion",
 ]

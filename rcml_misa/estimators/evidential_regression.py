@@ -158,7 +158,7 @@ class RCMLMISARegressor(MISARegressor):
         collectors: Sharing = "tied-mean",
         attention_mask: AttentionMask = "private",
         skip: bool = True,
-        evidence_weight: float = 1.0,
+        evidence_weight: float = 0.1,
         evidence_penalty: float = 0.01,
         penalty_form: Regulariser = "meinert",
         point_weight: float = 1.0,

@@ -38,7 +38,8 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
     side = max(COLUMN, 0.32 * len(tokens) + 1.2)
     figure, (axes,) = new_figure(height=(0.8 if many else 0.92) * side, width=side)
     closed = attention == 0
-    image = _table(axes, np.where(closed, np.nan, attention), tokens, tokens, top=1.0)
+    shown = np.where(closed, np.nan, attention)
+    image = _table(axes, shown, tokens, tokens, top=float(attention.max()))
     for row, column in zip(*np.nonzero(closed), strict=True):
         axes.text(column, row, "·", ha="center", va="center", color=GREY)
     axes.set_ylabel("token")
