@@ -253,6 +253,9 @@ def test_run_shows_the_measures(toy, tmp_path) -> None:
     result = _call(*words, "--runs", "2", "--jobs", "1", "--out", str(tmp_path), *_sets())
     assert result.exit_code == 0, result.output
     assert "given split (60 train, 10 valid, 20 test rows)" in result.stdout
+    # records tell the task, so that those of another one are never taken for these
+    (first,) = tmp_path.glob("*-seed0.json")
+    assert json.loads(first.read_text())["dataset"] == "toy-regression"
     for word in ("MAE", "Corr", "Acc-7", "Acc-2 Non0", "F1 Has0", "mean", "var", "std"):
         assert word in result.stdout
     assert (tmp_path / "measures.csv").is_file()

@@ -62,7 +62,7 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
             record["name"],
             ", ".join(f"{view} {width}" for view, width in record["views"].items()),
             str(record["samples"]),
-            str(record["classes"]),
+            str(record["classes"] or "-"),
             record["licence"],
             STATUS[record["status"]],
         ]

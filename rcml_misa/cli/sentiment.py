@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,10 @@ def load_for_task(
         dataset = keep_views(dataset, tuple(part.strip() for part in keep.split(",")))
     if dataset.task == "classification":
         check_target(dataset.target, dataset.classes)
-    return dataset
+    # records of other tasks, splits and views must not be taken for each other's
+    named = [task or "3"] if dataset.scores is not None else []
+    named += [one for one in (split, "+".join(dataset.views.names) if keep else None) if one]
+    return replace(dataset, name="-".join([dataset.name, *named]))
 
 
 def run_outputs(

@@ -73,6 +73,11 @@ class MISAClassifier(MISABase, MultiViewClassifier):
     sim_weight, diff_weight, recon_weight, shared_private_weight : float
         Of similarity, difference, reconstruction, and of the discriminator that tells shared
         from private codes.
+    own_weight : float
+        Of the task's loss of each view's own linear read-out. What is predicted is then the
+        convex mixture of the fused and the views' own predictions with the least loss on
+        validation rows, so that a strong view is not lost in the fusion; 0 for the paper's
+        fused prediction alone, which also counts where there are no validation rows.
     reversal_weight : float
         Of the reversed gradient.
     epochs, batch_size : int
@@ -102,14 +107,16 @@ class MISAClassifier(MISABase, MultiViewClassifier):
     classes_ : ndarray of shape (K,)
     module_ : MISANet
     readers_ : ViewReaders
+    blend_ : Tensor of shape (1 + N,) or (1,)
+        Weights of the fused prediction and of each view's own.
     history_ : dict of str to list of float
         Loss terms per epoch on train rows, and with ``valid`` before the name on validation rows.
 
     References
     ----------
     Hazarika, Zimmermann and Poria, MISA, ACM MM 2020. The published settings are hidden=128,
-    feedforward=2048, skip=False, averaging=0, learning_rate=1e-4, schedule="constant",
-    update_epochs=2 (and task_loss="mse").
+    feedforward=2048, skip=False, own_weight=0, averaging=0, learning_rate=1e-4,
+    schedule="constant", update_epochs=2 (and task_loss="mse").
 
     Examples
     --------
@@ -171,7 +178,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
 
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities of shape (n, K): the softmax of the head, not calibrated."""
-        logits = self._run(self._check_rows(X), "prediction")
+        logits = self._predicted(self._check_rows(X))
         return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
 
 
@@ -241,7 +248,7 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Predicted number of each row, of shape (n,)."""
-        scores = self._run(self._check_rows(X), "prediction")[:, 0]
+        scores = self._predicted(self._check_rows(X))[:, 0]
         return np.asarray(self.target_mean_ + self.target_scale_ * scores)
 
 

@@ -36,6 +36,7 @@ Array = NDArray[np.float64]
 Similarity = Literal["cmd", "adversarial"]
 TaskLoss = Literal["auto", "mae", "mse"]
 Labelled: TypeAlias = "tuple[Any, ArrayLike]"
+BLEND_STEPS = 200
 
 
 class MISABase(TokenInspection, MultiViewEstimator):
@@ -51,7 +52,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         sequence_encoder: SequenceEncoderKind = "lstm",
         sequence_hidden: int = 32,
         text_encoder: str = "minilm",
-        text_layers: int | None = 3,
+        text_layers: int | None = 6,
         precision: Precision = "auto",
         scaling: Scaling = "standard",
         features: Features = "plain",
@@ -67,6 +68,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         diff_weight: float = 0.1,
         recon_weight: float = 1.0,
         shared_private_weight: float = 0.0,
+        own_weight: float = 0.5,
         reversal_weight: float = 0.8,
         epochs: int = 10,
         batch_size: int = 16,
@@ -103,6 +105,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         self.diff_weight = diff_weight
         self.recon_weight = recon_weight
         self.shared_private_weight = shared_private_weight
+        self.own_weight = own_weight
         self.reversal_weight = reversal_weight
         self.epochs = epochs
         self.batch_size = batch_size
@@ -164,6 +167,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
             chance = np.random.default_rng(seeds[2])
+            self.blend_ = torch.ones(1, device=self.device_)  # the fused prediction alone
             self.history_ = train_selected(
                 self.module_,
                 lambda batch: self._terms(self.module_(rows(batch)), target[batch]),
@@ -172,6 +176,8 @@ class MISABase(TokenInspection, MultiViewEstimator):
                 evaluate=None if valid is None else lambda: self._validate(*valid),
                 callback=callback,
             )
+        if valid is not None and getattr(self.module_, "own", None) is not None:
+            self.blend_ = self._blended(*valid)
 
     def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         """A new network for views with encoders."""
@@ -187,6 +193,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
             shared_private=self.shared_private_weight > 0,
             reversal_weight=self.reversal_weight,
             view_dropout=self.view_dropout,
+            own=self.own_weight > 0,
             skip=self.skip,
         )
 
@@ -237,6 +244,9 @@ class MISABase(TokenInspection, MultiViewEstimator):
             terms["diff"] = difference_loss(output.private_codes, output.shared_codes)
             terms["recon"] = reconstruction_loss(output.reconstructed, output.projected)
             weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
+        if output.own is not None:
+            terms["own"] = _own_loss(self._task_loss, output.own, target)
+            weights["own"] = self.own_weight
         if output.kind_logits is not None:
             terms["kinds"] = shared_private_loss(output.kind_logits)
             weights["kinds"] = self.shared_private_weight
@@ -244,6 +254,20 @@ class MISABase(TokenInspection, MultiViewEstimator):
             if weight:
                 total = total + weight * terms[name]
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+    def _blended(self, rows: PreparedViews, target: Tensor) -> Tensor:
+        """Weights of the fused and of each view's own prediction, least loss on `rows`."""
+        with torch.no_grad():
+            parts = torch.cat([_candidates(self.module_(rows(b))) for b in rows.blocks()])
+        truth = target[np.concatenate(rows.blocks())].to(parts.device)
+        logits = torch.zeros(parts.shape[1], device=parts.device, requires_grad=True)
+        descent = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(BLEND_STEPS if len(logits) > 1 else 0):
+            descent.zero_grad()
+            mixed = torch.einsum("c,bco->bo", logits.softmax(dim=0), parts)
+            self._task_loss(mixed, truth).backward()  # type: ignore[no-untyped-call]
+            descent.step()
+        return logits.detach().softmax(dim=0)
 
     @torch.no_grad()
     def _validate(self, rows: PreparedViews, target: Tensor) -> dict[str, float]:
@@ -257,12 +281,21 @@ class MISABase(TokenInspection, MultiViewEstimator):
         sums.pop("loss")
         return {"valid loss": task, **{f"valid {name}": value for name, value in sums.items()}}
 
+    def _predicted(self, views: MultiView) -> Array:
+        """The blended prediction (n, outputs) of checked rows."""
+
+        def blend(output: MISAOutput) -> Tensor:
+            parts = _candidates(output)[:, : len(self.blend_)]
+            return torch.einsum("c,bco->bo", self.blend_, parts)
+
+        return self._run(views, blend)
+
     @torch.no_grad()
-    def _run(self, views: MultiView, name: str) -> Array:
-        """One field of the output for all rows, in their order."""
+    def _run(self, views: MultiView, read: Callable[[MISAOutput], Tensor]) -> Array:
+        """What `read` takes of the output for all rows, in their order."""
         rows = self.readers_.read(views)
         blocks = rows.blocks()
-        parts = [getattr(self.module_(rows(block)), name) for block in blocks]
+        parts = [read(self.module_(rows(block))) for block in blocks]
         found = torch.cat(parts).double().cpu().numpy()
         result = np.empty_like(found)
         result[np.concatenate(blocks)] = found
@@ -280,3 +313,14 @@ class MISABase(TokenInspection, MultiViewEstimator):
 
     def _loss_terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
         return self._terms(output, target)
+
+
+def _candidates(output: MISAOutput) -> Tensor:
+    """The fused prediction, then each view's own: (B, 1 + N, outputs)."""
+    fused = output.prediction.unsqueeze(1)
+    return fused if output.own is None else torch.cat([fused, output.own], dim=1)
+
+
+def _own_loss(loss: Callable[[Tensor, Tensor], Tensor], own: Tensor, target: Tensor) -> Tensor:
+    """Sum over views of the task's loss of each view's own prediction, (B, N, outputs)."""
+    return torch.stack([loss(one, target) for one in own.unbind(dim=1)]).sum()

@@ -48,7 +48,7 @@ _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
     **dict.fromkeys(("text_layers", "patience"), _Limit(whole=True, least=0)),
     **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
-    **dict.fromkeys(("shared_private_weight",), _WEIGHT),
+    **dict.fromkeys(("shared_private_weight", "own_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
     **dict.fromkeys(("evidence_weight", "evidence_penalty", "point_weight"), _WEIGHT),
     "coverage": _Limit(above=0, below=1),

@@ -166,7 +166,7 @@ class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
         sequence_encoder: SequenceEncoderKind = "lstm",
         sequence_hidden: int = 32,
         text_encoder: str = "minilm",
-        text_layers: int | None = 3,
+        text_layers: int | None = 6,
         precision: Precision = "auto",
         text_learning_rate: float = 2e-4,
         device: Device = "auto",

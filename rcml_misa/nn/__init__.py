@@ -9,6 +9,7 @@ from rcml_misa.nn.collectors import (
     shares_to_evidence,
 )
 from rcml_misa.nn.encoders import StackedLinear, SubspaceCodes, Subspaces, ViewProjection
+from rcml_misa.nn.misa import MISANet, MISAOutput
 from rcml_misa.nn.model import (
     RCMLMISANet,
     TokenFusionOperator,
@@ -18,14 +19,19 @@ from rcml_misa.nn.model import (
 )
 from rcml_misa.nn.notes import NotesNet, NotesOutput
 from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
+from rcml_misa.nn.view_encoders import EncodedProjection, Padded, ViewEncoder
 
 __all__ = [
     "AttentionMask",
     "CollectorKind",
     "Collectors",
+    "EncodedProjection",
     "EvidenceCollector",
+    "MISANet",
+    "MISAOutput",
     "NotesNet",
     "NotesOutput",
+    "Padded",
     "RCMLMISANet",
     "RCMLNet",
     "Sharing",
@@ -35,6 +41,7 @@ __all__ = [
     "TokenFusion",
     "TokenFusionOperator",
     "TokenOpinions",
+    "ViewEncoder",
     "ViewOpinions",
     "ViewProjection",
     "fuse_mixture",

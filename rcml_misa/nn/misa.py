@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.encoders import Subspaces
+from rcml_misa.nn.encoders import StackedLinear, Subspaces
 from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
 
 __all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]
@@ -62,6 +62,8 @@ class MISAOutput:
     ----------
     prediction : Tensor of shape (B, outputs)
         Scores of a regression, or logits of classes.
+    own : Tensor of shape (B, N, outputs), optional
+        The same by each view alone.
     projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
         u_v, h_v^p, h_v^c and the reconstruction of u_v; zeros where the variant has none.
     fused : Tensor of shape (B, M H)
@@ -76,6 +78,7 @@ class MISAOutput:
     """
 
     prediction: Tensor
+    own: Tensor | None
     projected: Tensor
     private_codes: Tensor
     shared_codes: Tensor
@@ -113,6 +116,8 @@ class MISANet(nn.Module):
         Of the reversed gradient that the first one sends back.
     view_dropout : float
         Chance of dropping all of a view from a row in training; the last one is never dropped.
+    own : bool
+        Whether each view has a linear read-out of its u_v.
     skip : bool
         Add to the head's output a linear read-out of every view's u_v; the head's last layer
         then starts at zero, so that training starts at the views themselves.
@@ -137,6 +142,7 @@ class MISANet(nn.Module):
         shared_private: bool = False,
         reversal_weight: float = 0.8,
         view_dropout: float = 0.0,
+        own: bool = False,
         skip: bool = False,
     ) -> None:
         super().__init__()
@@ -167,6 +173,7 @@ class MISANet(nn.Module):
         )
         both = shared_private and variant not in ("base", "inv")
         self.discriminate_kind = nn.Linear(hidden, views + 1) if both else None
+        self.own = StackedLinear(count=views, width=hidden, outputs=outputs) if own else None
         self.skip = nn.Linear(views * hidden, outputs) if skip else None
         if skip:
             nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
@@ -197,10 +204,13 @@ class MISANet(nn.Module):
             direct = projected.transpose(0, 1).flatten(start_dim=1)
             direct = F.dropout(direct, self.dropout, training=self.training)
             prediction = prediction + self.skip(direct)
+        dropped = F.dropout(projected, self.dropout, training=self.training)
+        own = None if self.own is None else self.own(dropped).transpose(0, 1)
         reversed_ = reverse_gradient(shared, self.reversal_weight)
         both = torch.cat([private, shared])
         return MISAOutput(
             prediction=prediction,
+            own=own,
             projected=projected.transpose(0, 1),
             private_codes=private.transpose(0, 1),
             shared_codes=shared.transpose(0, 1),

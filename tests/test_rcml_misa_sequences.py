@@ -1,0 +1,102 @@
+"""RCML-MISA on sequences and texts; what it does on tables stays what it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rcml_misa.estimators import RCMLMISAClassifier
+from rcml_misa.nn import RCMLMISANet
+from rcml_misa.nn.view_encoders import TableEncoder
+from rcml_misa.views import MultiView
+
+SMALL = {"text_encoder": "words", "sequence_encoder": "mean", "hidden": 16, "random_state": 0}
+
+
+def _views(n: int = 150, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    word = np.array(["bad", "so", "good"])[y]
+    views = {
+        "words": [f"a {one} film" for one in word],
+        "steps": [rng.normal(c, 1.5, (rng.integers(1, 6), 2)) for c in y],
+        "table": np.eye(3)[y] + rng.normal(0, 0.8, (n, 3)),
+    }
+    return MultiView(views), np.array(["no", "so", "yes"])[y]
+
+
+def test_table_encoders_are_the_projection_itself() -> None:
+    """The seam is bitwise neutral: same draws, same parameters, same outputs."""
+    options = {"classes": 3, "hidden": 8, "experts": False}
+    nets = []
+    for encoders in (None, [TableEncoder(4), TableEncoder(5)]):
+        torch.manual_seed(0)
+        nets.append(RCMLMISANet([4, 5], encoders=encoders, **options).eval())
+    first, second = (dict(net.named_parameters()) for net in nets)
+    assert len(first) == len(second)
+    for a, b in zip(first.values(), second.values(), strict=True):
+        assert torch.equal(a, b)
+    views = [torch.randn(6, 4), torch.randn(6, 5)]
+    assert torch.equal(nets[0](views).fused, nets[1](views).fused)
+
+
+def test_options_of_sequences_do_not_touch_tables() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 6)), rng.integers(0, 2, 60)
+    plain = RCMLMISAClassifier(views=[3, 3], epochs=2, random_state=0).fit(X, y)
+    other = RCMLMISAClassifier(
+        views=[3, 3],
+        epochs=2,
+        random_state=0,
+        sequence_encoder="gru",
+        sequence_hidden=3,
+        text_encoder="words",
+        text_layers=None,
+        precision="float32",
+        text_learning_rate=0.5,
+    ).fit(X, y)
+    assert np.array_equal(plain.predict_opinion(X).evidence, other.predict_opinion(X).evidence)
+    assert not hasattr(plain, "readers_")
+
+
+def test_opinions_of_mixed_views() -> None:
+    views, y = _views()
+    model = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    new, truth = _views(60, seed=1)
+    assert model.score(new, truth) > 0.9
+    opinion = model.predict_opinion(new)
+    assert opinion.evidence.shape == (60, 3)
+    assert set(opinion.views) == {"words", "steps", "table"}
+    assert opinion.shared.shape == (60, 3, 3)
+    np.testing.assert_allclose(opinion.belief.sum(axis=1) + opinion.uncertainty, 1)
+    assert model.experts_ is None
+    order = np.random.default_rng(0).permutation(60)
+    turned = model.predict_opinion(new.take(order))
+    np.testing.assert_allclose(turned.evidence, opinion.evidence[order], rtol=1e-4, atol=1e-5)
+    again = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    assert np.array_equal(again.predict_proba(new), model.predict_proba(new))
+
+
+def test_a_private_opinion_is_about_its_own_view() -> None:
+    views, y = _views()
+    model = RCMLMISAClassifier(epochs=2, **SMALL).fit(views, y)
+    before = model.predict_opinion(views)
+    after = model.predict_opinion(views.replace({"words": ["other"] * 150}))
+    np.testing.assert_allclose(after.views["steps"], before.views["steps"], atol=1e-5)
+    assert not np.allclose(after.views["words"], before.views["words"])
+
+
+def test_pooled_views_have_experts() -> None:
+    views, y = _views()
+    pooled = views.pooled(text_columns=32)
+    model = RCMLMISAClassifier(epochs=1, random_state=0).fit(pooled, y)
+    assert model.experts_ is not None
+    assert model.score(pooled, y) > 0.9
+
+
+def test_callback_and_history() -> None:
+    views, y = _views(40)
+    seen = []
+    model = RCMLMISAClassifier(epochs=2, **SMALL).fit(views, y, callback=seen.append)
+    assert [one.epoch for one in seen] == [1, 2]
+    assert len(model.history_["edl"]) == 2
