@@ -31,7 +31,7 @@ __all__ = ["run"]
     "--collectors",
     metavar="A[,B]",
     help="Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private.  "
-    "[default: separate,tied]",
+    "[default: separate,tied; tied-mean for a regression]",
 )
 @click.option("--preset", default="default", show_default=True, metavar="default|notes")
 @click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
@@ -180,7 +180,7 @@ def _recipes(
     recipes = []
     for name in dict.fromkeys(part.strip() for part in methods.split(",")):
         spec = find_method(name)
-        variants: list[str | None] = list(spec.compared)
+        variants: list[str | None] = list(spec.run_unnamed(regression=regression))
         if collectors is not None and spec.variant_parameter == "collectors":
             variants = list(dict.fromkeys(part.strip() for part in collectors.split(",")))
         elif collectors is not None and "," not in methods:

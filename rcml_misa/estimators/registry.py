@@ -38,6 +38,9 @@ class MethodSpec:
         Other configurations by name.
     regressor : str
         ``module:Class`` of the estimator for a regression; empty where there is none.
+    regressor_variant : str
+        The variant that is recommended for a regression, and runs when none is named; the same
+        as for classes where it is empty.
     """
 
     name: str
@@ -49,11 +52,20 @@ class MethodSpec:
     compared: tuple[str, ...] = ("-",)
     presets: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     regressor: str = ""
+    regressor_variant: str = ""
 
     @property
     def default_variant(self) -> str:
         """The variant that is recommended."""
         return self.variants[0]
+
+    def recommended(self, *, regression: bool) -> str:
+        """The variant that is recommended for classes, or for a regression."""
+        return (self.regressor_variant if regression else "") or self.default_variant
+
+    def run_unnamed(self, *, regression: bool) -> tuple[str, ...]:
+        """The variants that run when none is named."""
+        return (self.regressor_variant,) if regression and self.regressor_variant else self.compared
 
 
 _SVM = {"model": "rbf-svm", "C": 10.0}
@@ -88,6 +100,7 @@ METHODS: Mapping[str, MethodSpec] = {
             summary="this package's method",
             path=f"{HERE}.rcml_misa:RCMLMISAClassifier",
             regressor=f"{HERE}.evidential_regression:RCMLMISARegressor",
+            regressor_variant="tied-mean",
             variant_parameter="collectors",
             variants=("separate", "tied", "tied-mean", "private"),
             compared=("separate", "tied"),
@@ -277,7 +290,8 @@ def recipe(
             overrides[key] = value
         elif key == "epochs":
             raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
-    named = overrides.get(spec.variant_parameter or "", spec.default_variant)
+    recommended = spec.recommended(regression=regression)
+    named = overrides.get(spec.variant_parameter or "", recommended)
     chosen = named if variant is None else variant
     if chosen not in spec.variants:
         raise OptionError(
@@ -290,7 +304,7 @@ def recipe(
     if leaky:
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
-    default = chosen == spec.default_variant and preset == "default" and not changed
+    default = chosen == recommended and preset == "default" and not changed
     found = Recipe(method, chosen, default, path, params, leaky)
     check_options(found.build(0))
     return found
