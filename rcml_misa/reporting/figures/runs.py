@@ -153,10 +153,13 @@ def _subspaces(runs: Sequence[Runs]) -> Figure:
 
 def _order(runs: Runs) -> tuple[str, ...]:
     """All views of the data set, where it is known: their colours do not depend on the run."""
-    try:
-        return tuple(find_entry(runs.records[0].dataset).views)
-    except (OptionError, DataError):
-        return ()
+    name = runs.records[0].dataset
+    for known in (name, name.rpartition("-")[0]):  # a record may name the task after the set
+        try:
+            return tuple(find_entry(known).views)
+        except (OptionError, DataError):
+            continue
+    return ()
 
 
 def _attention(runs: Sequence[Runs]) -> Figure:
