@@ -192,6 +192,30 @@ def test_hostile_file_is_refused_in_one_sentence(tmp_path, monkeypatch, name) ->
     assert os.listdir(tmp_path) == ["hostile.pkl"]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("os.system", "asks for os.system;"),
+        ("a number that is a pickle", "has a number that is an object"),
+        ("an array larger than its bytes", "shape (2147483647,) and type float64 with 8 bytes"),
+        ("an array of another length", "shape (3,) and type float64 with 8 bytes"),
+        ("bytes of any length", "is cut off"),
+        ("millions of lists", "needs more memory than a feature file of its size"),
+        ("one text decoded again and again", "needs more memory than a feature file of its size"),
+        ("a list in itself", "what contains itself"),
+        ("two files in one", "goes on for 5 bytes after its end"),
+        ("an npz file", "is a zip archive"),
+    ],
+)
+def test_the_sentence_says_why(tmp_path, monkeypatch, name, reason) -> None:
+    monkeypatch.setattr(source, "LEAST", 1 << 20)
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(DataError) as caught:
+        read_pickle(path)
+    assert reason in str(caught.value)
+
+
 def test_there_are_enough_of_them_and_a_canary_would_sing(monkeypatch) -> None:
     assert len(HOSTILE) >= 60
     monkeypatch.delenv(CANARY, raising=False)

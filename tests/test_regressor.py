@@ -67,6 +67,17 @@ def test_opinions_are_consistent(fitted) -> None:
     np.testing.assert_allclose(few.score, opinion.score[[5, 1]], atol=1e-5)
 
 
+def test_the_fused_width_is_the_calibrated_one(fitted) -> None:
+    views, truth = noisy(400, seed=3)
+    fused, private = fitted._states(views)
+    opinion, unit = fitted.predict_opinion(views), fitted.target_scale_
+    calibrated = fitted.calibrator_(fused, private)
+    np.testing.assert_allclose(opinion.scale, unit * calibrated.scale.numpy())
+    np.testing.assert_allclose(opinion.views["a"].scale, unit * private.scale[:, 0].numpy())
+    target = torch.from_numpy((truth - fitted.target_mean_) / unit)
+    assert nig_nll(calibrated, target).mean() < nig_nll(fused, target).mean()
+
+
 def test_opinions_are_in_the_targets_unit() -> None:
     views, truth = noisy(120)
     one, ten = (
