@@ -31,8 +31,8 @@ class Machine:
     """Runs a surveyed pickle.
 
     A container may change only until it is put into another or read from the memo: so nothing can
-    contain itself. What only a call understands (names, element types,
-    announced arrays) may stand in a call's arguments and nowhere else.
+    contain itself. What only a call understands (names, element types, announced arrays) may
+    stand in a call's arguments and nowhere else.
 
     Parameters
     ----------
