@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         MultiViewOpinion,
         RCMLClassifier,
         RCMLMISAClassifier,
+        RCMLMISARegressor,
     )
     from rcml_misa.estimators.persistence import load
     from rcml_misa.views import MultiView
@@ -29,6 +30,7 @@ __all__ = [
     "MultiViewOpinion",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "RCMLMISARegressor",
     "__version__",
     "load",
     "load_dataset",
@@ -44,6 +46,7 @@ _HOMES = {
     "MultiViewOpinion": "rcml_misa.estimators",
     "RCMLClassifier": "rcml_misa.estimators",
     "RCMLMISAClassifier": "rcml_misa.estimators",
+    "RCMLMISARegressor": "rcml_misa.estimators",
     "load": "rcml_misa.estimators.persistence",
     "load_dataset": "rcml_misa.datasets",
 }

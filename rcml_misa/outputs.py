@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.results import write_atomic
-from rcml_misa.sentiment import class_scores, regression_scores
+from rcml_misa.sentiment import class_scores, regression_scores, sims_scores
 
 if TYPE_CHECKING:
     from rcml_misa.views import MultiView
@@ -37,12 +37,15 @@ class RunOutputs:
         Score train, validation and test rows after each epoch, into the record's history.
     samples, features : bool
         Write a CSV of the test rows' answers; an npz of all rows' features.
+    keep : tuple of str
+        What figures need: keys of `rcml_misa.kept.KEEPABLE`.
     """
 
     folder: Path | None = None
     per_epoch: bool = False
     samples: bool = False
     features: bool = False
+    keep: tuple[str, ...] = ()
 
 
 def _guess(estimator: Any, views: MultiView) -> NDArray[Any]:
@@ -59,7 +62,8 @@ def target_scores(
 ) -> dict[str, float]:
     """Score answers to some rows: accuracy of classes, and what the sentiment scale allows."""
     if dataset.task == "regression":
-        return regression_scores(guess, dataset.target[rows])
+        measure = sims_scores if dataset.score_limit == 1 else regression_scores
+        return measure(guess, dataset.target[rows])
     found = {"accuracy": float((guess.argmax(axis=1) == dataset.target[rows]).mean())}
     if dataset.scores is not None and dataset.class_values is not None:
         found |= class_scores(guess, dataset.scores[rows], dataset.class_values)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
 
-__all__ = ["class_scores", "regression_scores"]
+__all__ = ["class_scores", "regression_scores", "sims_scores"]
 
 Array = NDArray[np.float64]
 
@@ -129,3 +129,39 @@ def class_scores(
         **_binary(place[chosen] >= 0, right >= 0, "has0"),
         **_binary(positive[signed], right[signed] > 0, "non0"),
     }
+
+
+def sims_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """The measures of CH-SIMS's tables, for scores in [-1, 1].
+
+    Both are clipped to [-1, 1] first. Classes are half-open on the left: two at 0, where 0 is
+    negative; three at -0.1 and 0.1; five at -0.7, -0.1, 0.1 and 0.7.
+
+    Parameters
+    ----------
+    predicted, truth : array of shape (n,)
+
+    Returns
+    -------
+    dict of str to float
+        ``mae``, ``corr`` (Pearson), ``acc2``, ``f1`` (of the two, weighted by the classes'
+        shares), ``acc3`` and ``acc5``.
+
+    References
+    ----------
+    Yu et al., CH-SIMS, ACL 2020, section 4.
+
+    Examples
+    --------
+    >>> found = sims_scores([0.2, -0.05, 0.9], [0.1, -0.2, 0.8])
+    >>> found["acc2"], round(found["acc3"], 3)
+    (1.0, 0.333)
+    """
+    guess = np.clip(np.asarray(predicted, dtype=np.float64), -1, 1)
+    right = np.clip(np.asarray(truth, dtype=np.float64), -1, 1)
+    found = {"mae": float(np.abs(guess - right).mean()), "corr": _pearson(guess, right)}
+    for edges in ((0.0,), (-0.1, 0.1), (-0.7, -0.1, 0.1, 0.7)):
+        classes = [np.searchsorted(edges, values, side="left") for values in (guess, right)]
+        found[f"acc{len(edges) + 1}"] = float((classes[0] == classes[1]).mean())
+    weighted = f1_score(right > 0, guess > 0, average="weighted", zero_division=0)
+    return {**found, "f1": float(weighted)}

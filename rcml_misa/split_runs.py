@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ import numpy as np
 from rcml_misa.datasets import Dataset
 from rcml_misa.evaluation import ask, confidence_bins, detection, score
 from rcml_misa.folds import Split, keep_views, split_of, swap_views
+from rcml_misa.intervals import ause, error_correlation, interval_scores
+from rcml_misa.kept import check_keep, loss_recorder, write_kept
 from rcml_misa.outputs import epoch_recorder, target_scores, write_features, write_samples
 from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
 from rcml_misa.results import RunRecord, plain
 from rcml_misa.runs import Event, Task, protocol_config, recipe_config, throttled, versions
 from rcml_misa.sentiment import class_scores
+from rcml_misa.views import MultiView
 
 __all__ = ["run_split_task"]
 
@@ -42,10 +46,11 @@ def run_split_task(
     dataset = keep_views(dataset, task.recipe.keep)
     split = split_of(dataset, rng=np.random.default_rng(seeds.split))
     estimator = task.recipe.build(seeds.model)
+    check_keep(estimator, task.outputs.keep)
     history: dict[str, list[float]] = {}
     options = _fit_options(dataset, task, estimator, split, history, report)
     if dataset.task == "regression":
-        found = _run_regression(dataset, split, estimator, options)
+        found = _run_regression(dataset, task, split, estimator, options)
     else:
         found = _run_classification(dataset, task, split, estimator, options)
     _write_outputs(dataset, task, split, estimator)
@@ -98,6 +103,12 @@ def _fit_options(
             used = {name: rows for name, rows in parts.items() if len(rows)}
             record = epoch_recorder(estimator, dataset, used, history)
             options["callback"] = _both(options["callback"], record)
+        if "history" in task.outputs.keep:
+            held = {"valid": split.valid} if len(split.valid) else {"test": split.test}
+            record = loss_recorder(
+                estimator, dataset.views, dataset.target, {"train": split.train, **held}, history
+            )
+            options["callback"] = _both(options["callback"], record)
     return options
 
 
@@ -110,7 +121,7 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callab
 
 
 def _run_regression(
-    dataset: Dataset, split: Split, estimator: Any, options: Mapping[str, Any]
+    dataset: Dataset, task: Task, split: Split, estimator: Any, options: Mapping[str, Any]
 ) -> _Found:
     """Scores on the clean test rows, and on the validation rows that selected the epoch."""
     started = time.perf_counter()
@@ -120,12 +131,23 @@ def _run_regression(
     predicted = time.perf_counter()
     if len(split.valid):
         metrics["valid"] = _target_scores(dataset, estimator, split.valid)
+    if task.outputs.keep:
+        views = {"clean": dataset.views.take(split.test)}
+        _keep(dataset, task, estimator, views)
     timing = {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted}
     return _Found(metrics, timing)
 
 
 def _target_scores(dataset: Dataset, estimator: Any, rows: np.ndarray) -> dict[str, float]:
-    return target_scores(dataset, estimator.predict(dataset.views.take(rows)), rows)
+    views = dataset.views.take(rows)
+    if not hasattr(estimator, "predict_interval"):
+        return target_scores(dataset, estimator.predict(views), rows)
+    low, high = estimator.predict_interval(views)
+    guess, doubt = (low + high) / 2, high - low
+    error = guess - dataset.target[rows]
+    found = interval_scores(low, high, dataset.target[rows])
+    found |= {"ause": ause(doubt, error), "doubt_corr": error_correlation(doubt, error)}
+    return target_scores(dataset, guess, rows) | found
 
 
 def _run_classification(
@@ -169,6 +191,9 @@ def _run_classification(
                 dataset.class_values,
                 predicted=answers.predicted,
             )
+    if task.outputs.keep:
+        views = {"clean": parts[1], "conflict": parts[2]}
+        _keep(dataset, task, estimator, views, target=target[test], replaced=copy.replaced)
     return _Found(
         metrics=metrics,
         bins={
@@ -179,13 +204,26 @@ def _run_classification(
     )
 
 
+def _beside(dataset: Dataset, task: Task, end: str) -> Path:
+    """Where a file beside the run's record goes."""
+    recipe = task.recipe
+    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
+    return (task.outputs.folder or Path()) / f"{stem}-{end}"
+
+
+def _keep(
+    dataset: Dataset, task: Task, estimator: Any, views: Mapping[str, MultiView], **rows: Any
+) -> None:
+    """Keep what figures need, where it is asked for."""
+    path = _beside(dataset, task, "kept.npz")
+    write_kept(path, estimator, views, keep=task.outputs.keep, classes=len(dataset.classes), **rows)
+
+
 def _write_outputs(dataset: Dataset, task: Task, split: Split, estimator: Any) -> None:
     """Files beside the record, where they are asked for."""
     wanted = task.outputs
     if wanted.folder is None or not (wanted.samples or wanted.features):
         return
-    recipe = task.recipe
-    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
     if wanted.samples:
         views = dataset.views.take(split.test)
         doubt = None
@@ -194,8 +232,8 @@ def _write_outputs(dataset: Dataset, task: Task, split: Split, estimator: Any) -
         else:
             answers = ask(estimator, views, len(dataset.classes))
             predicted, doubt = answers.predicted, answers.uncertainty
-        path = wanted.folder / f"{stem}-samples.csv"
+        path = _beside(dataset, task, "samples.csv")
         write_samples(path, dataset, split.test, predicted=predicted, uncertainty=doubt)
     if wanted.features:
-        path = wanted.folder / f"{stem}-features.npz"
+        path = _beside(dataset, task, "features.npz")
         write_features(path, estimator, dataset, dataset.views)

@@ -183,7 +183,9 @@ def test_features_need_a_method_that_has_them(tmp_path) -> None:
 
 
 def test_methods_without_regression_are_told() -> None:
-    with pytest.raises(OptionError, match="method rcml has no regression; choose from misa"):
+    with pytest.raises(
+        OptionError, match="method rcml has no regression; choose from rcml-misa, misa"
+    ):
         recipe("rcml", regression=True)
 
 

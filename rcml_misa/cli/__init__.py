@@ -12,6 +12,7 @@ from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
 from rcml_misa.cli.fit import fit
 from rcml_misa.cli.inspect import inspect
+from rcml_misa.cli.plot import plot
 from rcml_misa.cli.predict import predict
 from rcml_misa.cli.run import run
 
@@ -35,3 +36,4 @@ main.add_command(datasets)
 main.add_command(fit)
 main.add_command(predict)
 main.add_command(inspect)
+main.add_command(plot)

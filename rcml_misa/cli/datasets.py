@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rcml_misa.cli.errors import FriendlyGroup
+from rcml_misa.cli.imports import import_files
 from rcml_misa.cli.own import add, check, remove
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
         return
     from rcml_misa.datasets import list_datasets
     from rcml_misa.datasets.own import list_own
+    from rcml_misa.datasets.records import list_imported
 
-    records = [_record(entry, data_dir) for entry in list_datasets()]
+    records = [_record(entry, data_dir) for entry in (*list_datasets(), *list_imported())]
     records += [_own_record(entry) for entry in list_own().values()]
     if as_json:
         click.echo(json.dumps(records, indent=2))
@@ -121,7 +123,7 @@ def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> 
         click.echo(f"{name}: {path if path else 'built in, nothing to fetch'}")
 
 
-for _command in (check, add, remove):
+for _command in (check, add, remove, import_files):
     datasets.add_command(_command)
 
 

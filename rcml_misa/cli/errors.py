@@ -21,7 +21,7 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         raise
     except click.UsageError as error:
         where = (error.ctx or ctx).command_path
-        message = error.format_message().rstrip()
+        message = " ".join(error.format_message().split())
         end = "" if message.endswith((".", "?", "!")) else "."
         click.echo(f"error: {message}{end} See {where} --help.", err=True)
         ctx.exit(2)

@@ -43,7 +43,7 @@ __all__ = ["run"]
     "--collectors",
     metavar="A[,B]",
     help="Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private.  "
-    "[default: separate,tied]",
+    "[default: separate,tied; tied-mean for a regression]",
 )
 @click.option("--preset", default="default", show_default=True, metavar="default|notes")
 @click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
@@ -83,6 +83,11 @@ __all__ = ["run"]
     is_flag=True,
     help="Write each row's private, shared and fused features, an npz per run.",
 )
+@click.option(
+    "--keep",
+    metavar="WHAT[,WHAT]",
+    help="What `plot` needs: history, codes, attention, opinions, or all.",
+)
 @protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -111,6 +116,7 @@ def run(
     per_epoch: bool,
     save_samples: bool,
     save_features: bool,
+    keep: str | None,
     report_uncertainty: bool,
     as_json: bool,
     list_methods: bool,
@@ -140,7 +146,9 @@ def run(
     regression = task == "regression"
     protocol = protocol_of(ctx)
     recipes = _recipes(methods, collectors, preset, options, device, epochs, regression=regression)
-    outputs = run_outputs(out, per_epoch=per_epoch, samples=save_samples, features=save_features)
+    outputs = run_outputs(
+        out, per_epoch=per_epoch, samples=save_samples, features=save_features, keep=keep
+    )
     if device == "cuda":
         from rcml_misa.training import pick_device
 
@@ -198,7 +206,7 @@ def _recipes(
     recipes = []
     for name in dict.fromkeys(part.strip() for part in methods.split(",")):
         spec = find_method(name)
-        variants: list[str | None] = list(spec.compared)
+        variants: list[str | None] = list(spec.run_unnamed(regression=regression))
         if collectors is not None and spec.variant_parameter == "collectors":
             variants = list(dict.fromkeys(part.strip() for part in collectors.split(",")))
         elif collectors is not None and "," not in methods:

@@ -53,29 +53,34 @@ def load_for_task(
 
 
 def run_outputs(
-    out: Path | None, *, per_epoch: bool, samples: bool, features: bool
+    out: Path | None, *, per_epoch: bool, samples: bool, features: bool, keep: str | None = None
 ) -> RunOutputs | None:
     """What a run is asked to leave behind; None for its record alone.
 
     Raises
     ------
     OptionError
-        If there is no folder for it.
+        If there is no folder for it, or there is nothing of that name to keep.
     """
     from rcml_misa.exceptions import OptionError
+    from rcml_misa.kept import parse_keep
     from rcml_misa.outputs import RunOutputs
 
+    kept = parse_keep(keep)
     asked = {
         "--per-epoch": per_epoch,
         "--save-samples": samples,
         "--save-features": features,
+        "--keep": bool(kept),
     }
     named = [option for option, wanted in asked.items() if wanted]
     if not named:
         return None
     if out is None:
         raise OptionError(f"{named[0]} needs a folder to write to; add --out DIR.")
-    return RunOutputs(folder=out, per_epoch=per_epoch, samples=samples, features=features)
+    return RunOutputs(
+        folder=out, per_epoch=per_epoch, samples=samples, features=features, keep=kept
+    )
 
 
 def split_name(dataset: Dataset) -> str:

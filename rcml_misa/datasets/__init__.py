@@ -69,6 +69,8 @@ class Dataset:
         ``"test"`` where features were trained on the labels of the train rows.
     scores : ndarray of shape (n_samples,), optional
         The measurement that classes were cut from, such as sentiment in [-3, 3].
+    score_limit : float
+        Largest absolute score of the scale: 3, or 1 for CH-SIMS.
     class_values : tuple of float, optional
         Where each class stands on the scale of `scores`.
     ids : ndarray of str of shape (n_samples,), optional
@@ -86,6 +88,7 @@ class Dataset:
     folds: Mapping[str, NDArray[np.int64]] | None = field(default=None, repr=False)
     valid_from: Literal["train", "test"] = "train"
     scores: NDArray[np.float64] | None = field(default=None, repr=False)
+    score_limit: float = 3.0
     class_values: tuple[float, ...] | None = field(default=None, repr=False)
     ids: NDArray[Any] | None = field(default=None, repr=False)
 
@@ -167,9 +170,13 @@ def load_entry(
 
         views, target, classes, sha256 = load_digits_views()
         return Dataset(entry.name, views, target, classes, sha256, SOURCE)
+    path = checked_file(entry, data_dir=data_dir, download=download)
+    if entry.format == "imported":
+        from rcml_misa.datasets.imported import load_imported
+
+        return load_imported(entry, path)
     from rcml_misa.datasets.matlab import read_matlab
 
-    path = checked_file(entry, data_dir=data_dir, download=download)
     views, target, classes = read_matlab(path, entry)
     return Dataset(entry.name, views, target, classes, entry.sha256, str(path))
 

@@ -12,7 +12,7 @@ from rcml_misa.exceptions import DataError, OptionError, nearest
 
 __all__ = ["CatalogueEntry", "SourceFile", "find_entry", "list_datasets", "parse_entry"]
 
-FORMATS = ("digits", "matlab", "mosi")
+FORMATS = ("digits", "matlab", "mosi", "imported")
 ORIENTATIONS = ("samples-by-features", "features-by-samples")
 
 
@@ -55,7 +55,7 @@ class CatalogueEntry:
     ----------
     name : str
         As it is asked for.
-    format : {"matlab", "digits", "mosi"}
+    format : {"matlab", "digits", "mosi", "imported"}
         Which reader opens it; ``"digits"`` is built in and has no file.
     views : dict of str to int
         Name and number of columns of each view, in order.
@@ -110,7 +110,9 @@ class CatalogueEntry:
     @property
     def url(self) -> str:
         """Address of the file, pinned to a commit; empty for a built-in set or several files."""
-        return f"{HOST}/{self.repository}/{self.commit}/{self.path}" if self.file else ""
+        if not self.file or not self.repository:
+            return ""
+        return f"{HOST}/{self.repository}/{self.commit}/{self.path}"
 
 
 def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
@@ -197,7 +199,7 @@ def find_entry(name: str) -> CatalogueEntry:
     Parameters
     ----------
     name : str
-        Its name in the catalogue.
+        Its name in the catalogue, or the one under which it was imported.
 
     Returns
     -------
@@ -217,6 +219,12 @@ def find_entry(name: str) -> CatalogueEntry:
     rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
     """
     entries = {entry.name: entry for entry in list_datasets()}
-    if name not in entries:
-        raise OptionError(f"there is no data set {name!r}; {nearest(name, entries)}")
-    return entries[name]
+    if name in entries:
+        return entries[name]
+    from rcml_misa.datasets.records import find_imported, list_imported
+
+    found = find_imported(name)
+    if found is None:
+        known = [*entries, *(entry.name for entry in list_imported())]
+        raise OptionError(f"there is no data set {name!r}; {nearest(name, known)}")
+    return found

@@ -199,6 +199,11 @@ def _fetch(entry: CatalogueEntry | SourceFile, data_dir: Path | None) -> Path:
 
 
 def _download(entry: CatalogueEntry | SourceFile, folder: Path, *, looked_in: list[Path]) -> Path:
+    if not entry.url:
+        raise DataError(
+            f"{entry.file} of {entry.name} is gone from {', '.join(map(str, looked_in))}; import "
+            "it again with `rcml-misa datasets import`."
+        )
     import pooch
 
     wanted = folder / entry.file

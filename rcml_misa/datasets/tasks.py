@@ -47,6 +47,11 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         raise OptionError(f"task {task!r} does not exist; {nearest(task, get_args(Task))}")
     if dataset.scores is None:
         raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
+    if task == "7" and dataset.score_limit < 3:
+        raise OptionError(
+            f"{dataset.name} has scores in [-{dataset.score_limit:g}, {dataset.score_limit:g}], "
+            "which are no seven classes; choose 2, 3 or regression."
+        )
     scores = dataset.scores
     if task == "regression":
         return replace(

@@ -8,6 +8,7 @@ from rcml_misa.estimators.base import (
     MultiViewOpinion,
 )
 from rcml_misa.estimators.controls import ControlClassifier
+from rcml_misa.estimators.evidential_regression import RCMLMISARegressor, ScoreOpinion
 from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
@@ -40,5 +41,7 @@ __all__ = [
     "NotesClassifier",
     "RCMLClassifier",
     "RCMLMISAClassifier",
+    "RCMLMISARegressor",
+    "ScoreOpinion",
     "TMCClassifier",
 ]

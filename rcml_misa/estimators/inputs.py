@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
+from rcml_misa.exceptions import DataError
 from rcml_misa.nn.pretrained import (
     Precision,
     PretrainedText,
@@ -31,7 +32,7 @@ from rcml_misa.nn.view_encoders import (
     WordEncoder,
     sequence_encoder,
 )
-from rcml_misa.views import MultiView, Sequences, Texts, ViewArray, dense
+from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
 __all__ = ["InputOptions", "PreparedViews", "ViewReaders"]
 
@@ -189,6 +190,7 @@ class _PretrainedReader(_Reader):
     """
 
     def __init__(self, how: InputOptions, device: torch.device) -> None:
+        self.name = how.text_encoder
         self.device = device
         self.tokenise = load_tokenizer(how.text_encoder)
         self.model = PretrainedText(
@@ -199,10 +201,24 @@ class _PretrainedReader(_Reader):
         self.frozen = how.text_layers == 0
         self.lower = None if self.frozen else split_frozen(self.model)
 
+    def _numbers(self, view: Texts) -> Sequence[Sequence[int]]:
+        """Token numbers, those that the view brings where it brings some."""
+        if not isinstance(view, TokenTexts):
+            found: list[list[int]] = self.tokenise(
+                list(view.values), truncation=True, max_length=LONGEST
+            )["input_ids"]
+            return found
+        largest, known = max(int(row.max()) for row in view.tokens), len(self.tokenise)
+        if largest >= known:
+            raise DataError(
+                f"the text view has token number {largest} but text_encoder="
+                f"{self.name!r} knows {known} tokens; give the encoder that the "
+                "numbers belong to, or import the words with --text raw."
+            )
+        return [row.tolist() for row in view.tokens]
+
     def read(self, view: Texts) -> _Rows:
-        rows = _padded(
-            self.tokenise(list(view.values), truncation=True, max_length=LONGEST)["input_ids"]
-        )
+        rows = _padded(self._numbers(view))
         if self.lower is not None:
             return _FrozenRows(rows, self.lower, self.device)
         if not self.frozen:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcml_misa.estimators.base import MultiViewEstimator
 from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
+from rcml_misa.estimators.inspection import TokenInspection
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import (
@@ -25,12 +25,12 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind
+from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Device, Progress, Schedule, pick_device, seeded
 from rcml_misa.views import MultiView
 
-__all__ = ["Labelled", "MISABase", "MISAFeatures"]
+__all__ = ["Labelled", "MISABase"]
 
 Array = NDArray[np.float64]
 Similarity = Literal["cmd", "adversarial"]
@@ -39,24 +39,7 @@ Labelled: TypeAlias = "tuple[Any, ArrayLike]"
 BLEND_STEPS = 200
 
 
-@dataclass(frozen=True)
-class MISAFeatures:
-    """What the network makes of n rows of N views.
-
-    Attributes
-    ----------
-    private, shared : ndarray of shape (n, N, H)
-        The codes of the two subspaces; zeros where the variant has none.
-    fused : ndarray of shape (n, M H)
-        The fused tokens side by side.
-    """
-
-    private: Array
-    shared: Array
-    fused: Array
-
-
-class MISABase(MultiViewEstimator):
+class MISABase(TokenInspection, MultiViewEstimator):
     """What the classifier and the regressor share; `MISAClassifier` lists the parameters."""
 
     _reads_sequences: ClassVar[bool] = True
@@ -179,21 +162,7 @@ class MISABase(MultiViewEstimator):
         with seeded(int(seeds[1].generate_state(1)[0])):
             self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
             rows = self.readers_.read(views)
-            self.module_ = MISANet(
-                self.readers_.encoders(),
-                outputs=self._outputs(),
-                hidden=self.hidden,
-                heads=self.heads,
-                feedforward=self.feedforward,
-                dropout=self.dropout,
-                variant=self.variant,
-                adversarial=self.similarity == "adversarial",
-                shared_private=self.shared_private_weight > 0,
-                reversal_weight=self.reversal_weight,
-                view_dropout=self.view_dropout,
-                own=self.own_weight > 0,
-                skip=self.skip,
-            ).to(self.device_)
+            self.module_ = self._network(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
@@ -209,6 +178,24 @@ class MISABase(MultiViewEstimator):
             )
         if valid is not None and getattr(self.module_, "own", None) is not None:
             self.blend_ = self._blended(*valid)
+
+    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+        """A new network for views with encoders."""
+        return MISANet(
+            encoders,
+            outputs=self._outputs(),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            dropout=self.dropout,
+            variant=self.variant,
+            adversarial=self.similarity == "adversarial",
+            shared_private=self.shared_private_weight > 0,
+            reversal_weight=self.reversal_weight,
+            view_dropout=self.view_dropout,
+            own=self.own_weight > 0,
+            skip=self.skip,
+        )
 
     def _input_options(self) -> InputOptions:
         return InputOptions(
@@ -314,14 +301,18 @@ class MISABase(MultiViewEstimator):
         result[np.concatenate(blocks)] = found
         return result
 
-    def extract_features(self, X: Any) -> MISAFeatures:
-        """Private, shared and fused features of the rows of X."""
-        views = self._check_rows(X)
-        return MISAFeatures(
-            private=self._run(views, lambda output: output.private_codes),
-            shared=self._run(views, lambda output: output.shared_codes),
-            fused=self._run(views, lambda output: output.fused),
-        )
+    def _token_outputs(
+        self, views: MultiView, *, size: int = 256, attention: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], MISAOutput]]:
+        rows = self.readers_.read(views)
+        for block in rows.blocks(size):
+            yield block, self.module_(rows(block), attention=attention)
+
+    def _loss_target(self, y: ArrayLike) -> Tensor:
+        return self._target(y)
+
+    def _loss_terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
+        return self._terms(output, target)
 
 
 def _candidates(output: MISAOutput) -> Tensor:

@@ -52,6 +52,8 @@ _LIMITS: Mapping[str, _Limit] = {
     **dict.fromkeys(("shared_private_weight", "own_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
     "validation_fraction": _Limit(above=0, below=1),
+    **dict.fromkeys(("evidence_weight", "evidence_penalty", "point_weight"), _WEIGHT),
+    "coverage": _Limit(above=0, below=1),
     "annealing_epochs": _Limit(whole=True, least=0),
     **dict.fromkeys(("C", "prior_weight", "sharpness"), _POSITIVE),
     "norm_order": _Limit(least=1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,10 +19,11 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.calibration import Calibrator
+from rcml_misa.estimators.inspection import TokenInspection
 from rcml_misa.estimators.kernels import KernelChoice
 from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.estimators.ridge import blocks
-from rcml_misa.estimators.sequence_fit import SequenceFit, has_sequences
+from rcml_misa.estimators.sequence_fit import LARGEST_BATCH, SequenceFit, has_sequences
 from rcml_misa.estimators.tables import InputTable
 from rcml_misa.estimators.terms import (
     evidential_terms,
@@ -61,7 +62,7 @@ MINIMUM_STEPS = 100
 PASSES = 6  # over the train rows, where that takes more steps
 
 
-class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
+class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
     """The evidential multi-view classifier that joins RCML and MISA, for any number of views.
 
     Every view is projected to one width and encoded twice, privately and by an encoder shared by
@@ -396,7 +397,7 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         return self.experts_.train_logits_
 
     def _forward(
-        self, table: Tensor, present: Tensor | None = None
+        self, table: Tensor, present: Tensor | None = None, *, attention: bool = False
     ) -> tuple[TokenOpinions, Tensor]:
         """Cut a table of inputs, logits and targets, run the network; opinions and the rest."""
         count, classes = len(self.input_widths_), len(self.classes_)
@@ -405,9 +406,9 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
         parts = torch.split(table, [*sizes, table.shape[1] - sum(sizes)], dim=1)
         views, rest = parts[:count], parts[-1]
         if not experts:
-            return self.module_(views, present=present), rest
+            return self.module_(views, present=present, attention=attention), rest
         logits, joint = parts[count].reshape(-1, count, classes), parts[count + 1]
-        return self.module_(views, logits, joint, present), rest
+        return self.module_(views, logits, joint, present, attention=attention), rest
 
     def _loss(
         self, output: TokenOpinions, target: Tensor, done: float, weight: Tensor | None
@@ -425,6 +426,28 @@ class RCMLMISAClassifier(SequenceFit, EvidentialClassifier):
             + self.recon_weight * terms["recon"]
         )
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+    def _token_outputs(
+        self, views: MultiView, *, size: int = 256, attention: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
+        if has_sequences(views):
+            size = min(size, LARGEST_BATCH)
+            yield from self._sequence_outputs(views, size=size, attention=attention)
+            return
+        logits = None if self.experts_ is None else self.experts_.logits(views)
+        others, present = _logit_tensors(logits), present_views(views, self.device_)
+        table = InputTable(self.maps_, views.arrays, others, device=self.device_)
+        for start in range(0, views.n_samples, size):
+            rows = np.arange(start, min(start + size, views.n_samples))
+            there = None if present is None else present[rows]
+            yield rows, self._forward(table(rows), there, attention=attention)[0]
+
+    def _loss_target(self, y: ArrayLike) -> Tensor:
+        codes = np.searchsorted(self.classes_, np.asarray(y))
+        return F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
+
+    def _loss_terms(self, output: TokenOpinions, target: Tensor) -> Mapping[str, Tensor]:
+        return self._loss(output, target, 1.0, None)
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:

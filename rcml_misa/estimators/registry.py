@@ -39,6 +39,9 @@ class MethodSpec:
         Other configurations by name.
     regressor : str
         ``module:Class`` of the estimator for a regression; empty where there is none.
+    regressor_variant : str
+        The variant that is recommended for a regression, and runs when none is named; the same
+        as for classes where it is empty.
     """
 
     name: str
@@ -50,11 +53,20 @@ class MethodSpec:
     compared: tuple[str, ...] = ("-",)
     presets: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     regressor: str = ""
+    regressor_variant: str = ""
 
     @property
     def default_variant(self) -> str:
         """The variant that is recommended."""
         return self.variants[0]
+
+    def recommended(self, *, regression: bool) -> str:
+        """The variant that is recommended for classes, or for a regression."""
+        return (self.regressor_variant if regression else "") or self.default_variant
+
+    def run_unnamed(self, *, regression: bool) -> tuple[str, ...]:
+        """The variants that run when none is named."""
+        return (self.regressor_variant,) if regression and self.regressor_variant else self.compared
 
 
 # name -> class, summary and parameters of the peers that have no variants
@@ -111,6 +123,8 @@ METHODS: Mapping[str, MethodSpec] = {
             name="rcml-misa",
             summary="this package's method",
             path=f"{HERE}.rcml_misa:RCMLMISAClassifier",
+            regressor=f"{HERE}.evidential_regression:RCMLMISARegressor",
+            regressor_variant="tied-mean",
             variant_parameter="collectors",
             variants=("separate", "tied", "tied-mean", "private"),
             compared=("separate", "tied"),
@@ -226,10 +240,12 @@ class Recipe:
         return load_object(self.path)(**self.params, random_state=seed)
 
 
-def _regressor(spec: MethodSpec) -> str:
+def _regressor(spec: MethodSpec, preset: str) -> str:
     if not spec.regressor:
         able = ", ".join(one.name for one in METHODS.values() if one.regressor)
         raise OptionError(f"method {spec.name} has no regression; choose from {able}.")
+    if preset != "default":
+        raise OptionError(f"preset {preset!r} of {spec.name} is for classes; leave it out.")
     return spec.regressor
 
 
@@ -289,15 +305,16 @@ def recipe(
     3
     """
     spec = find_method(method)
-    path, params = _regressor(spec) if regression else spec.path, dict(spec.params)
+    path, params = _regressor(spec, preset) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         others = nearest(preset, {"default", *spec.presets})
         raise OptionError(f"method {method} has no preset {preset!r}; {others}")
-    if preset in spec.presets:
+    if preset in spec.presets and not regression:
         path, given = spec.presets[preset]
         params |= given
     overrides = _overrides(method, path, options, {"device": device, "epochs": epochs})
-    named = overrides.get(spec.variant_parameter or "", spec.default_variant)
+    recommended = spec.recommended(regression=regression)
+    named = overrides.get(spec.variant_parameter or "", recommended)
     chosen = named if variant is None else variant
     if chosen not in spec.variants:
         raise OptionError(
@@ -310,7 +327,7 @@ def recipe(
     if leaky:
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
-    default = chosen == spec.default_variant and preset == "default" and not changed
+    default = chosen == recommended and preset == "default" and not changed
     foreign = method not in METHODS
     found = Recipe(method, chosen, default, path, params, leaky, foreign=foreign)
     made = found.build(0)

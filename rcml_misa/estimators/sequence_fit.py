@@ -23,7 +23,7 @@ from rcml_misa.selection import Descent, bucketed_batches, train_selected
 from rcml_misa.training import Progress, seeded
 from rcml_misa.views import MultiView, ViewKind, ViewMeans
 
-__all__ = ["SequenceFit", "has_sequences"]
+__all__ = ["LARGEST_BATCH", "SequenceFit", "has_sequences"]
 
 EPOCHS = 10  # passes over the train rows where none are given
 LARGEST_BATCH = 32  # rows: a fine-tuned text encoder wants many steps
@@ -136,11 +136,11 @@ class SequenceFit:
         return tuple(f"project.encoders.{view}." for view in texts)
 
     def _sequence_outputs(
-        self, views: MultiView
+        self, views: MultiView, *, size: int = 256, attention: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
         """Row numbers and the network's output for them, block by block."""
         rows = self.readers_.read(self.view_means_.fill(views))
         present = present_views(views, self.device_)
-        for block in rows.blocks():
+        for block in rows.blocks(size):
             there = None if present is None else present[block]
-            yield block, self.module_(rows(block), present=there)
+            yield block, self.module_(rows(block), present=there, attention=attention)

@@ -41,11 +41,24 @@ class _Layer(nn.Module):
         self.widen = nn.Linear(hidden, feedforward)
         self.narrow = nn.Linear(feedforward, hidden)
 
+    def parts(self, tokens: Tensor) -> Tensor:
+        """Queries, keys and values, (3, B, heads, T, H / heads)."""
+        count, batch, hidden = tokens.shape
+        parts: Tensor = self.queries_keys_values(self.before_attention(tokens))
+        parts = parts.view(count, batch, 3, self.heads, hidden // self.heads)
+        return parts.permute(2, 1, 3, 0, 4)
+
+    def weights(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """How each token divides its attention, (B, heads, T, T); `forward` never makes this."""
+        queries, keys, _ = self.parts(tokens)
+        scores: Tensor = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(dim=-1)
+
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         count, batch, hidden = tokens.shape
-        parts = self.queries_keys_values(self.before_attention(tokens))
-        parts = parts.view(count, batch, 3, self.heads, hidden // self.heads)
-        queries, keys, values = parts.permute(2, 1, 3, 0, 4)
+        queries, keys, values = self.parts(tokens)
         chance = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         mixed = self.attended(mixed.permute(2, 0, 1, 3).reshape(count, batch, hidden))
@@ -108,6 +121,18 @@ class TokenFusion(nn.Module):
             mask = self._open(self.deeper_mask, present)
         normed: Tensor = self.norm(tokens)
         return normed
+
+    def maps(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """How each layer's tokens divide their attention: (2N, B, H) to (B, L, heads, 2N, 2N).
+
+        Row i of a map sums to 1. Worked out beside `forward`, which does not need it.
+        """
+        mask, found = self._open(self.first_mask, present), []
+        for layer in self.layers:
+            found.append(layer.weights(tokens, mask))  # type: ignore[operator]
+            tokens = layer(tokens, mask)
+            mask = self._open(self.deeper_mask, present)
+        return torch.stack(found, dim=1)
 
     def _open(self, mask: Tensor, present: Tensor | None) -> Tensor | None:
         """Who may look at whom: (2N, 2N), or (B, 1, 2N, 2N) where views are missing."""

@@ -73,6 +73,8 @@ class MISAOutput:
     kind_logits : Tensor of shape (B, 2N, N + 1), optional
         What the second discriminator says of each private and shared code: view v's private
         code is class v, a shared code class N.
+    attention : Tensor of shape (B, 1, heads, M, M), optional
+        How each of the M tokens divides its attention, where it was asked for.
     """
 
     prediction: Tensor
@@ -84,6 +86,12 @@ class MISAOutput:
     fused: Tensor
     view_logits: Tensor | None
     kind_logits: Tensor | None
+    attention: Tensor | None = None
+
+    @property
+    def tokens(self) -> Tensor:
+        """The fused tokens one by one, (B, M, H)."""
+        return self.fused.reshape(len(self.fused), -1, self.projected.shape[-1])
 
 
 class MISANet(nn.Module):
@@ -171,8 +179,11 @@ class MISANet(nn.Module):
             nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
 
-    def forward(self, views: Sequence[ViewInput]) -> MISAOutput:
-        """Run N views: tables (B, d_v) and `Padded` sequences or tokens."""
+    def forward(self, views: Sequence[ViewInput], *, attention: bool = False) -> MISAOutput:
+        """Run N views: tables (B, d_v) and `Padded` sequences or tokens.
+
+        Attention maps are part of the output only where `attention` asks for them.
+        """
         projected = self.project(views)
         if self.training and self.view_dropout and len(projected) > 1:
             projected = projected * _kept_views(projected, self.view_dropout)
@@ -213,4 +224,13 @@ class MISANet(nn.Module):
                 if self.discriminate_kind is None
                 else self.discriminate_kind(both).transpose(0, 1)
             ),
+            attention=self._maps(tokens) if attention else None,
         )
+
+    def _maps(self, tokens: Tensor) -> Tensor:
+        """What the Transformer layer's heads look at, worked out beside it: (B, 1, heads, M, M)."""
+        _, weights = self.fuse.self_attn(
+            tokens, tokens, tokens, need_weights=True, average_attn_weights=False
+        )
+        found: Tensor = weights
+        return found.unsqueeze(1)

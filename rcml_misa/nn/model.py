@@ -48,6 +48,8 @@ class TokenOpinions:
         The fused tokens, private ones first.
     present : Tensor of bool of shape (B, N + M), optional
         Which private and shared opinions there are; the others have no evidence. None: all.
+    attention : Tensor of shape (B, L, heads, 2N, 2N), optional
+        How each token divides its attention, where it was asked for.
     """
 
     fused: Tensor
@@ -59,6 +61,7 @@ class TokenOpinions:
     reconstructed: Tensor
     tokens: Tensor
     present: Tensor | None = None
+    attention: Tensor | None = None
 
 
 class RCMLMISANet(nn.Module):
@@ -154,15 +157,19 @@ class RCMLMISANet(nn.Module):
         view_logits: Tensor | None = None,
         joint_logits: Tensor | None = None,
         present: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> TokenOpinions:
         """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
 
         With `present` of shape (B, N), views that a row lacks are seen by no token, have no
         evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
+        Attention maps are part of the output only where `attention` asks for them.
         """
         projected = self.project(views)
         codes = self.subspaces(F.dropout(projected, self.dropout, training=self.training))
-        tokens = self.fuse_tokens(torch.cat([codes.private, codes.shared]), present)
+        codes_of_all = torch.cat([codes.private, codes.shared])
+        tokens = self.fuse_tokens(codes_of_all, present)
         stacked = None if view_logits is None else view_logits.transpose(0, 1)
         evidence = self.collect(tokens, stacked, joint_logits, present).transpose(0, 1)
         there = None
@@ -182,6 +189,7 @@ class RCMLMISANet(nn.Module):
             reconstructed=codes.reconstructed.transpose(0, 1),
             tokens=tokens.transpose(0, 1),
             present=there,
+            attention=self.fuse_tokens.maps(codes_of_all, present) if attention else None,
         )
 
     def _fuse(

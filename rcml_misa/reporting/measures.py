@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: Measures whose paired differences are shown.
-PAIRED = ("mae", "corr", "acc7", "acc3", "acc2_has0", "acc2_non0")
+PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
 
 #: Measure -> heading, in the order of the columns; the rest is in CSV and JSON.
 HEADINGS = {
@@ -33,25 +33,37 @@ HEADINGS = {
     "acc5": "Acc-5",
     "acc3": "Acc-3",
     "f1_3": "F1-3",
+    "acc2": "Acc-2",
+    "f1": "F1",
     "acc2_has0": "Acc-2 Has0",
     "acc2_non0": "Acc-2 Non0",
     "f1_has0": "F1 Has0",
     "f1_non0": "F1 Non0",
+    "coverage": "Inside",
+    "width": "Width",
+    "ause": "AUSE",
+    "doubt_corr": "Doubt",
 }
-PLAIN = ("mae", "corr")  # shown as they are; the others in percent
-NOTE = (
-    "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
-    "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 weighted",
-)
+PLAIN = ("mae", "corr", "width", "ause", "doubt_corr")  # as they are; the others in percent
+NOTE = "MAE and Corr as they are, the rest in percent; var and std over the runs (population)."
+NOTES = {
+    "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; "
+    "F1 weighted",
+    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Doubt: "
+    "Spearman's\ncorrelation of width and error; AUSE: 0 if widths order the errors; both as "
+    "they are",
+}
 
 
 def _shown(rows: Sequence[MeasureRow]) -> list[str]:
     return [name for name in HEADINGS if any(name in row.values for row in rows)]
 
 
-def _cell(name: str, value: float) -> str:
+def _cell(name: str, value: float, *, variance: bool = False) -> str:
     if math.isnan(value):
         return "-"
+    if variance:
+        return f"{value:.6f}"
     return f"{value:.4f}" if name in PLAIN else f"{100 * value:.2f}"
 
 
@@ -60,10 +72,7 @@ def _body(rows: Sequence[MeasureRow], names: Sequence[str]) -> list[list[str]]:
     for row in rows:
         moments = {name: row.moments(name) for name in names}
         for place, kind in enumerate(("mean", "var", "std")):
-            cells = [
-                f"{moments[name][1]:.6f}" if kind == "var" else _cell(name, moments[name][place])
-                for name in names
-            ]
+            cells = [_cell(name, moments[name][place], variance=kind == "var") for name in names]
             last = f"{row.seconds:.0f}" if kind == "mean" else ""
             body.append([row.label if kind == "mean" else "", kind, *cells, last])
     return body
@@ -73,7 +82,8 @@ def measures_text(rows: Sequence[MeasureRow]) -> str:
     """The terminal's table: mean, variance and deviation of every measure."""
     names = _shown(rows)
     header = ["method", "", *[HEADINGS[name] for name in names], "s/run"]
-    return "\n".join([*grid(header, _body(rows, names)), *NOTE])
+    notes = [note for name, note in NOTES.items() if name in names]
+    return "\n".join([*grid(header, _body(rows, names)), NOTE, *notes])
 
 
 def measures_markdown(rows: Sequence[MeasureRow]) -> str:

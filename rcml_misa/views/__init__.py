@@ -6,12 +6,14 @@ from rcml_misa.views.multiview import MultiView, ViewKind, as_multiview, holds_v
 from rcml_misa.views.presence import ViewMeans, with_absent_views
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, refuse_sequences
 from rcml_misa.views.target import check_target
+from rcml_misa.views.tokens import TokenTexts
 
 __all__ = [
     "MultiView",
     "Pooling",
     "Sequences",
     "Texts",
+    "TokenTexts",
     "ViewArray",
     "ViewKind",
     "ViewMeans",

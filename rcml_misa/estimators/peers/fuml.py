@@ -13,6 +13,7 @@ from torch import Tensor
 from rcml_misa.estimators.base import BLOCK
 from rcml_misa.estimators.epochs import EpochTrainer
 from rcml_misa.estimators.preprocessing import Scaling
+from rcml_misa.estimators.terms import present_views
 from rcml_misa.losses import credibility_loss
 from rcml_misa.nn import (
     FuzzyNet,
@@ -139,7 +140,9 @@ class FUMLClassifier(EpochTrainer):
         blocks = [
             views.take(slice(start, start + BLOCK)) for start in range(0, views.n_samples, BLOCK)
         ]
-        parts = [self._run(self._inputs(block), self._present(block)) for block in blocks]
+        parts = [
+            self._run(self._inputs(block), present_views(block, self.device_)) for block in blocks
+        ]
         return FuzzyOutput(
             torch.cat([part.private for part in parts]).double().cpu(),
             torch.cat([part.fused for part in parts]).double().cpu(),

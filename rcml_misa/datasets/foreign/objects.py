@@ -1,0 +1,316 @@
+"""What a foreign pickle may name: arrays, their types and plain containers, built here.
+
+A name in the file is looked up in a table and never imported; what it would have called is done
+by a method of this module, on bytes whose number is known.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.datasets.foreign.source import RefusedError, Span, as_data
+
+__all__ = [
+    "GLOBALS",
+    "ArgumentTuple",
+    "ArrayDraft",
+    "Builder",
+    "ElementType",
+    "FloatList",
+    "Global",
+    "find_global",
+    "scalar_key",
+]
+
+
+class FloatList(Sequence[Any]):
+    """A list whose items are floats, at eight bytes each; NumPy turns it into an array.
+
+    It takes other items too and is then as large as any list.
+
+    Examples
+    --------
+    >>> row = FloatList()
+    >>> row.extend([0.5, 1.5])
+    >>> len(row), row[1], np.asarray(row).tolist()
+    (2, 1.5, [0.5, 1.5])
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: array[float] | list[Any] = array("d")
+
+    def append(self, item: Any) -> None:
+        """Add one item."""
+        self.extend([item])
+
+    def extend(self, items: Sequence[Any]) -> None:
+        """Add several items."""
+        if type(self.items) is array and {type(item) for item in items} - {float}:
+            self.items = list(self.items)
+        self.items.extend(items)
+
+    def extend_raw(self, values: NDArray[np.float64]) -> None:
+        """Add an array of floats to a list that holds nothing else."""
+        if type(self.items) is array:
+            self.items.frombytes(values.tobytes())
+        else:
+            self.items.extend(values.tolist())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if type(self.items) is not array or not self.items:
+            return np.array(list(self.items), dtype=dtype)
+        shared: NDArray[Any] = np.frombuffer(self.items, dtype=np.float64)
+        return np.array(shared, dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (list, FloatList)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self.items))
+
+
+class Global:
+    """A name of the table; `Builder.call` knows what it does."""
+
+    __slots__ = ("does", "words")
+
+    def __init__(self, words: str, does: str) -> None:
+        self.words = words
+        self.does = does
+
+
+class ArgumentTuple(tuple[Any, ...]):
+    """A tuple that holds something only a call understands."""
+
+    __slots__ = ()
+
+
+_NUMPY = {
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    **{
+        (f"numpy.{core}.{module}", name): name.lstrip("_")
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    },
+}
+_PLAIN = {
+    ("_codecs", "encode"): "encode",
+    ("collections", "OrderedDict"): "ordered",
+    **{
+        (module, name): name
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset", "bytes", "bytearray")
+    },
+}
+
+#: (module, name) of everything that may stand in a file -> what is done for it.
+GLOBALS = {**_NUMPY, **_PLAIN}
+
+
+def find_global(module: str, name: str) -> Global:
+    """Look a name up; nothing is imported."""
+    words = f"{module}.{name}"
+    if (module, name) not in GLOBALS:
+        shown = words if len(words) <= 60 and words.isprintable() else ascii(words)[:60]
+        raise RefusedError(f"asks for {shown}")
+    return Global(words, GLOBALS[module, name])
+
+
+class ElementType:
+    """A NumPy element type, whose byte order the file sets after it was made."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, words: Any) -> None:
+        text = _word(words)
+        if not re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,5}|O8?)", text):
+            raise RefusedError(f"has an array of type {text[:40]!a}")
+        self.dtype = np.dtype("O" if text.endswith(("O", "O8")) else text)
+
+    def set_state(self, state: Any) -> None:
+        """Set the byte order; the rest of NumPy's state is known or refused."""
+        if not isinstance(state, tuple) or len(state) < 8:
+            raise RefusedError("has an array type without its state")
+        order, inner = _word(state[1]), state[2:5]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in inner):
+            raise RefusedError("has an array type made of several fields")
+        if order in "<>":
+            self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
+
+
+class ArrayDraft:
+    """An array that was announced and whose content comes next."""
+
+    __slots__ = ("slots",)
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []  # memo entries that wait for it
+
+
+class Builder:
+    """Does what a pickler meant by calling a name of the table.
+
+    Parameters
+    ----------
+    spend : callable
+        Takes the number of bytes that a call is about to need.
+    """
+
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        self.spend = spend
+
+    def call(self, function: Global, arguments: Any) -> Any:
+        """Result of a call; arrays come as drafts, element types as such."""
+        if not isinstance(arguments, tuple) or function.does == "ndarray":
+            raise RefusedError(f"calls {function.words} in a way that no pickler does")
+        try:
+            return getattr(self, f"_{function.does}")(*arguments)
+        except (TypeError, ValueError, OverflowError):
+            raise RefusedError(
+                f"calls {function.words} with arguments that it does not take"
+            ) from None
+
+    def finish(self, state: Any) -> NDArray[Any]:
+        """Array of NumPy's state: (version,) shape, type, Fortran order, content."""
+        if not isinstance(state, tuple) or len(state) not in (4, 5):
+            raise RefusedError("has an array without its content")
+        shape, kind, fortran, content = state[-4:]
+        return self._array(content, kind, shape, "F" if fortran else "C")
+
+    def _reconstruct(self, kind: Any, *_: Any) -> ArrayDraft:
+        if not isinstance(kind, Global) or kind.does != "ndarray":
+            raise RefusedError("has an array of another class than numpy.ndarray")
+        return ArrayDraft()
+
+    def _dtype(self, words: Any, *_: Any) -> ElementType:
+        return ElementType(words)
+
+    def _scalar(self, kind: Any, content: Any) -> Any:
+        if isinstance(kind, ElementType) and kind.dtype.kind == "O":
+            raise RefusedError("has a number that is an object")
+        return self._array(content, kind, (1,), "C")[0]
+
+    def _frombuffer(self, content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+        return self._array(content, kind, shape, "F" if _word(order) == "F" else "C")
+
+    def _array(self, content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+        """Lay an array over bytes that are there; their number must be the shape's."""
+        if not isinstance(kind, ElementType):
+            raise RefusedError("has an array without a type")
+        shape = (shape,) if isinstance(shape, int) else shape
+        if not isinstance(shape, tuple) or len(shape) > 8:
+            raise RefusedError("has an array without a shape")
+        if not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+            raise RefusedError("has an array of an impossible shape")
+        count, dtype = math.prod(shape), kind.dtype
+        if dtype.kind == "O":
+            return self._objects(content, count).reshape(shape, order=order)
+        data = as_data(content)
+        if len(data) != count * dtype.itemsize:
+            raise RefusedError(
+                f"has an array of shape {shape} and type {dtype} with {len(data)} bytes"
+            )
+        if dtype.kind in "bU":
+            self.spend(len(data))
+            data = _checked(data, dtype)
+        values = data.view(dtype) if count else np.empty(0, dtype)
+        found = values.reshape(shape, order=order)
+        found.flags.writeable = False
+        return found
+
+    def _objects(self, content: Any, count: int) -> NDArray[Any]:
+        if not isinstance(content, (list, FloatList)) or len(content) != count:
+            raise RefusedError("has an array of objects without its objects")
+        self.spend(8 * count)
+        found = np.empty(count, dtype=object)
+        for place, item in enumerate(content):
+            if isinstance(item, np.ndarray) and item.dtype.kind == "O":
+                raise RefusedError("has an array of objects inside another")
+            found[place] = item
+        return found
+
+    def _encode(self, text: Any, coding: Any = "latin-1") -> Any:
+        word = _word(coding)
+        if word.lower().replace("_", "-") not in ("latin1", "latin-1"):
+            raise RefusedError(f"encodes text as {word[:40]!a}")
+        if isinstance(text, Span):
+            return text.encoded()
+        if not isinstance(text, str):
+            raise RefusedError(f"encodes a {type(text).__name__}")
+        return text.encode("latin-1")
+
+    def _bytes(self, content: Any = b"", coding: Any = "latin-1") -> bytes:
+        if isinstance(content, (str, Span)):
+            content = self._encode(content, coding)
+        return as_data(content).tobytes()
+
+    def _bytearray(self, content: Any = b"", coding: Any = "latin-1") -> bytearray:
+        return bytearray(self._bytes(content, coding))
+
+    def _ordered(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
+        self.spend(8 * len(pairs))
+        return OrderedDict((scalar_key(key), value) for key, value in pairs)
+
+    def _set(self, items: Any = ()) -> set[Any]:
+        self.spend(8 * len(items))
+        return set(map(scalar_key, items))
+
+    def _frozenset(self, items: Any = ()) -> frozenset[Any]:
+        return frozenset(self._set(items))
+
+
+def scalar_key(key: Any) -> Any:
+    """A key of a dict or an item of a set: a word or a number, never something nested."""
+    if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
+        raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
+    return key
+
+
+def _word(value: Any) -> str:
+    found = value.plain() if isinstance(value, Span) else value
+    if isinstance(found, bytes):
+        found = found.decode("latin-1")
+    if not isinstance(found, str):
+        raise RefusedError(f"has a {type(value).__name__} where a word belongs")
+    return found
+
+
+def _checked(data: NDArray[np.uint8], dtype: np.dtype[Any]) -> NDArray[np.uint8]:
+    """Content of which every bit pattern is a value."""
+    if dtype.kind == "b":
+        return np.not_equal(data, 0).view(np.uint8)
+    if len(data) and int(data.view(dtype.byteorder + "u4").max()) > 0x10FFFF:
+        raise RefusedError("has an array of text that is no text")
+    return data

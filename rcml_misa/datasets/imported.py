@@ -1,0 +1,259 @@
+"""Data sets that a user brought as other projects' files: imported once, then found by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.datasets.catalogue import CatalogueEntry, list_datasets, parse_entry
+from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet
+from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
+from rcml_misa.datasets.foreign.npz import read_words, words, write_npz
+from rcml_misa.datasets.foreign.urfunny import read_urfunny
+from rcml_misa.datasets.records import find_imported, imported_file, write_record
+from rcml_misa.exceptions import DataError, OptionError, nearest
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets import Dataset
+    from rcml_misa.views import Sequences
+
+__all__ = ["ImportReport", "TextForm", "import_dataset", "load_imported"]
+
+TextForm = Literal["states", "tokens", "raw"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LICENCE = "see source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What became of an import.
+
+    Attributes
+    ----------
+    entry : CatalogueEntry
+        The record of the new data set.
+    path : Path
+        Its npz.
+    rows : mapping of str to int
+        Samples of each fold.
+    steps : mapping of str to int
+        Most steps of a sample, by sequence view.
+    source_sha256 : str
+        Of the file; of the lines "file sha256" of the files of a folder.
+    published : str
+        Which published file it is; empty for none that is known.
+    mended : mapping of str to int
+        Values of each view that were NaN or infinite and are 0 now.
+    notes : tuple of str
+    """
+
+    entry: CatalogueEntry
+    path: Path
+    rows: Mapping[str, int]
+    steps: Mapping[str, int]
+    source_sha256: str
+    published: str
+    mended: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def import_dataset(
+    path: Path,
+    name: str,
+    *,
+    text: TextForm = "states",
+    context: bool = False,
+    leave_out_incomplete: bool = False,
+    replace: bool = False,
+) -> ImportReport:
+    """Read MMSA's pickle or UR_FUNNY's folder, and keep it as npz under a name of its own.
+
+    Parameters
+    ----------
+    path : Path
+        A file of MMSA, or a folder with UR_FUNNY's six files.
+    name : str
+        What the set is to be called.
+    text : {"states", "tokens", "raw"}
+        What the text view is: the stored vectors of each word, the token numbers of the file (for
+        a pretrained encoder), or the words themselves.
+    context, leave_out_incomplete : bool
+        For UR_FUNNY; see `rcml_misa.datasets.foreign.read_urfunny`.
+    replace : bool
+        Whether an earlier import of that name may be replaced.
+
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    OptionError
+        If the name is taken or no name, or the file has no such text.
+    DataError
+        If the file can't be read or is of another layout.
+    """
+    if not NAME.fullmatch(name):
+        raise OptionError(
+            f"{name!r} is no name for a data set; use letters, digits, '.', '-', '_'."
+        )
+    if name in {entry.name for entry in list_datasets()}:
+        raise OptionError(f"there is a data set {name} already; import it under another name.")
+    if text not in get_args(TextForm):
+        raise OptionError(f"text={text!r} does not exist; {nearest(text, get_args(TextForm))}")
+    if find_imported(name) is not None and not replace:
+        raise OptionError(f"{name} was imported before; choose another name or add --replace.")
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give MMSA's pickle or UR_FUNNY's folder.")
+    if path.is_dir():
+        found = read_urfunny(path, context=context, leave_out_incomplete=leave_out_incomplete)
+    else:
+        found = read_mmsa(path)
+    _check_text(path, found, text)
+    source = _sha256_of(path)
+    about = {
+        "layout": found.layout,
+        "text": text,
+        "views": list(found.views),
+        "classes": found.classes,
+        "limit": found.limit,
+        "rows": dict(found.rows),
+        "source": str(path),
+        "source_sha256": source,
+    }
+    kept = imported_file(name)
+    counts = write_npz(kept, {**found.members(), "about": words([json.dumps(about)])})
+    entry = _entry(name, found, text, kept)
+    write_record(entry)
+    return ImportReport(
+        entry=entry,
+        path=kept,
+        rows=found.rows,
+        steps={view: int(lengths.max()) for view, lengths in found.lengths.items()},
+        source_sha256=source,
+        published=PUBLISHED.get(source, ""),
+        mended={key.partition(".")[2]: count for key, count in counts.items() if count},
+        notes=found.notes,
+    )
+
+
+def _check_text(path: Path, found: ForeignSet, text: TextForm) -> None:
+    if text == "tokens" and "tokens" not in found.others:
+        raise OptionError(f"{path} has no token numbers (text_bert); use --text states or raw.")
+    if text == "raw" and not any(found.texts):
+        raise OptionError(f"{path} has no words; use --text states.")
+
+
+def _sha256_of(path: Path) -> str:
+    """Of a file, or of the lines "file sha256" of a folder's pickles."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    lines = [f"{one.name} {_sha256_of(one)}\n" for one in sorted(path.glob("*.pkl"))]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _entry(name: str, found: ForeignSet, text: TextForm, kept: Path) -> CatalogueEntry:
+    widths = dict(found.views)
+    if text != "states":
+        widths["text"] = 1
+    folds = ", ".join(f"{found.rows[fold]} {fold}" for fold in FOLDS)
+    table = {
+        "format": "imported",
+        "file": f"{kept.parent.name}/{kept.name}",
+        "sha256": _sha256_of(kept),
+        "views": widths,
+        "samples": found.samples,
+        "classes": len(found.classes),
+        "licence": LICENCE,
+        "citation": found.citation,
+        "note": f"{found.title}, imported; {folds}",
+    }
+    return parse_entry(name, table)
+
+
+def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
+    """Views, target, folds and names of an imported set.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+    path : Path
+        Its npz, with the right content.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If the npz is not one that an import wrote.
+    """
+    from rcml_misa.datasets import Dataset
+    from rcml_misa.views import MultiView
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(read_words(arrays["about"])[0])
+            views = {name: _view(name, arrays, about) for name in about["views"]}
+            fold, target = arrays["fold"], arrays["target"]
+            ids = np.array(read_words(arrays["ids"]))
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{path} is no imported data set ({error}); import it again.") from error
+    regression = not about["classes"]
+    return Dataset(
+        entry.name,
+        MultiView(views),
+        target.astype(np.float64) if regression else target,
+        tuple(about["classes"]),
+        entry.sha256,
+        str(path),
+        task="regression" if regression else "classification",
+        groups=np.array([name.partition("$_$")[0] for name in ids]) if regression else None,
+        folds={name: np.flatnonzero(fold == number) for number, name in enumerate(FOLDS)},
+        scores=target.astype(np.float64) if regression else None,
+        score_limit=float(about["limit"]),
+        ids=ids,
+    )
+
+
+def _view(name: str, arrays: Any, about: Mapping[str, Any]) -> Any:
+    from rcml_misa.views import Texts
+
+    if name != "text" or about["text"] == "states":
+        return _sequences(name, arrays)
+    texts = read_words(arrays["texts"])
+    if about["text"] == "raw":
+        return Texts(texts)
+    from rcml_misa.views import TokenTexts
+
+    ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
+    return TokenTexts(texts, [row[kept > 0] for row, kept in zip(ids, mask, strict=True)])
+
+
+def _sequences(name: str, arrays: Any) -> Sequences:
+    from rcml_misa.views import Sequences
+
+    steps, lengths = arrays[f"steps.{name}"], arrays[f"lengths.{name}"]
+    if steps.ndim == 3:
+        return Sequences(steps, lengths)
+    if steps.ndim == 1:  # numbers of words
+        steps = arrays["vectors"][steps]
+    return Sequences(_padded(steps, lengths), lengths)
+
+
+def _padded(steps: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
+    """All steps of all samples, under each other, to samples x steps x width."""
+    inside = np.arange(lengths.max()) < lengths[:, None]
+    found = np.zeros((*inside.shape, steps.shape[1]), dtype=steps.dtype)
+    found[inside] = steps
+    return found

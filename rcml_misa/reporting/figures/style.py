@@ -1,0 +1,136 @@
+"""One look for every figure: colour-blind-safe, column width, nothing that is not data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcml_misa.exceptions import DataError, OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "BLUE",
+    "COLUMN",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "bare",
+    "in_style",
+    "new_figure",
+    "save",
+    "view_colours",
+]
+
+COLUMN = 3.4  # inches: one column of a two-column page
+FORMATS = (".svg", ".pdf", ".png")
+# Okabe and Ito's colours, told apart by colour-blind readers; yellow is too faint for lines
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": "cycler('color', " + repr(list(PALETTE)) + ")",
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "legend.handlelength": 1.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "savefig.dpi": 300,
+    "svg.hashsalt": "rcml-misa",  # the same figure gives the same file
+}
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    """Draw in this look, and leave matplotlib's own settings as they were.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise OptionError(
+            "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
+        )
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def new_figure(
+    *, rows: int = 1, columns: int = 1, height: float, width: float = COLUMN, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of a given size in inches, and its axes row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(grid.ravel())
+
+
+def bare(axes: Axes) -> None:
+    """Take frame and ticks away, where coordinates mean nothing."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, str]:
+    """A colour for each view that does not depend on which others are shown.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The views of this figure.
+    order : sequence of str
+        All views of the data set in their order; those of `names` by default.
+
+    Examples
+    --------
+    >>> view_colours(["audio"], ["text", "audio"]) == {"audio": PALETTE[1]}
+    True
+    """
+    known = [*order, *(name for name in names if name not in order)]
+    return {name: PALETTE[known.index(name) % len(PALETTE)] for name in names}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as svg, pdf or png by its name's end; the same figure gives the same bytes.
+
+    Raises
+    ------
+    OptionError
+        If the name ends otherwise.
+    DataError
+        If the file can't be written.
+    """
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise OptionError(f"{path.name} is no name for a figure; end it in {', '.join(FORMATS)}.")
+    # dates would make each file another one
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(kind)
+    try:
+        figure.savefig(path, format=kind[1:], metadata=undated)
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be written ({error.strerror or error}); give another --out."
+        ) from error

@@ -1,0 +1,181 @@
+"""RCMLMISARegressor: opinions, intervals, planted signal, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
+from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.intervals import error_correlation, interval_scores
+from rcml_misa.nig import NIG, fuse_nig, nig_nll
+from rcml_misa.nn.nig import NIGCollectors, RegressionNet
+from rcml_misa.nn.view_encoders import TableEncoder
+from rcml_misa.views import MultiView
+
+ROWS = 700
+
+
+def noisy(rows: int = ROWS, seed: int = 0):
+    """A score read by two views; the third column of each says how noisy the row is."""
+    rng = np.random.default_rng(seed)
+    score = rng.normal(size=rows)
+    noise = rng.choice([0.1, 1.0], rows)
+    truth = score + noise * rng.normal(size=rows)
+
+    def view():
+        return np.column_stack([score, rng.normal(size=rows), noise])
+
+    return MultiView({"a": view(), "b": view()}), truth
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    views, truth = noisy()
+    model = RCMLMISARegressor(epochs=25, hidden=32, batch_size=32, random_state=0)
+    return model.fit(views, truth)
+
+
+def test_surer_rows_have_smaller_errors_and_narrower_intervals(fitted) -> None:
+    views, truth = noisy(seed=1)
+    opinion = fitted.predict_opinion(views)
+    assert error_correlation(opinion.scale, truth - opinion.score) > 0.4
+    low, high = fitted.predict_interval(views)
+    found = interval_scores(low, high, truth)
+    assert 0.85 < found["coverage"] < 0.96
+    quiet = views["a"][:, 2] < 0.5
+    assert (high - low)[quiet].mean() < 0.6 * (high - low)[~quiet].mean()
+    assert np.abs(truth - opinion.score)[quiet].mean() < 0.25
+
+
+def test_opinions_are_consistent(fitted) -> None:
+    views, _ = noisy(40, seed=2)
+    opinion = fitted.predict_opinion(views)
+    assert list(opinion.views) == ["a", "b"]
+    assert (opinion.nu > 0).all()
+    assert (opinion.alpha > 1).all()
+    assert (opinion.beta > 0).all()
+    np.testing.assert_array_equal(opinion.score, fitted.predict(views))
+    low, high = fitted.predict_interval(views)
+    np.testing.assert_allclose((low + high) / 2, opinion.score)
+    np.testing.assert_allclose(high - low, 2 * fitted.interval_factor_ * opinion.scale)
+    assert (opinion.deviation > opinion.scale).all()  # a Student t's tails
+    np.testing.assert_allclose(opinion.relative_epistemic, opinion.nu**-0.5)
+    few = fitted.predict_opinion(views.take([5, 1]))
+    np.testing.assert_allclose(few.score, opinion.score[[5, 1]], atol=1e-5)
+
+
+def test_the_fused_width_is_the_calibrated_one(fitted) -> None:
+    views, truth = noisy(400, seed=3)
+    fused, private = fitted._states(views)
+    opinion, unit = fitted.predict_opinion(views), fitted.target_scale_
+    calibrated = fitted.calibrator_(fused, private)
+    np.testing.assert_allclose(opinion.scale, unit * calibrated.scale.numpy())
+    np.testing.assert_allclose(opinion.views["a"].scale, unit * private.scale[:, 0].numpy())
+    target = torch.from_numpy((truth - fitted.target_mean_) / unit)
+    assert nig_nll(calibrated, target).mean() < nig_nll(fused, target).mean()
+
+
+def test_opinions_are_in_the_targets_unit() -> None:
+    views, truth = noisy(120)
+    one, ten = (
+        RCMLMISARegressor(epochs=2, hidden=16, random_state=0).fit(views, factor * truth + shift)
+        for factor, shift in ((1.0, 0.0), (10.0, 5.0))
+    )
+    a, b = one.predict_opinion(views), ten.predict_opinion(views)
+    np.testing.assert_allclose(b.score, 10 * a.score + 5, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(b.scale, 10 * a.scale, rtol=1e-3)
+    assert one.interval_factor_ == pytest.approx(ten.interval_factor_, rel=1e-2)
+
+
+def test_intervals_come_from_the_given_validation_rows() -> None:
+    views, truth = noisy(160)
+    kept, held = np.arange(100), np.arange(100, 160)
+    model = RCMLMISARegressor(epochs=2, hidden=16, random_state=0)
+    model.fit(views.take(kept), truth[kept], validation=(views.take(held), truth[held]))
+    opinion = model.predict_opinion(views.take(held))
+    ratios = np.sort(np.abs(truth[held] - opinion.score) / opinion.scale)
+    assert model.interval_factor_ == pytest.approx(ratios[int(np.ceil(61 * 0.9)) - 1])
+
+
+def test_it_repeats_and_clones() -> None:
+    views, truth = noisy(80)
+    model = RCMLMISARegressor(epochs=2, hidden=16, random_state=3)
+    first = model.fit(views, truth).predict(views)
+    again = clone(model).fit(views, truth).predict(views)
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("collectors", ["separate", "tied", "tied-mean", "private"])
+@pytest.mark.parametrize("skip", [True, False])
+def test_every_way_to_read_the_shared_tokens(collectors, skip) -> None:
+    torch.manual_seed(0)
+    counts = {"separate": 2, "tied": 2, "tied-mean": 1, "private": 0}
+    net = RegressionNet(
+        [TableEncoder(3), TableEncoder(2)], hidden=8, sharing=collectors, skip=skip
+    ).eval()
+    views = [torch.randn(5, 3), torch.randn(5, 2)]
+    found = net(views)
+    assert found.shared.gamma.shape == (5, counts[collectors])
+    both = NIG(*(torch.cat(pair, 1) for pair in zip(found.private, found.shared, strict=True)))
+    for a, b in zip(found.fused, fuse_nig(both), strict=True):
+        torch.testing.assert_close(a, b)
+    # a private opinion is about its own view
+    changed = net([views[0], torch.randn(5, 2)])
+    for a, b in zip(found.private, changed.private, strict=True):
+        torch.testing.assert_close(a[:, 0], b[:, 0])
+    assert not torch.equal(found.private.gamma[:, 1], changed.private.gamma[:, 1])
+
+
+def test_collectors_start_at_the_views_own_readout() -> None:
+    torch.manual_seed(0)
+    collect = NIGCollectors(views=2, hidden=4, sharing="tied-mean", skip=True)
+    projected = torch.randn(2, 3, 4)
+    found = collect(torch.randn(4, 3, 4), projected)
+    wanted = torch.einsum("nbh,nh->bn", projected, collect.own.weight[..., 0])
+    torch.testing.assert_close(found.gamma[:, :2], wanted + collect.own.bias[:, 0, 0])
+
+
+def test_loss_holds_every_opinion_once() -> None:
+    views, truth = noisy(80)
+    model = RCMLMISARegressor(
+        epochs=1, hidden=16, evidence_penalty=0.0, collectors="separate", random_state=0
+    ).fit(views, truth)
+    rows = model.readers_.read(views)
+    with torch.no_grad():
+        output = model.module_(rows(np.arange(80)))
+    target = model._target(truth)
+    opinions = [output.fused]
+    for group in (output.private, output.shared):
+        opinions += [NIG(*(part[:, place] for part in group)) for place in range(2)]
+    wanted = np.mean([nig_nll(one, target).mean().item() for one in opinions])
+    assert model._terms(output, target)["nig"].item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"coverage": 1.0}, "coverage=1.0"),
+        ({"evidence_penalty": -1}, "evidence_penalty=-1"),
+        ({"collectors": "tide"}, "tied"),
+        ({"penalty_form": "x"}, "penalty_form='x'"),
+    ],
+)
+def test_options_have_limits(options, words) -> None:
+    views, truth = noisy(40)
+    with pytest.raises(OptionError, match=words):
+        RCMLMISARegressor(**options).fit(views, truth)
+
+
+def test_too_few_rows_for_intervals_and_none_at_all() -> None:
+    views, truth = noisy(40)
+    with pytest.raises(DataError, match="6 validation rows are too few"):
+        RCMLMISARegressor(epochs=1, hidden=8).fit(views, truth)
+    model = RCMLMISARegressor(epochs=1, hidden=8, validation_share=0.0, random_state=0)
+    model.fit(views, truth)
+    with pytest.raises(DataError, match="intervals need validation rows"):
+        model.predict_interval(views)
+    with pytest.raises(DataError, match="one number for each"):
+        RCMLMISARegressor().fit(views, truth[:3])
