@@ -143,7 +143,7 @@ def test_all_means_every_method(monkeypatch) -> None:
 
 
 def test_a_failed_run_is_told(monkeypatch) -> None:
-    from rcml_misa._runs import pool
+    from rcml_misa.runs import pool
 
     def broken(dataset, task, **rest):
         raise RuntimeError("a wheel came off")

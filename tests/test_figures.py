@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from rcml_misa.cli import main
 from rcml_misa.cli.plot import WHAT
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.kept import kept_path
 from rcml_misa.opinions import degree_of_conflict
 from rcml_misa.reporting import figures
 from rcml_misa.reporting.figures.grids import attention_figure, conflict_figure
@@ -24,6 +23,7 @@ from rcml_misa.reporting.figures.style import PALETTE, STYLE, view_colours
 from rcml_misa.reporting.figures.subspaces import Codes, embed
 from rcml_misa.reporting.figures.trust import ConflictDoubt, uncertainty_figure
 from rcml_misa.results import RunRecord, RunStore
+from rcml_misa.runs.kept import kept_path
 
 VIEWS = ("intensity", "lbp", "gabor")
 CONFIG = {"sim_weight": 0.8, "diff_weight": 0.3, "recon_weight": 0.8}

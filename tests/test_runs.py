@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rcml_misa._runs import tasks as module
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
@@ -24,6 +23,7 @@ from rcml_misa.runs import (
     run_task,
     split_known,
 )
+from rcml_misa.runs import tasks as module
 from rcml_misa.views import MultiView
 
 ROWS, CLASSES = 90, 3

@@ -21,9 +21,9 @@ from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.folds import keep_views, split_of, swap_views
 from rcml_misa.measures import paired_measure, summarise_measures
-from rcml_misa.outputs import RunOutputs
 from rcml_misa.results import RunRecord
 from rcml_misa.runs import execute, plan_tasks, run_task
+from rcml_misa.runs.outputs import RunOutputs
 from rcml_misa.views import MultiView
 
 QUICK = ["epochs=2", "hidden=8", "feedforward=8", "text_encoder=words", "sequence_hidden=4"]

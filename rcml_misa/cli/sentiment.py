@@ -12,8 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset, FileOptions
-    from rcml_misa.outputs import RunOutputs
     from rcml_misa.results import RunRecord
+    from rcml_misa.runs.outputs import RunOutputs
 
 __all__ = ["load_for_task", "run_outputs", "show_measures", "split_name"]
 
@@ -63,8 +63,8 @@ def run_outputs(
         If there is no folder for it, or there is nothing of that name to keep.
     """
     from rcml_misa.exceptions import OptionError
-    from rcml_misa.kept import parse_keep
-    from rcml_misa.outputs import RunOutputs
+    from rcml_misa.runs.kept import parse_keep
+    from rcml_misa.runs.outputs import RunOutputs
 
     kept = parse_keep(keep)
     asked = {

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets import find_entry
 from rcml_misa.exceptions import DataError, OptionError, nearest
-from rcml_misa.kept import Kept, kept_path, read_kept
 from rcml_misa.opinions import pairwise_conflict
 from rcml_misa.reporting.figures.grids import attention_figure, conflict_figure
 from rcml_misa.reporting.figures.losses import loss_figure
@@ -25,6 +24,7 @@ from rcml_misa.reporting.figures.trust import (
     uncertainty_figure,
 )
 from rcml_misa.results import RunRecord
+from rcml_misa.runs.kept import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

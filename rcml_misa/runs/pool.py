@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import suppress
 from typing import Any
 
-from rcml_misa._runs.single import run_task
-from rcml_misa._runs.tasks import Event, RunFailure, Task
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.results import RunRecord
+from rcml_misa.runs.single import run_task
+from rcml_misa.runs.tasks import Event, RunFailure, Task
 
 __all__ = ["execute"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcml_misa._results.records import RunRecord, label
+from rcml_misa.results.records import RunRecord, label
 
 __all__ = ["SummaryRow", "mean_scores", "summarise"]
 

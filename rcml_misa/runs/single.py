@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa._runs.tasks import Event, Task, protocol_config, recipe_config, throttled
-from rcml_misa._runs.watching import Watcher
 from rcml_misa.datasets import Dataset
 from rcml_misa.evaluation import (
     Answers,
@@ -28,7 +26,7 @@ from rcml_misa.evaluation import (
     uncertainty_scores,
 )
 from rcml_misa.exceptions import OptionError, RcmlMisaError
-from rcml_misa.outputs import RunOutputs
+from rcml_misa.folds import keep_views
 from rcml_misa.protocols import (
     BEST_TEST,
     EvaluationSet,
@@ -42,6 +40,10 @@ from rcml_misa.protocols import (
     spawn_seeds,
 )
 from rcml_misa.results import RunRecord, plain
+from rcml_misa.runs.kept import check_keep
+from rcml_misa.runs.outputs import epoch_recorders, keep_for_figures, write_outputs
+from rcml_misa.runs.tasks import Event, Task, protocol_config, recipe_config, throttled
+from rcml_misa.runs.watching import Watcher
 from rcml_misa.views import MultiView
 
 __all__ = ["FittedTask", "fit_task", "run_task", "versions"]
@@ -69,6 +71,8 @@ class FittedTask:
     watcher : Watcher
     seconds : float
         Of training, without those of looking on.
+    history : dict of str to list of float
+        What was noted of train, validation and test rows after each epoch, on request.
     """
 
     dataset: Dataset
@@ -78,6 +82,7 @@ class FittedTask:
     estimator: Any
     watcher: Watcher
     seconds: float
+    history: Mapping[str, Sequence[float]]
 
     def ask(self, views: MultiView) -> Answers:
         """What the estimator says of rows in raw units."""
@@ -99,6 +104,11 @@ def _scaled(dataset: Dataset, task: Task, views: MultiView) -> MultiView:
     return scale_leaky(views, ranges_of=dataset.views) if task.recipe.leaky else views
 
 
+def _as_fitted(dataset: Dataset, task: Task) -> Dataset:
+    """The data set in the units that the estimator is given."""
+    return replace(dataset, views=_scaled(dataset, task, dataset.views))
+
+
 def fit_task(
     dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
 ) -> FittedTask:
@@ -107,6 +117,7 @@ def fit_task(
     Test rows take no part, unless the recipe or the selection is one that leaks by name.
     """
     seeds, protocol = spawn_seeds(task.seed), task.protocol
+    dataset = keep_views(dataset, task.recipe.keep)
     part = partition_rows(
         dataset.target,
         protocol=protocol,
@@ -126,8 +137,18 @@ def fit_task(
         for name in (one for one in protocol.test_sets if one in WATCHED):
             made = make_test_set(name, dataset.views, dataset.target, part=part, seeds=seeds)
             tests[name] = (_scaled(dataset, task, made.views), dataset.target[part.test])
+    check_keep(estimator, task.outputs.keep)
+    history: dict[str, list[float]] = {}
+    numbers = {"train": part.train, "valid": part.valid, "test": part.test}
     watcher = Watcher(
-        estimator, protocol=protocol, valid=valid, tests=tests, also=throttled(task, report)
+        estimator,
+        protocol=protocol,
+        valid=valid,
+        tests=tests,
+        also=throttled(task, report),
+        others=epoch_recorders(
+            estimator, _as_fitted(dataset, task), task.outputs, numbers, history
+        ),
     )
     taken = inspect.signature(estimator.fit).parameters
     options: dict[str, Any] = {"callback": watcher} if "callback" in taken else {}
@@ -137,7 +158,7 @@ def fit_task(
     started = time.perf_counter()
     estimator.fit(train, part.codes, **options)
     seconds = time.perf_counter() - started - watcher.seconds
-    return FittedTask(dataset, task, seeds, part, estimator, watcher, seconds)
+    return FittedTask(dataset, task, seeds, part, estimator, watcher, seconds, history)
 
 
 def run_task(
@@ -150,7 +171,7 @@ def run_task(
     kept as a failure of that test set.
     """
     if _splits_itself(dataset, task):
-        from rcml_misa.split_runs import run_split_task  # which needs this module
+        from rcml_misa.runs.splits import run_split_task  # which needs this module
 
         return run_split_task(dataset, task, report=report)
     fitted = fit_task(dataset, task, report=report)
@@ -173,6 +194,7 @@ def run_task(
         if name == "clean":
             seconds = time.perf_counter() - started
     watcher.load_best("clean")
+    _leave(fitted, made)
     record = RunRecord(
         dataset=dataset.name,
         method=task.recipe.method,
@@ -188,7 +210,7 @@ def run_task(
         metrics={name: _measures(name, answers, made, target) for name in answers},
         bins={name: confidence_bins(one, target) for name, one in answers.items()},
         timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
-        history=getattr(fitted.estimator, "history_", {}),
+        history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
         protocol=protocol_config(protocol),
         rows=[int(row) for row in part.test],
         correct={name: _digits(one.predicted == target) for name, one in answers.items()},
@@ -199,6 +221,23 @@ def run_task(
         failures=failures,
     )
     return _with_extras(record, fitted, answers)
+
+
+def _leave(fitted: FittedTask, made: Mapping[str, EvaluationSet]) -> None:
+    """Write what the task asks for beside its record."""
+    dataset, task, test = fitted.dataset, fitted.task, fitted.part.test
+    if task.outputs.keep:
+        views = {name: _scaled(dataset, task, made[name].views) for name in WATCHED if name in made}
+        copy = made.get("conflict")
+        keep_for_figures(
+            dataset,
+            task,
+            fitted.estimator,
+            views,
+            target=dataset.target[test],
+            replaced=None if copy is None else copy.altered,
+        )
+    write_outputs(_as_fitted(dataset, task), task, fitted.estimator, test)
 
 
 def _splits_itself(dataset: Dataset, task: Task) -> bool:
@@ -212,7 +251,7 @@ def _splits_itself(dataset: Dataset, task: Task) -> bool:
     plain = task.protocol == Protocol()
     tables = not {"sequence", "text"} & set(dataset.views.kinds)
     known = dataset.task == "classification" and tables and dataset.scores is None
-    if known and not task.recipe.keep and task.outputs == RunOutputs():
+    if known:
         return dataset.folds is not None and plain
     if not plain:
         raise OptionError(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from rcml_misa._results.records import RunRecord
 from rcml_misa.exceptions import DataError
+from rcml_misa.results.records import RunRecord
 
 __all__ = ["McNemar", "PairedComparison", "compare", "holm", "mcnemar"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe
-from rcml_misa.outputs import RunOutputs
 from rcml_misa.protocols import Protocol, spawn_seeds
 from rcml_misa.results import RunRecord, plain
+from rcml_misa.runs.outputs import RunOutputs
 
 __all__ = [
     "Event",

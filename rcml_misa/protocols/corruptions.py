@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa._protocols.spaces import MinMaxSpace
+from rcml_misa.protocols.spaces import MinMaxSpace
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["drop_views", "imbalanced_rows", "noise_views", "noisy_labels", "noisy_views"]

@@ -1,8 +1,8 @@
 """R runs of several methods over processes, each scored on every test set of the protocol."""
 
-from rcml_misa._runs.pool import execute
-from rcml_misa._runs.single import FittedTask, fit_task, run_task, versions
-from rcml_misa._runs.tasks import (
+from rcml_misa.runs.pool import execute
+from rcml_misa.runs.single import FittedTask, fit_task, run_task, versions
+from rcml_misa.runs.tasks import (
     Event,
     RunFailure,
     Task,
@@ -12,7 +12,7 @@ from rcml_misa._runs.tasks import (
     split_known,
     throttled,
 )
-from rcml_misa._runs.watching import Watcher
+from rcml_misa.runs.watching import Watcher
 
 __all__ = [
     "Event",

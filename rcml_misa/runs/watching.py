@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,8 @@ class Watcher:
         Test sets by name; read for checkpoints and for ``"best-test-epoch"`` alone.
     also : callable
         Called with the progress first.
+    others : sequence of callable
+        That look too.
 
     Attributes
     ----------
@@ -59,12 +61,14 @@ class Watcher:
         valid: Rows | None,
         tests: Mapping[str, Rows],
         also: Callable[[Any], None] = lambda _: None,
+        others: Sequence[Callable[[Any], None]] = (),
     ) -> None:
         self.estimator = estimator
         self.protocol = protocol
         self.valid = valid
         self.tests = tests
         self.also = also
+        self.others = others
         self.checkpoints: dict[str, dict[str, float]] = {}
         self.chosen: dict[str, int] = {}
         self.seconds = 0.0
@@ -78,6 +82,8 @@ class Watcher:
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs
         with _asking(self.estimator):
+            for look in self.others:
+                look(progress)
             if progress.epoch in self.protocol.checkpoints:
                 self.checkpoints[str(progress.epoch)] = {
                     name: metrics.accuracy(self.estimator.predict(views), target)

@@ -6,7 +6,6 @@ import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,18 @@ from rcml_misa.datasets import Dataset
 from rcml_misa.evaluation import ask, confidence_bins, detection, score
 from rcml_misa.folds import Split, keep_views, split_of, swap_views
 from rcml_misa.intervals import ause, error_correlation, interval_scores
-from rcml_misa.kept import check_keep, loss_recorder, write_kept
-from rcml_misa.outputs import epoch_recorder, target_scores, write_features, write_samples
 from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
 from rcml_misa.results import RunRecord, plain
 from rcml_misa.runs import Event, Task, protocol_config, recipe_config, throttled, versions
+from rcml_misa.runs.kept import check_keep
+from rcml_misa.runs.outputs import (
+    epoch_recorders,
+    in_turn,
+    keep_for_figures,
+    target_scores,
+    write_outputs,
+)
 from rcml_misa.sentiment import class_scores
-from rcml_misa.views import MultiView
 
 __all__ = ["run_split_task"]
 
@@ -53,7 +57,7 @@ def run_split_task(
         found = _run_regression(dataset, task, split, estimator, options)
     else:
         found = _run_classification(dataset, task, split, estimator, options)
-    _write_outputs(dataset, task, split, estimator)
+    write_outputs(dataset, task, estimator, split.test)
     return RunRecord(
         dataset=dataset.name,
         method=task.recipe.method,
@@ -97,27 +101,10 @@ def _fit_options(
     if "validation" in known and len(split.valid):
         options["validation"] = (dataset.views.take(split.valid), dataset.target[split.valid])
     if "callback" in known:
-        options["callback"] = throttled(task, report)
-        if task.outputs.per_epoch:
-            parts = {"train": split.train, "valid": split.valid, "test": split.test}
-            used = {name: rows for name, rows in parts.items() if len(rows)}
-            record = epoch_recorder(estimator, dataset, used, history)
-            options["callback"] = _both(options["callback"], record)
-        if "history" in task.outputs.keep:
-            held = {"valid": split.valid} if len(split.valid) else {"test": split.test}
-            record = loss_recorder(
-                estimator, dataset.views, dataset.target, {"train": split.train, **held}, history
-            )
-            options["callback"] = _both(options["callback"], record)
+        parts = {"train": split.train, "valid": split.valid, "test": split.test}
+        recorders = epoch_recorders(estimator, dataset, task.outputs, parts, history)
+        options["callback"] = in_turn([throttled(task, report), *recorders])
     return options
-
-
-def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
-    def callback(progress: Any) -> None:
-        first(progress)
-        second(progress)
-
-    return callback
 
 
 def _run_regression(
@@ -133,7 +120,7 @@ def _run_regression(
         metrics["valid"] = _target_scores(dataset, estimator, split.valid)
     if task.outputs.keep:
         views = {"clean": dataset.views.take(split.test)}
-        _keep(dataset, task, estimator, views)
+        keep_for_figures(dataset, task, estimator, views)
     timing = {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted}
     return _Found(metrics, timing)
 
@@ -193,7 +180,9 @@ def _run_classification(
             )
     if task.outputs.keep:
         views = {"clean": parts[1], "conflict": parts[2]}
-        _keep(dataset, task, estimator, views, target=target[test], replaced=copy.replaced)
+        keep_for_figures(
+            dataset, task, estimator, views, target=target[test], replaced=copy.replaced
+        )
     return _Found(
         metrics=metrics,
         bins={
@@ -202,38 +191,3 @@ def _run_classification(
         },
         timing={"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
     )
-
-
-def _beside(dataset: Dataset, task: Task, end: str) -> Path:
-    """Where a file beside the run's record goes."""
-    recipe = task.recipe
-    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
-    return (task.outputs.folder or Path()) / f"{stem}-{end}"
-
-
-def _keep(
-    dataset: Dataset, task: Task, estimator: Any, views: Mapping[str, MultiView], **rows: Any
-) -> None:
-    """Keep what figures need, where it is asked for."""
-    path = _beside(dataset, task, "kept.npz")
-    write_kept(path, estimator, views, keep=task.outputs.keep, classes=len(dataset.classes), **rows)
-
-
-def _write_outputs(dataset: Dataset, task: Task, split: Split, estimator: Any) -> None:
-    """Files beside the record, where they are asked for."""
-    wanted = task.outputs
-    if wanted.folder is None or not (wanted.samples or wanted.features):
-        return
-    if wanted.samples:
-        views = dataset.views.take(split.test)
-        doubt = None
-        if dataset.task == "regression":
-            predicted = estimator.predict(views)
-        else:
-            answers = ask(estimator, views, len(dataset.classes))
-            predicted, doubt = answers.predicted, answers.uncertainty
-        path = _beside(dataset, task, "samples.csv")
-        write_samples(path, dataset, split.test, predicted=predicted, uncertainty=doubt)
-    if wanted.features:
-        path = _beside(dataset, task, "features.npz")
-        write_features(path, estimator, dataset, dataset.views)

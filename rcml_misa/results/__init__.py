@@ -1,15 +1,15 @@
 """Records of runs, written whole or not at all; their aggregation and statistics."""
 
-from rcml_misa._results.pairs import McNemar, PairedComparison, compare, holm, mcnemar
-from rcml_misa._results.ranks import Ranking, alike_groups, rank_methods
-from rcml_misa._results.records import (
+from rcml_misa.results.pairs import McNemar, PairedComparison, compare, holm, mcnemar
+from rcml_misa.results.ranks import Ranking, alike_groups, rank_methods
+from rcml_misa.results.records import (
     LEAKS,
     RunRecord,
     RunStore,
     plain,
     write_atomic,
 )
-from rcml_misa._results.summary import SummaryRow, mean_scores, summarise
+from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
     "LEAKS",

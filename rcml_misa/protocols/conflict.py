@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rcml_misa._protocols.spaces import MinMaxSpace
 from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.protocols.spaces import MinMaxSpace
 from rcml_misa.views import MultiView
 
 __all__ = ["ConflictCopy", "Donors", "conflict_rows", "conflict_views"]

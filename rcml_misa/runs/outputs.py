@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets import Dataset
+from rcml_misa.evaluation import ask
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.results import write_atomic
+from rcml_misa.runs.kept import loss_recorder, write_kept
 from rcml_misa.sentiment import class_scores, regression_scores, sims_scores
 
 if TYPE_CHECKING:
+    from rcml_misa.runs.tasks import Task
     from rcml_misa.views import MultiView
 
-__all__ = ["RunOutputs", "epoch_recorder", "target_scores", "write_features", "write_samples"]
+__all__ = [
+    "RunOutputs",
+    "epoch_recorders",
+    "in_turn",
+    "keep_for_figures",
+    "target_scores",
+    "write_features",
+    "write_outputs",
+    "write_samples",
+]
+
+Callback = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ class RunOutputs:
     samples, features : bool
         Write a CSV of the test rows' answers; an npz of all rows' features.
     keep : tuple of str
-        What figures need: keys of `rcml_misa.kept.KEEPABLE`.
+        What figures need: keys of `rcml_misa.runs.kept.KEEPABLE`.
     """
 
     folder: Path | None = None
@@ -70,17 +84,54 @@ def target_scores(
     return found
 
 
-def epoch_recorder(
+def epoch_recorders(
+    estimator: Any,
+    dataset: Dataset,
+    outputs: RunOutputs,
+    parts: Mapping[str, NDArray[np.int64]],
+    history: dict[str, list[float]],
+) -> list[Callback]:
+    """Callbacks for `fit` that write into `history` what `outputs` asks for after each epoch.
+
+    What they find selects nothing: the estimator never sees it.
+
+    Parameters
+    ----------
+    estimator : estimator
+    dataset : Dataset
+    outputs : RunOutputs
+    parts : mapping of str to ndarray of int
+        Row numbers of ``train``, ``valid`` and ``test``; empty parts are left out.
+    history : dict
+        Receives a list per part and measure.
+    """
+    found = []
+    if outputs.per_epoch:
+        used = {name: rows for name, rows in parts.items() if len(rows)}
+        found.append(_scores_recorder(estimator, dataset, used, history))
+    if "history" in outputs.keep:
+        held = "valid" if len(parts["valid"]) else "test"
+        pair = {name: parts[name] for name in ("train", held)}
+        found.append(loss_recorder(estimator, dataset.views, dataset.target, pair, history))
+    return found
+
+
+def in_turn(callbacks: Sequence[Callback]) -> Callback:
+    """One callback that calls each of them."""
+
+    def callback(progress: Any) -> None:
+        for one in callbacks:
+            one(progress)
+
+    return callback
+
+
+def _scores_recorder(
     estimator: Any,
     dataset: Dataset,
     parts: Mapping[str, NDArray[np.int64]],
     history: dict[str, list[float]],
-) -> Callable[[Any], None]:
-    """A callback for `fit` that scores `parts` after each epoch, into `history`.
-
-    What it finds selects nothing: the estimator never sees it.
-    """
-
+) -> Callback:
     def record(_: Any) -> None:
         training = estimator.module_.training
         estimator.module_.eval()
@@ -156,3 +207,34 @@ def write_features(path: Path, estimator: Any, dataset: Dataset, views: MultiVie
         raise DataError(
             f"{path} can't be written ({error.strerror}); give another --out folder."
         ) from error
+
+
+def keep_for_figures(
+    dataset: Dataset, task: Task, estimator: Any, views: Mapping[str, MultiView], **rows: Any
+) -> None:
+    """Write what figures need beside the run's record; see `write_kept`."""
+    path = _beside(dataset, task, "kept.npz")
+    write_kept(path, estimator, views, keep=task.outputs.keep, classes=len(dataset.classes), **rows)
+
+
+def write_outputs(dataset: Dataset, task: Task, estimator: Any, test: NDArray[np.int64]) -> None:
+    """Write the test rows' answers and all rows' features, where a task asks for them."""
+    if task.outputs.samples:
+        views = dataset.views.take(test)
+        doubt = None
+        if dataset.task == "regression":
+            predicted = estimator.predict(views)
+        else:
+            answers = ask(estimator, views, len(dataset.classes))
+            predicted, doubt = answers.predicted, answers.uncertainty
+        path = _beside(dataset, task, "samples.csv")
+        write_samples(path, dataset, test, predicted=predicted, uncertainty=doubt)
+    if task.outputs.features:
+        write_features(_beside(dataset, task, "features.npz"), estimator, dataset, dataset.views)
+
+
+def _beside(dataset: Dataset, task: Task, end: str) -> Path:
+    """Where a file beside the run's record goes."""
+    recipe = task.recipe
+    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
+    return (task.outputs.folder or Path()) / f"{stem}-{end}"

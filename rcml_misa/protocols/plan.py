@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa._protocols.corruptions import imbalanced_rows, noisy_labels
-from rcml_misa._protocols.evaluation_sets import parse_test_set
-from rcml_misa._protocols.seeds import spawn_seeds
-from rcml_misa._protocols.splits import SplitKind, fold_rows, hold_back, split_rows
 from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.protocols.corruptions import imbalanced_rows, noisy_labels
+from rcml_misa.protocols.evaluation_sets import parse_test_set
+from rcml_misa.protocols.seeds import spawn_seeds
+from rcml_misa.protocols.splits import SplitKind, fold_rows, hold_back, split_rows
 
 __all__ = ["BEST_TEST", "Partition", "Protocol", "Selection", "partition_rows"]
 

@@ -4,25 +4,25 @@ Noise and donors of the published conflictive copy act in the min-max space fitt
 whatever scaling a method uses; what is returned is in raw units again.
 """
 
-from rcml_misa._protocols.conflict import ConflictCopy, Donors, conflict_rows, conflict_views
-from rcml_misa._protocols.corruptions import (
+from rcml_misa.protocols.conflict import ConflictCopy, Donors, conflict_rows, conflict_views
+from rcml_misa.protocols.corruptions import (
     drop_views,
     imbalanced_rows,
     noise_views,
     noisy_labels,
     noisy_views,
 )
-from rcml_misa._protocols.evaluation_sets import EvaluationSet, make_test_set, parse_test_set
-from rcml_misa._protocols.plan import (
+from rcml_misa.protocols.evaluation_sets import EvaluationSet, make_test_set, parse_test_set
+from rcml_misa.protocols.plan import (
     BEST_TEST,
     Partition,
     Protocol,
     Selection,
     partition_rows,
 )
-from rcml_misa._protocols.seeds import RunSeeds, spawn_seeds
-from rcml_misa._protocols.spaces import MinMaxSpace, scale_leaky
-from rcml_misa._protocols.splits import SplitKind, fold_rows, hold_back, split_rows
+from rcml_misa.protocols.seeds import RunSeeds, spawn_seeds
+from rcml_misa.protocols.spaces import MinMaxSpace, scale_leaky
+from rcml_misa.protocols.splits import SplitKind, fold_rows, hold_back, split_rows
 
 __all__ = [
     "BEST_TEST",

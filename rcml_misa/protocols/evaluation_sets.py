@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa._protocols.conflict import Donors, conflict_rows, conflict_views
-from rcml_misa._protocols.corruptions import drop_views, noisy_views
-from rcml_misa._protocols.seeds import RunSeeds
 from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.protocols.conflict import Donors, conflict_rows, conflict_views
+from rcml_misa.protocols.corruptions import drop_views, noisy_views
+from rcml_misa.protocols.seeds import RunSeeds
 from rcml_misa.views import MultiView
 
 if TYPE_CHECKING:
-    from rcml_misa._protocols.plan import Partition
+    from rcml_misa.protocols.plan import Partition
 
 __all__ = ["EvaluationSet", "NamedSet", "make_test_set", "parse_test_set"]
 

@@ -1,1 +1,0 @@
-"""Parts of `rcml_misa.results`, from where they are to be imported."""
