@@ -213,8 +213,13 @@ def _timing(
     Seconds, but for the pace, which is seconds per letter. A pause is whatever lies between two
     words, or between a word and its segment's end.
     """
-    import h5py
-
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(
+            "MOSI-words has its word timings in an HDF5 file, which takes h5py to read; install it "
+            "with pip install 'rcml-misa[hdf5]'."
+        ) from None
     found = []
     with h5py.File(path, "r") as store:
         videos = store["CMU_MOSI_ModifiedTimestampedWords/data"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa._evidential import (
+from rcml_misa.losses.evidential import (
     EDLForm,
     Reduction,
     credibility_loss,
