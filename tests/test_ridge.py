@@ -86,6 +86,21 @@ def test_features_have_the_nystroem_kernel_as_inner_products():
     np.testing.assert_allclose(phi.factor @ phi.factor.T, square, atol=1e-4)
 
 
+@pytest.mark.parametrize("error", [1e-4, 1e-3])
+def test_kernel_matrix_that_rounding_left_indefinite_is_lifted_further(error):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    x[20:] = x[:20]  # copies: half of the eigenvalues are 0, and below it after rounding
+
+    def rounded(a, b):
+        square = a @ b.T + 1
+        return square - error * np.eye(len(square)) if a.shape == b.shape else square
+
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(rounded(x, x) + 1e-5 * np.eye(40))
+    phi = NystroemFeatures(None, 40, x, rounded)(slice(0, 40))
+    np.testing.assert_allclose(phi @ phi.T, x @ x.T + 1, atol=20 * error)
+
+
 def test_weights_and_intercept_reproduce_the_ridge_on_features():
     phi, values, onehot = problem()
     found = fit_ridge(phi, onehot, [0.1])

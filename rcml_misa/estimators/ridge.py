@@ -15,6 +15,7 @@ __all__ = ["NystroemFeatures", "Ridge", "blocks", "fit_ridge"]
 
 Array = NDArray[Any]
 BLOCK = 8192  # rows held at once
+LIFTS = 4  # of the diagonal, each ten times the one before
 SMALL = 400  # landmarks up to which float64 costs nothing
 
 
@@ -28,7 +29,8 @@ class NystroemFeatures:
     """Features K_nm L^-T of n rows, L L' = K_mm over m landmarks, block by block.
 
     Their inner products are the Nystroem kernel. The diagonal of K_mm is lifted by rounding's
-    worth so that its Cholesky factor exists. The features of up to 8192 rows are kept.
+    worth, and tenfold where that is not enough, so that its Cholesky factor exists. The features
+    of up to 8192 rows are kept.
 
     Parameters
     ----------
@@ -55,8 +57,7 @@ class NystroemFeatures:
         self.landmarks = landmarks
         self.kernel = kernel
         square = kernel(landmarks, landmarks).astype(np.float64)
-        square[np.diag_indices(len(square))] += 1e-6 * square.trace() / len(square) + 1e-5
-        self.factor = np.linalg.cholesky(square)
+        self.factor = _lifted_cholesky(square, 1e-6 * square.trace() / len(square) + 1e-5)
         self._narrow = self.factor.astype(landmarks.dtype)
         if values is None:
             self._kept: Array | None = self._narrow
@@ -73,6 +74,19 @@ class NystroemFeatures:
         if self._kept is None and self.values is not None:
             return self._compute(block, self.values)
         return np.asarray(self._kept)[block]
+
+
+def _lifted_cholesky(square: Array, lift: float) -> Array:
+    """Cholesky factor of a kernel matrix that rounding may have left with eigenvalues below 0."""
+    diagonal = np.diag_indices(len(square))
+    for _ in range(LIFTS):
+        square[diagonal] += lift
+        try:
+            return np.linalg.cholesky(square)
+        except np.linalg.LinAlgError:
+            lift *= 10
+    square[diagonal] += lift
+    return np.linalg.cholesky(square)
 
 
 @dataclass(frozen=True)
