@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,23 +15,18 @@ from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
     MultiViewOpinion,
-    TrainRows,
 )
-from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.inspection import TokenInspection
 from rcml_misa.estimators.kernels import KernelChoice
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
-from rcml_misa.estimators.ridge import blocks
+from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.estimators.sequence_fit import LARGEST_BATCH, SequenceFit, has_sequences
-from rcml_misa.estimators.tables import InputTable
+from rcml_misa.estimators.table_fit import TableFit
 from rcml_misa.estimators.terms import (
     evidential_terms,
-    mixing_partners,
     present_views,
     subspace_terms,
 )
-from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.losses import edl_loss, weighted_mean
+from rcml_misa.estimators.view_experts import ViewExperts
 from rcml_misa.nn import (
     AttentionMask,
     CollectorKind,
@@ -46,23 +40,17 @@ from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.training import (
     Device,
-    EarlyStopping,
-    Optimisation,
     Progress,
     pick_device,
-    seeded,
-    train,
 )
-from rcml_misa.views import MultiView, dense
+from rcml_misa.views import MultiView
 
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-MINIMUM_STEPS = 100
-PASSES = 6  # over the train rows, where that takes more steps
 
 
-class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
+class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClassifier):
     """The evidential multi-view classifier that joins RCML and MISA, for any number of views.
 
     Every view is projected to one width and encoded twice, privately and by an encoder shared by
@@ -271,71 +259,10 @@ class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
         everything = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(5)
-        integers = [int(seed.generate_state(1)[0]) for seed in seeds]
         self.stack_: Array | None = None
-        if has_sequences(everything.views):
-            self.experts_: ViewExperts | None = None
-            self._fit_sequences(
-                everything,
-                seeds=(integers[2], integers[3]),
-                build=self._build,
-                loss=self._loss,
-                callback=callback,
-            )
-            evidence = self._opinion(everything.views).evidence
-            self.calibrator_ = Calibrator.fit(evidence, everything.codes, everything.weights)
-            return self
-        rows, held = self._hold_out(everything, np.random.default_rng(seeds[4]))
-        views, codes = rows.views, rows.codes
-        logits = self._fit_experts(rows, integers[0])
-        self.maps_ = [
-            FeatureMap.fit(array, scaling=self.scaling, features=self.features)
-            for array in views.arrays
-        ]
-        table = self._table(rows, logits)
-        self.input_widths_ = table.widths
-        present, weights = present_views(views, self.device_), self._weights(rows)
-        mixing = np.random.default_rng(seeds[1])
-        if logits is not None and self.stacking:
-            joint = self.collectors != "private"
-            self.stack_ = logits.stack(codes, weights=rows.weights, joint=joint)
-
-        def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
-            batch = table(some)
-            there = None if present is None else present[some]
-            weight = None if weights is None else weights[some]
-            if self.mixup:
-                drawn = mixing.beta(self.mixup, self.mixup)
-                share = max(drawn, 1 - drawn)
-                partner = mixing_partners(mixing.permutation(len(some)), there).to(self.device_)
-                batch = torch.lerp(batch[partner], batch, share)
-                weight = None if weight is None else torch.lerp(weight[partner], weight, share)
-            return self._loss(*self._forward(batch, there), done, weight)
-
-        with seeded(integers[2]):
-            self.module_ = self._build().to(self.device_)
-            self.history_ = train(
-                self.module_,
-                loss,
-                rows=len(codes),
-                how=Optimisation(
-                    steps=self._steps(len(codes)),
-                    batch_size=self.batch_size,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
-                ),
-                rng=np.random.default_rng(seeds[3]),
-                fast=("slope", "offset"),
-                callback=callback,
-                early=None if held is None else self._early(held),
-            )
-        with torch.no_grad():
-            opinions = [
-                self._forward(table(some), None if present is None else present[some])[0].fused
-                for some in blocks(len(codes))
-            ]
-        evidence = torch.cat(opinions).double().cpu().numpy()
-        self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
+        self.experts_: ViewExperts | None = None
+        fit = self._fit_sequences if has_sequences(everything.views) else self._fit_tables
+        fit(everything, seeds=seeds, build=self._build, loss=self._loss, callback=callback)
         return self
 
     def _build(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
@@ -358,57 +285,6 @@ class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
             weights=self.stack_,
             encoders=encoders,
         )
-
-    def _early(self, held: TrainRows) -> EarlyStopping:
-        """Early stopping on the fused opinions about held-out rows."""
-        logits = None if self.experts_ is None else self.experts_.logits(held.views)
-        table, present = self._table(held, logits), present_views(held.views, self.device_)
-        weights = self._weights(held)
-
-        def loss() -> float:
-            output, target = self._forward(table(slice(None)), present)
-            values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
-            return float(weighted_mean(values, weights))
-
-        return EarlyStopping(loss, self.patience)
-
-    def _table(self, rows: TrainRows, logits: ExpertLogits | None) -> InputTable:
-        onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()
-        others = [*_logit_tensors(logits), onehot]
-        return InputTable(self.maps_, rows.views.arrays, others, device=self.device_)
-
-    def _weights(self, rows: TrainRows) -> Tensor | None:
-        if rows.weights is None:
-            return None
-        return torch.from_numpy(rows.weights).float().to(self.device_)
-
-    def _steps(self, rows: int) -> int:
-        if self.epochs is not None:
-            return self.epochs * math.ceil(rows / self.batch_size)
-        return max(MINIMUM_STEPS, math.ceil(PASSES * rows / self.batch_size))
-
-    def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
-        if self.expert == "none":
-            self.experts_ = None
-            return None
-        self.experts_ = ViewExperts(
-            landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
-        ).fit(rows.views, rows.codes, weights=rows.weights)
-        return self.experts_.train_logits_
-
-    def _forward(
-        self, table: Tensor, present: Tensor | None = None, *, attention: bool = False
-    ) -> tuple[TokenOpinions, Tensor]:
-        """Cut a table of inputs, logits and targets, run the network; opinions and the rest."""
-        count, classes = len(self.input_widths_), len(self.classes_)
-        experts = [] if self.experts_ is None else [count * classes, classes]
-        sizes = [*self.input_widths_, *experts]
-        parts = torch.split(table, [*sizes, table.shape[1] - sum(sizes)], dim=1)
-        views, rest = parts[:count], parts[-1]
-        if not experts:
-            return self.module_(views, present=present, attention=attention), rest
-        logits, joint = parts[count].reshape(-1, count, classes), parts[count + 1]
-        return self.module_(views, logits, joint, present, attention=attention), rest
 
     def _loss(
         self, output: TokenOpinions, target: Tensor, done: float, weight: Tensor | None
@@ -433,14 +309,8 @@ class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
         if has_sequences(views):
             size = min(size, LARGEST_BATCH)
             yield from self._sequence_outputs(views, size=size, attention=attention)
-            return
-        logits = None if self.experts_ is None else self.experts_.logits(views)
-        others, present = _logit_tensors(logits), present_views(views, self.device_)
-        table = InputTable(self.maps_, views.arrays, others, device=self.device_)
-        for start in range(0, views.n_samples, size):
-            rows = np.arange(start, min(start + size, views.n_samples))
-            there = None if present is None else present[rows]
-            yield rows, self._forward(table(rows), there, attention=attention)[0]
+        else:
+            yield from self._table_outputs(views, size=size, attention=attention)
 
     def _loss_target(self, y: ArrayLike) -> Tensor:
         codes = np.searchsorted(self.classes_, np.asarray(y))
@@ -451,48 +321,12 @@ class RCMLMISAClassifier(SequenceFit, TokenInspection, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        present = present_views(views, self.device_)
-        there = None if present is None else present.cpu()
-        if has_sequences(views):
-            blocks_, outputs = zip(*self._sequence_outputs(views), strict=True)
-            back = np.argsort(np.concatenate(blocks_))
-            fused, private, shared = (
-                torch.cat([getattr(output, part) for output in outputs])[back].double().cpu()
-                for part in ("fused", "private", "shared")
-            )
-            return self._stated(fused, private, shared, there)
-        logits = None if self.experts_ is None else self.experts_.logits(views)
-        inputs = [
-            torch.from_numpy(one.transform(dense(array), np.float32)).to(self.device_)
-            for one, array in zip(self.maps_, views.arrays, strict=True)
-        ]
-        known = [] if logits is None else [logits.views, logits.joint]
-        output = self.module_(
-            inputs,
-            *(torch.from_numpy(one.astype(np.float32)).to(self.device_) for one in known),
-            present=present,
-        )
-        fused = output.fused.double().cpu()
-        if logits is not None:
-            fused *= torch.from_numpy(logits.trust[:, None])
-        private, shared = output.private.double().cpu(), output.shared.double().cpu()
-        return self._stated(fused, private, shared, there)
-
-    def _stated(
-        self, fused: Tensor, private: Tensor, shared: Tensor, present: Tensor | None = None
-    ) -> MultiViewOpinion:
+        reader = self._sequence_states if has_sequences(views) else self._table_states
+        fused, private, shared = (part.double().cpu() for part in reader(views))
+        present = present_views(views, torch.device("cpu"))
         return MultiViewOpinion(
             evidence=fused.numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
             shared=shared.numpy(),
             conflict=mean_conflict(private, present).numpy(),
         )
-
-
-def _logit_tensors(logits: ExpertLogits | None) -> list[Tensor]:
-    if logits is None:
-        return []
-    return [
-        torch.from_numpy(values.reshape(len(values), -1).astype(np.float32))
-        for values in (logits.views, logits.joint)
-    ]

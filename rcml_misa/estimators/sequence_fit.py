@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.estimators.base import TrainRows
+from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.inputs import InputOptions, ViewReaders
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.estimators.terms import present_views
@@ -61,18 +62,19 @@ class SequenceFit:
         self,
         train_rows: TrainRows,
         *,
-        seeds: tuple[int, int],
+        seeds: Sequence[np.random.SeedSequence],
         build: Callable[[list[ViewEncoder]], nn.Module],
         loss: Callable[[Any, Tensor, float, Tensor | None], Mapping[str, Tensor]],
         callback: Callable[[Progress], None] | None,
     ) -> None:
-        """Fit readers and network to train rows; the last step counts.
+        """Fit readers, network and calibration to train rows; the last step counts.
 
         Raises
         ------
         OptionError
             If early stopping is asked for.
         """
+        _, _, module_seed, order_seed, _ = (int(seed.generate_state(1)[0]) for seed in seeds)
         if self.early_stopping:
             raise OptionError(
                 "early_stopping=True is for tables alone; with a sequence or a text leave it out, "
@@ -86,7 +88,7 @@ class SequenceFit:
         weights = None
         if train_rows.weights is not None:
             weights = torch.from_numpy(train_rows.weights).float().to(self.device_)
-        with seeded(seeds[0]):
+        with seeded(module_seed):
             how = InputOptions(
                 scaling=self.scaling,
                 features=self.features,
@@ -100,7 +102,7 @@ class SequenceFit:
             self.readers_ = ViewReaders.fit(filled, how, device=self.device_)
             rows = self.readers_.read(filled)
             self.module_ = build(self.readers_.encoders()).to(self.device_)
-            chance = np.random.default_rng(seeds[1])
+            chance = np.random.default_rng(order_seed)
             batch_size = min(self.batch_size, LARGEST_BATCH)
             epochs = EPOCHS if self.epochs is None else self.epochs
             steps = epochs * len(bucketed_batches(rows.lengths, batch_size, chance))
@@ -128,6 +130,10 @@ class SequenceFit:
                 callback=callback,
             )
 
+        with torch.inference_mode():
+            evidence = self._sequence_states(views)[0].double().cpu().numpy()
+        self.calibrator_ = Calibrator.fit(evidence, train_rows.codes, train_rows.weights)
+
     def _pretrained(self) -> tuple[str, ...]:
         """Starts of the names of pretrained encoders' parameters."""
         if self.text_encoder == "words":
@@ -144,3 +150,13 @@ class SequenceFit:
         for block in rows.blocks(size):
             there = None if present is None else present[block]
             yield block, self.module_(rows(block), present=there, attention=attention)
+
+    def _sequence_states(self, views: MultiView) -> tuple[Tensor, Tensor, Tensor]:
+        """Fused, private and shared evidence of all rows."""
+        order, outputs = zip(*self._sequence_outputs(views), strict=True)
+        back = np.argsort(np.concatenate(order))
+        fused, private, shared = (
+            torch.cat([getattr(output, part) for output in outputs])[back]
+            for part in ("fused", "private", "shared")
+        )
+        return fused, private, shared
