@@ -159,7 +159,7 @@ def _paired_row(one: PairedMeasure) -> list[str]:
     scale, digits = (1, 4) if one.measure in PLAIN else (100, 2)
 
     def number(value: float) -> str:
-        return "-" if math.isnan(value) else f"{scale * value:+.{digits}f}"
+        return "-" if math.isnan(value) else f"{scale * value:+z.{digits}f}"
 
     def chance(value: float) -> str:
         return "-" if math.isnan(value) else ("<0.001" if value < 0.001 else f"{value:.3f}")

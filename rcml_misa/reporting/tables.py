@@ -119,8 +119,8 @@ def comparison_lines(
         [
             f"{one.first} - {one.second}",
             name_of_set(one.test_set),
-            f"{100 * one.difference:+.2f}",
-            "-" if math.isnan(one.low) else f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]",
+            f"{100 * one.difference:+z.2f}",
+            "-" if math.isnan(one.low) else f"[{100 * one.low:+z.2f}, {100 * one.high:+z.2f}]",
             p_value(one.p_corrected),
             p_value(p),
             f"{one.wins}/{one.losses}",
