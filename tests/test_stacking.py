@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from rcml_misa.estimators.stacking import stack_weights
+from rcml_misa.estimators.view_experts import ExpertLogits
 
 
 def opinions(rng, target, skills, classes=3):
@@ -69,12 +70,11 @@ def test_order_of_experts_does_not_matter():
 
 
 def test_many_rows_are_sampled_evenly(monkeypatch):
-    monkeypatch.setattr("rcml_misa.estimators.stacking.SAMPLE", 100)
+    monkeypatch.setattr("rcml_misa.estimators.view_experts.ENOUGH", 100)
     rng = np.random.default_rng(0)
     target = rng.integers(3, size=5000)
-    logs = opinions(rng, target, (1.0, 1.0))
-    found = stack_weights(logs, target, np.ones(2))
+    logs = opinions(rng, target, (1.0, 1.0, 0.5))
+    said = ExpertLogits(logs[:, :2], logs[:, 2], np.ones(5000), np.ones(5000))
     rows = np.linspace(0, 4999, 100).round().astype(int)
-    np.testing.assert_allclose(
-        found, stack_weights(logs[rows], target[rows], np.ones(2)), atol=1e-9
-    )
+    few = ExpertLogits(logs[rows, :2], logs[rows, 2], np.ones(100), np.ones(100))
+    np.testing.assert_array_equal(said.stack(target), few.stack(target[rows]))

@@ -7,13 +7,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from rcml_misa.estimators.preprocessing import evenly
-
 __all__ = ["stack_weights"]
 
 Array = NDArray[np.float64]
 STIFFNESS = 10.0  # pull towards the plain ratio, in nats per squared weight
-SAMPLE = 20_000  # rows that suffice for a handful of weights
 
 
 def stack_weights(
@@ -57,19 +54,17 @@ def stack_weights(
     >>> bool(weights[0] > 0.3)
     True
     """
-    some = evenly(len(codes), min(len(codes), SAMPLE))
-    known, target = logs[some], codes[some]
-    heavy = np.ones(len(some)) if weights is None else weights[some]
-    rows = np.arange(len(target))
-    wanted = heavy @ known[rows, :, target]
+    heavy = np.ones(len(codes)) if weights is None else weights
+    rows = np.arange(len(codes))
+    wanted = heavy @ logs[rows, :, codes]
 
     def objective(values: Array) -> tuple[float, Array]:
         shares, scale = values[:-1], values[-1]
-        pooled = np.tensordot(shares, known, axes=(0, 1))
+        pooled = np.tensordot(shares, logs, axes=(0, 1))
         gap = shares - scale * plain
-        loss = -(heavy @ log_softmax(pooled, axis=1)[rows, target]) + STIFFNESS * gap @ gap
+        loss = -(heavy @ log_softmax(pooled, axis=1)[rows, codes]) + STIFFNESS * gap @ gap
         expected = heavy[:, None] * softmax(pooled, axis=1)
-        slope = np.einsum("nk,nmk->m", expected, known) - wanted
+        slope = np.einsum("nk,nmk->m", expected, logs) - wanted
         slope += 2 * STIFFNESS * gap
         return float(loss), np.append(slope, -2 * STIFFNESS * gap @ plain)
 

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from rcml_misa.estimators.expert import KernelExpert, MappedViews
 from rcml_misa.estimators.kernels import KernelChoice, squared_distances
-from rcml_misa.estimators.preprocessing import Scaling
+from rcml_misa.estimators.preprocessing import Scaling, evenly
 from rcml_misa.estimators.ridge import blocks
 from rcml_misa.estimators.scoring import ExpertScorer
 from rcml_misa.estimators.stacking import stack_weights
@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
 DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
 SHARED_WEIGHT = 1.5  # of the joint expert, in views, where nothing is known
+ENOUGH = 20_000  # rows that suffice for a handful of weights
 SAMPLE = 2000  # train rows whose distances say what is familiar
 
 
@@ -130,7 +131,10 @@ class ExpertLogits:
         joint : bool
             Whether the joint expert takes part; its weight is 0 otherwise.
         """
-        parts = [self.views, self.joint[:, None]] if joint else [self.views]
+        some = evenly(len(codes), min(len(codes), ENOUGH))
+        views, codes = self.views[some], codes[some]
+        weights = None if weights is None else weights[some]
+        parts = [views, self.joint[some, None]] if joint else [views]
         shares = softmax(np.concatenate(parts, axis=1), axis=2)
         logs = log_shares(torch.from_numpy(shares)).numpy()
         plain = np.append(np.ones(self.views.shape[1]), SHARED_WEIGHT)[: shares.shape[1]]
