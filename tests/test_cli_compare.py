@@ -184,3 +184,10 @@ def test_out_below_a_file(tmp_path: Path) -> None:
     result = call(*QUICK, "--out", file / "below")
     assert is_one_error(result)
     assert file.read_text() == "kept"
+
+
+def test_a_set_of_scores_is_compared_in_its_usual_classes(need_data) -> None:
+    folder = need_data("MOSI")
+    result = call(*QUICK, "--datasets", "MOSI", "--data-dir", folder)
+    assert result.exit_code == 0, result.output
+    assert "MOSI-3: lda: clean " in result.stderr

@@ -252,6 +252,7 @@ def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
          "give one of them"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--chunk", "0"), "--chunk 0 is below 1"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{t}/no/p"), "can't be written"),
+        (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{t}"), "is a folder"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{f}/new.csv"), "would replace"),
         (("predict", "{f}/m.rcml", "{f}/new.csv", "--out", "{f}/m.rcml"), "would replace"),
         (("fit", "--dataset", "{f}/train.csv", "--target", "who", "--out", "{f}/train.csv"),

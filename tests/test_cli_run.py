@@ -320,3 +320,15 @@ def test_interrupt_keeps_what_finished(tmp_path) -> None:
     assert "Traceback" not in stdout
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 2
     assert not list(tmp_path.glob(".*"))
+
+
+def test_variants_are_compared_on_the_test_sets_that_there_are() -> None:
+    sets = ("--test-sets", "conflict:0.5:train,missing:0.3")
+    result = call(*sets, "--method", "lda,majority", "--runs", 2, "--jobs", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert [one["test_set"] for one in found["comparisons"]] == [
+        "clean",
+        "conflict:0.5:train",
+        "missing:0.3",
+    ]

@@ -179,3 +179,19 @@ def test_too_few_rows_for_intervals_and_none_at_all() -> None:
         model.predict_interval(views)
     with pytest.raises(DataError, match="one number for each"):
         RCMLMISARegressor().fit(views, truth[:3])
+
+
+def test_one_views_opinion_and_a_table_of_all(fitted) -> None:
+    views, _ = noisy(rows=30, seed=2)
+    opinion = fitted.predict_opinion(views)
+    assert opinion.of("a") is opinion.views["a"]
+    with pytest.raises(OptionError, match="there is no view 'c'; choose from a, b"):
+        opinion.of("c")
+    frame = opinion.to_frame()
+    assert list(frame.columns[:4]) == ["score", "scale", "deviation", "a__score"]
+    np.testing.assert_array_equal(frame["b__scale"], opinion.of("b").scale)
+
+
+def test_one_row_leaves_nothing_to_train_on() -> None:
+    with pytest.raises(DataError, match="leave none to train on"):
+        RCMLMISARegressor().fit({"a": [[1.0, 2.0]]}, [1.0])

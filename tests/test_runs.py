@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from rcml_misa.runs import (
     Task,
     execute,
     plan_tasks,
+    pool,
     protocol_config,
     run_task,
     split_known,
@@ -371,3 +374,19 @@ def test_rows_held_back_reach_the_methods_that_ask_for_them() -> None:
     run_task(toy(), Task(fake(Validating), 0, 0, 3, Protocol(valid_share=0.25)))
     run_task(toy(), Task(fake(Validating), 0, 0, 3))
     assert Validating.given == [17, 0]
+
+
+def test_an_interrupt_waits_until_workers_have_started() -> None:
+    seen = []
+
+    def start() -> None:
+        with pool._interrupts_deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            # children inherit the mask
+            seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert seen == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

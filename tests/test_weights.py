@@ -262,3 +262,9 @@ def test_early_stopping_ends_before_the_last_epoch(name, iris):
 def test_unusable_options_of_early_stopping(name, option, iris):
     with pytest.raises(OptionError, match=next(iter(option))):
         MAKERS[name](early_stopping=True, **option).fit(*iris)
+
+
+def test_a_row_without_evidence_has_no_favourite() -> None:
+    evidence = np.array([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
+    calibrator = Calibrator.fit(evidence, np.arange(3))
+    np.testing.assert_array_equal(calibrator(np.zeros((1, 3))), [[1 / 3, 1 / 3, 1 / 3]])

@@ -99,7 +99,8 @@ def compare(
     from rcml_misa.cli.session import check_numbers, importable_here
 
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1))
-    from rcml_misa.datasets import FileOptions, list_datasets, load_dataset
+    from rcml_misa.cli.sentiment import load_for_task
+    from rcml_misa.datasets import FileOptions, list_datasets
     from rcml_misa.reporting.experiments import experiment_blocks
     from rcml_misa.results import RunStore
 
@@ -110,7 +111,7 @@ def compare(
     known = {entry.name for entry in list_datasets()}
     own = FileOptions(target=target, views=view_spec, id=id_name)
     sets = [
-        load_dataset(name, data_dir=data_dir, options=None if name in known else own)
+        load_for_task(name, None, data_dir=data_dir, options=None if name in known else own)
         for name in names
     ]
     if out is not None:

@@ -103,7 +103,7 @@ def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) ->
     shown = {**record, "status": STATUS[record["status"]]}
     shown["views"] = ", ".join(f"{view} {width}" for view, width in record["views"].items())
     for key, value in shown.items():
-        if value not in ("", None):
+        if value not in ("", None) and (key, value) != ("classes", 0):
             click.echo(f"{key:<10}{value}")
 
 

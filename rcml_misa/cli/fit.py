@@ -69,12 +69,13 @@ def fit(
 
     No rows are held out here: `run` tells how good the method is on this data set.
     """
-    from rcml_misa.cli.session import check_numbers
+    from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.datasets.files import FileOptions
     from rcml_misa.datasets.own import read_any
     from rcml_misa.estimators.persistence import check_savable, describe, load_with_header, save
 
     check_numbers(seed=(seed, 0), epochs=(epochs, 1))
+    importable_here()
     recipe = _recipe(method, options, device, epochs, no_landmarks)
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)

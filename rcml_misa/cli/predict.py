@@ -101,6 +101,8 @@ def _output(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; give --out the name of a file in it.")
     temporary = out.with_name(f".writing-{uuid4().hex}")
     try:
         with temporary.open("w", encoding="utf-8", newline="") as stream:

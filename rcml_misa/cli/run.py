@@ -229,20 +229,24 @@ def _recipes(
 
 
 def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
-    """The first variant against each other one, on both test sets."""
+    """The first variant against each other one, on every test set that both have."""
     from rcml_misa.results import compare
 
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         groups.setdefault((record.method, record.variant), []).append(record)
     first, *others = groups.values() if groups else [[]]
-    seeds = {record.seed for record in first}
-    return [
-        compare(first, other, test_set=test_set)
-        for other in others
-        for test_set in ("clean", "conflict")
-        if seeds & {record.seed for record in other}
-    ]
+    found = []
+    for other in others:
+        pairs = {record.seed: record for record in other}
+        known = [(one, pairs[one.seed]) for one in first if one.seed in pairs]
+        names = dict.fromkeys(name for one, _ in known for name in one.metrics)
+        found += [
+            compare(first, other, test_set=name)
+            for name in names
+            if any(name in one.metrics and name in two.metrics for one, two in known)
+        ]
+    return found
 
 
 def _heading(dataset: Dataset, rows: list[SummaryRow], seed: int, protocol: Protocol) -> str:

@@ -94,4 +94,5 @@ class Calibrator:
         mapped = np.maximum(expit(self.slope * logit(top) + self.offset), least)
         result = others * (1 - mapped)[:, None]
         result[rows, best] = mapped
+        result[~evidence.any(axis=1)] = 1 / evidence.shape[1]  # no evidence, no favourite
         return np.asarray(result)

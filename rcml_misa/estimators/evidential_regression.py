@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from rcml_misa.estimators.misa import MISARegressor
 from rcml_misa.estimators.misa_base import Labelled
 from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.estimators.score_calibration import ScaleCalibrator
+from rcml_misa.estimators.score_opinion import ScoreOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.intervals import conformal_factor
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
@@ -28,58 +28,9 @@ from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.training import Device, Progress, Schedule
 from rcml_misa.views import MultiView
 
-__all__ = ["RCMLMISARegressor", "ScoreOpinion"]
+__all__ = ["RCMLMISARegressor"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ScoreOpinion:
-    """Opinions about the scores of n rows; what they can say stands at `rcml_misa.nig.NIG`.
-
-    Attributes
-    ----------
-    gamma, nu, alpha, beta : ndarray of shape (n,)
-        Of the fused opinion, in the target's unit.
-    views : mapping of str to ScoreOpinion
-        Each view's own opinion; empty for these themselves.
-    """
-
-    gamma: Array
-    nu: Array
-    alpha: Array
-    beta: Array
-    views: Mapping[str, ScoreOpinion]
-
-    @classmethod
-    def of(cls, opinion: NIG, views: Mapping[str, ScoreOpinion] | None = None) -> Self:
-        """From tensors."""
-        gamma, nu, alpha, beta = (part.double().cpu().numpy() for part in opinion)
-        return cls(gamma, nu, alpha, beta, views or {})
-
-    def _nig(self) -> NIG:
-        parts = (self.gamma, self.nu, self.alpha, self.beta)
-        return NIG(*(torch.from_numpy(part) for part in parts))
-
-    @property
-    def score(self) -> Array:
-        """Predicted score, gamma."""
-        return self.gamma
-
-    @property
-    def scale(self) -> Array:
-        """Scale of the predictive Student t of 2 alpha degrees of freedom: the uncertainty."""
-        return np.asarray(self._nig().scale.numpy())
-
-    @property
-    def deviation(self) -> Array:
-        """Standard deviation of the predictive Student t."""
-        return np.asarray(self._nig().deviation.numpy())
-
-    @property
-    def relative_epistemic(self) -> Array:
-        """nu^(-1/2), which orders rows of one model and measures nothing."""
-        return np.asarray(self._nig().relative_epistemic.numpy())
 
 
 class RCMLMISARegressor(MISARegressor):
@@ -265,6 +216,11 @@ class RCMLMISARegressor(MISARegressor):
             order = np.random.default_rng(seed).permutation(views.n_samples)
             cut = int(np.ceil(self.validation_share * len(order)))
             held, kept = np.sort(order[:cut]), np.sort(order[cut:])
+            if not len(kept):
+                raise DataError(
+                    f"{views.n_samples} row(s) leave none to train on beside the validation rows; "
+                    "give more rows, or validation_share=0."
+                )
             validation = (views.take(held), numbers[held]) if cut else None
             views, y = views.take(kept), numbers[kept]
         super().fit(views, y, validation=validation, callback=callback)
@@ -343,10 +299,10 @@ class RCMLMISARegressor(MISARegressor):
         if self.calibrator_ is not None:
             fused = self.calibrator_(fused, private)
         views = {
-            name: ScoreOpinion.of(self._in_unit(NIG(*(part[:, place] for part in private))))
+            name: ScoreOpinion.from_nig(self._in_unit(NIG(*(part[:, place] for part in private))))
             for place, name in enumerate(self.view_names_)
         }
-        return ScoreOpinion.of(self._in_unit(fused), views)
+        return ScoreOpinion.from_nig(self._in_unit(fused), views)
 
     def _in_unit(self, opinion: NIG) -> NIG:
         """An opinion about the standardised target in the target's own unit."""

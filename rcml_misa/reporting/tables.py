@@ -95,7 +95,7 @@ def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison])
 
 def _footnotes(rows: Sequence[SummaryRow]) -> list[str]:
     notes = ["var and std of the runs (population); var is of the fraction, std in points"]
-    if any(row.default for row in rows):
+    if any(label_of(row).endswith(" *") for row in rows):
         notes.insert(0, "* the recommended configuration of its method")
     if any(row.leaky for row in rows):
         notes.append(LEAK_NOTE)

@@ -91,7 +91,8 @@ def rank_methods(figures: Mapping[str, Mapping[str, float]], *, level: float = 0
             float(value) for value in stats.friedmanchisquare(*(-table.T.round(12)))
         )
         rest = n * (k - 1) - chi2
-        f = (n - 1) * chi2 / rest if rest > 1e-12 else math.inf
+        # where all sets agree it is infinite, however few they are: nothing to go by
+        f = (n - 1) * chi2 / rest if rest > 1e-12 else math.nan
         p_f = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
     unit = math.sqrt(k * (k + 1) / (6 * n))
     quantile = float(stats.studentized_range.ppf(1 - level, k, np.inf)) / math.sqrt(2)

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import RcmlMisaError
@@ -85,8 +85,8 @@ def execute(
     )
     finished = False
     try:
-        # children inherit an ignored interrupt, so that none dies of it while it starts
-        with _interrupts_ignored():
+        # children inherit a blocked interrupt, so that none dies of it while it starts
+        with _interrupts_deferred():
             pending = {pool.submit(_work, task): task for task in tasks}
         yield from _collect(pending, events, on_event)
         finished = True
@@ -97,17 +97,32 @@ def execute(
                 child.terminate()
 
 
-class _interrupts_ignored:  # noqa: N801
-    """Context in which this process ignores Ctrl-C, where that can be set (main thread)."""
+class _interrupts_deferred:  # noqa: N801
+    """Context in which Ctrl-C waits until the end, and is blocked for children that start in it.
 
-    def __enter__(self) -> None:
+    Of use in the main thread; elsewhere no interrupt arrives.
+    """
+
+    def __enter__(self) -> Self:
+        self.caught = False
         self.previous: Any = None
-        with suppress(ValueError):
-            self.previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.mask: Any = None
+        with suppress(ValueError):  # not in the main thread
+            self.previous = signal.signal(signal.SIGINT, self._note)
+            if hasattr(signal, "pthread_sigmask"):
+                self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.caught = True
 
     def __exit__(self, *exception: object) -> None:
+        if self.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
+        if self.caught:
+            raise KeyboardInterrupt
 
 
 def _collect(

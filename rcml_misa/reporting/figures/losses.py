@@ -65,10 +65,13 @@ def loss_figure(histories: Sequence[History]) -> Figure:
             "these runs have no similarity, difference or reconstruction term in their history; "
             "plot runs of rcml-misa or misa."
         )
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = new_figure(rows=len(present), height=1.1 * len(present) + 0.5, sharex=True)
     for axes, term in zip(panels, present, strict=True):
         _panel(axes, histories, term)
     panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure
