@@ -100,7 +100,8 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
     dropout, attention_dropout : float
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
-        Passes over the train rows; by default what makes 100 steps, and at least 6.
+        Passes over the train rows; by default what makes 100 steps, and at least 6, or without
+        experts 400 steps, and at least 20.
     batch_size : int
     learning_rate, weight_decay : float
         AdamW's, after a warm-up over a tenth of the steps falling to zero along a cosine.

@@ -27,8 +27,9 @@ from rcml_misa.views import MultiView, dense
 
 __all__ = ["TableFit"]
 
-MINIMUM_STEPS = 100
-PASSES = 6  # over the train rows, where that takes more steps
+# least steps, and passes over the train rows where those take more: a network that starts at its
+# experts has less to learn
+LENGTH = {"kernel": (100, 6), "none": (400, 20)}
 
 
 class TableFit:
@@ -148,7 +149,8 @@ class TableFit:
     def _steps(self, rows: int) -> int:
         if self.epochs is not None:
             return self.epochs * math.ceil(rows / self.batch_size)
-        return max(MINIMUM_STEPS, math.ceil(PASSES * rows / self.batch_size))
+        least, passes = LENGTH[self.expert]
+        return max(least, math.ceil(passes * rows / self.batch_size))
 
     def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
         if self.expert == "none":
