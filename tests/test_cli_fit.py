@@ -292,7 +292,7 @@ def test_check_add_run_show_remove(files, own_settings):
     assert (shown["samples"], shown["status"], shown["note"]) == (90, "here", "--target who")
     result = done("run", "--dataset", "mine", "--method", "rcml", "--epochs", 2, "--runs", 1,
                   "--jobs", 1)  # fmt: skip
-    assert "mine: 1 runs" in result.stdout
+    assert "mine: 1 run, seed 0" in result.stdout
     done("datasets", "remove", "mine")
     assert "mine" not in done("datasets").stdout
 

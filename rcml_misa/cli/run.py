@@ -176,7 +176,7 @@ def run(
         record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
-        click.echo(_heading(dataset, rows, seed, protocol))
+        click.echo(_heading(dataset, rows, seed, protocol, options))
         click.echo(as_text(rows, comparisons))
         if dataset.scores is not None:
             show_measures(dataset, session.records, out=out)
@@ -249,13 +249,22 @@ def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
     return found
 
 
-def _heading(dataset: Dataset, rows: list[SummaryRow], seed: int, protocol: Protocol) -> str:
+def _heading(
+    dataset: Dataset,
+    rows: list[SummaryRow],
+    seed: int,
+    protocol: Protocol,
+    options: tuple[str, ...],
+) -> str:
     from rcml_misa.cli.sentiment import split_name
 
     count = len(rows[0].accuracy)
-    seeds = f"seeds {seed} to {seed + count - 1}"
+    runs = (
+        f"{count} runs, seeds {seed} to {seed + count - 1}" if count > 1 else f"1 run, seed {seed}"
+    )
     how = protocol.describe() if dataset.folds is None else split_name(dataset)
-    return f"{dataset.name}: {count} runs, {seeds}, {how}\n"
+    told = "".join(f", {option}" for option in options)
+    return f"{dataset.name}: {runs}, {how}{told}\n"
 
 
 def _uncertainty_text(records: list[RunRecord]) -> str:

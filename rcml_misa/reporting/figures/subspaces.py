@@ -63,13 +63,14 @@ def subspace_figure(
     order : sequence of str
         All views of the data set, which give each its colour.
     """
-    count = len(panels)
+    count, titled = len(panels), len(panels) > 1 or any(panels)
     width = COLUMN if count < 3 else 1.7 * count
-    figure, drawn = new_figure(columns=count, width=width, height=width / max(count, 2) + 0.4)
+    height = width / max(count, 2) + (0.65 if titled else 0.4)
+    figure, drawn = new_figure(columns=count, width=width, height=height)
     colours = view_colours(views, order)
     for axes, (title, codes) in zip(drawn, panels.items(), strict=True):
         _panel(axes, embed(codes), views, colours)
-        if count > 1 or title:
+        if titled:
             axes.set_title(title)
     _legend(figure, views, colours)
     return figure
