@@ -380,7 +380,7 @@ def test_an_interrupt_waits_until_workers_have_started() -> None:
     seen = []
 
     def start() -> None:
-        with pool._interrupts_deferred():
+        with pool.interrupts_deferred():
             os.kill(os.getpid(), signal.SIGINT)
             # children inherit the mask
             seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))

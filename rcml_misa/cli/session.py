@@ -90,10 +90,14 @@ def run_session(
     from rcml_misa.cli.board import board_of
     from rcml_misa.results import RunStore
     from rcml_misa.runs import RunFailure, execute
+    from rcml_misa.runs.pool import interrupts_deferred
 
     store = None if out is None else RunStore(out)
     session = Session()
-    workers = min(jobs or len(os.sched_getaffinity(0)), max(len(tasks), 1))
+    # not every system tells which of its cores are ours
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    workers = min(jobs or cores, max(len(tasks), 1))
     with board_of(datasets, tasks, cells=cells) as board:
         try:
             for result in execute(datasets, tasks, jobs=workers, on_event=board.show):
@@ -103,9 +107,10 @@ def run_session(
                         f"{task.recipe.label}, seed {task.seed}: {result.message}"
                     )
                     continue
-                session.records.append(result)
-                if store is not None:
-                    store.write(result)
+                with interrupts_deferred():  # a run counts as finished if it is kept
+                    if store is not None:
+                        store.write(result)
+                    session.records.append(result)
                 board.count(result)
         except KeyboardInterrupt:
             session.interrupted = True

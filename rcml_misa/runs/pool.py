@@ -16,7 +16,7 @@ from rcml_misa.results import RunRecord
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, RunFailure, Task
 
-__all__ = ["execute"]
+__all__ = ["execute", "interrupts_deferred"]
 
 POLL = 0.1  # seconds between looks at the workers' progress
 
@@ -86,7 +86,7 @@ def execute(
     finished = False
     try:
         # children inherit a blocked interrupt, so that none dies of it while it starts
-        with _interrupts_deferred():
+        with interrupts_deferred():
             pending = {pool.submit(_work, task): task for task in tasks}
         yield from _collect(pending, events, on_event)
         finished = True
@@ -97,7 +97,7 @@ def execute(
                 child.terminate()
 
 
-class _interrupts_deferred:  # noqa: N801
+class interrupts_deferred:  # noqa: N801
     """Context in which Ctrl-C waits until the end, and is blocked for children that start in it.
 
     Of use in the main thread; elsewhere no interrupt arrives.
