@@ -2,7 +2,8 @@
 
 from rcml_misa.views.arrays import ViewArray, dense, present_rows
 from rcml_misa.views.digest import data_sha256
-from rcml_misa.views.multiview import MultiView, ViewKind, as_multiview, holds_views
+from rcml_misa.views.forms import as_multiview, holds_views
+from rcml_misa.views.multiview import MultiView, ViewKind
 from rcml_misa.views.presence import ViewMeans, with_absent_views
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, refuse_sequences
 from rcml_misa.views.target import check_target

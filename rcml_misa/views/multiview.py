@@ -27,7 +27,7 @@ from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MultiView", "ViewKind", "as_multiview", "holds_views"]
+__all__ = ["MultiView", "ViewKind"]
 
 ViewKind = Literal["dense", "sparse", "sequence", "text"]
 
@@ -389,62 +389,10 @@ class MultiView:
                 raise OptionError(f"there is no view {name!r}; {nearest(str(name), self.names)}")
 
 
-def as_multiview(X: Any, views: Any = None) -> MultiView:
-    """Turn any accepted form of X into a `MultiView`.
-
-    Parameters
-    ----------
-    X : MultiView, mapping, list of 2-D arrays, 2-D array, sparse matrix or DataFrame
-        The samples.
-    views : list, dict or str, optional
-        Column groups of a 2-D X, as in `MultiView.from_array`.
-
-    Returns
-    -------
-    MultiView
-
-    Raises
-    ------
-    OptionError
-        If `views` does not fit X, or is given for an X that is already cut into views.
-    DataError
-        If X is not valid; see `MultiView`.
-
-    Examples
-    --------
-    >>> as_multiview([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], views=[1, 2]).widths
-    (1, 2)
-    >>> as_multiview({"a": [[1.0], [2.0]]}).names
-    ('a',)
-    """
-    cut = holds_views(X)
-    if cut and views is not None:
-        raise OptionError(
-            "views= cuts the columns of one 2-D table, but X already holds separate views; "
-            "leave views=None."
-        )
-    if isinstance(X, MultiView):
-        return X
-    return MultiView(X) if cut else MultiView.from_array(X, views=views)
-
-
 def _kind(array: ViewArray) -> ViewKind:
     if isinstance(array, Sequences | Texts):
         return "sequence" if isinstance(array, Sequences) else "text"
     return "sparse" if issparse(array) else "dense"
-
-
-def holds_views(X: Any) -> bool:
-    """Tell an X that is cut into views already from one table.
-
-    Examples
-    --------
-    >>> holds_views({"a": [[1.0]]}), holds_views([[1.0, 2.0]])
-    (True, False)
-    """
-    if issparse(X):  # one form of a sparse matrix is a mapping too
-        return False
-    return isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
 
 
 def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
@@ -479,15 +427,3 @@ def _columns(X: Any, group: ColumnGroup) -> Any:
     sparse = issparse(X)
     table: Any = csr_array(X) if sparse else X
     return table[:, group]
-
-
-def _is_list_of_views(X: Any) -> bool:
-    """Tell a list of tables from a table given as a list of rows."""
-    if not isinstance(X, list | tuple):
-        return False
-    if not X:
-        return True
-    first = next((one for one in X if one is not None), None)
-    if isinstance(first, list | tuple):
-        return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
-    return getattr(first, "ndim", 1) >= 2
