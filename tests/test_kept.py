@@ -138,3 +138,11 @@ def test_recorder_takes_as_many_rows_of_each_part() -> None:
 def test_records_stay_strict_json(folder) -> None:
     (path,) = folder.glob("*-seed0.json")
     json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_a_method_given_by_its_path_finds_what_it_kept(tmp_path) -> None:
+    method = ("--method", "sklearn.naive_bayes:GaussianNB", "--keep", "opinions")
+    result = call("--dataset", "digits", *method, "--runs", 1, "--jobs", 1, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    (record,) = tmp_path.glob("*-seed0.json")
+    assert "clean.right" in read_kept(kept_path(record)).arrays

@@ -7,6 +7,7 @@ from rcml_misa.results.records import (
     RunRecord,
     RunStore,
     plain,
+    record_stem,
     write_atomic,
 )
 from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
@@ -26,6 +27,7 @@ __all__ = [
     "mean_scores",
     "plain",
     "rank_methods",
+    "record_stem",
     "summarise",
     "write_atomic",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["LEAKS", "RunRecord", "RunStore", "label", "plain", "write_atomic"]
+__all__ = ["LEAKS", "RunRecord", "RunStore", "label", "plain", "record_stem", "write_atomic"]
 
 SCHEMA = 2
 LEAKS = "†"  # marks what test rows had a say in
@@ -194,6 +194,17 @@ def write_atomic(path: Path, text: str) -> None:
         ) from error
 
 
+def record_stem(dataset: str, method: str, variant: str, seed: int) -> str:
+    """Name of a run's files without their endings.
+
+    Examples
+    --------
+    >>> record_stem("PIE", "my.module:Mine", "-", 0)
+    'PIE-my.module_Mine---seed0'
+    """
+    return re.sub(r"[/:]", "_", f"{dataset}-{method}-{variant}-seed{seed}")
+
+
 class RunStore:
     """A folder of run records, one JSON file each.
 
@@ -223,8 +234,8 @@ class RunStore:
 
     def write(self, record: RunRecord) -> Path:
         """Keep one record; an earlier one of the same run is replaced."""
-        name = f"{record.dataset}-{record.method}-{record.variant}-seed{record.seed}.json"
-        path = self.folder / re.sub(r"[/:]", "_", name)
+        name = record_stem(record.dataset, record.method, record.variant, record.seed)
+        path = self.folder / f"{name}.json"
         write_atomic(path, record.to_json())
         return path
 

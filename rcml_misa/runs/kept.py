@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets.foreign.npz import whole_file
 from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.runs.watching import asking
 
 if TYPE_CHECKING:
     from rcml_misa.views import MultiView
@@ -235,11 +236,9 @@ def loss_recorder(
     taken = {name: (views.take(rows), target[rows]) for name, rows in drawn.items()}
 
     def record(_: Any) -> None:
-        training = estimator.module_.training
-        estimator.module_.eval()
-        for name, (rows, wanted) in taken.items():
-            for term, value in estimator.loss_terms(rows, wanted).items():
-                history.setdefault(f"{name} {term}", []).append(value)
-        estimator.module_.train(training)
+        with asking(estimator):
+            for name, (rows, wanted) in taken.items():
+                for term, value in estimator.loss_terms(rows, wanted).items():
+                    history.setdefault(f"{name} {term}", []).append(value)
 
     return record

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rcml_misa.datasets import Dataset
 from rcml_misa.evaluation import ask
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.results import write_atomic
+from rcml_misa.results import record_stem, write_atomic
 from rcml_misa.runs.kept import loss_recorder, write_kept
+from rcml_misa.runs.watching import asking
 from rcml_misa.sentiment import class_scores, regression_scores, sims_scores
 
 if TYPE_CHECKING:
@@ -133,13 +134,11 @@ def _scores_recorder(
     history: dict[str, list[float]],
 ) -> Callback:
     def record(_: Any) -> None:
-        training = estimator.module_.training
-        estimator.module_.eval()
-        for name, rows in parts.items():
-            guess = _guess(estimator, dataset.views.take(rows))
-            for measure, value in target_scores(dataset, guess, rows).items():
-                history.setdefault(f"{name} {measure}", []).append(value)
-        estimator.module_.train(training)
+        with asking(estimator):
+            for name, rows in parts.items():
+                guess = _guess(estimator, dataset.views.take(rows))
+                for measure, value in target_scores(dataset, guess, rows).items():
+                    history.setdefault(f"{name} {measure}", []).append(value)
 
     return record
 
@@ -236,5 +235,5 @@ def write_outputs(dataset: Dataset, task: Task, estimator: Any, test: NDArray[np
 def _beside(dataset: Dataset, task: Task, end: str) -> Path:
     """Where a file beside the run's record goes."""
     recipe = task.recipe
-    stem = f"{dataset.name}-{recipe.method}-{recipe.variant}-seed{task.seed}".replace("/", "_")
+    stem = record_stem(dataset.name, recipe.method, recipe.variant, task.seed)
     return (task.outputs.folder or Path()) / f"{stem}-{end}"

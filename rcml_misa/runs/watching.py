@@ -15,7 +15,7 @@ from rcml_misa import metrics
 from rcml_misa.protocols import BEST_TEST, Protocol
 from rcml_misa.views import MultiView
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "asking"]
 
 EVERY = 10  # epochs between two looks for the best one; the last epoch is always looked at
 
@@ -81,7 +81,7 @@ class Watcher:
         if not hasattr(self.estimator, "module_"):
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs
-        with _asking(self.estimator):
+        with asking(self.estimator):
             for look in self.others:
                 look(progress)
             if progress.epoch in self.protocol.checkpoints:
@@ -130,7 +130,7 @@ class Watcher:
 
 
 @contextmanager
-def _asking(estimator: Any) -> Iterator[None]:
+def asking(estimator: Any) -> Iterator[None]:
     """Put the network out of training for a while, if it is in it."""
     training = estimator.module_.training
     estimator.module_.eval()
