@@ -9,7 +9,8 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rcml_misa.estimators import FUMLClassifier, RCMLClassifier
-from rcml_misa.evaluation import (
+from rcml_misa.exceptions import DataError
+from rcml_misa.metrics.answers import (
     COVERAGES,
     Answers,
     ask,
@@ -20,7 +21,6 @@ from rcml_misa.evaluation import (
     score,
     uncertainty_scores,
 )
-from rcml_misa.exceptions import DataError
 from rcml_misa.opinions import Opinion, dissonance, mutual_information
 from rcml_misa.views import MultiView
 

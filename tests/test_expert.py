@@ -16,11 +16,11 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from rcml_misa.estimators import ridge
-from rcml_misa.estimators.expert import KernelExpert, fit_temperature
-from rcml_misa.estimators.kernels import KERNELS
-from rcml_misa.estimators.stacking import stack_weights
-from rcml_misa.estimators.view_experts import Familiarity, ViewExperts
+from rcml_misa.experts import ridge
+from rcml_misa.experts.expert import KernelExpert, fit_temperature
+from rcml_misa.experts.kernels import KERNELS
+from rcml_misa.experts.stacking import stack_weights
+from rcml_misa.experts.view_experts import Familiarity, ViewExperts
 from rcml_misa.opinions import log_shares
 from rcml_misa.views import MultiView
 
@@ -222,7 +222,7 @@ def test_more_rows_than_a_block_are_mapped_block_by_block(monkeypatch, iris):
     X, y = X[order], y[order]
     wanted = KernelExpert(random_state=0).fit(X, y)
     monkeypatch.setattr(ridge, "BLOCK", 64)
-    monkeypatch.setattr("rcml_misa.estimators.expert.BLOCK", 64)
+    monkeypatch.setattr("rcml_misa.experts.expert.BLOCK", 64)
     found = KernelExpert(random_state=0, selection_landmarks=100).fit(X, y)
     assert (found.loo_scores_.argmax(axis=1) == y).mean() > 0.9
     assert (found.predict(X) == wanted.predict(X)).mean() > 0.97

@@ -18,9 +18,9 @@ from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
 from rcml_misa.datasets.foreign.npz import read_words
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.datasets.records import find_imported, list_imported
-from rcml_misa.estimators.inputs import ViewReaders
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.views import Texts, TokenTexts
 
 FOLDS = ("train", "valid", "test")

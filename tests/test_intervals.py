@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.intervals import ause, conformal_factor, error_correlation, interval_scores
+from rcml_misa.metrics.intervals import ause, conformal_factor, error_correlation, interval_scores
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])

@@ -16,7 +16,7 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.losses import shared_private_loss, view_confusion_loss
 from rcml_misa.nn.misa import MISANet, MISAVariant, reverse_gradient
 from rcml_misa.nn.view_encoders import TableEncoder
-from rcml_misa.selection import Descent, bucketed_batches, train_selected
+from rcml_misa.training import Descent, bucketed_batches, train_selected
 from rcml_misa.views import MultiView, Sequences
 
 VARIANTS = get_args(MISAVariant)

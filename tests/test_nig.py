@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.nig import NIG, fuse_nig, nig_loss, nig_nll, nig_regulariser
+from rcml_misa.opinions.nig import NIG, fuse_nig, nig_loss, nig_nll, nig_regulariser
 
 positive = st.floats(0.05, 20)
 opinion = st.tuples(st.floats(-5, 5), positive, st.floats(1.05, 20), positive)

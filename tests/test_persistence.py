@@ -22,10 +22,10 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.persistence import FORMAT_VERSION, describe, load_with_header, save
-from rcml_misa.estimators.persistence.codec import Decoder, Encoder
-from rcml_misa.estimators.persistence.container import read_file, read_header, write_file
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.persistence import FORMAT_VERSION, describe, load_with_header, save
+from rcml_misa.persistence.codec import Decoder, Encoder
+from rcml_misa.persistence.container import read_file, read_header, write_file
 
 QUICK = {"epochs": 3, "random_state": 0, "device": "cpu"}
 MODELS = {

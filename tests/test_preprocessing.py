@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from rcml_misa.estimators.preprocessing import FeatureMap
 from rcml_misa.exceptions import OptionError
+from rcml_misa.reading.features import FeatureMap
 
 SCALERS = {"minmax": MinMaxScaler, "standard": StandardScaler}
 

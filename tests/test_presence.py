@@ -17,7 +17,6 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.preprocessing import FeatureMap
 from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import (
@@ -29,6 +28,7 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn import RCMLMISANet, RCMLNet
 from rcml_misa.opinions import fuse_mixture, mean_conflict, membership, opinions_present
+from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import MultiView, ViewMeans, present_rows, with_absent_views
 
 QUICK = {"random_state": 0}

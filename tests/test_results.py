@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.results import RunRecord, RunStore, compare, holm, summarise, write_atomic
+from rcml_misa.results import RunRecord, RunStore, compare, holm, summarise
+from rcml_misa.storage import write_text
 
 calm = settings(deadline=None, max_examples=40, derandomize=True)
 shares = st.integers(0, 100).map(lambda count: count / 100)
@@ -88,15 +89,15 @@ def test_other_texts_are_refused(text, match) -> None:
 # files
 
 
-def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path) -> None:
+def test_write_text_replaces_and_leaves_nothing_else(tmp_path) -> None:
     path = tmp_path / "a.txt"
-    write_atomic(path, "old")
-    write_atomic(path, "näw")
+    write_text(path, "old")
+    write_text(path, "näw")
     assert path.read_text(encoding="utf-8") == "näw"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_atomic_keeps_the_old_file_on_failure(tmp_path, monkeypatch) -> None:
+def test_write_text_keeps_the_old_file_on_failure(tmp_path, monkeypatch) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -105,20 +106,20 @@ def test_write_atomic_keeps_the_old_file_on_failure(tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DataError, match="No space left on device"):
-        write_atomic(path, "new")
+        write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_atomic_into_no_folder(tmp_path) -> None:
+def test_write_text_into_no_folder(tmp_path) -> None:
     with pytest.raises(DataError, match="can't be written"):
-        write_atomic(tmp_path / "absent" / "a.txt", "x")
+        write_text(tmp_path / "absent" / "a.txt", "x")
 
 
 def test_written_files_have_the_usual_mode(tmp_path) -> None:
     usual, written = tmp_path / "usual", tmp_path / "written"
     usual.touch()
-    write_atomic(written, "x")
+    write_text(written, "x")
     assert written.stat().st_mode == usual.stat().st_mode
 
 

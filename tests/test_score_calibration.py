@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rcml_misa.estimators.score_calibration import ScaleCalibrator
-from rcml_misa.intervals import error_correlation
-from rcml_misa.nig import NIG, nig_nll
+from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.metrics.intervals import error_correlation
+from rcml_misa.opinions.nig import NIG, nig_nll
 
 
 def stated(gamma, scale, *, seed: int = 0) -> tuple[NIG, NIG]:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from rcml_misa.estimators.kernels import squared_distances
-from rcml_misa.estimators.quantiles import CELLS, QuantileTable
-from rcml_misa.estimators.scoring import ExpertScorer
-from rcml_misa.estimators.view_experts import ViewExperts
+from rcml_misa.experts.kernels import squared_distances
+from rcml_misa.experts.scoring import ExpertScorer
+from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.reading.quantiles import CELLS, QuantileTable
 from rcml_misa.views import MultiView, dense
 
 

@@ -19,9 +19,9 @@ from rcml_misa.datasets import Dataset, load_dataset
 from rcml_misa.datasets.tasks import as_task
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.folds import keep_views, split_of, swap_views
-from rcml_misa.measures import paired_measure, summarise_measures
+from rcml_misa.protocols.folds import keep_views, split_of, swap_views
 from rcml_misa.results import RunRecord
+from rcml_misa.results.measures import paired_measure, summarise_measures
 from rcml_misa.runs import execute, plan_tasks, run_task
 from rcml_misa.runs.outputs import RunOutputs
 from rcml_misa.views import MultiView

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators import RCMLClassifier, RCMLMISAClassifier
-from rcml_misa.estimators.calibration import Calibrator
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.protocols import Protocol
 from rcml_misa.runs import Task, Watcher, fit_task, run_task

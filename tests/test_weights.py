@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.estimators import (
     ControlClassifier,
     KernelExpert,
@@ -15,11 +16,10 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.calibration import Calibrator
-from rcml_misa.estimators.expert import fit_temperature
-from rcml_misa.estimators.ridge import NystroemFeatures, fit_ridge
-from rcml_misa.estimators.rows import hold_out, row_weights
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.experts.expert import fit_temperature
+from rcml_misa.experts.ridge import NystroemFeatures, fit_ridge
+from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.training import EarlyStopping, Optimisation, train
 
 MAKERS = {

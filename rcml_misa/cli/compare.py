@@ -166,10 +166,10 @@ def _shown(form: str, blocks: list[Block], records: list[RunRecord], how: str) -
 def _write(out: Path, blocks: list[Block], records: list[RunRecord], how: str) -> None:
     """Write every form, and the figures where they can be drawn."""
     from rcml_misa.reporting.diagrams import draw_all
-    from rcml_misa.results import write_atomic
+    from rcml_misa.storage import write_text
 
     for form, ending in {**ENDINGS, "csv": ".csv", "json": ".json"}.items():
-        write_atomic(out / f"compare{ending}", _shown(form, blocks, records, how) + "\n")
+        write_text(out / f"compare{ending}", _shown(form, blocks, records, how) + "\n")
     drawn = draw_all(records, out)
     files = f"compare.txt, .md, .tex, .csv, .json in {out}"
     click.echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

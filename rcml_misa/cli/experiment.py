@@ -52,11 +52,12 @@ def experiment(
     from rcml_misa.cli.plan import read_plan
     from rcml_misa.cli.sentiment import load_for_task
     from rcml_misa.cli.session import check_numbers, importable_here
-    from rcml_misa.measures import summarise_measures
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
     from rcml_misa.reporting.measures import measures_csv, measures_page
-    from rcml_misa.results import RunStore, summarise, write_atomic
+    from rcml_misa.results import RunStore, summarise
+    from rcml_misa.results.measures import summarise_measures
+    from rcml_misa.storage import write_text
 
     importable_here()
     plan = read_plan(file)
@@ -88,8 +89,8 @@ def experiment(
         else:
             text = measures_page(session.records, title=plan.title, command=f"{file}")
             table = measures_csv(summarise_measures(session.records))
-        write_atomic(folder / f"{file.stem}.md", text)
-        write_atomic(folder / f"{file.stem}.csv", table)
+        write_text(folder / f"{file.stem}.md", text)
+        write_text(folder / f"{file.stem}.csv", table)
         click.echo(text)
         click.echo(f"written: {folder / file.stem}.md and .csv")
     ctx.exit(session.status)

@@ -141,7 +141,8 @@ def run(
     from rcml_misa.datasets import FileOptions
     from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
     from rcml_misa.reporting import as_json as json_object
-    from rcml_misa.results import summarise, write_atomic
+    from rcml_misa.results import summarise
+    from rcml_misa.storage import write_text
 
     regression = task == "regression"
     protocol = protocol_of(ctx)
@@ -169,8 +170,8 @@ def run(
     rows = summarise(session.records)
     comparisons = _comparisons(session.records)
     if out is not None and rows:
-        write_atomic(out / "summary.csv", as_csv(rows))
-        write_atomic(out / "summary.md", as_markdown(rows, comparisons))
+        write_text(out / "summary.csv", as_csv(rows))
+        write_text(out / "summary.md", as_markdown(rows, comparisons))
     if as_json:
         done = min((len(row.accuracy) for row in rows), default=0)
         record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)

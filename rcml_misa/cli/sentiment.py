@@ -36,7 +36,7 @@ def load_for_task(
     """
     from rcml_misa.datasets import load_dataset
     from rcml_misa.datasets.tasks import as_task
-    from rcml_misa.folds import keep_views
+    from rcml_misa.protocols.folds import keep_views
     from rcml_misa.views import check_target
 
     dataset = load_dataset(name, data_dir=data_dir, split=split, options=options)
@@ -107,14 +107,14 @@ def show_measures(
     """
     if not records:
         return
-    from rcml_misa.measures import summarise_measures
     from rcml_misa.reporting import measures as reporting
-    from rcml_misa.results import write_atomic
+    from rcml_misa.results.measures import summarise_measures
+    from rcml_misa.storage import write_text
 
     rows = summarise_measures(records)
     if out is not None:
-        write_atomic(out / "measures.csv", reporting.measures_csv(rows))
-        write_atomic(out / "measures.md", reporting.measures_markdown(rows))
+        write_text(out / "measures.csv", reporting.measures_csv(rows))
+        write_text(out / "measures.md", reporting.measures_markdown(rows))
     count = max(len(next(iter(row.values.values()))) for row in rows)
     if as_json:
         found = reporting.measures_json(records, dataset=dataset.name, runs=count, seed=seed)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rcml_misa.datasets.catalogue import CatalogueEntry, parse_entry
-from rcml_misa.datasets.foreign.npz import whole_file
 from rcml_misa.datasets.store import cache_folder
 from rcml_misa.exceptions import DataError
+from rcml_misa.storage import whole_file
 
 __all__ = ["find_imported", "imported_file", "list_imported", "write_record"]
 
@@ -31,7 +31,7 @@ def write_record(entry: CatalogueEntry) -> None:
         If the record can't be written.
     """
     table = {key: value for key, value in asdict(entry).items() if key not in UNUSED}
-    with whole_file(imported_file(entry.name).with_suffix(".json")) as path:
+    with whole_file(imported_file(entry.name).with_suffix(".json"), make_folder=True) as path:
         path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

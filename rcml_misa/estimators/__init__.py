@@ -9,7 +9,6 @@ from rcml_misa.estimators.base import (
 )
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
-from rcml_misa.estimators.expert import KernelExpert
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.estimators.notes import NotesClassifier
@@ -23,6 +22,7 @@ from rcml_misa.estimators.peers import (
 from rcml_misa.estimators.rcml import RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 from rcml_misa.estimators.score_opinion import ScoreOpinion
+from rcml_misa.experts.expert import KernelExpert
 
 __all__ = [
     "ArrayOpinion",

@@ -16,9 +16,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
-from rcml_misa.estimators.options import check_options
-from rcml_misa.estimators.rows import hold_out, row_weights
 from rcml_misa.exceptions import DataError
+from rcml_misa.options import check_options
+from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.views import (
     MultiView,
     ViewMeans,
@@ -204,7 +204,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         DataError
             If the file can't be written, or the model holds what such a file can't.
         """
-        from rcml_misa.estimators.persistence import save
+        from rcml_misa.persistence import save
 
         save(self, path)
 

@@ -15,8 +15,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.exceptions import OptionError
+from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["ControlClassifier"]
@@ -54,9 +54,9 @@ class ControlClassifier(MultiViewClassifier):
         One classifier on all columns, one per view with averaged probabilities, or one on the
         view of the highest accuracy in five-fold cross-validation.
     scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+        Column scaling; see `rcml_misa.reading.features.FeatureMap`.
     features : {"root-layernorm", "root", "plain", "quantile"}
-        What the scaled columns become; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+        What the scaled columns become; see `rcml_misa.reading.features.FeatureMap`.
     C : float
         Inverse penalty of ``"logistic-regression"`` and ``"rbf-svm"``; the others ignore it.
     trees : int

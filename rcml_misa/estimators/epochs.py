@@ -19,10 +19,10 @@ from rcml_misa.estimators.base import (
     MultiViewOpinion,
     TrainRows,
 )
-from rcml_misa.estimators.preprocessing import FeatureMap, Scaling
 from rcml_misa.estimators.terms import present_views
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.opinions import mean_conflict
+from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,
     EarlyStopping,

@@ -11,20 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from rcml_misa.calibration.scores import ScaleCalibrator
 from rcml_misa.estimators.misa import MISARegressor
 from rcml_misa.estimators.misa_base import Labelled
-from rcml_misa.estimators.preprocessing import Features, Scaling
-from rcml_misa.estimators.score_calibration import ScaleCalibrator
 from rcml_misa.estimators.score_opinion import ScoreOpinion
 from rcml_misa.exceptions import DataError
-from rcml_misa.intervals import conformal_factor
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.nig import NIG, Regulariser, nig_loss
+from rcml_misa.metrics.intervals import conformal_factor
 from rcml_misa.nn.attention import AttentionMask
 from rcml_misa.nn.collectors import Sharing
 from rcml_misa.nn.nig import RegressionNet, ScoreOpinions
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
+from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.training import Device, Progress, Schedule
 from rcml_misa.views import MultiView
 
@@ -62,7 +62,7 @@ class RCMLMISARegressor(MISARegressor):
         Of evidence where the prediction is wrong, within the evidential loss.
     penalty_form : {"meinert", "amini"}
         Errors of that penalty in units of the predicted scale, or as they are; see
-        `rcml_misa.nig.nig_regulariser`.
+        `rcml_misa.opinions.nig.nig_regulariser`.
     point_weight, own_weight : float
         Of the absolute error of the fused prediction, and of each view's own.
     coverage : float

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, MultiViewOpinion
-from rcml_misa.estimators.calibration import Calibrator
-from rcml_misa.estimators.kernels import KernelChoice
-from rcml_misa.estimators.preprocessing import Scaling
-from rcml_misa.estimators.ridge import blocks
-from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
+from rcml_misa.experts.kernels import KernelChoice
+from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import shares_to_evidence
 from rcml_misa.opinions import (
     fuse_mixture,
@@ -22,6 +21,7 @@ from rcml_misa.opinions import (
     opinions_present,
     present_share,
 )
+from rcml_misa.reading.features import Scaling
 from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier"]
@@ -48,7 +48,7 @@ class KernelExpertClassifier(EvidentialClassifier):
     scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
     class_weight : {"balanced"}, dict or None
-        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+        Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
     random_state : int, optional
 
     Attributes

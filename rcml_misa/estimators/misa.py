@@ -55,7 +55,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
     scaling : {"minmax", "standard", "none"}
         Column scaling of tables, fitted on train rows. Steps of sequences are standardised.
     features : {"root-layernorm", "root", "plain", "quantile"}
-        What a table's scaled columns become; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+        What a table's scaled columns become; see `rcml_misa.reading.features.FeatureMap`.
     hidden, heads, feedforward : int
         Width H and the Transformer's sizes; the published feed-forward is 2048.
     dropout : float

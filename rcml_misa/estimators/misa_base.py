@@ -12,9 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from rcml_misa.estimators.base import MultiViewEstimator
-from rcml_misa.estimators.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.estimators.inspection import TokenInspection
-from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import (
     difference_loss,
@@ -26,8 +24,18 @@ from rcml_misa.losses import (
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
-from rcml_misa.selection import Descent, bucketed_batches, train_selected
-from rcml_misa.training import Device, Progress, Schedule, pick_device, seeded
+from rcml_misa.reading.features import Features, Scaling
+from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
+from rcml_misa.training import (
+    Descent,
+    Device,
+    Progress,
+    Schedule,
+    bucketed_batches,
+    pick_device,
+    seeded,
+    train_selected,
+)
 from rcml_misa.views import MultiView
 
 __all__ = ["Labelled", "MISABase"]

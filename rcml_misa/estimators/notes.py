@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rcml_misa.estimators.epochs import EpochClassifier
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -18,6 +17,7 @@ from rcml_misa.losses import (
     similarity_loss,
 )
 from rcml_misa.nn import NotesNet, NotesOutput
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
 __all__ = ["NotesClassifier", "notes_loss"]

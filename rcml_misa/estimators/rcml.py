@@ -9,10 +9,10 @@ from torch import Tensor
 
 from rcml_misa.estimators.base import ClassWeight
 from rcml_misa.estimators.epochs import EpochClassifier
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.terms import evidential_terms
 from rcml_misa.nn import RCMLNet, ViewOpinions
 from rcml_misa.opinions import FusionOperator
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
 __all__ = ["RCMLClassifier"]
@@ -45,7 +45,7 @@ class RCMLClassifier(EpochClassifier):
     dropout : float
         Chance of dropping a hidden unit.
     class_weight : {"balanced"}, dict or None
-        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+        Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
     early_stopping : bool
         Whether training ends once the loss on held-out train rows has not fallen for `patience`
         epochs; the best epoch is then kept instead of the last.

@@ -17,8 +17,6 @@ from rcml_misa.estimators.base import (
     MultiViewOpinion,
 )
 from rcml_misa.estimators.inspection import TokenInspection
-from rcml_misa.estimators.kernels import KernelChoice
-from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.estimators.sequence_fit import LARGEST_BATCH, SequenceFit, has_sequences
 from rcml_misa.estimators.table_fit import TableFit
 from rcml_misa.estimators.terms import (
@@ -26,7 +24,8 @@ from rcml_misa.estimators.terms import (
     present_views,
     subspace_terms,
 )
-from rcml_misa.estimators.view_experts import ViewExperts
+from rcml_misa.experts.kernels import KernelChoice
+from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.nn import (
     AttentionMask,
     CollectorKind,
@@ -38,6 +37,7 @@ from rcml_misa.nn import (
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions import mean_conflict
+from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.training import (
     Device,
     Progress,
@@ -89,7 +89,7 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
     scaling : {"minmax", "standard", "none"}
         Column scaling, fitted on train rows.
     features : {"root-layernorm", "root", "plain", "quantile"}
-        What the network reads; see `rcml_misa.estimators.preprocessing.FeatureMap`.
+        What the network reads; see `rcml_misa.reading.features.FeatureMap`.
     attention_mask : {"private", "none"}
         Whether private tokens are closed to the other views.
     conflict_discount : bool
@@ -116,7 +116,7 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
         ignore them. With sequences or texts a batch holds at most 32 rows, `epochs` is 10 by
         default, and a moving average of the weights is kept.
     class_weight : {"balanced"}, dict or None
-        Weights of the classes' rows; see `rcml_misa.estimators.rows.row_weights`.
+        Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
     early_stopping : bool
         Whether training ends once the loss on held-out train rows has not fallen for `patience`
         epochs; the best epoch is then kept instead of the last.

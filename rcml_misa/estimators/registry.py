@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from rcml_misa.estimators.foreign import build_foreign, load_object
-from rcml_misa.estimators.options import check_options, choices_of
 from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.options import check_options, choices_of
 
 __all__ = ["LEAKY", "METHODS", "MethodSpec", "Recipe", "find_method", "recipe"]
 

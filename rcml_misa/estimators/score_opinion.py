@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import OptionError, nearest
-from rcml_misa.nig import NIG
+from rcml_misa.opinions.nig import NIG
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScoreOpinion:
-    """Opinions about the scores of n rows; what they can say stands at `rcml_misa.nig.NIG`.
+    """Opinions about the scores of n rows; see `rcml_misa.opinions.nig.NIG`.
 
     Attributes
     ----------

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.estimators.base import TrainRows
-from rcml_misa.estimators.calibration import Calibrator
-from rcml_misa.estimators.inputs import InputOptions, ViewReaders
-from rcml_misa.estimators.preprocessing import Features, Scaling
 from rcml_misa.estimators.terms import present_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
-from rcml_misa.selection import Descent, bucketed_batches, train_selected
-from rcml_misa.training import Progress, seeded
+from rcml_misa.reading.features import Features, Scaling
+from rcml_misa.reading.inputs import InputOptions, ViewReaders
+from rcml_misa.training import Descent, Progress, bucketed_batches, seeded, train_selected
 from rcml_misa.views import MultiView, ViewKind, ViewMeans
 
 __all__ = ["LARGEST_BATCH", "SequenceFit", "has_sequences"]

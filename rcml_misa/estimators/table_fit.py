@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.estimators.base import TrainRows
-from rcml_misa.estimators.calibration import Calibrator
-from rcml_misa.estimators.kernels import KernelChoice
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
-from rcml_misa.estimators.ridge import blocks
-from rcml_misa.estimators.tables import InputTable
 from rcml_misa.estimators.terms import mixing_partners, present_views
-from rcml_misa.estimators.view_experts import ExpertLogits, ViewExperts
+from rcml_misa.experts.kernels import KernelChoice
+from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import Sharing, TokenOpinions
+from rcml_misa.reading.features import FeatureMap, Features, Scaling
+from rcml_misa.reading.tables import InputTable
 from rcml_misa.training import EarlyStopping, Optimisation, Progress, seeded, train
 from rcml_misa.views import MultiView, dense
 

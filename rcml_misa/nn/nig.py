@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nig import NIG, fuse_nig
 from rcml_misa.nn.attention import AttentionMask, TokenFusion
 from rcml_misa.nn.collectors import Sharing
 from rcml_misa.nn.encoders import StackedLinear, Subspaces
 from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
+from rcml_misa.opinions.nig import NIG, fuse_nig
 
 __all__ = ["NIGCollectors", "RegressionNet", "ScoreOpinions"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rcml_misa.evaluation import COVERAGES
 from rcml_misa.exceptions import OptionError
+from rcml_misa.metrics.answers import COVERAGES
 from rcml_misa.reporting.comparison import by_dataset, by_variant, rankings
 from rcml_misa.results import Ranking, RunRecord, alike_groups
 

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rcml_misa.measures import MeasureRow, PairedMeasure, paired_measure, summarise_measures
 from rcml_misa.reporting.blocks import grid
 from rcml_misa.results import RunRecord
+from rcml_misa.results.measures import MeasureRow, PairedMeasure, paired_measure, summarise_measures
 
 __all__ = [
     "PAIRED",

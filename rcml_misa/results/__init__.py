@@ -8,7 +8,6 @@ from rcml_misa.results.records import (
     RunStore,
     plain,
     record_stem,
-    write_atomic,
 )
 from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
@@ -29,5 +28,4 @@ __all__ = [
     "rank_methods",
     "record_stem",
     "summarise",
-    "write_atomic",
 ]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 
 from rcml_misa.exceptions import DataError
+from rcml_misa.storage import write_text
 
-__all__ = ["LEAKS", "RunRecord", "RunStore", "label", "plain", "record_stem", "write_atomic"]
+__all__ = ["LEAKS", "RunRecord", "RunStore", "label", "plain", "record_stem"]
 
 SCHEMA = 2
 LEAKS = "†"  # marks what test rows had a say in
@@ -70,7 +69,7 @@ class RunRecord:
         Test set to what is told (``errors``, ``altered``, ``held_out``), to uncertainty score,
         to ``auroc``, ``aupr`` and ``fpr95``.
     curves : dict
-        Test set to the risk at each of `rcml_misa.evaluation.COVERAGES`.
+        Test set to the risk at each of `rcml_misa.metrics.answers.COVERAGES`.
     checkpoints : dict
         Epoch to test set to accuracy.
     chosen : dict
@@ -174,26 +173,6 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    DataError
-        If the folder is full, read-only or missing.
-    """
-    temporary = path.with_name(f".writing-{uuid4().hex}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"{path} can't be written ({reason}); free some space or give another --out folder."
-        ) from error
-
-
 def record_stem(dataset: str, method: str, variant: str, seed: int) -> str:
     """Name of a run's files without their endings.
 
@@ -236,7 +215,7 @@ class RunStore:
         """Keep one record; an earlier one of the same run is replaced."""
         name = record_stem(record.dataset, record.method, record.variant, record.seed)
         path = self.folder / f"{name}.json"
-        write_atomic(path, record.to_json())
+        write_text(path, record.to_json(), remedy="free some space or give another --out folder")
         return path
 
     def read(self) -> list[RunRecord]:

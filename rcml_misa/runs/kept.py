@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.npz import whole_file
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.runs.watching import asking
+from rcml_misa.storage import whole_file
 
 if TYPE_CHECKING:
     from rcml_misa.views import MultiView
@@ -168,7 +168,7 @@ def _small(values: Array) -> NDArray[np.float32]:
 def _opinions(
     name: str, estimator: Any, views: MultiView, target: NDArray[np.int64], classes: int
 ) -> dict[str, Array]:
-    from rcml_misa.evaluation import ask
+    from rcml_misa.metrics.answers import ask
 
     answers = ask(estimator, views, classes)
     found: dict[str, Array] = {

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets import Dataset
-from rcml_misa.evaluation import ask
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.results import record_stem, write_atomic
+from rcml_misa.metrics.answers import ask
+from rcml_misa.metrics.sentiment import class_scores, regression_scores, sims_scores
+from rcml_misa.results import record_stem
 from rcml_misa.runs.kept import loss_recorder, write_kept
 from rcml_misa.runs.watching import asking
-from rcml_misa.sentiment import class_scores, regression_scores, sims_scores
+from rcml_misa.storage import write_text
 
 if TYPE_CHECKING:
     from rcml_misa.runs.tasks import Task
@@ -169,7 +170,7 @@ def write_samples(
     doubts = [""] * len(rows) if uncertainty is None else [f"{one:.6g}" for one in uncertainty]
     for name, label, guess, doubt in zip(names, labels, predicted, doubts, strict=True):
         writer.writerow([name, label, guess, doubt])
-    write_atomic(path, stream.getvalue())
+    write_text(path, stream.getvalue())
 
 
 def write_features(path: Path, estimator: Any, dataset: Dataset, views: MultiView) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets import Dataset
-from rcml_misa.evaluation import (
+from rcml_misa.exceptions import OptionError, RcmlMisaError
+from rcml_misa.metrics.answers import (
     Answers,
     ask,
     confidence_bins,
@@ -25,8 +26,6 @@ from rcml_misa.evaluation import (
     score,
     uncertainty_scores,
 )
-from rcml_misa.exceptions import OptionError, RcmlMisaError
-from rcml_misa.folds import keep_views
 from rcml_misa.protocols import (
     BEST_TEST,
     EvaluationSet,
@@ -39,6 +38,7 @@ from rcml_misa.protocols import (
     scale_leaky,
     spawn_seeds,
 )
+from rcml_misa.protocols.folds import keep_views
 from rcml_misa.results import RunRecord, plain
 from rcml_misa.runs.kept import check_keep
 from rcml_misa.runs.outputs import epoch_recorders, keep_for_figures, write_outputs

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from rcml_misa.datasets import Dataset
-from rcml_misa.evaluation import ask, confidence_bins, detection, score
-from rcml_misa.folds import Split, keep_views, split_of, swap_views
-from rcml_misa.intervals import ause, error_correlation, interval_scores
+from rcml_misa.metrics.answers import ask, confidence_bins, detection, score
+from rcml_misa.metrics.intervals import ause, error_correlation, interval_scores
+from rcml_misa.metrics.sentiment import class_scores
 from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds
+from rcml_misa.protocols.folds import Split, keep_views, split_of, swap_views
 from rcml_misa.results import RunRecord, plain
 from rcml_misa.runs import Event, Task, protocol_config, recipe_config, throttled, versions
 from rcml_misa.runs.kept import check_keep
@@ -25,7 +26,6 @@ from rcml_misa.runs.outputs import (
     target_scores,
     write_outputs,
 )
-from rcml_misa.sentiment import class_scores
 
 __all__ = ["run_split_task"]
 

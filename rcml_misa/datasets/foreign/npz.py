@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.storage import whole_file
 
-__all__ = ["Parts", "read_words", "whole_file", "words", "write_npz"]
+__all__ = ["Parts", "read_words", "words", "write_npz"]
 
 BLOCK = 1 << 22  # values that are looked at and written at once
 
@@ -63,28 +60,6 @@ def read_words(array: NDArray[np.uint8]) -> list[str]:
     return found
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Path of a temporary file that takes the place of `path` once it is whole.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
-    """
-    temporary = path.with_name(f".writing-{uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} can't be written ({error.strerror or error}); free some space or rights there."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _blocks(parts: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
     for part in parts:
         rows = max(1, BLOCK // max(1, part[:1].size))
@@ -112,7 +87,7 @@ def write_npz(path: Path, members: Mapping[str, Parts]) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     with (
-        whole_file(path) as temporary,
+        whole_file(path, make_folder=True) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
         for name, member in members.items():

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from rcml_misa.estimators.epochs import EpochClassifier
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.losses import edl_digamma, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
 __all__ = ["CCMLClassifier"]

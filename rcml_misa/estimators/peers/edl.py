@@ -11,9 +11,9 @@ from torch import Tensor
 
 from rcml_misa.estimators.base import MultiViewOpinion
 from rcml_misa.estimators.epochs import EpochClassifier
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import RCMLNet, ViewOpinions
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 from rcml_misa.views import MultiView
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from rcml_misa.estimators.base import BLOCK
 from rcml_misa.estimators.epochs import EpochTrainer
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.estimators.terms import present_views
 from rcml_misa.losses import credibility_loss
 from rcml_misa.nn import (
@@ -24,6 +23,7 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
 __all__ = ["FUMLClassifier"]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rcml_misa.estimators.epochs import EpochClassifier
-from rcml_misa.estimators.preprocessing import Scaling
 from rcml_misa.losses import edl_loss
 from rcml_misa.nn import RCMLNet
+from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
 __all__ = ["TMCClassifier"]

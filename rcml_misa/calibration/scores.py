@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.optimize import minimize
 from torch import Tensor
 
-from rcml_misa.nig import NIG
+from rcml_misa.opinions.nig import NIG
 
 __all__ = ["ScaleCalibrator"]
 

@@ -17,10 +17,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rcml_misa.estimators.kernels import KERNELS, KernelChoice
-from rcml_misa.estimators.options import check_options
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling, evenly
-from rcml_misa.estimators.ridge import (
+from rcml_misa.exceptions import DataError
+from rcml_misa.experts.kernels import KERNELS, KernelChoice
+from rcml_misa.experts.ridge import (
     BLOCK,
     SMALL,
     NystroemFeatures,
@@ -28,8 +27,9 @@ from rcml_misa.estimators.ridge import (
     blocks,
     fit_ridge,
 )
-from rcml_misa.estimators.rows import row_weights
-from rcml_misa.exceptions import DataError
+from rcml_misa.options import check_options
+from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
+from rcml_misa.reading.rows import row_weights
 from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]

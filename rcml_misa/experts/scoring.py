@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.estimators.expert import KernelExpert
-from rcml_misa.estimators.kernels import KERNELS
-from rcml_misa.estimators.preprocessing import FeatureMap
+from rcml_misa.experts.expert import KernelExpert
+from rcml_misa.experts.kernels import KERNELS
+from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
 __all__ = ["ExpertScorer", "RawScores"]

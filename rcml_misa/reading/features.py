@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.estimators.quantiles import QuantileTable
 from rcml_misa.exceptions import OptionError
+from rcml_misa.reading.quantiles import QuantileTable
 from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["FeatureMap", "Features", "Scaling", "evenly"]

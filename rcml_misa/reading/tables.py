@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.estimators.preprocessing import FeatureMap
+from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
 __all__ = ["InputTable"]

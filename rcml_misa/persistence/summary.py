@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rcml_misa.estimators.base import EvidentialClassifier
-from rcml_misa.estimators.persistence.container import FORMAT_VERSION
+from rcml_misa.persistence.container import FORMAT_VERSION
 
 __all__ = ["describe", "landmark_rows"]
 

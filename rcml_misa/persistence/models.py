@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from rcml_misa.estimators.base import EvidentialClassifier, MultiViewClassifier
-from rcml_misa.estimators.options import check_options
-from rcml_misa.estimators.persistence.codec import Decoder, Encoder, fitted_state
-from rcml_misa.estimators.persistence.container import read_file, write_file
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.options import check_options
+from rcml_misa.persistence.codec import Decoder, Encoder, fitted_state
+from rcml_misa.persistence.container import read_file, write_file
 from rcml_misa.training import Device, pick_device, seeded
 
 __all__ = ["check_savable", "load", "load_with_header", "save"]

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from rcml_misa.estimators.expert import KernelExpert, MappedViews
-from rcml_misa.estimators.kernels import KernelChoice, squared_distances
-from rcml_misa.estimators.preprocessing import Scaling, evenly
-from rcml_misa.estimators.ridge import blocks
-from rcml_misa.estimators.scoring import ExpertScorer
-from rcml_misa.estimators.stacking import stack_weights
+from rcml_misa.experts.expert import KernelExpert, MappedViews
+from rcml_misa.experts.kernels import KernelChoice, squared_distances
+from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.scoring import ExpertScorer
+from rcml_misa.experts.stacking import stack_weights
 from rcml_misa.opinions import log_shares, membership
+from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["ExpertLogits", "ViewExperts"]

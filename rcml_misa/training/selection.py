@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.training import History, Optimisation, Progress, Schedule
+from rcml_misa.training.loop import History, Optimisation, Progress, Schedule
 
 __all__ = ["Descent", "bucketed_batches", "train_selected"]
 
@@ -35,7 +35,7 @@ class Descent:
     slow : tuple of str
         Starts of names; empty for none.
     schedule : {"cosine", "constant"}
-        Over all epochs; see `rcml_misa.training.Optimisation`.
+        Over all epochs; see `rcml_misa.training.loop.Optimisation`.
     accumulate : int
         Batches whose gradients make one step.
     clip : float

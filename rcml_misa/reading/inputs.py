@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rcml_misa.estimators.preprocessing import FeatureMap, Features, Scaling
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn.pretrained import (
     Precision,
@@ -32,6 +31,7 @@ from rcml_misa.nn.view_encoders import (
     WordEncoder,
     sequence_encoder,
 )
+from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
 __all__ = ["InputOptions", "PreparedViews", "ViewReaders"]

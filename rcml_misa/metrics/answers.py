@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from rcml_misa import metrics
-from rcml_misa.estimators.posthoc import (
+from rcml_misa.calibration.posthoc import (
     ConformalSets,
     EvidenceTemperature,
     ProbabilityTemperature,
 )
 from rcml_misa.exceptions import DataError
+from rcml_misa.metrics import classes as metrics
 from rcml_misa.opinions import Opinion, dissonance, mutual_information
 from rcml_misa.views import MultiView
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.estimators.calibration import Calibrator
-from rcml_misa.estimators.expert import Columns, KernelExpert
-from rcml_misa.estimators.preprocessing import FeatureMap
-from rcml_misa.estimators.view_experts import Familiarity, ViewExperts
+from rcml_misa.calibration.evidence import Calibrator
 from rcml_misa.exceptions import DataError
+from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.view_experts import Familiarity, ViewExperts
+from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewMeans
 
 __all__ = ["Decoder", "Encoder", "fitted_state"]

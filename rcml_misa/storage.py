@@ -1,0 +1,75 @@
+"""Files written whole or not at all, and their sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from rcml_misa.exceptions import DataError
+
+__all__ = ["file_sha256", "whole_file", "write_text"]
+
+REMEDY = "free some space or give another folder"
+
+
+@contextmanager
+def whole_file(path: Path, *, remedy: str = REMEDY, make_folder: bool = False) -> Iterator[Path]:
+    """Path of a temporary file that takes the place of `path` once it is whole.
+
+    The temporary file has the ending of `path` and is removed whatever happens.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        The way out that the error names.
+    make_folder : bool
+        Make the folder of `path` where it does not exist.
+
+    Raises
+    ------
+    DataError
+        If the file can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder) / "numbers.txt") as temporary:
+    ...         _ = temporary.write_text("1 2 3")
+    ...     sorted(file.name for file in Path(folder).iterdir())
+    ['numbers.txt']
+    """
+    temporary = path.with_name(f".writing-{uuid4().hex}{path.suffix}")
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path} can't be written ({reason}); {remedy}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
+    """Write a text file in UTF-8, whole or not at all; see `whole_file`."""
+    with whole_file(path, remedy=remedy) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes.
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
