@@ -15,7 +15,7 @@ from rcml_misa.cli import main
 from rcml_misa.datasets import find_entry, load_dataset
 from rcml_misa.datasets import imported as imported_module
 from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
-from rcml_misa.datasets.foreign.npz import read_words
+from rcml_misa.datasets.foreign.layout import read_words
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.datasets.records import find_imported, list_imported
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor

@@ -14,9 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets.catalogue import CatalogueEntry, list_datasets, parse_entry
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet
+from rcml_misa.datasets.foreign.layout import (
+    FOLDS,
+    ForeignSet,
+    read_words,
+    words,
+    write_npz,
+)
 from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
-from rcml_misa.datasets.foreign.npz import read_words, words, write_npz
 from rcml_misa.datasets.foreign.urfunny import read_urfunny
 from rcml_misa.datasets.records import find_imported, imported_file, write_record
 from rcml_misa.exceptions import DataError, OptionError, nearest
