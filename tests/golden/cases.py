@@ -14,6 +14,7 @@ from . import toys
 from .prints import imprint, one_thread
 
 Case = Callable[[], dict[str, Any]]
+PRETRAINED = "pretrained text: MISARegressor"  # needs the extra `text`
 MODELS = Path(__file__).parent / "models"
 
 # what makes a fit short; each estimator takes those that it has
@@ -91,7 +92,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         *({"kernel": one} for one in ("smooth", "medium", "rough", "fine")),
         {"attention_mask": "none"},
         {"stacking": False},
-        {"conflict_discount": False},
+        {"fusion": "mean"},
+        {"fusion": "mean", "conflict_discount": False},
+        {"precision": "bfloat16"},
         {"mixup": 0.0},
         {"layers": 2, "heads": 4},
         {"weighted": True},
@@ -120,6 +123,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"schedule": "constant", "averaging": 0.0, "skip": False},
         {"shared_private_weight": 0.2, "view_dropout": 0.2, "own_weight": 0.0},
         {"update_epochs": 2, "clip": 0.1},
+        {"precision": "bfloat16"},
         {"validated": True},
     ],
     "MISARegressor": [
@@ -187,6 +191,9 @@ def fit_cases() -> dict[str, Case]:
             "MISARegressor", toys.sequence_toy, sequence_encoder=encoder
         )
     cases["labels of text, views by widths"] = _labels_case
+    cases[PRETRAINED] = _one(
+        "MISARegressor", toys.text_toy, text_encoder="minilm", text_layers=1, epochs=1
+    )
     return cases
 
 

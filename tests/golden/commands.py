@@ -18,7 +18,7 @@ from . import toys
 
 RUNNER = Path(__file__).with_name("runner.py")
 TIMES = ("second", "s/run", "Measured with")  # what tells times or versions, in names and texts
-DROPPED = ("timing", "versions", "machine", "path")
+DROPPED = ("timing", "versions", "machine", "path", "bytes")
 SMALL = ["--set", "landmarks=30", "--set", "hidden=8", "--set", "feedforward=12"]
 ONE = ["--runs", "1", "--jobs", "1"]
 
@@ -61,7 +61,7 @@ def _run(
 
 
 def _rcml(name: str, *words: str) -> tuple[str, Command]:
-    return _run(name, "toy.csv", "rcml", "--epochs", "4", *words)
+    return _run(name, "toy.csv", "rcml", "--epochs", "4", "--set", "learning_rate=0.05", *words)
 
 
 COMMANDS: dict[str, Command] = dict(
