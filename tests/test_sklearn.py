@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_iris
@@ -54,12 +54,27 @@ QUICK = {
         "annealing_epochs": 1000,
         "device": "cpu",
     },
+    **{
+        name: {
+            "epochs": 30,
+            "hidden": 8,
+            "feedforward": 16,
+            "learning_rate": 0.01,
+            "early_stopping": False,
+            "device": "cpu",
+        }
+        for name in ("MISARegressor", "RCMLMISARegressor")
+    },
 }
-CLASSIFIERS = [
+ESTIMATORS = [
     kind
     for kind in (getattr(estimators, name) for name in estimators.__all__)
-    if inspect.isclass(kind) and issubclass(kind, ClassifierMixin) and hasattr(kind, "fit")
+    if inspect.isclass(kind)
+    and issubclass(kind, BaseEstimator)
+    and hasattr(kind, "fit")
+    and not inspect.isabstract(kind)
 ]
+CLASSIFIERS = [kind for kind in ESTIMATORS if issubclass(kind, ClassifierMixin)]
 UNEQUAL = (
     "weights and repeated rows draw other batches or landmarks, and the bounds of scores count rows"
 )
@@ -77,7 +92,7 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [kind(**QUICK.get(kind.__name__, {})) for kind in CLASSIFIERS],
+    [kind(**QUICK.get(kind.__name__, {})) for kind in ESTIMATORS],
     expected_failed_checks=expected_failures,
 )
 def test_check_of_scikit_learn(estimator, check):
@@ -85,18 +100,19 @@ def test_check_of_scikit_learn(estimator, check):
 
 
 def test_the_discovery_finds_them():
-    names = {kind.__name__ for kind in CLASSIFIERS}
+    names = {kind.__name__ for kind in ESTIMATORS}
     assert names >= {"RCMLMISAClassifier", "RCMLClassifier", "KernelExpertClassifier"}
-    assert "MultiViewClassifier" not in names
-    for kind in CLASSIFIERS:
-        if kind is not MISAClassifier:  # it selects by validation rows and knows no weights
+    assert names >= {"RCMLMISARegressor", "MISARegressor"}
+    assert not {"MultiViewClassifier", "MultiViewRegressor"} & names
+    for kind in ESTIMATORS:
+        if kind in CLASSIFIERS and kind is not MISAClassifier:  # it knows no weights of rows
             assert "sample_weight" in inspect.signature(kind.fit).parameters, kind
         assert all(
             one.kind is one.KEYWORD_ONLY for one in inspect.signature(kind).parameters.values()
         )
 
 
-@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
 def test_names_of_columns_are_remembered_and_compared(kind):
     check_dataframe_column_names_consistency(kind.__name__, kind(**QUICK.get(kind.__name__, {})))
 
