@@ -162,12 +162,8 @@ def test_the_older_name_of_validation_fraction(kind) -> None:
     new = kind(validation_fraction=0.3, **options).fit(views, target)
     np.testing.assert_array_equal(older.predict(views), new.predict(views))
     assert clone(older).validation_share == 0.3
-    (shown,) = recipe(
-        "misa",
-        options=["validation_share=0.25"],
-        regression=kind is not MISAClassifier,
-    ).params.items()
-    assert shown == ("validation_share", 0.25)
+    made = recipe("misa", options=["validation_share=0.25"]).build(0)
+    assert (made.validation_share, made.get_params()["validation_fraction"]) == (0.25, 0.15)
 
 
 def test_it_repeats_and_clones() -> None:

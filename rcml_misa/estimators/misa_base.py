@@ -29,14 +29,14 @@ from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
-    Descent,
     Device,
+    Optimisation,
     Progress,
     Schedule,
     bucketed_batches,
     pick_device,
     seeded,
-    train_selected,
+    train,
 )
 from rcml_misa.views import MultiView
 
@@ -200,18 +200,23 @@ class MISABase(TokenInspection, MultiViewEstimator):
             self.module_ = self._network(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
-            evaluate = None
+            validate = None
             if valid is not None and self.early_stopping:
-                evaluate = partial(self._validate, *valid)
+                validate = partial(self._validate, *valid)
 
             chance = np.random.default_rng(seeds[2])
             self.blend_ = torch.ones(1, device=self.device_)  # the fused prediction alone
-            self.history_ = train_selected(
+
+            def batches() -> list[NDArray[np.int64]]:
+                return bucketed_batches(rows.lengths, self.batch_size, chance)
+
+            batches()  # drawn and left out: a seed's batches are those of version 0.1
+            self.history_ = train(
                 self.module_,
-                lambda batch: self._terms(self.module_(rows(batch)), target[batch]),
-                batches=lambda: bucketed_batches(rows.lengths, self.batch_size, chance),
-                how=self._descent(None if evaluate is None else self.patience),
-                evaluate=evaluate,
+                lambda batch, _: self._terms(self.module_(rows(batch)), target[batch]),
+                batches=batches,
+                settings=self._optimisation(),
+                validate=validate,
                 callback=callback,
             )
         if valid is not None and getattr(self.module_, "own", None) is not None:
@@ -246,15 +251,14 @@ class MISABase(TokenInspection, MultiViewEstimator):
             precision=self.precision,
         )
 
-    def _descent(self, patience: int | None) -> Descent:
+    def _optimisation(self) -> Optimisation:
         texts = [
             f"project.encoders.{view}."
             for view, kind in enumerate(self.kinds_)
             if kind == "text" and self.text_encoder != "words"
         ]
-        return Descent(
+        return Optimisation(
             epochs=self.epochs,
-            batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             slow_rate=self.text_learning_rate,
@@ -262,7 +266,8 @@ class MISABase(TokenInspection, MultiViewEstimator):
             schedule=self.schedule,
             accumulate=self.update_epochs,
             clip=self.clip,
-            patience=patience,
+            # `patience` epochs without a better one are borne, the next one ends the training
+            patience=None if self.patience is None else self.patience + 1,
             averaging=self.averaging,
         )
 
