@@ -56,14 +56,20 @@ QUICK = {
     },
     **{
         name: {
-            "epochs": 30,
+            "epochs": epochs,
+            "batch_size": 64,
+            "learning_rate": rate,
             "hidden": 8,
             "feedforward": 16,
-            "learning_rate": 0.01,
-            "early_stopping": False,
+            "dropout": 0.0,
+            "averaging": 0.0,
             "device": "cpu",
         }
-        for name in ("MISARegressor", "RCMLMISARegressor")
+        for name, epochs, rate in (
+            ("MISAClassifier", 20, 0.01),
+            ("MISARegressor", 30, 0.01),
+            ("RCMLMISARegressor", 8, 0.03),
+        )
     },
 }
 ESTIMATORS = [
