@@ -22,8 +22,9 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
+from rcml_misa.estimators.files import load_with_header
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.persistence import FORMAT_VERSION, describe, load_with_header, save
+from rcml_misa.persistence import FORMAT_VERSION, describe, save
 from rcml_misa.persistence.codec import Decoder, Encoder
 from rcml_misa.persistence.container import read_file, read_header, write_file
 
@@ -192,11 +193,11 @@ def test_what_cannot_be_saved(tmp_path):
 def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def refuse(self, target):
+    def refuse(source, target):
         raise OSError(28, "No space left on device")
 
     model = rcml_misa.load(saved)
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(DataError, match="No space left"):
         model.save(saved)
     assert saved.read_bytes() == before

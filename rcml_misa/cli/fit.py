@@ -72,7 +72,8 @@ def fit(
     from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.datasets.files import FileOptions
     from rcml_misa.datasets.own import read_any
-    from rcml_misa.persistence import check_savable, describe, load_with_header, save
+    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.persistence import check_savable, describe, save
 
     check_numbers(seed=(seed, 0), epochs=(epochs, 1))
     importable_here()

@@ -16,7 +16,8 @@ __all__ = ["inspect"]
 def inspect(model: Path, as_json: bool) -> None:
     """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
     from rcml_misa.cli.fit import landmark_note, megabytes
-    from rcml_misa.persistence import describe, load_with_header
+    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.persistence import describe
 
     fitted, header = load_with_header(model, device="cpu")
     facts = describe(fitted, header, model)

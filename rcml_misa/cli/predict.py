@@ -63,8 +63,8 @@ def predict(
     from rcml_misa.cli.answers import Tally, answers, mark_refused, model_layout, write_answers
     from rcml_misa.cli.fit import refuse_same
     from rcml_misa.cli.session import check_numbers
+    from rcml_misa.estimators.files import load_with_header
     from rcml_misa.exceptions import OptionError
-    from rcml_misa.persistence import load_with_header
 
     check_numbers(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:

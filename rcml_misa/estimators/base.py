@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.options import check_options
+from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.views import (
     MultiView,
@@ -204,8 +205,6 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         DataError
             If the file can't be written, or the model holds what such a file can't.
         """
-        from rcml_misa.persistence import save
-
         save(self, path)
 
     @abstractmethod
@@ -223,6 +222,7 @@ class EvidentialClassifier(MultiViewClassifier):
 
     # of probabilities: float32 tells that they are no better than that
     _precision: ClassVar[type[np.floating[Any]]] = np.float64
+    _savable: ClassVar[bool] = True
 
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
