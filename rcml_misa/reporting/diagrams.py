@@ -11,7 +11,8 @@ import numpy as np
 
 from rcml_misa.exceptions import OptionError
 from rcml_misa.metrics.answers import COVERAGES
-from rcml_misa.reporting.comparison import by_dataset, by_variant, rankings
+from rcml_misa.reporting.comparison import rankings
+from rcml_misa.reporting.tables import by_dataset, by_variant
 from rcml_misa.results import Ranking, RunRecord, alike_groups
 
 if TYPE_CHECKING:

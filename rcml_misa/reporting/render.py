@@ -102,8 +102,9 @@ def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> s
 
 def html_page(title: str, tables: Sequence[Table]) -> str:
     """Write one self-contained HTML document of tables."""
-    head = f"<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>"
-    body = f"<h1>{html.escape(title)}</h1>\n{render(tables, 'html')}"
+    name = html.escape(printable(title))
+    head = f"<meta charset='utf-8'>\n<title>{name}</title>\n<style>{_STYLE}</style>"
+    body = f"<h1>{name}</h1>\n{render(tables, 'html')}"
     parts = ["<!doctype html>", "<html lang='en'>", "<head>", head, "</head>", "<body>", body]
     return "\n".join([*parts, "</body>", "</html>"]) + "\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Cell", "Column", "Number", "Numbers", "Table", "Text", "printable"]
+__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "printable"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Number:
     digits: int = 2
     scale: float = 1.0
     signed: bool = False
-    least: float = 0.0
+    least: float = -math.inf
 
     def __str__(self) -> str:
         if math.isnan(self.value):
@@ -86,6 +86,7 @@ class Text:
 
 
 Cell = Number | Numbers | Text
+Row = Sequence[Cell | str]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ class Column:
     def key(self) -> str:
         """Key in CSV and JSON."""
         return self.name or self.heading.removesuffix(" %")
+
+
+Columns = list[Column | str]
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Table:
         cls,
         title: str,
         columns: Sequence[Column | str],
-        rows: Sequence[Sequence[Cell | str]],
+        rows: Sequence[Row],
         notes: Sequence[str] = (),
         *,
         level: int = 3,
