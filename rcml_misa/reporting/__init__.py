@@ -7,12 +7,13 @@ from rcml_misa.reporting.pages import (
     measures_json,
     results_json,
 )
-from rcml_misa.reporting.render import PAGE_WIDTH, html_page, render, terminal_width
+from rcml_misa.reporting.render import PAGE_WIDTH, Form, html_page, render, terminal_width
 from rcml_misa.reporting.table import Column, Number, Numbers, Table, Text
 
 __all__ = [
     "PAGE_WIDTH",
     "Column",
+    "Form",
     "Number",
     "Numbers",
     "Table",

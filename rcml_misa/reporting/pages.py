@@ -89,7 +89,7 @@ def experiment_tables(
             rows = [row for row in summarise(some) if row.test_set == "clean"]
             tables.append(replace(measures_table(rows, title=f"{dataset}: measures"), level=2))
             if pairs := paired_comparisons(some, test_sets=["clean"], measures=PAIRED):
-                tables.append(paired_table(pairs, title=f"{dataset}: paired differences"))
+                tables.append(paired_table(pairs))
         if not _has(some, ["accuracy"]):
             continue
         tables.append(dataset_table(dataset, some))
@@ -172,9 +172,10 @@ def _short_tables(records: Sequence[RunRecord], room: int) -> list[Table]:
         tables.append(winners_table(classes))
     if classes:
         tables.insert(0, overview_table(classes))
+    rivals = [pairs for some in by_dataset(records).values() for pairs in _rivals(some)]
     paired: list[Table] = []
     for count in range(1, RIVALS + 1):
-        pairs = [pair for some in by_dataset(records).values() for pair in _strongest(some, count)]
+        pairs = [pair for strongest in rivals for pair in strongest[:count]]
         made = [replace(paired_table(pairs, title=PAIRED_TITLE), level=2)] if pairs else []
         if count > 1 and sum(map(_lines_of, [*tables, *made])) > room:
             break
@@ -200,23 +201,28 @@ def _cut(table: Table, room: int) -> Table:
     ranks = stats.rankdata(-np.nan_to_num(values, nan=-np.inf), axis=0).mean(axis=1)
     ranks[0] = 0
     best = sorted(np.argsort(ranks, kind="stable")[:count].tolist())
-    note = f"the first and the best of {len(table.rows)} rows by mean rank; `--full` has them all"
+    note = f"the first and the best of {len(table.rows)} rows by mean rank; --full has them all"
     rows = tuple(table.rows[place] for place in best)
     return replace(table, rows=rows, notes=(*table.notes, note))
 
 
-def _strongest(records: Sequence[RunRecord], count: int) -> list[PairedComparison]:
-    """Compare the first variant of one data set with its strongest rivals on each measure."""
-    measures = [name for name in PAIRED if _has(records, [name])][:1] or ["accuracy"]
-    sets = ["clean"] if measures != ["accuracy"] else list(SETS)
-    leaky = {record.label for record in records if record.leaky}
-    strongest = []
-    for test_set in sets:
-        pairs = paired_comparisons(records, test_sets=[test_set], measures=measures)
-        fair = [pair for pair in pairs if pair.second not in leaky]
-        sign = -1 if measures[0] in LOWER_IS_BETTER else 1
-        strongest += sorted(fair, key=lambda pair: sign * pair.difference)[:count]
-    return strongest
+def _rivals(records: Sequence[RunRecord]) -> list[list[PairedComparison]]:
+    """Compare the first variant of one data set with the strongest others, by test set.
+
+    Scores and sentiment are compared by their first measure, classes by accuracy.
+    """
+    measure = next((name for name in PAIRED if _has(records, [name])), "accuracy")
+    sign = 1 if measure in LOWER_IS_BETTER else -1
+    groups = by_variant(records)
+    first, *others = groups
+    rivals = []
+    for test_set in SETS if measure == "accuracy" else SETS[:1]:
+        rows = [row for row in summarise(records) if row.test_set == test_set and not row.leaky]
+        means = {row.label: sign * row.moments(measure)[0] for row in rows if row.label in others}
+        best = sorted(means, key=lambda label: means[label])[:RIVALS]
+        some = [record for label in (first, *best) for record in groups[label]]
+        rivals.append(paired_comparisons(some, test_sets=[test_set], measures=[measure]))
+    return rivals
 
 
 def results_json(

@@ -153,13 +153,30 @@ def _blocks(table: Table, width: int) -> list[dict[int, int]]:
     """Blocks of columns that fit the width: each column's place and its characters."""
     bounds = [_bounds(table, place, width) for place in range(len(table.columns))]
     stubs = list(range(min(table.stubs, len(table.columns))))
+    others = range(len(stubs), len(table.columns))
+    blocks = _filled(stubs, others, bounds, width, most=len(others))
+    # the same number of blocks with about as many columns each, where they fit
+    even = _filled(stubs, others, bounds, width, most=-(-len(others) // len(blocks)))
+    blocks = even if len(even) == len(blocks) else blocks
+    return [_fitted([*stubs, *block], bounds, width, table) for block in blocks]
+
+
+def _filled(
+    stubs: Sequence[int],
+    others: Sequence[int],
+    bounds: Sequence[tuple[int, int]],
+    width: int,
+    *,
+    most: int,
+) -> list[list[int]]:
+    """Fill blocks with columns, at most so many each, while their least widths fit."""
     blocks: list[list[int]] = [[]]
-    for place in range(len(stubs), len(table.columns)):
-        taken = [*stubs, *blocks[-1], place]
-        if blocks[-1] and sum(bounds[each][0] + GAP for each in taken) - GAP > width:
+    for place in others:
+        least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
+        if blocks[-1] and (least > width or len(blocks[-1]) == most):
             blocks.append([])
         blocks[-1].append(place)
-    return [_fitted([*stubs, *block], bounds, width, table) for block in blocks]
+    return blocks
 
 
 def _bounds(table: Table, place: int, width: int) -> tuple[int, int]:

@@ -39,6 +39,7 @@ __all__ = [
     "percent",
     "runs_table",
     "summary_table",
+    "values_table",
 ]
 
 LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
@@ -197,12 +198,6 @@ def means_table(
     return Table.of(title, columns, body, notes) if body else None
 
 
-def _notes_of(rows: Sequence[SummaryRow]) -> list[str]:
-    stars = any(label_cell(row).mark for row in rows)
-    notes = ["* the recommended configuration of its method"] if stars else []
-    return [*notes, LEAK_NOTE] if any(row.leaky for row in rows) else notes
-
-
 def runs_table(rows: Sequence[SummaryRow]) -> Table:
     """Accuracy of every run."""
     body: list[Row] = [
@@ -217,12 +212,10 @@ def runs_table(rows: Sequence[SummaryRow]) -> Table:
     return Table.of("Accuracy of each run, %", columns, body, stubs=2)
 
 
-def moments_table(rows: Sequence[SummaryRow], *, title: str = "Accuracy over the runs") -> Table:
-    """Mean, variance and deviation of accuracy."""
-    sets = dict.fromkeys(row.dataset for row in rows)
+def moments_table(rows: Sequence[SummaryRow]) -> Table:
+    """Mean, variance and deviation of accuracy on one data set."""
     body: list[Row] = [
         [
-            *([row.dataset] if len(sets) > 1 else []),
             label_cell(row),
             name_of_set(row.test_set),
             percent(row.mean),
@@ -232,10 +225,15 @@ def moments_table(rows: Sequence[SummaryRow], *, title: str = "Accuracy over the
         ]
         for row in rows
     ]
-    stubs = ["data set", "method", "test rows"][0 if len(sets) > 1 else 1 :]
-    notes = ["var and std of the runs (population); var is of the fraction, std in points"]
-    columns: Columns = [*stubs, "mean %", "var", "std %", "s/run"]
-    return Table.of(title, columns, body, [*_notes_of(rows), *notes], stubs=len(stubs))
+    stars = any(label_cell(row).mark for row in rows)
+    notes = [
+        *["* the recommended configuration of its method"] * stars,
+        "var and std of the runs (population); var is of the fraction, std in points",
+        *[LEAK_NOTE] * any(row.leaky for row in rows),
+    ]
+    columns = ["method", "test rows", "mean %", "var", "std %", "s/run"]
+    title = f"{rows[0].dataset}: accuracy over the runs" if rows else ""
+    return Table.of(title, columns, body, notes, stubs=2)
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:
@@ -252,6 +250,24 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
         for row in rows
     ]
     return Table.of("Summary", [*fixed, *moments, *names], body, stubs=len(fixed))
+
+
+def values_table(rows: Sequence[SummaryRow]) -> Table:
+    """Every measure's moments and values, for CSV: a row per variant and measure."""
+    fixed = ["dataset", "method", "variant"]
+    body: list[Row] = [
+        [
+            *(str(getattr(row, name)) for name in fixed),
+            name,
+            Number(len(values)),
+            *map(Number, row.moments(name)),
+            " ".join(map(repr, values)),
+        ]
+        for row in rows
+        for name, values in row.values.items()
+    ]
+    columns = [*fixed, "measure", "runs", "mean", "var", "std", "values"]
+    return Table.of("Measures", columns, body, stubs=4)
 
 
 def measures_table(
@@ -274,7 +290,8 @@ def measures_table(
         for place, kind in enumerate(("mean", "var", "std")):
             values = [(name, moments[name][place]) for name in names]
             shown = [Number(x, 6) if kind == "var" else measure_number(n, x) for n, x in values]
-            body.append([row.label, kind, *shown, "" if place else seconds])
+            label = "" if place else row.label
+            body.append([label, kind, *shown, "" if place else seconds])
     columns: Columns = [Column(SENTIMENT[name], name=name, parts=("mean", "std")) for name in names]
     stubs = ["data set", "method"] if spread else ["method", Column("", "left", name="moment")]
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
@@ -313,7 +330,7 @@ def paired_comparisons(
 def paired_table(
     comparisons: Sequence[PairedComparison],
     *,
-    title: str = "Paired differences",
+    title: str = "",
     corrected: bool = False,
     records: Sequence[RunRecord] = (),
 ) -> Table:
@@ -324,6 +341,7 @@ def paired_table(
     comparisons : sequence of PairedComparison
         At least one; all have the same first variant, on one data set or several.
     title : str
+        Names the data set by default.
     corrected : bool
         Whether Wilcoxon's p is corrected by Holm over these comparisons.
     records : sequence of RunRecord
@@ -365,6 +383,7 @@ def paired_table(
         columns, body = columns[:-1], [row[:-1] for row in body]
     else:
         notes.append("McNemar: exact, where no test row counts twice")
+    title = title or f"{comparisons[0].dataset}: paired differences"
     return Table.of(title, columns, body, ["; ".join(notes)], stubs=len(stubs))
 
 

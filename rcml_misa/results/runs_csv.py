@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rcml_misa.exceptions import DataError
@@ -52,10 +53,12 @@ def runs_csv(records: Iterable[RunRecord]) -> str:
         confidence minus right answers, summed over the rows of each bin of confidence;
         ``measured_with`` the versions, in the first of the rows that share them.
     """
+    records = list(records)
+    given = _given(records)
     rows, names, versions = [], dict[str, None](), ""
     for record in records:
         stated = ", ".join(f"{name} {number}" for name, number in record.versions.items())
-        for row in _rows_of(record):
+        for row in _rows_of(record, given=record.dataset in given):
             if stated != versions:
                 row["measured_with"] = versions = stated
             rows.append(row)
@@ -67,7 +70,7 @@ def runs_csv(records: Iterable[RunRecord]) -> str:
     return stream.getvalue()
 
 
-def _rows_of(record: RunRecord) -> Iterator[dict[str, str]]:
+def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, str]]:
     """Rows of one run, by test set in the order of its protocol."""
     planned: Sequence[str] = record.protocol.get("test_sets", ())
     named = dict.fromkeys([*planned, *record.metrics, *record.failures])
@@ -92,7 +95,7 @@ def _rows_of(record: RunRecord) -> Iterator[dict[str, str]]:
             "test_rows": str(record.test_rows),
             "default": str(int(record.default)),
             "leaky": str(int(record.leaky)),
-            "given_split": str(int(_is_given(record))),
+            "given_split": str(int(given)),
             "seconds": f"{sum(record.timing.values()):.4g}",
             "failure": record.failures.get(test_set, ""),
         }
@@ -101,10 +104,21 @@ def _rows_of(record: RunRecord) -> Iterator[dict[str, str]]:
         yield facts | {name: _shown(name, value) for name, value in measures.items()}
 
 
-def _is_given(record: RunRecord) -> bool:
-    """Whether the data set brought its split; 0.1 wrote no numbers of rows for such runs."""
-    early = record.versions.get("rcml-misa", "").startswith("0.1.")
-    return record.protocol.get("split") == "given" or (early and not record.rows)
+def _given(records: Sequence[RunRecord]) -> set[str]:
+    """Data sets that bring their split: all seeds have the same test rows."""
+    tested: dict[str, dict[int, tuple[int, ...]]] = {}
+    given = set()
+    for record in records:
+        split = record.protocol.get("split", "random")
+        # 0.1 wrote no numbers of rows where the split was given
+        early = record.versions.get("rcml-misa", "").startswith("0.1.") and split == "random"
+        if split == "given" or (early and not record.rows):
+            given.add(record.dataset)
+        tested.setdefault(record.dataset, {})[record.seed] = tuple(record.rows)
+    for dataset, rows in tested.items():
+        if len(rows) > 1 and len(set(rows.values())) == 1 and all(rows.values()):
+            given.add(dataset)
+    return given
 
 
 def _gaps(bins: Mapping[str, Sequence[float]]) -> str:
@@ -144,79 +158,99 @@ def read_runs_csv(text: str) -> list[RunRecord]:
                 f"this is no table of runs: it has no column {missing!r}; write it again with "
                 "`rcml-misa experiment FILE`."
             )
-        runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for row in reader:
-            key = tuple(row[name] for name in ("dataset", "method", "variant", "seed"))
+        runs: dict[tuple[str, str, str, int], list[_Row]] = {}
+        for cells in reader:
+            if None in cells or None in cells.values():
+                raise ValueError("too many or too few cells")
+            row = _parsed(cells)
+            key = (cells["dataset"], cells["method"], cells["variant"], row.numbers["seed"])
             runs.setdefault(key, []).append(row)
-        seeds = sorted({int(seed) for *_, seed in runs})
+        seeds = sorted({seed for *_, seed in runs})
         versions: dict[str, str] = {}
         records = []
         for rows in runs.values():
-            versions = next((_versions(row) for row in rows if row["measured_with"]), versions)
-            records.append(_record(rows, seeds.index(int(rows[0]["seed"])), versions))
+            versions = next((row.versions for row in rows if row.versions), versions)
+            records.append(_record(rows, seeds.index(rows[0].numbers["seed"]), versions))
         return records
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise DataError(
             f"line {reader.line_num} of this table of runs can't be read ({error}); write it again "
             "with `rcml-misa experiment FILE`."
         ) from error
 
 
-def _versions(row: Mapping[str, str]) -> dict[str, str]:
-    """Versions by name, of text such as ``python 3.11.7, numpy 2.4.6``."""
-    parts = (part.rpartition(" ") for part in row["measured_with"].split(", "))
-    return {name: number for name, _, number in parts}
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table: its facts as text and as numbers, and its measures."""
+
+    facts: Mapping[str, str]
+    numbers: Mapping[str, int]
+    seconds: float
+    versions: dict[str, str]
+    gaps: list[float]
+    measures: dict[str, float]
 
 
-def _record(rows: Sequence[Mapping[str, str]], run: int, versions: Mapping[str, str]) -> RunRecord:
+def _parsed(cells: Mapping[str, str]) -> _Row:
+    numbers = ("seed", "train_rows", "test_rows", "default", "leaky", "given_split")
+    parts = (part.rpartition(" ") for part in cells["measured_with"].split(", "))
+    return _Row(
+        facts={name: cells[name] for name in FACTS},
+        numbers={name: int(cells[name]) for name in numbers},
+        seconds=float(cells["seconds"]),
+        versions={name: number for name, _, number in parts if name},
+        gaps=[float(gap) for gap in cells["bin_gaps"].split()],
+        measures={n: float(value) for n, value in cells.items() if n not in FACTS and value},
+    )
+
+
+def _record(rows: Sequence[_Row], run: int, versions: Mapping[str, str]) -> RunRecord:
     """One run of its rows, one for each test set."""
     metrics: dict[str, dict[str, float]] = {}
     scores: dict[str, dict[str, Any]] = {}
     checkpoints: dict[str, dict[str, float]] = {}
     bins: dict[str, dict[str, list[float]]] = {}
-    first = rows[0]
+    facts, numbers = rows[0].facts, rows[0].numbers
     for row in rows:
-        test_set = row["test_set"]
-        measures = {
-            name: float(value) for name, value in row.items() if name not in FACTS and value
-        }
-        if measures:
+        test_set = row.facts["test_set"]
+        if row.measures:
             metrics[test_set], scores[test_set] = {}, {}
-        for name, value in measures.items():
+        for name, value in row.measures.items():
             start, *rest = name.split(".")
             if start == EPOCH:
-                checkpoints.setdefault(rest[0], {})[test_set] = value
+                checkpoints.setdefault(".".join(rest), {})[test_set] = value
             elif start in SCORES and rest:
                 score = ".".join(rest[:-1])
                 scores[test_set].setdefault(start, {}).setdefault(score, {})[rest[-1]] = value
             else:
                 metrics[test_set][name] = value
-        if row["bin_gaps"]:
-            gaps = [float(gap) for gap in row["bin_gaps"].split()]
-            zeros = [0.0] * len(gaps)
-            counts = [float(row["test_rows"]), *zeros[1:]]
-            bins[test_set] = {"count": counts, "confidence": gaps, "correct": zeros}
-    sets = [row["test_set"] for row in rows if row["test_set"] != VALID]
+        if row.gaps:
+            zeros = [0.0] * len(row.gaps)
+            counts = [float(row.numbers["test_rows"]), *zeros[1:]]
+            bins[test_set] = {"count": counts, "confidence": row.gaps, "correct": zeros}
+    names = [row.facts["test_set"] for row in rows]
     return RunRecord(
-        dataset=first["dataset"],
-        method=first["method"],
-        variant=first["variant"],
-        default=first["default"] == "1",
+        dataset=facts["dataset"],
+        method=facts["method"],
+        variant=facts["variant"],
+        default=bool(numbers["default"]),
         run=run,
-        seed=int(first["seed"]),
-        config={"leaky": first["leaky"] == "1"},
+        seed=numbers["seed"],
+        config={"leaky": bool(numbers["leaky"])},
         versions=versions,
         data_sha256="",
-        train_rows=int(first["train_rows"]),
-        test_rows=int(first["test_rows"]),
+        train_rows=numbers["train_rows"],
+        test_rows=numbers["test_rows"],
         metrics=metrics,
-        timing={"seconds": float(first["seconds"])},
+        timing={"seconds": rows[0].seconds},
         bins=bins,
         protocol={
-            "split": "given" if first["given_split"] == "1" else "random",
-            "test_sets": sets,
+            "split": "given" if numbers["given_split"] else "drawn",
+            "test_sets": [name for name in names if name != VALID],
         },
         scores=scores,
         checkpoints=checkpoints,
-        failures={row["test_set"]: row["failure"] for row in rows if row["failure"]},
+        failures={
+            row.facts["test_set"]: row.facts["failure"] for row in rows if row.facts["failure"]
+        },
     )
