@@ -20,9 +20,9 @@ from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_lo
 from rcml_misa.metrics.intervals import conformal_factor
 from rcml_misa.nn.attention import AttentionMask
 from rcml_misa.nn.collectors import Sharing
-from rcml_misa.nn.nig import RegressionNet, ScoreOpinions
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.training import Device, Progress, Schedule
@@ -235,7 +235,7 @@ class RCMLMISARegressor(MISARegressor):
             self.interval_factor_ = conformal_factor(error, opinion.scale, coverage=self.coverage)
         return self
 
-    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         return RegressionNet(
             encoders,
             hidden=self.hidden,

@@ -21,9 +21,9 @@ from rcml_misa.losses import (
     similarity_loss,
     view_confusion_loss,
 )
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
@@ -170,7 +170,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         with seeded(int(seeds[1].generate_state(1)[0])):
             self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
             rows = self.readers_.read(views)
-            self.module_ = self._network(self.readers_.encoders()).to(self.device_)
+            self.module_ = self._build(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
@@ -192,7 +192,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
         if valid is not None and getattr(self.module_, "own", None) is not None:
             self.blend_ = self._blended(*valid)
 
-    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         """A new network for views with encoders."""
         return MISANet(
             encoders,
