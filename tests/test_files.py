@@ -12,18 +12,19 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from rcml_misa.datasets import FileOptions, load_dataset
+from rcml_misa.datasets import FileOptions, add_own, load_dataset, remove_own
+from rcml_misa.datasets.catalogue import list_own, own_catalogue
 from rcml_misa.datasets.files import (
     FileLayout,
+    as_labels,
     check_file,
+    class_codes,
     file_rows,
     file_sha256,
     is_own_file,
     read_own_file,
 )
-from rcml_misa.datasets.files.labels import as_labels, class_codes
 from rcml_misa.datasets.files.layout import array_layout, table_layout
-from rcml_misa.datasets.own import add_own, list_own, own_catalogue, remove_own
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 from rcml_misa.views import MultiView
 

@@ -14,10 +14,10 @@ from numpy.testing import assert_array_equal
 from rcml_misa.cli import main
 from rcml_misa.datasets import find_entry, load_dataset
 from rcml_misa.datasets import imported as imported_module
+from rcml_misa.datasets.catalogue import list_imported
 from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
 from rcml_misa.datasets.foreign.npz import read_words
 from rcml_misa.datasets.imported import import_dataset
-from rcml_misa.datasets.records import find_imported, list_imported
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.reading.inputs import ViewReaders
@@ -316,7 +316,7 @@ def test_damaged_records_and_files_are_told(tmp_path) -> None:
         load_dataset("mine")
     report.path.with_suffix(".json").write_text("{")
     with pytest.raises(DataError, match="delete it"):
-        find_imported("mine")
+        find_entry("mine")
 
 
 def test_absent_and_foreign_paths(tmp_path) -> None:

@@ -17,7 +17,6 @@ from rcml_misa.cli.own import add, check, remove
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
-    from rcml_misa.datasets.own import OwnEntry
 
 __all__ = ["datasets"]
 
@@ -58,11 +57,8 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rcml_misa.datasets import list_datasets
-    from rcml_misa.datasets.own import list_own
-    from rcml_misa.datasets.records import list_imported
 
-    records = [_record(entry, data_dir) for entry in (*list_datasets(), *list_imported())]
-    records += [_own_record(entry) for entry in list_own().values()]
+    records = [_record(entry, data_dir) for entry in list_datasets(users=True)]
     if as_json:
         click.echo(json.dumps(records, indent=2))
         return
@@ -90,13 +86,9 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
 def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) -> None:
     """Show all that is known about the data set NAME."""
     from rcml_misa.datasets import find_entry
-    from rcml_misa.datasets.own import list_own
 
-    group, own = _group_options(ctx), list_own().get(name)
-    if own is not None:
-        record = _own_record(own)
-    else:
-        record = _record(find_entry(name), data_dir or group.get("data_dir"))
+    group = _group_options(ctx)
+    record = _record(find_entry(name), data_dir or group.get("data_dir"))
     if as_json or group.get("as_json"):
         click.echo(json.dumps(record, indent=2))
         return
@@ -144,36 +136,11 @@ def _record(entry: CatalogueEntry, data_dir: Path | None) -> dict[str, Any]:
         "classes": entry.classes,
         "licence": entry.licence,
         "status": locate(entry.name, data_dir),
-        "file": str(path) if path else None,
+        "file": entry.file if entry.format == "own" else str(path) if path else None,
         "address": entry.url or None,
         "sha256": entry.sha256,
         "citation": entry.citation,
         "note": entry.note,
-    }
-
-
-def _own_record(entry: OwnEntry) -> dict[str, Any]:
-    """Gather the facts of a data set of the user's own."""
-    return {
-        "name": entry.name,
-        "views": dict(entry.views),
-        "samples": entry.samples,
-        "classes": entry.classes,
-        "licence": "yours",
-        "status": "here" if Path(entry.file).exists() else "gone",
-        "file": entry.file,
-        "address": None,
-        "sha256": entry.sha256,
-        "citation": "",
-        "note": "; ".join(
-            f"--{option} {value}"
-            for option, value in (
-                ("target", entry.target),
-                ("views", entry.columns),
-                ("id", entry.id),
-            )
-            if value
-        ),
     }
 
 

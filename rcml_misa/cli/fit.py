@@ -70,8 +70,7 @@ def fit(
     No rows are held out here: `run` tells how good the method is on this data set.
     """
     from rcml_misa.cli.session import check_numbers, importable_here
-    from rcml_misa.datasets.files import FileOptions
-    from rcml_misa.datasets.own import read_any
+    from rcml_misa.datasets import FileOptions, load_labelled
     from rcml_misa.persistence import check_savable, describe, load_with_header, save
 
     check_numbers(seed=(seed, 0), epochs=(epochs, 1))
@@ -82,7 +81,7 @@ def fit(
     if not out.parent.is_dir() or out.is_dir():
         raise click.UsageError(f"--out {out} is no file in a folder that exists")
     given = FileOptions(target=target, views=view_spec, id=id_name)
-    found, about = read_any(dataset_name, given, data_dir=data_dir)
+    found, about = load_labelled(dataset_name, given, data_dir=data_dir)
     refuse_same(out, dataset_name)
     for note in (*found.notes, *_gaps(found)):
         click.echo(f"note: {note}", err=True)

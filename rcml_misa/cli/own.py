@@ -26,10 +26,10 @@ def check(
     """
     from dataclasses import asdict
 
-    from rcml_misa.datasets.files import FileOptions, check_file
-    from rcml_misa.datasets.own import read_any
+    from rcml_misa.datasets import FileOptions, load_labelled
+    from rcml_misa.datasets.files import check_file
 
-    found, _ = read_any(file, FileOptions(target=target, views=view_spec, id=id_name))
+    found, _ = load_labelled(file, FileOptions(target=target, views=view_spec, id=id_name))
     findings = check_file(found)
     if as_json:
         record = {
@@ -53,8 +53,8 @@ def add(
     file: Path, name: str, target: str | None, view_spec: str | None, id_name: str | None
 ) -> None:
     """Record FILE in your catalogue under a name, with its hash and how it is read."""
-    from rcml_misa.datasets.files import FileOptions
-    from rcml_misa.datasets.own import add_own, own_catalogue
+    from rcml_misa.datasets import FileOptions, add_own
+    from rcml_misa.datasets.catalogue import own_catalogue
 
     entry = add_own(name, file, FileOptions(target=target, views=view_spec, id=id_name))
     views = ", ".join(f"{view} {width}" for view, width in entry.views.items())
@@ -66,7 +66,7 @@ def add(
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the data set NAME of your catalogue; its file stays."""
-    from rcml_misa.datasets.own import remove_own
+    from rcml_misa.datasets import remove_own
 
     remove_own(name)
     click.echo(f"{name} is forgotten; its file is where it was")
