@@ -335,7 +335,7 @@ def load_labelled(
         about["task"] = task
     labels = np.array(data.classes)[data.target] if data.classes else data.target
     layout = FileLayout({view: (view,) for view in data.views.names})
-    return OwnFile(data.views, labels, layout), about
+    return OwnFile(data.views, labels, layout, task=data.task), about
 
 
 def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:

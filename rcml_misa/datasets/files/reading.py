@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,12 +53,13 @@ class OwnFile:
     ----------
     views : MultiView
     labels : ndarray of str or int64 of shape (n,)
-        Labels as they stand in the file; float64 if the target is a measurement.
+        Labels as they stand in the file; float64 where the task is a regression.
     layout : FileLayout
         Columns or arrays that were taken for views, target and identifier.
     ids : ndarray of str of shape (n,) or None
     notes : tuple of str
         Rows that were left out and arrays that were turned around.
+    task : {"classification", "regression"}
     """
 
     views: MultiView
@@ -66,6 +67,7 @@ class OwnFile:
     layout: FileLayout
     ids: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
+    task: Literal["classification", "regression"] = "classification"
 
 
 @dataclass(frozen=True)
