@@ -137,7 +137,7 @@ def test_importing_the_package_loads_no_heavy_library():
 
 def test_readme_has_the_two_commands():
     assert "\npip install -c constraints.txt -e . && rcml-misa run\n" in README
-    assert '\npip install -c constraints.txt -e ".[test]" && pytest\n' in README
+    assert '\npip install -c constraints.txt -e ".[test]" && pytest -n auto\n' in README
     assert 'pip install --quiet -c constraints.txt -e ".[test]"' in (ROOT / ".ci/run").read_text()
 
 

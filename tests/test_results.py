@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.results import RunRecord, RunStore, compare, holm, summarise
+from rcml_misa.results import RunRecord, RunStore, SummaryRow, compare, holm, summarise
 from rcml_misa.storage import write_text
 
 calm = settings(deadline=None, max_examples=40, derandomize=True)
@@ -244,7 +244,7 @@ def test_compare_against_the_formula(pairs) -> None:
     error = math.sqrt((1 / runs + 20 / 80) * sample)
     p = student_tail(mean / error, runs - 1)
     assert found.difference == pytest.approx(mean, abs=1e-12)
-    assert found.p_corrected == pytest.approx(p, abs=1e-6)
+    assert found.p == pytest.approx(p, abs=1e-6)
     # the interval is centred, and its end is where p would be 0.05
     assert (found.low + found.high) / 2 == pytest.approx(mean, abs=1e-12)
     assert student_tail((found.high - mean) / error, runs - 1) == pytest.approx(0.05, abs=1e-6)
@@ -268,14 +268,14 @@ def test_equal_differences(shift, p) -> None:
     values = [0.25, 0.5, 0.75]
     found = compare(series([value + shift for value in values]), series(values), test_set="clean")
     assert (found.difference, found.low, found.high) == (shift, shift, shift)
-    assert found.p_corrected == p
+    assert found.p == p
     assert found.p_wilcoxon == (1.0 if shift == 0 else pytest.approx(0.25))
 
 
 def test_a_single_run_has_no_interval() -> None:
     found = compare(series([0.75]), series([0.5]), test_set="clean")
     assert found.difference == 0.25
-    assert all(math.isnan(value) for value in (found.low, found.high, found.p_corrected))
+    assert all(math.isnan(value) for value in (found.low, found.high, found.p))
     assert math.isnan(found.p_wilcoxon)
     assert (found.wins, found.losses) == (1, 0)
 
@@ -300,3 +300,49 @@ def test_holm_passes_nan_over() -> None:
     assert found[0] == pytest.approx(0.04)
     assert math.isnan(found[1])
     assert found[2] == pytest.approx(0.02)
+
+
+def test_lower_is_better_for_errors() -> None:
+    def scored(value: float, run: int) -> RunRecord:
+        return make(run, 0.5, metrics={"clean": {"accuracy": 0.5, "nll": value}})
+
+    first, second = [scored(0.1, 0), scored(0.3, 1)], [scored(0.2, 0), scored(0.9, 1)]
+    result = compare(first, second, test_set="clean", measure="nll")
+    assert result.difference == pytest.approx(-0.35)
+    assert (result.wins, result.losses) == (2, 0)
+
+
+def test_a_given_split_has_students_interval() -> None:
+    values, others = [0.5, 0.75, 1.0], [0.25, 0.5, 0.25]
+    drawn = compare(series(values), series(others, variant="b"), test_set="clean")
+    assert drawn.interval == "nadeau-bengio"
+    given_split = [
+        [make(run, value, variant=name, rows=[3, 4]) for run, value in enumerate(row)]
+        for name, row in (("a", values), ("b", others))
+    ]
+    result = compare(*given_split, test_set="clean")
+    wanted = stats.ttest_rel(values, others)
+    assert result.interval == "student"
+    assert result.p == pytest.approx(wanted.pvalue)
+    assert (result.low, result.high) == pytest.approx(tuple(wanted.confidence_interval()))
+    assert result.as_dict()["p_corrected"] == result.p
+
+
+def test_a_summary_has_the_values_of_every_measure() -> None:
+    records = [
+        make(0, 0.5, metrics={"clean": {"accuracy": 0.5, "ece": 0.25}}),
+        make(1, 0.75, metrics={"clean": {"accuracy": 0.75}}),
+    ]
+    (row,) = summarise(records)
+    assert row.values["accuracy"] == row.accuracy == (0.5, 0.75)
+    assert row.values["ece"][0] == 0.25
+    assert math.isnan(row.values["ece"][1])
+    assert row.measures["ece"] == 0.25
+    assert row.moments("accuracy") == (row.mean, row.var, row.std) == (0.625, 0.015625, 0.125)
+    assert math.isnan(row.measures["pooled_ece"])
+
+
+def test_a_row_of_values_needs_no_records() -> None:
+    row = SummaryRow(dataset="d", method="m", values={"mae": (1.0, 3.0)})
+    assert (row.runs, row.accuracy, row.moments("mae")) == (2, (), (2.0, 1.0, 1.0))
+    assert math.isnan(row.mean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -376,7 +377,15 @@ def test_rows_held_back_reach_the_methods_that_ask_for_them() -> None:
     assert Validating.given == [17, 0]
 
 
-def test_an_interrupt_waits_until_workers_have_started() -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in the foreground, also where the tests run with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_an_interrupt_waits_until_workers_have_started(interruptible) -> None:
     seen = []
 
     def start() -> None:

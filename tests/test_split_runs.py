@@ -19,8 +19,7 @@ from rcml_misa.datasets import Dataset, as_task, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols.folds import keep_views, split_of, swap_views
-from rcml_misa.results import RunRecord
-from rcml_misa.results.measures import paired_measure, summarise_measures
+from rcml_misa.results import RunRecord, compare, summarise
 from rcml_misa.runs import execute, plan_tasks, run_task
 from rcml_misa.runs.outputs import RunOutputs
 from rcml_misa.views import MultiView
@@ -204,6 +203,7 @@ def _records(values, variant, measure="mae"):
             test_rows=1,
             metrics={"clean": {measure: value}},
             timing={"fit_seconds": 1.0},
+            rows=[0],
         )
         for seed, value in enumerate(values)
     ]
@@ -212,9 +212,10 @@ def _records(values, variant, measure="mae"):
 def test_moments_and_paired_differences() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=8), rng.normal(size=8)
-    (row,) = summarise_measures(_records(a, "-"))
+    (row,) = summarise(_records(a, "-"))
     assert row.moments("mae") == pytest.approx((a.mean(), a.var(), a.std()))
-    found = paired_measure(_records(a, "x"), _records(b, "y"), "mae")
+    found = compare(_records(a, "x"), _records(b, "y"), test_set="clean", measure="mae")
+    assert found.interval == "student"
     assert found.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert (found.low, found.high) == pytest.approx(
         tuple(stats.ttest_rel(a, b).confidence_interval())
@@ -222,12 +223,15 @@ def test_moments_and_paired_differences() -> None:
     assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(a - b).pvalue)
     assert found.wins == (a < b).sum()  # a lower error is better
     assert (
-        paired_measure(_records(a, "x", "corr"), _records(b, "y", "corr"), "corr").wins
+        compare(
+            _records(a, "x", "corr"), _records(b, "y", "corr"), test_set="clean", measure="corr"
+        ).wins
         == (a > b).sum()
     )
-    assert np.isnan(paired_measure(_records(a[:1], "x"), _records(b[:1], "y"), "mae").low)
+    single = compare(_records(a[:1], "x"), _records(b[:1], "y"), test_set="clean", measure="mae")
+    assert np.isnan(single.low)
     with pytest.raises(DataError, match="share no run"):
-        paired_measure(_records(a[:1], "x"), _records(b, "y")[1:], "mae")
+        compare(_records(a[:1], "x"), _records(b, "y")[1:], test_set="clean", measure="mae")
 
 
 @pytest.fixture

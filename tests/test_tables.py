@@ -114,7 +114,9 @@ def test_comparisons_can_be_corrected(pairs) -> None:
 
 
 def test_tiny_p_values() -> None:
-    one = PairedComparison("d", "clean", "a", "b", 0.1, 0.05, 0.15, 1e-9, math.nan, 3, 0)
+    one = PairedComparison(
+        "d", "clean", "accuracy", "a", "b", 0.1, 0.05, 0.15, 1e-9, math.nan, 3, 0
+    )
     line = comparison_lines([one])[1]
     assert line.split()[-3:] == ["<0.001", "-", "3/0"]
     assert "[+5.00, +15.00]" in line

@@ -54,9 +54,8 @@ def experiment(
     from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.reporting import as_csv
     from rcml_misa.reporting.experiments import experiment_markdown
-    from rcml_misa.reporting.measures import measures_csv, measures_page
+    from rcml_misa.reporting.measures import clean_rows, measures_csv, measures_page
     from rcml_misa.results import RunStore, summarise
-    from rcml_misa.results.measures import summarise_measures
     from rcml_misa.storage import write_text
 
     importable_here()
@@ -88,7 +87,7 @@ def experiment(
             table = as_csv(summarise(session.records))
         else:
             text = measures_page(session.records, title=plan.title, command=f"{file}")
-            table = measures_csv(summarise_measures(session.records))
+            table = measures_csv(clean_rows(session.records))
         write_text(folder / f"{file.stem}.md", text)
         write_text(folder / f"{file.stem}.csv", table)
         click.echo(text)

@@ -33,6 +33,11 @@ __all__ = ["fit", "landmark_note", "megabytes", "refuse_same"]
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--method", default="rcml-misa", show_default=True, metavar="NAME")
 @click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Set an option.")
+@click.option(
+    "--task",
+    metavar="2|3|7|regression",
+    help="What is predicted of a set of sentiment scores.  [default: 3]",
+)
 @click.option("--seed", default=0, show_default=True, metavar="S")
 @click.option("--epochs", type=int, metavar="E", help="Passes over the rows.")
 @click.option(
@@ -58,6 +63,7 @@ def fit(
     out: Path,
     method: str,
     options: tuple[str, ...],
+    task: str | None,
     seed: int,
     epochs: int | None,
     device: str,
@@ -71,44 +77,46 @@ def fit(
     """
     from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.datasets import FileOptions, load_labelled
-    from rcml_misa.persistence import check_savable, describe, load_with_header, save
+    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.persistence import check_savable, describe, save
 
     check_numbers(seed=(seed, 0), epochs=(epochs, 1))
     importable_here()
-    recipe = _recipe(method, options, device, epochs, no_landmarks)
+    recipe = _recipe(method, options, device, epochs, no_landmarks, task == "regression")
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
     if not out.parent.is_dir() or out.is_dir():
         raise click.UsageError(f"--out {out} is no file in a folder that exists")
     given = FileOptions(target=target, views=view_spec, id=id_name)
-    found, about = load_labelled(dataset_name, given, data_dir=data_dir)
+    own, about = load_labelled(dataset_name, given, data_dir=data_dir, task=task, default_task="3")
     refuse_same(out, dataset_name)
-    for note in (*found.notes, *_gaps(found)):
+    for note in (*own.notes, *_gaps(own)):
         click.echo(f"note: {note}", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
-        estimator.fit(found.views, found.labels, **more)
+        estimator.fit(own.views, own.labels, **more)
     seconds = time.perf_counter() - started
-    save(estimator, out, about={**about, "method": method, "layout": found.layout.to_json()})
+    save(estimator, out, about={**about, "method": method, "layout": own.layout.to_json()})
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
         click.echo(json.dumps({**facts, "fit_seconds": seconds}, allow_nan=False))
         return
     listed = ", ".join(f"{name} {width}" for name, width in facts["views"].items())
+    target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
     click.echo(
         f"fitted {method} on {about['dataset']} in {seconds:.1f} s: {facts['train_rows']} rows, "
-        f"{len(facts['classes'])} classes, views {listed}"
+        f"{target}, views {listed}"
     )
     click.echo(f"written: {out} ({megabytes(facts['bytes'])})")
     click.echo(landmark_note(facts["landmark_rows"], facts["train_rows"], fitting=True))
 
 
-def _gaps(found: OwnFile) -> Iterator[str]:
-    for name, here in zip(found.views.names, found.views.present.T, strict=True):
-        if not here.all():
-            yield f"view {name} is missing in {int((~here).sum())} of {len(here)} rows"
+def _gaps(own: OwnFile) -> Iterator[str]:
+    for name, present in zip(own.views.names, own.views.present.T, strict=True):
+        if not present.all():
+            yield f"view {name} is missing in {int((~present).sum())} of {len(present)} rows"
 
 
 def refuse_same(out: Path, *read: str | Path) -> None:
@@ -126,7 +134,12 @@ def refuse_same(out: Path, *read: str | Path) -> None:
 
 
 def _recipe(
-    method: str, options: tuple[str, ...], device: str, epochs: int | None, no_landmarks: bool
+    method: str,
+    options: tuple[str, ...],
+    device: str,
+    epochs: int | None,
+    no_landmarks: bool,
+    regression: bool,
 ) -> Recipe:
     from rcml_misa.estimators.registry import recipe
     from rcml_misa.exceptions import OptionError
@@ -140,13 +153,15 @@ def _recipe(
         if any(option.startswith("expert=") for option in options):
             raise OptionError("--no-landmarks means --set expert=none; give one of them.")
         options = (*options, "expert=none")
-    found = recipe(method, options=options, device=device, epochs=epochs)
-    if found.leaky:
+    configured = recipe(
+        method, options=options, device=device, epochs=epochs, regression=regression
+    )
+    if configured.leaky:
         raise OptionError(
             "scaling=paper-leaky scales with the rows to predict, which are not there yet; choose "
             "scaling=minmax."
         )
-    return found
+    return configured
 
 
 @contextmanager

@@ -16,7 +16,8 @@ __all__ = ["inspect"]
 def inspect(model: Path, as_json: bool) -> None:
     """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
     from rcml_misa.cli.fit import landmark_note, megabytes
-    from rcml_misa.persistence import describe, load_with_header
+    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.persistence import describe
 
     fitted, header = load_with_header(model, device="cpu")
     facts = describe(fitted, header, model)
@@ -24,14 +25,16 @@ def inspect(model: Path, as_json: bool) -> None:
         click.echo(json.dumps(facts, allow_nan=False))
         return
     about = facts["about"] if isinstance(facts["about"], dict) else {}
-    classes = [str(one) for one in facts["classes"]]
+    target = "none, scores are predicted"
+    if facts["classes"] is not None:
+        classes = [str(label) for label in facts["classes"]]
+        more = ", ..." if classes[12:] else ""
+        target = f"{len(classes)}: {', '.join(classes[:12])}{more}"
     shown = {
         "file": f"{model} ({megabytes(facts['bytes'])}, format version {facts['format_version']})",
         "method": f"{about.get('method', facts['method'])} ({facts['method']})",
         "views": ", ".join(f"{name} {width}" for name, width in facts["views"].items()),
-        "classes": f"{len(classes)}: "
-        + ", ".join(classes[:12])
-        + (", ..." if classes[12:] else ""),
+        "classes": target,
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
         "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),

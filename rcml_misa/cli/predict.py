@@ -63,8 +63,8 @@ def predict(
     from rcml_misa.cli.answers import Tally, answers, mark_refused, model_layout, write_answers
     from rcml_misa.cli.fit import refuse_same
     from rcml_misa.cli.session import check_numbers
+    from rcml_misa.estimators.files import load_with_header
     from rcml_misa.exceptions import OptionError
-    from rcml_misa.persistence import load_with_header
 
     check_numbers(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
@@ -75,6 +75,11 @@ def predict(
     if out is not None:
         refuse_same(out, model, file)
     fitted, header = load_with_header(model, device=device)  # type: ignore[arg-type]
+    if not hasattr(fitted, "predict_opinion") or not hasattr(fitted, "classes_"):
+        raise OptionError(
+            f"{model} holds a {type(fitted).__name__}, which gives no opinion of classes; read it "
+            "with rcml_misa.load and call its predict."
+        )
     layout = model_layout(fitted, header)
     tally = Tally()
     tables = answers(fitted, file, layout, tally, per_view=per_view, rows=chunk)

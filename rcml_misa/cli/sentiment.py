@@ -107,10 +107,9 @@ def show_measures(
     if not records:
         return
     from rcml_misa.reporting import measures as reporting
-    from rcml_misa.results.measures import summarise_measures
     from rcml_misa.storage import write_text
 
-    rows = summarise_measures(records)
+    rows = reporting.clean_rows(records)
     if out is not None:
         write_text(out / "measures.csv", reporting.measures_csv(rows))
         write_text(out / "measures.md", reporting.measures_markdown(rows))

@@ -295,6 +295,7 @@ def load_labelled(
     *,
     data_dir: Path | None = None,
     task: str | None = None,
+    default_task: str = "regression",
 ) -> tuple[OwnFile, dict[str, str]]:
     """Read a file, or a data set by name, as views and labels to fit a model on.
 
@@ -303,7 +304,9 @@ def load_labelled(
     name, options, data_dir
         As in `load_dataset`. A data set of this package lies in files under the names of its views.
     task : {"2", "3", "7", "regression"}, optional
-        Target of a data set of scores; the scores by default. No other set has one.
+        Target of a data set of scores. No other set has one.
+    default_task : str
+        Task of a data set of scores where none is named.
 
     Returns
     -------
@@ -330,6 +333,8 @@ def load_labelled(
         return read_own_file(path, entry.options), about
     data = load_entry(entry, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
+    if data.scores is not None:
+        task = task or default_task
     if task is not None:
         data = as_task(data, task)
         about["task"] = task

@@ -6,13 +6,22 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, get_type_hints
 
 from rcml_misa.estimators.foreign import build_foreign, load_object
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.options import check_options, choices_of
 
-__all__ = ["LEAKY", "METHODS", "MethodSpec", "Recipe", "find_method", "recipe"]
+__all__ = [
+    "LEAKY",
+    "METHODS",
+    "MethodSpec",
+    "Recipe",
+    "exported_estimators",
+    "find_method",
+    "recipe",
+]
 
 LEAKY = "paper-leaky"  # a value of `scaling` that the run carries out, not the estimator
 HERE = "rcml_misa.estimators"
@@ -178,6 +187,23 @@ METHODS: Mapping[str, MethodSpec] = {
         ),
     )
 }
+
+
+def exported_estimators() -> dict[str, type[Any]]:
+    """Concrete estimators that `rcml_misa.estimators` exports, by name.
+
+    Examples
+    --------
+    >>> "RCMLMISAClassifier" in exported_estimators()
+    True
+    """
+    module = import_module(HERE)
+    members = ((name, getattr(module, name)) for name in module.__all__)
+    return {
+        name: member
+        for name, member in members
+        if inspect.isclass(member) and hasattr(member, "fit") and not inspect.isabstract(member)
+    }
 
 
 def find_method(name: str) -> MethodSpec:

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
+from rcml_misa.storage import whole_file
 
 __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 
 FORMAT = "rcml-misa"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1, of rcml-misa 0.1, is read too
 LARGEST_HEADER = 16 * 2**20  # bytes
 LENGTH = 8  # bytes that tell the header's length
 
@@ -37,15 +37,8 @@ def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDAr
     content = save(dict(tensors), metadata={FORMAT: text})
     if int.from_bytes(content[:LENGTH], "little") > LARGEST_HEADER:
         raise DataError(f"the model's names and labels take more than {LARGEST_HEADER} bytes.")
-    temporary = path.with_name(f".writing-{uuid4().hex}")
-    try:
+    with whole_file(path, remedy="give a file in a folder that exists") as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"{path} can't be written ({error.strerror}); give a file in a folder that exists."
-        ) from error
 
 
 def read_header(path: Path) -> dict[str, Any]:

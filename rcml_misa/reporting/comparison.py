@@ -143,7 +143,7 @@ def paired_block(dataset: str, records: Sequence[RunRecord], *, test_set: str) -
             one.second,
             f"{100 * one.difference:+z.2f}",
             "-" if math.isnan(one.low) else f"[{100 * one.low:+z.2f}, {100 * one.high:+z.2f}]",
-            p_value(one.p_corrected),
+            p_value(one.p),
             p_value(p),
             f"{one.wins}/{one.losses}",
             _mcnemar(first, other, test_set),
@@ -234,7 +234,7 @@ def winners_block(records: Sequence[RunRecord]) -> Block:
             gap = "-"
             if best != first:
                 one = compare(groups[first], groups[best], test_set=test_set)
-                gap = f"{100 * one.difference:+z.2f} (p {p_value(one.p_corrected)})"
+                gap = f"{100 * one.difference:+z.2f} (p {p_value(one.p)})"
             line += [best, percent(fair[best]), gap]
         body.append(line)
     header = ["data set"]

@@ -38,7 +38,7 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
         for other in others:
             for test_set in ("clean", "conflict"):
                 try:
-                    pairs.append(asdict(compare(first, other, test_set=test_set)))
+                    pairs.append(compare(first, other, test_set=test_set).as_dict())
                 except DataError:
                     continue  # no run in common on that test set
     ranks = {name: asdict(one) for name, one in rankings(records).items()}
@@ -47,7 +47,7 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
             "how": how,
             "versions": records[0].versions,
             "protocol": records[0].protocol,
-            "results": [asdict(row) for row in summarise(records)],
+            "results": [row.as_dict() for row in summarise(records)],
             "comparisons": pairs,
             "uncertainty": scores,
             "ranks": ranks,

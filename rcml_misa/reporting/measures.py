@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rcml_misa.reporting.blocks import grid
-from rcml_misa.results import RunRecord
-from rcml_misa.results.measures import MeasureRow, PairedMeasure, paired_measure, summarise_measures
+from rcml_misa.results import PairedComparison, RunRecord, SummaryRow, compare, summarise
 
 __all__ = [
     "PAIRED",
+    "clean_rows",
     "measures_csv",
     "measures_json",
     "measures_markdown",
@@ -55,7 +55,12 @@ NOTES = {
 }
 
 
-def _shown(rows: Sequence[MeasureRow]) -> list[str]:
+def clean_rows(records: Sequence[RunRecord]) -> list[SummaryRow]:
+    """Summarise what each variant scored on the clean test rows."""
+    return [row for row in summarise(records) if row.test_set == "clean"]
+
+
+def _shown(rows: Sequence[SummaryRow]) -> list[str]:
     return [name for name in HEADINGS if any(name in row.values for row in rows)]
 
 
@@ -67,18 +72,18 @@ def _cell(name: str, value: float, *, variance: bool = False) -> str:
     return f"{value:.4f}" if name in PLAIN else f"{100 * value:.2f}"
 
 
-def _body(rows: Sequence[MeasureRow], names: Sequence[str]) -> list[list[str]]:
+def _body(rows: Sequence[SummaryRow], names: Sequence[str]) -> list[list[str]]:
     body = []
     for row in rows:
         moments = {name: row.moments(name) for name in names}
         for place, kind in enumerate(("mean", "var", "std")):
             cells = [_cell(name, moments[name][place], variance=kind == "var") for name in names]
-            last = f"{row.seconds:.0f}" if kind == "mean" else ""
+            last = f"{row.seconds_per_run:.0f}" if kind == "mean" else ""
             body.append([row.label if kind == "mean" else "", kind, *cells, last])
     return body
 
 
-def measures_text(rows: Sequence[MeasureRow]) -> str:
+def measures_text(rows: Sequence[SummaryRow]) -> str:
     """The terminal's table: mean, variance and deviation of every measure."""
     names = _shown(rows)
     header = ["method", "", *[HEADINGS[name] for name in names], "s/run"]
@@ -86,7 +91,7 @@ def measures_text(rows: Sequence[MeasureRow]) -> str:
     return "\n".join([*grid(header, _body(rows, names)), NOTE, *notes])
 
 
-def measures_markdown(rows: Sequence[MeasureRow]) -> str:
+def measures_markdown(rows: Sequence[SummaryRow]) -> str:
     """The same as a Markdown table, mean ± std."""
     names = _shown(rows)
     lines = [
@@ -98,7 +103,8 @@ def measures_markdown(rows: Sequence[MeasureRow]) -> str:
         for name in names:
             mean, _, deviation = row.moments(name)
             cells.append(f"{_cell(name, mean)} ± {_cell(name, deviation)}")
-        lines.append(f"| {row.dataset} | {row.label} | {' | '.join(cells)} | {row.seconds:.0f} |")
+        cells.append(f"{row.seconds_per_run:.0f}")
+        lines.append(f"| {row.dataset} | {row.label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -114,7 +120,7 @@ def paired_lines(
     for other in others:
         for measure in measures:
             if measure in first[0].metrics[part] and measure in other[0].metrics[part]:
-                body.append(_paired_row(paired_measure(first, other, measure, part=part)))
+                body.append(_paired_row(compare(first, other, test_set=part, measure=measure)))
     if not body:
         return []
     header = ["paired difference", "measure", "mean", "95 % interval", "t p", "Wilcoxon p", "+/-"]
@@ -148,14 +154,14 @@ def measures_page(records: Sequence[RunRecord], *, title: str, command: str) -> 
     ]
     for dataset in dict.fromkeys(record.dataset for record in records):
         part = [record for record in records if record.dataset == dataset]
-        table = measures_text(summarise_measures(part))
+        table = measures_text(clean_rows(part))
         lines += ["", f"## {dataset}", "", "```", *table.splitlines(), "```"]
         if pairs := paired_lines(part, PAIRED):
             lines += ["", "```", *pairs, "```"]
     return "\n".join(lines) + "\n"
 
 
-def _paired_row(one: PairedMeasure) -> list[str]:
+def _paired_row(one: PairedComparison) -> list[str]:
     scale, digits = (1, 4) if one.measure in PLAIN else (100, 2)
 
     def number(value: float) -> str:
@@ -175,7 +181,7 @@ def _paired_row(one: PairedMeasure) -> list[str]:
     ]
 
 
-def measures_csv(rows: Sequence[MeasureRow]) -> str:
+def measures_csv(rows: Sequence[SummaryRow]) -> str:
     """A row per variant and measure: its moments and every run's value."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -196,7 +202,7 @@ def measures_json(records: Sequence[RunRecord], **rest: Any) -> dict[str, Any]:
         return None if math.isnan(value) else value
 
     results = []
-    for row in summarise_measures(records):
+    for row in clean_rows(records):
         measures = {}
         for name, values in row.values.items():
             mean, variance, deviation = row.moments(name)
@@ -211,7 +217,7 @@ def measures_json(records: Sequence[RunRecord], **rest: Any) -> dict[str, Any]:
                 "dataset": row.dataset,
                 "method": row.method,
                 "variant": row.variant,
-                "seconds_per_run": row.seconds,
+                "seconds_per_run": row.seconds_per_run,
                 "measures": measures,
             }
         )

@@ -7,7 +7,6 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rcml_misa.reporting.blocks import grid
@@ -121,7 +120,7 @@ def comparison_lines(
             name_of_set(one.test_set),
             f"{100 * one.difference:+z.2f}",
             "-" if math.isnan(one.low) else f"[{100 * one.low:+z.2f}, {100 * one.high:+z.2f}]",
-            p_value(one.p_corrected),
+            p_value(one.p),
             p_value(p),
             f"{one.wins}/{one.losses}",
         ]
@@ -218,11 +217,11 @@ def as_json(
     """The object of ``--json``: ``results`` with a row per variant and test set, and the rest."""
     results = []
     for row in rows:
-        fields = asdict(row)
+        fields = row.as_dict()
         fields["accuracy"] = list(row.accuracy)
         fields["measures"] = _without_nan(row.measures)
         results.append(fields)
-    pairs = [_without_nan(asdict(one)) for one in comparisons]
+    pairs = [_without_nan(one.as_dict()) for one in comparisons]
     return {**rest, "results": results, "comparisons": pairs}
 
 

@@ -1,6 +1,13 @@
 """Records of runs, written whole or not at all; their aggregation and statistics."""
 
-from rcml_misa.results.pairs import McNemar, PairedComparison, compare, holm, mcnemar
+from rcml_misa.results.pairs import (
+    LOWER_IS_BETTER,
+    McNemar,
+    PairedComparison,
+    compare,
+    holm,
+    mcnemar,
+)
 from rcml_misa.results.ranks import Ranking, alike_groups, rank_methods
 from rcml_misa.results.records import (
     LEAKS,
@@ -13,6 +20,7 @@ from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
     "LEAKS",
+    "LOWER_IS_BETTER",
     "McNemar",
     "PairedComparison",
     "Ranking",

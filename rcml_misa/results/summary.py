@@ -1,4 +1,4 @@
-"""Records of the runs of one variant, taken together."""
+"""Summaries over runs: a row per variant and test set, with every measure's values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,46 +15,98 @@ from rcml_misa.results.records import RunRecord, label
 __all__ = ["SummaryRow", "mean_scores", "summarise"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SummaryRow:
-    """The runs of one variant on one test set: accuracies (fractions) and their moments.
+    """Runs of one variant on one test set: every measure's values and their moments.
 
-    `var` and `std` are the population's (divided by R), as in the notes. `measures` are means over
-    the runs that could take them; `leaky` says that test rows decided something.
+    Attributes
+    ----------
+    dataset, method, variant, test_set : str
+    default : bool
+        Whether this variant is the method's recommended one.
+    leaky : bool
+        Whether test rows decided something.
+    seconds_per_run : float
+        Median over all runs of the variant.
+    runs : int
+        Number of runs that answered about this test set.
+    values : mapping of str to tuple of float
+        Measure to one value per run, in the order of the runs; NaN where a run lacks it.
+    pooled_ece : float
+        Expected calibration error over the rows of all runs together; NaN without bins.
+
+    Examples
+    --------
+    >>> row = SummaryRow(dataset="digits", method="lda", values={"accuracy": (0.5, 1.0)})
+    >>> row.runs, row.label, row.mean, row.moments("accuracy")
+    (2, 'lda', 0.75, (0.75, 0.0625, 0.25))
     """
 
     dataset: str
     method: str
-    variant: str
-    test_set: str
-    default: bool
-    accuracy: tuple[float, ...]
-    mean: float
-    var: float
-    std: float
-    seconds_per_run: float
-    measures: Mapping[str, float]
+    variant: str = "-"
+    test_set: str = "clean"
+    default: bool = False
     leaky: bool = False
+    seconds_per_run: float = math.nan
+    runs: int = 0
+    values: Mapping[str, tuple[float, ...]]
+    pooled_ece: float = math.nan
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            object.__setattr__(self, "runs", max(map(len, self.values.values()), default=0))
 
     @property
     def label(self) -> str:
         """Method and variant, the latter where there are several, and a mark if it leaks."""
         return label(self.method, self.variant, leaky=self.leaky)
 
+    def moments(self, measure: str) -> tuple[float, float, float]:
+        """Mean, population variance and population standard deviation over the runs."""
+        values = np.array(self.values.get(measure) or (math.nan,))
+        return float(values.mean()), float(values.var()), float(values.std())
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Accuracy of each run, a fraction; empty where scores are predicted."""
+        return tuple(self.values.get("accuracy", ()))
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy; NaN where scores are predicted."""
+        return self.moments("accuracy")[0]
+
+    @property
+    def var(self) -> float:
+        """Population variance of accuracy (divided by the number of runs)."""
+        return self.moments("accuracy")[1]
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of accuracy."""
+        return self.moments("accuracy")[2]
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Mean of each measure over the runs that could take it, and ``pooled_ece``."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a measure that no run could take
+            means = {name: float(np.nanmean(values)) for name, values in self.values.items()}
+        return {**means, "pooled_ece": self.pooled_ece}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fields of the row in the JSON of ``run`` and ``compare``."""
+        names = "dataset method variant test_set default leaky runs seconds_per_run"
+        moments = "accuracy mean var std measures"
+        return {name: getattr(self, name) for name in f"{names} {moments}".split()}
+
 
 def _groups(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], list[RunRecord]]:
     groups: dict[tuple[str, str, str], list[RunRecord]] = {}
     for record in records:
         groups.setdefault((record.dataset, record.method, record.variant), []).append(record)
-    return {key: sorted(group, key=lambda one: one.run) for key, group in groups.items()}
-
-
-def _mean_measures(group: Sequence[RunRecord], test_set: str) -> dict[str, float]:
-    names = dict.fromkeys(name for record in group for name in record.metrics[test_set])
-    values = {name: [r.metrics[test_set].get(name, math.nan) for r in group] for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a measure that no run could take
-        return {name: float(np.nanmean(found)) for name, found in values.items()}
+    return {key: sorted(group, key=lambda record: record.run) for key, group in groups.items()}
 
 
 def _pooled_ece(group: Sequence[RunRecord], test_set: str) -> float:
@@ -61,10 +114,10 @@ def _pooled_ece(group: Sequence[RunRecord], test_set: str) -> float:
     bins = [record.bins[test_set] for record in group if test_set in record.bins]
     if not bins:
         return math.nan
-    count, sure, right = (
-        np.sum([one[name] for one in bins], axis=0) for name in ("count", "confidence", "correct")
+    count, confidence, correct = (
+        np.sum([sums[name] for sums in bins], axis=0) for name in ("count", "confidence", "correct")
     )
-    return float(np.abs(sure - right).sum() / count.sum())
+    return float(np.abs(confidence - correct).sum() / count.sum())
 
 
 def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
@@ -78,21 +131,23 @@ def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
         seconds = float(np.median([sum(record.timing.values()) for record in every]))
         for test_set in dict.fromkeys(name for record in every for name in record.metrics):
             group = [record for record in every if test_set in record.metrics]
-            found = np.array([record.metrics[test_set]["accuracy"] for record in group])
+            metrics = [record.metrics[test_set] for record in group]
+            names = dict.fromkeys(name for measures in metrics for name in measures)
             rows.append(
                 SummaryRow(
-                    dataset,
-                    method,
-                    variant,
-                    test_set,
-                    group[0].default,
-                    tuple(float(value) for value in found),
-                    float(found.mean()),
-                    float(found.var()),
-                    float(found.std()),
-                    seconds,
-                    {**_mean_measures(group, test_set), "pooled_ece": _pooled_ece(group, test_set)},
-                    any(record.leaky for record in group),
+                    dataset=dataset,
+                    method=method,
+                    variant=variant,
+                    test_set=test_set,
+                    default=group[0].default,
+                    leaky=any(record.leaky for record in group),
+                    seconds_per_run=seconds,
+                    runs=len(group),
+                    values={
+                        name: tuple(float(measures.get(name, math.nan)) for measures in metrics)
+                        for name in names
+                    },
+                    pooled_ece=_pooled_ece(group, test_set),
                 )
             )
     return rows
@@ -101,30 +156,32 @@ def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
 def mean_scores(
     records: Sequence[RunRecord], *, test_set: str, task: str
 ) -> dict[str, dict[str, float]]:
-    """Mean over runs of how each uncertainty score ranks; the scores that every run has.
+    """Average over runs how each uncertainty score ranks; the scores that every run has.
 
     Parameters
     ----------
     records : sequence of RunRecord
-        Of one variant.
+        Runs of one variant.
     test_set : str
     task : {"errors", "altered", "held_out"}
-        What is told apart.
+        Rows to be told apart from the others.
 
     Returns
     -------
     dict of str to dict of str to float
         Score to ``auroc``, ``aupr`` and ``fpr95``; empty where no run has any.
     """
-    found = [record.scores.get(test_set, {}).get(task, {}) for record in records]
-    kept = [one for one in found if one]
-    names = [name for name in (kept[0] if kept else ()) if all(name in one for one in kept)]
+    rankings = [record.scores.get(test_set, {}).get(task, {}) for record in records]
+    rankings = [ranking for ranking in rankings if ranking]
+    if not rankings:
+        return {}
+    names = [name for name in rankings[0] if all(name in ranking for ranking in rankings)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # runs without an error to find
+        warnings.simplefilter("ignore", RuntimeWarning)  # runs without a single error
         return {
             name: {
-                measure: float(np.nanmean([one[name][measure] for one in kept]))
-                for measure in kept[0][name]
+                measure: float(np.nanmean([ranking[name][measure] for ranking in rankings]))
+                for measure in rankings[0][name]
             }
             for name in names
         }

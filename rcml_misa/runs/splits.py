@@ -75,6 +75,7 @@ def run_split_task(
         timing=found.timing,
         history={**getattr(estimator, "history_", {}), **history},
         protocol=protocol_config(task.protocol),
+        rows=[int(row) for row in split.test],
     )
 
 

@@ -1,4 +1,4 @@
-"""One view's array: what may become one, how it is checked and how it is kept read-only."""
+"""The array of a view: accepted inputs, their checks, and arrays that cannot be written to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.views.sequences import Sequences, Texts, as_sequences_or_texts
+from rcml_misa.views.sequences import Sequences, Texts, as_sequences_or_texts, read_only
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,12 +47,9 @@ def as_view(name: str, value: Any) -> ViewArray:
     shape = value.shape
     if len(shape) != 2:
         raise DataError(shape_message(what, shape))
-    if shape[0] == 0:
-        raise DataError(f"{what} has 0 sample(s) (shape={shape}) while a minimum of 1 is required.")
-    if shape[1] == 0:
-        raise DataError(
-            f"{what} has 0 feature(s) (shape={shape}) while a minimum of 1 is required."
-        )
+    if 0 in shape:
+        unit = "sample(s)" if shape[0] == 0 else "feature(s)"
+        raise DataError(f"{what} has 0 {unit} (shape={shape}) while a minimum of 1 is required.")
     view = _sparse_floats(what, value) if sparse else _floats(what, value)
     _check_finite(what, view)
     return frozen(view)
@@ -86,7 +83,7 @@ def _floats(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
 
 def _sparse_floats(what: str, matrix: Any) -> csr_array[np.float64]:
     rows = csr_array(matrix)
-    result = csr_array((_floats(what, rows.data), rows.indices, rows.indptr), shape=(matrix.shape))
+    result = csr_array((_floats(what, rows.data), rows.indices, rows.indptr), shape=matrix.shape)
     if not result.has_canonical_format:
         result = result.copy()
         result.sum_duplicates()
@@ -94,16 +91,14 @@ def _sparse_floats(what: str, matrix: Any) -> csr_array[np.float64]:
 
 
 def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
-    kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes]
-    wrong = [str(c) for c, kind in zip(frame.columns, kinds, strict=True) if kind in "cmMSU"]
+    kinds = [(str(column), getattr(dtype, "kind", "O")) for column, dtype in frame.dtypes.items()]
+    wrong = [column for column, kind in kinds if kind in "cmMSU"]
     cause = ""
     if not wrong:
         try:
             return frame.to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
-            wrong = [
-                str(c) for c, kind in zip(frame.columns, kinds, strict=True) if kind not in "biuf"
-            ]
+            wrong = [column for column, kind in kinds if kind not in "biuf"]
             cause = f" ({error})"
     raise _NotNumericError(_not_numeric(what, f"column {', '.join(wrong)}{cause}"))
 
@@ -136,7 +131,7 @@ def _per_row(
 
 
 def present_rows(view: ViewArray) -> NDArray[np.bool_]:
-    """Tell the rows of a validated view that are there; a missing one is NaN throughout."""
+    """Flag the rows of a validated view that are present; a missing one is NaN throughout."""
     if isinstance(view, np.ndarray):
         return ~np.isnan(view[:, 0])
     if isinstance(view, Sequences | Texts):
@@ -148,7 +143,7 @@ def present_rows(view: ViewArray) -> NDArray[np.bool_]:
 
 
 def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float64]:
-    """Give some rows of a table as a dense array; all rows of a dense one without a copy."""
+    """Return some rows of a table as a dense array; all rows of a dense one without a copy."""
     if isinstance(view, Sequences | Texts):
         raise DataError("a sequence or text view is no table; pool it with MultiView.pooled().")
     some = view[rows]
@@ -160,17 +155,9 @@ def frozen(view: ViewArray) -> ViewArray:
     if isinstance(view, Sequences | Texts):
         return view
     if isinstance(view, np.ndarray):
-        return _read_only(view)
-    shared: csr_array[np.float64] = csr_array(
-        (_read_only(view.data), _read_only(view.indices), _read_only(view.indptr)),
-        shape=view.shape,
-    )
-    return shared
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    shared = array.view()
-    shared.flags.writeable = False
+        return read_only(view)
+    parts = (read_only(view.data), read_only(view.indices), read_only(view.indptr))
+    shared: csr_array[np.float64] = csr_array(parts, shape=view.shape)
     return shared
 
 
@@ -187,5 +174,5 @@ def shape_message(what: str, shape: tuple[int, ...]) -> str:
     )
 
 
-def _not_numeric(what: str, found: str) -> str:
-    return f"{what} is not numeric ({found}); encode or leave out what is no number."
+def _not_numeric(what: str, cause: str) -> str:
+    return f"{what} is not numeric ({cause}); encode or leave out what is no number."

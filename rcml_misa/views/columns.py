@@ -1,9 +1,8 @@
-"""How a table's columns are dealt out to views: the `views=` option."""
+"""Columns of each view of one table: the `views=` option."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -20,26 +19,11 @@ ColumnGroup: TypeAlias = "slice | NDArray[np.intp]"
 def column_groups(
     views: Any, *, n_columns: int, labels: Sequence[Any] | None
 ) -> list[tuple[str, ColumnGroup]]:
-    """Resolve the `views=` option; see `MultiView.from_array`.
+    """Resolve the `views=` option of `MultiView.from_array` to each view's name and columns.
 
-    Parameters
-    ----------
-    views : None, str, list or dict
-        The option as the user gave it.
-    n_columns : int
-        Columns of the table.
-    labels : sequence or None
-        The table's column names, if it has any; tuples are those of a MultiIndex.
-
-    Returns
-    -------
-    list of (str, slice or ndarray of int)
-        Each view's name and its columns, a slice wherever they are consecutive.
-
-    Raises
-    ------
-    OptionError
-        If columns do not exist, overlap or do not add up.
+    `labels` are the table's column names, if it has any; tuples are those of a MultiIndex.
+    Consecutive columns come as a slice. Columns that do not exist, overlap or do not add up raise
+    an `OptionError`.
 
     Examples
     --------
@@ -94,10 +78,10 @@ def _by_width(names: list[str], widths: list[int], n_columns: int) -> list[tuple
             f"views= counts {sum(widths)} columns ({' + '.join(map(str, widths))}) but X has "
             f"{n_columns}; the counts must add up to all columns."
         )
-    ends = [0, *np.cumsum(widths).tolist()]
+    ends = np.cumsum(widths).tolist()
     return [
-        (name, slice(start, stop))
-        for name, (start, stop) in zip(names, pairwise(ends), strict=True)
+        (name, slice(end - width, end))
+        for name, width, end in zip(names, widths, ends, strict=True)
     ]
 
 
@@ -111,8 +95,8 @@ def _by_prefix(separator: str, labels: Sequence[Any] | None) -> list[tuple[str, 
         raise OptionError("views='' is no separator; give for instance views='__'.")
     prefixes = []
     for label in labels:
-        prefix, found, _ = str(label).partition(separator)
-        if not found or not prefix:
+        prefix, middle, _ = str(label).partition(separator)
+        if not middle or not prefix:
             raise OptionError(
                 f"column {label!r} has no view before {separator!r}; rename it, leave it out, or "
                 "list the columns of each view."
@@ -134,30 +118,30 @@ def _positions(
 ) -> NDArray[np.intp]:
     """Column positions, 0 .. n_columns-1, that one view asks for."""
     if isinstance(spec, slice):
-        found = np.arange(n_columns)[_checked_slice(name, spec, n_columns)]
+        positions = np.arange(n_columns)[_checked_slice(name, spec, n_columns)]
     else:
         wanted: list[Any] = [spec] if isinstance(spec, str) else _listed(name, spec)
         if wanted and all(isinstance(item, str) for item in wanted):
-            found = np.array([_position(name, item, labels) for item in wanted])
+            positions = np.array([_position(name, item, labels) for item in wanted])
         elif wanted and all(isinstance(item, bool | np.bool_) for item in wanted):
             if len(wanted) != n_columns:
                 raise OptionError(
                     f"view {name!r} has a column mask of length {len(wanted)} but X has "
                     f"{n_columns} columns."
                 )
-            found = np.flatnonzero(wanted)
+            positions = np.flatnonzero(wanted)
         elif all(_is_integer(item) for item in wanted):
             for item in wanted:
                 if not -n_columns <= item < n_columns:
                     raise _out_of_range(name, item, n_columns)
-            found = np.array([int(item) % n_columns for item in wanted])
+            positions = np.array([int(item) % n_columns for item in wanted])
         else:
             raise OptionError(
                 f"view {name!r} mixes kinds of columns; list positions or names, not both."
             )
-    if found.size == 0:
+    if positions.size == 0:
         raise OptionError(f"view {name!r} selects no column; a view needs at least 1.")
-    return found.astype(np.intp)
+    return positions.astype(np.intp)
 
 
 def _listed(name: str, spec: Any) -> list[Any]:
@@ -189,14 +173,14 @@ def _position(name: str, label: str, labels: Sequence[Any] | None) -> int:
             f"view {name!r} asks for column {label!r} but X has no column names; give a DataFrame "
             "or column positions."
         )
-    known = list(labels)
-    if known.count(label) != 1:
-        problem = "twice or more in X" if label in known else "not in X"
+    columns = list(labels)
+    if columns.count(label) != 1:
+        problem = "twice or more in X" if label in columns else "not in X"
         raise OptionError(
             f"view {name!r} asks for column {label!r}, which is {problem}; "
-            f"{nearest(label, map(str, known[:50]))}"
+            f"{nearest(label, map(str, columns[:50]))}"
         )
-    return known.index(label)
+    return columns.index(label)
 
 
 def _out_of_range(name: str, column: int, n_columns: int) -> OptionError:

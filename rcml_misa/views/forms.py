@@ -1,17 +1,32 @@
-"""The forms that samples may come in, and how each becomes views."""
+"""From any accepted form of X to views, and what methods need of them: tables, means, a digest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
-from scipy.sparse import issparse
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
 
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.views.arrays import ViewArray, present_rows
 from rcml_misa.views.multiview import MultiView
+from rcml_misa.views.sequences import Sequences, Texts
 
-__all__ = ["as_multiview", "holds_views"]
+__all__ = [
+    "ViewMeans",
+    "as_multiview",
+    "check_target",
+    "data_sha256",
+    "holds_views",
+    "refuse_sequences",
+    "with_absent_views",
+]
+
+BLOCK = 8192  # rows copied at once
 
 
 def as_multiview(X: Any, views: Any = None) -> MultiView:
@@ -72,7 +87,226 @@ def _is_list_of_views(X: Any) -> bool:
         return False
     if not X:
         return True
-    first = next((one for one in X if one is not None), None)
+    first = next((table for table in X if table is not None), None)
     if isinstance(first, list | tuple):
         return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
     return getattr(first, "ndim", 1) >= 2
+
+
+def refuse_sequences(views: MultiView, reader: str) -> None:
+    """Refuse views that are no tables, on behalf of a method that reads tables only.
+
+    Raises
+    ------
+    DataError
+        That names the view and the way out.
+
+    Examples
+    --------
+    >>> refuse_sequences(MultiView({"words": ["yes", "no"]}), "RCMLClassifier")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: view 'words' is a text view but RCMLClassifier reads tables ...
+    """
+    for name, kind in zip(views.names, views.kinds, strict=True):
+        if kind in ("sequence", "text"):
+            raise DataError(
+                f"view {name!r} is a {kind} view but {reader} reads tables only; pool it first "
+                "with MultiView.pooled(), or leave it out."
+            )
+
+
+def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) -> Any:
+    """Put views of NaN where X has None or lacks a name.
+
+    Parameters
+    ----------
+    X : MultiView, mapping, list of tables, or any other form of X
+        A mapping or `MultiView` may lack names; a list has None in place of a view.
+    names : sequence of str
+        All views, in order.
+    widths : sequence of int
+        Their columns.
+
+    Returns
+    -------
+    MultiView, mapping, list, or X itself
+        X as it was if nothing is absent, or if its names are not some of `names` in their order:
+        that is for others to refuse.
+
+    Raises
+    ------
+    DataError
+        If X has none of the views.
+
+    Examples
+    --------
+    >>> filled = with_absent_views({"a": [[1.0]], "b": None}, names=("a", "b"), widths=(1, 2))
+    >>> MultiView(filled).present.tolist()
+    [[True, False]]
+    """
+    if isinstance(X, MultiView | Mapping) and not issparse(X):
+        given = dict(X.items())
+        if not set(given) <= set(names) or [name for name in names if name in given] != list(given):
+            return X
+        tables = [given.get(name) for name in names]
+    elif isinstance(X, list | tuple) and len(X) == len(names) and any(table is None for table in X):
+        tables = list(X)
+    else:
+        return X
+    given_tables = [table for table in tables if table is not None]
+    if len(given_tables) == len(names):
+        return X
+    if not given_tables:
+        raise DataError(f"X has none of the views {', '.join(names)}; give at least one of them.")
+    first = given_tables[0]
+    rows = first.shape[0] if hasattr(first, "shape") else len(first)
+    return {
+        # a broadcast NaN: a view that is missing for every row takes no memory
+        name: np.broadcast_to(np.nan, (rows, width)) if table is None else table
+        for name, table, width in zip(names, tables, widths, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class ViewMeans:
+    """Column means of each view over the rows that have it.
+
+    Methods that know nothing of missing views read these in their place.
+
+    Parameters
+    ----------
+    means : tuple of ndarray of shape (d_v,)
+
+    Examples
+    --------
+    >>> views = MultiView({"a": [[1.0], [np.nan], [3.0]]})
+    >>> ViewMeans.fit(views).fill(views)["a"].ravel().tolist()
+    [1.0, 2.0, 3.0]
+    """
+
+    means: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def fit(cls, views: MultiView) -> Self:
+        """Measure on train rows, of which each view has at least one."""
+        return cls(tuple(_means(array) for array in views.arrays))
+
+    def fill(self, views: MultiView) -> MultiView:
+        """Views without gaps: the same object where nothing is missing."""
+        if views.present.all():
+            return views
+        arrays = zip(views.items(), self.means, strict=True)
+        return MultiView({name: _filled(array, mean) for (name, array), mean in arrays})
+
+
+def _means(array: ViewArray) -> NDArray[np.float64]:
+    if isinstance(array, Sequences | Texts):
+        return np.empty(0)  # no row of these is ever missing
+    present = present_rows(array)
+    rows = array if present.all() else array[present]
+    return np.asarray(rows.mean(axis=0), dtype=np.float64).ravel()
+
+
+def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
+    missing = np.flatnonzero(~present_rows(array))
+    if not missing.size or isinstance(array, Sequences | Texts):
+        return array
+    if isinstance(array, np.ndarray):
+        filled = array.copy()
+        filled[missing] = mean
+        return filled
+    rows = np.diff(array.indptr)
+    gaps = np.repeat(np.isin(np.arange(array.shape[0]), missing), rows)
+    values = array.data.copy()
+    values[gaps] = np.tile(mean, missing.size)  # a missing row is stored in full, in order
+    return csr_array((values, array.indices, array.indptr), shape=array.shape)
+
+
+def check_target(target: ArrayLike, classes: Sequence[str]) -> None:
+    """Refuse class codes that no classifier can be trained and tested on.
+
+    Parameters
+    ----------
+    target : array of int of shape (n_samples,)
+        Codes 0 .. K-1.
+    classes : sequence of str
+        The K original labels.
+
+    Raises
+    ------
+    DataError
+        If there is one class only, a class has fewer than two samples, there are fewer rows
+        than classes, or a code has no class.
+
+    Examples
+    --------
+    >>> check_target([0, 1, 1, 0], ("no", "yes"))
+    >>> check_target([0, 1, 1], ("no", "yes"))
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: class 'no' has 1 sample; every class needs at least 2, ...
+    """
+    codes = np.asarray(target)
+    n, k = codes.size, len(classes)
+    if codes.ndim != 1 or codes.dtype.kind not in "iu" or n == 0:
+        raise DataError(f"the target must be a 1-D list of class codes, not {codes.shape}.")
+    if codes.min() < 0 or codes.max() >= k:
+        raise DataError(
+            f"the target's codes run from {codes.min()} to {codes.max()} but there are {k} "
+            f"classes, 0 to {k - 1}."
+        )
+    if n < k:
+        raise DataError(
+            f"there are fewer rows ({n}) than classes ({k}); check that the target is a class "
+            "label and not a measurement."
+        )
+    counts = np.bincount(codes, minlength=k)
+    if np.count_nonzero(counts) < 2:
+        raise DataError(
+            f"the target holds one class only ({classes[int(codes[0])]!r}); a classifier needs "
+            "two or more."
+        )
+    rarest = int(counts.argmin())
+    if counts[rarest] < 2:
+        plural = "" if counts[rarest] == 1 else "s"
+        raise DataError(
+            f"class {classes[rarest]!r} has {counts[rarest]} sample{plural}; every class needs at "
+            "least 2, one to train and one to test: add samples, merge it or leave it out."
+        )
+
+
+def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
+    """Sha256 of names, shapes and values of all views, and of the labels.
+
+    Parameters
+    ----------
+    views : MultiView
+    labels : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; a sparse view has another one than the same values in a dense one.
+
+    Examples
+    --------
+    >>> len(data_sha256(MultiView({"a": [[1.0], [2.0]]}), np.array(["x", "y"])))
+    64
+    """
+    digest = hashlib.sha256()
+    for name, array in views.items():
+        digest.update(f"{name} {array.shape};".encode())
+        for part in _parts(array):
+            digest.update(np.ascontiguousarray(part).data)
+    digest.update("\n".join(map(str, labels.tolist())).encode())
+    return digest.hexdigest()
+
+
+def _parts(array: ViewArray) -> list[NDArray[Any]]:
+    if isinstance(array, Sequences):
+        return [array.values, array.lengths]
+    if isinstance(array, Texts):
+        return [np.frombuffer("\0".join(array.values).encode(), dtype=np.uint8)]
+    if isinstance(array, np.ndarray):
+        return [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
+    # the numbers of columns are of either width
+    return [array.indptr.astype(np.int64), array.indices.astype(np.int64), array.data]

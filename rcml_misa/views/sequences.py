@@ -14,20 +14,18 @@ from rcml_misa.exceptions import DataError, OptionError, nearest
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from rcml_misa.views.multiview import MultiView
-
 __all__ = [
     "Pooling",
     "Sequences",
     "Texts",
+    "TokenTexts",
     "as_sequences_or_texts",
     "pool_sequences",
     "pool_texts",
-    "refuse_sequences",
+    "read_only",
 ]
 
 Pooling = Literal["mean", "max", "mean-std"]
-Index = "slice | NDArray[Any]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,10 +90,8 @@ class Sequences:
         self._set(array, counts.astype(np.int64))
 
     def _set(self, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
-        for name, array in (("values", values), ("lengths", lengths)):
-            shared = array.view()
-            shared.flags.writeable = False
-            object.__setattr__(self, name, shared)
+        object.__setattr__(self, "values", read_only(values))
+        object.__setattr__(self, "lengths", read_only(lengths))
 
     @classmethod
     def _trusted(cls, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> Sequences:
@@ -115,7 +111,7 @@ class Sequences:
         DataError
             If one of them is no 2-D array, has no step, or another width.
         """
-        tables = [np.asarray(one) for one in arrays]
+        tables = [np.asarray(array) for array in arrays]
         for row, table in enumerate(tables):
             if table.ndim != 2 or 0 in table.shape or table.shape[1] != tables[0].shape[-1]:
                 raise DataError(
@@ -176,7 +172,7 @@ class Texts:
                 )
         if not texts:
             raise DataError("there is no text; give at least one str.")
-        object.__setattr__(self, "values", tuple(str(text) for text in texts))
+        object.__setattr__(self, "values", tuple(map(str, texts)))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -196,6 +192,58 @@ class Texts:
         return f"Texts({len(self.values)} samples)"
 
 
+class TokenTexts(Texts):
+    """One text per sample, with the numbers that a tokenizer gave its tokens.
+
+    A pretrained text encoder reads the numbers as they are; they must be of its vocabulary.
+
+    Parameters
+    ----------
+    values : sequence of str
+    tokens : sequence of arrays of int
+        One per text, with one number or more; those of the first and last special token included.
+
+    Raises
+    ------
+    DataError
+        If there are not as many as texts, or one is empty or negative.
+
+    Examples
+    --------
+    >>> view = TokenTexts(["so good", "no"], [[101, 2061, 2204, 102], [101, 2053, 102]])
+    >>> view[[1]].tokens[0].tolist()
+    [101, 2053, 102]
+    """
+
+    tokens: tuple[NDArray[np.int64], ...]
+
+    def __init__(self, values: Sequence[str], tokens: Sequence[Any]) -> None:
+        super().__init__(values)
+        numbers = tuple(np.asarray(row, dtype=np.int64).reshape(-1) for row in tokens)
+        if len(numbers) != len(self.values):
+            raise DataError(
+                f"there are tokens of {len(numbers)} texts but {len(self.values)} texts; give one "
+                "list per text."
+            )
+        for row, ids in enumerate(numbers):
+            if not ids.size or ids.min() < 0:
+                raise DataError(f"text {row} has no tokens, or a negative one; give its numbers.")
+        object.__setattr__(self, "tokens", numbers)
+
+    def __getitem__(self, rows: Any) -> TokenTexts:
+        chosen = np.arange(len(self.values))[rows]
+        return TokenTexts(
+            [self.values[row] for row in chosen], [self.tokens[row] for row in chosen]
+        )
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Share the values of an array through one that cannot be written to."""
+    shared = array.view()
+    shared.flags.writeable = False
+    return shared
+
+
 def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
     """Recognise a sequence or text view; None for anything else.
 
@@ -210,9 +258,9 @@ def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
             words = value.ndim == 1 and value.dtype.kind in "UO"
             return Texts(value) if words and all(isinstance(v, str) for v in value) else None
         if isinstance(value, list | tuple) and value:
-            if all(isinstance(one, str) for one in value):
+            if all(isinstance(item, str) for item in value):
                 return Texts(value)
-            if all(isinstance(one, np.ndarray) and one.ndim == 2 for one in value):
+            if all(isinstance(item, np.ndarray) and item.ndim == 2 for item in value):
                 return Sequences.from_list(value)
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
@@ -250,26 +298,3 @@ def pool_texts(view: Texts, columns: int) -> csr_array[np.float64]:
 
     hashed = HashingVectorizer(n_features=columns, ngram_range=(1, 2), alternate_sign=False)
     return csr_array(hashed.transform(view.values))
-
-
-def refuse_sequences(views: MultiView, reader: str) -> None:
-    """Refuse views that are no tables, on behalf of a method that reads tables only.
-
-    Raises
-    ------
-    DataError
-        That names the view and the way out.
-
-    Examples
-    --------
-    >>> from rcml_misa.views import MultiView
-    >>> refuse_sequences(MultiView({"words": ["yes", "no"]}), "RCMLClassifier")
-    Traceback (most recent call last):
-    rcml_misa.exceptions.DataError: view 'words' is a text view but RCMLClassifier reads tables ...
-    """
-    for name, kind in zip(views.names, views.kinds, strict=True):
-        if kind in ("sequence", "text"):
-            raise DataError(
-                f"view {name!r} is a {kind} view but {reader} reads tables only; pool it first "
-                "with MultiView.pooled(), or leave it out."
-            )
