@@ -329,8 +329,8 @@ def load_labelled(
         if task is not None:
             raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
         path = _checked_own(entry)
-        about = {"dataset": entry.name, "file_sha256": file_sha256(path)}
-        return read_own_file(path, entry.options), about
+        own = read_own_file(path, entry.options)
+        return own, {"dataset": entry.name, "file_sha256": file_sha256(path)}
     data = load_entry(entry, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
     if data.scores is not None:
