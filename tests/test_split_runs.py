@@ -19,10 +19,9 @@ from rcml_misa.datasets import Dataset, load_dataset
 from rcml_misa.datasets.tasks import as_task
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.protocols.folds import keep_views, split_of, swap_views
+from rcml_misa.protocols import Protocol, conflict_views, partition_rows
 from rcml_misa.results import RunRecord, compare, summarise
-from rcml_misa.runs import execute, plan_tasks, run_task
-from rcml_misa.runs.outputs import RunOutputs
+from rcml_misa.runs import RunOutputs, execute, keep_views, plan_tasks, run_task
 from rcml_misa.views import MultiView
 
 QUICK = ["epochs=2", "hidden=8", "feedforward=8", "text_encoder=words", "sequence_hidden=4"]
@@ -48,11 +47,22 @@ def _dataset(n: int = 90, *, tables: bool = False, **fields) -> Dataset:
     return Dataset("toy", MultiView(views), scores.copy(), (), "0" * 64, "", **(given | fields))
 
 
+def _partition(data: Dataset, seed: int):
+    return partition_rows(
+        data.target,
+        protocol=Protocol(),
+        seed=seed,
+        groups=data.groups,
+        folds=data.folds,
+        valid_from=data.valid_from,
+    )
+
+
 @given(st.integers(0, 1000), st.sampled_from(["train", "test"]))
 def test_validation_takes_whole_groups_from_where_it_may(seed, where) -> None:
     rows = np.arange(90)
     data = _dataset(folds={"train": rows[:60], "test": rows[60:]}, valid_from=where)
-    split = split_of(data, rng=np.random.default_rng(seed))
+    split = _partition(data, seed)
     parts = [set(data.groups[part]) for part in (split.train, split.valid, split.test)]
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
@@ -63,7 +73,7 @@ def test_validation_takes_whole_groups_from_where_it_may(seed, where) -> None:
 
 
 def test_given_split_is_kept() -> None:
-    split = split_of(_dataset(), rng=np.random.default_rng(3))
+    split = _partition(_dataset(), 3)
     assert split.valid.tolist() == list(range(60, 70))
 
 
@@ -77,8 +87,9 @@ def test_keep_views() -> None:
 
 def test_swapped_rows_come_from_the_next_class() -> None:
     data = as_task(_dataset(), "3")
-    test = data.folds["test"]
-    copy = swap_views(data.views, data.target, test=test, rng=np.random.default_rng(0))
+    train, test = data.folds["train"], data.folds["test"]
+    rng = np.random.default_rng(0)
+    copy = conflict_views(data.views, data.target, train=train, test=test, rng=rng)
     assert copy.replaced.sum() == int(0.4 * len(test))
     assert not copy.noisy.any()
     for row in np.flatnonzero(copy.replaced):

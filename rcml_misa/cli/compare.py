@@ -128,7 +128,8 @@ def compare(
     )
     if session.records:
         blocks = experiment_blocks(session.records, uncertainty=report_uncertainty)
-        how = f"seeds {seed} to {seed + runs - 1}, {protocol.describe()}"
+        rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)
+        how = f"seeds {seed} to {seed + runs - 1}, {'; '.join(rules)}"
         if out is not None:
             _write(out, blocks, session.records, how)
         click.echo(_shown(form, blocks, session.records, how))

@@ -125,7 +125,7 @@ def run(
 
     Variants share the splits. Nothing is selected on test rows: the last step counts, or an
     epoch that was chosen on validation rows, unless --selection says otherwise. A data set with
-    a given split keeps it. A method is a name of --list-methods or module:Class, any
+    a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or module:Class, any
     scikit-learn classifier of your own.
     """
     from rcml_misa.estimators.registry import METHODS
@@ -263,7 +263,10 @@ def _heading(
     runs = (
         f"{count} runs, seeds {seed} to {seed + count - 1}" if count > 1 else f"1 run, seed {seed}"
     )
-    how = protocol.describe() if dataset.folds is None else split_name(dataset)
+    settled = protocol.for_dataset(dataset)
+    how = settled.describe()
+    if settled.split == "given":
+        how = ", ".join([split_name(dataset), *settled.changes()])
     told = "".join(f", {option}" for option in options)
     return f"{dataset.name}: {runs}, {how}{told}\n"
 

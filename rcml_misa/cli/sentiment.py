@@ -36,7 +36,7 @@ def load_for_task(
     """
     from rcml_misa.datasets import load_dataset
     from rcml_misa.datasets.tasks import as_task
-    from rcml_misa.protocols.folds import keep_views
+    from rcml_misa.runs import keep_views
     from rcml_misa.views import check_target
 
     dataset = load_dataset(name, data_dir=data_dir, split=split, options=options)
@@ -63,8 +63,7 @@ def run_outputs(
         If there is no folder for it, or there is nothing of that name to keep.
     """
     from rcml_misa.exceptions import OptionError
-    from rcml_misa.runs.kept import parse_keep
-    from rcml_misa.runs.outputs import RunOutputs
+    from rcml_misa.runs.outputs import RunOutputs, parse_keep
 
     kept = parse_keep(keep)
     asked = {

@@ -119,7 +119,8 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     ----------
     dataset : str
     records : sequence of RunRecord
-        Of this data set; the first method and the seven of the least area are drawn.
+        Records of this data set with risk curves; the first method and the seven of the least
+        area are drawn.
     path : Path
         Its ending says the format.
 
@@ -158,4 +159,5 @@ def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     return drawn + [
         draw_risk_coverage(dataset, some, folder / f"risk-{dataset}.png")
         for dataset, some in by_dataset(records).items()
+        if any("clean" in record.curves for record in some)
     ]
