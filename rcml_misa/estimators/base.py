@@ -83,6 +83,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
 
     views: Any = None
     _reads_sequences: ClassVar[bool] = False
+    _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     # whether a missing view's opinion is left out; other methods are given train means in its place
     _leaves_out_missing: ClassVar[bool] = False
 
@@ -134,6 +135,20 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             if kind != known and {kind, known} & {"sequence", "text"}:
                 raise DataError(f"view {name!r} is of kind {kind} but fit saw the kind {known}.")
         return views if self._leaves_out_missing else self.view_means_.fill(views)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model into one file, which `rcml_misa.load` reads.
+
+        The file is of the safetensors format with a JSON header; nothing in it can be executed.
+        Kernel experts keep rows of the train data in it. The frozen part of a pretrained text
+        encoder stays outside: the file has its name and sha256.
+
+        Raises
+        ------
+        DataError
+            If the file can't be written, or the model holds what such a file can't.
+        """
+        save(self, path)
 
 
 class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[misc]
@@ -194,19 +209,6 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         _check_presence(train.views)
         return train, everything.take(held)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model into one file, which `rcml_misa.load` reads.
-
-        The file is of the safetensors format with a JSON header; nothing in it can be executed.
-        Kernel experts keep rows of the train data in it.
-
-        Raises
-        ------
-        DataError
-            If the file can't be written, or the model holds what such a file can't.
-        """
-        save(self, path)
-
     @abstractmethod
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities of shape (n, K)."""
@@ -222,7 +224,6 @@ class EvidentialClassifier(MultiViewClassifier):
 
     # of probabilities: float32 tells that they are no better than that
     _precision: ClassVar[type[np.floating[Any]]] = np.float64
-    _savable: ClassVar[bool] = True
 
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,6 +90,8 @@ class ControlClassifier(MultiViewClassifier):
     >>> control.predict_proba(X).shape, bool(control.score(X, y) > 0.9)
     ((150, 3), True)
     """
+
+    _savable: ClassVar[bool] = False
 
     def __init__(
         self,

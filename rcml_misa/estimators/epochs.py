@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -25,9 +24,9 @@ from rcml_misa.opinions import mean_conflict
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,
-    EarlyStopping,
     Optimisation,
     Progress,
+    permuted_batches,
     pick_device,
     seeded,
     train,
@@ -86,6 +85,7 @@ class EpochTrainer(MultiViewClassifier):
         inputs, present = self._inputs(rows.views), present_views(rows.views, self.device_)
         onehot = self._onehot(rows)
         annealing = max(self.annealing_epochs, 1)
+        rng = np.random.default_rng(seeds[1])
 
         def loss(some: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
             output = self._run(
@@ -100,34 +100,34 @@ class EpochTrainer(MultiViewClassifier):
             self.history_ = train(
                 self.module_,
                 loss,
-                rows=len(rows.codes),
-                how=Optimisation(
-                    steps=self.epochs * math.ceil(len(rows.codes) / self.batch_size),
-                    batch_size=self.batch_size,
+                batches=lambda: permuted_batches(
+                    len(rows.codes), self.batch_size, rng, rows.weights
+                ),
+                settings=Optimisation(
+                    steps=self.epochs * len(range(0, len(rows.codes), self.batch_size)),
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
                     schedule="constant",
                     decoupled=False,
+                    patience=self.patience,
                 ),
-                rng=np.random.default_rng(seeds[1]),
-                weights=rows.weights,
+                validate=None if held is None else self._validation(held),
                 callback=callback,
-                early=None if held is None else self._early(held),
             )
         return self
 
-    def _early(self, held: TrainRows) -> EarlyStopping:
-        """Early stopping on the fused opinions about held-out rows."""
+    def _validation(self, held: TrainRows) -> Callable[[], dict[str, float]]:
+        """Mean EDL loss of the fused opinions about held-out rows."""
         inputs, present = self._inputs(held.views), present_views(held.views, self.device_)
         onehot = self._onehot(held)
         weights = None if held.weights is None else torch.from_numpy(held.weights).to(self.device_)
 
-        def loss() -> float:
+        def validate() -> dict[str, float]:
             fused = self._run(inputs, present).fused
             values = edl_loss(fused, onehot, kl_weight=0.0, reduction="none")
-            return float(weighted_mean(values, weights))
+            return {"validation": float(weighted_mean(values, weights))}
 
-        return EarlyStopping(loss, self.patience)
+        return validate
 
     def _onehot(self, rows: TrainRows) -> Tensor:
         codes = torch.from_numpy(rows.codes)

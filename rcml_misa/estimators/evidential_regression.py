@@ -235,7 +235,7 @@ class RCMLMISARegressor(MISARegressor):
             self.interval_factor_ = conformal_factor(error, opinion.scale, coverage=self.coverage)
         return self
 
-    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         return RegressionNet(
             encoders,
             hidden=self.hidden,

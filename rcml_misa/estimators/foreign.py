@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,6 +126,8 @@ class TableClassifier(MultiViewClassifier):
     >>> bool(model.score(X, y) > 0.9)
     True
     """
+
+    _savable: ClassVar[bool] = False
 
     def __init__(self, *, estimator: Any, views: Any = None) -> None:
         self.estimator = estimator

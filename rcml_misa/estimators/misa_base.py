@@ -27,14 +27,14 @@ from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
-    Descent,
     Device,
+    Optimisation,
     Progress,
     Schedule,
     bucketed_batches,
     pick_device,
     seeded,
-    train_selected,
+    train,
 )
 from rcml_misa.views import MultiView
 
@@ -170,24 +170,29 @@ class MISABase(TokenInspection, MultiViewEstimator):
         with seeded(int(seeds[1].generate_state(1)[0])):
             self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
             rows = self.readers_.read(views)
-            self.module_ = self._network(self.readers_.encoders()).to(self.device_)
+            self.module_ = self._build(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
 
             chance = np.random.default_rng(seeds[2])
             self.blend_ = torch.ones(1, device=self.device_)  # the fused prediction alone
-            self.history_ = train_selected(
+
+            def batches() -> list[NDArray[np.int64]]:
+                return bucketed_batches(rows.lengths, self.batch_size, chance)
+
+            batches()  # drawn and left out: a seed's batches are those of version 0.1
+            self.history_ = train(
                 self.module_,
-                lambda batch: self._terms(self.module_(rows(batch)), target[batch]),
-                batches=lambda: bucketed_batches(rows.lengths, self.batch_size, chance),
-                how=self._descent(),
-                evaluate=None if valid is None else lambda: self._validate(*valid),
+                lambda batch, _: self._terms(self.module_(rows(batch)), target[batch]),
+                batches=batches,
+                settings=self._optimisation(),
+                validate=None if valid is None else lambda: self._validate(*valid),
                 callback=callback,
             )
         if valid is not None and getattr(self.module_, "own", None) is not None:
             self.blend_ = self._blended(*valid)
 
-    def _network(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         """A new network for views with encoders."""
         return MISANet(
             encoders,
@@ -216,15 +221,14 @@ class MISABase(TokenInspection, MultiViewEstimator):
             precision=self.precision,
         )
 
-    def _descent(self) -> Descent:
+    def _optimisation(self) -> Optimisation:
         texts = [
             f"project.encoders.{view}."
             for view, kind in enumerate(self.kinds_)
             if kind == "text" and self.text_encoder != "words"
         ]
-        return Descent(
+        return Optimisation(
             epochs=self.epochs,
-            batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             slow_rate=self.text_learning_rate,
@@ -232,7 +236,8 @@ class MISABase(TokenInspection, MultiViewEstimator):
             schedule=self.schedule,
             accumulate=self.update_epochs,
             clip=self.clip,
-            patience=self.patience,
+            # `patience` epochs without a better one are borne, the next one ends the training
+            patience=None if self.patience is None else self.patience + 1,
             averaging=self.averaging,
         )
 

@@ -20,7 +20,7 @@ from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, ViewReaders
-from rcml_misa.training import Descent, Progress, bucketed_batches, seeded, train_selected
+from rcml_misa.training import Optimisation, Progress, bucketed_batches, seeded, train
 from rcml_misa.views import MultiView, ViewKind, ViewMeans
 
 __all__ = ["LARGEST_BATCH", "SequenceFit", "has_sequences"]
@@ -103,23 +103,24 @@ class SequenceFit:
             self.module_ = build(self.readers_.encoders()).to(self.device_)
             chance = np.random.default_rng(order_seed)
             batch_size = min(self.batch_size, LARGEST_BATCH)
-            epochs = EPOCHS if self.epochs is None else self.epochs
-            steps = epochs * len(bucketed_batches(rows.lengths, batch_size, chance))
-            taken = iter(range(steps))
 
-            def terms(batch: NDArray[np.int64]) -> Mapping[str, Tensor]:
+            def batches() -> list[NDArray[np.int64]]:
+                return bucketed_batches(rows.lengths, batch_size, chance)
+
+            def terms(batch: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
                 there = None if present is None else present[batch]
                 weight = None if weights is None else weights[batch]
                 output = self.module_(rows(batch), present=there)
-                return loss(output, target[batch], next(taken) / steps, weight)
+                return loss(output, target[batch], done, weight)
 
-            self.history_ = train_selected(
+            for _ in range(2):  # drawn and left out: a seed's batches are those of version 0.1
+                batches()
+            self.history_ = train(
                 self.module_,
                 terms,
-                batches=lambda: bucketed_batches(rows.lengths, batch_size, chance),
-                how=Descent(
-                    epochs=epochs,
-                    batch_size=batch_size,
+                batches=batches,
+                settings=Optimisation(
+                    epochs=EPOCHS if self.epochs is None else self.epochs,
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
                     slow_rate=self.text_learning_rate,

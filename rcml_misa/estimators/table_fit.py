@@ -22,7 +22,7 @@ from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import Sharing, TokenOpinions
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.reading.tables import InputTable
-from rcml_misa.training import EarlyStopping, Optimisation, Progress, seeded, train
+from rcml_misa.training import Optimisation, Progress, permuted_batches, seeded, train
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["TableFit"]
@@ -81,7 +81,7 @@ class TableFit:
         table = self._table(rows, logits)
         self.input_widths_ = table.widths
         present, weights = present_views(views, self.device_), self._weights(rows)
-        mixing = np.random.default_rng(seeds[1])
+        mixing, rng = np.random.default_rng(seeds[1]), np.random.default_rng(seeds[3])
         if logits is not None and self.stacking:
             joint = self.collectors != "private"
             self.stack_ = logits.stack(codes, weights=rows.weights, joint=joint)
@@ -103,17 +103,16 @@ class TableFit:
             self.history_ = train(
                 self.module_,
                 terms,
-                rows=len(codes),
-                how=Optimisation(
+                batches=lambda: permuted_batches(len(codes), self.batch_size, rng),
+                settings=Optimisation(
                     steps=self._steps(len(codes)),
-                    batch_size=self.batch_size,
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
+                    fast=("slope", "offset"),
+                    patience=self.patience,
                 ),
-                rng=np.random.default_rng(seeds[3]),
-                fast=("slope", "offset"),
+                validate=None if held is None else self._validation(held),
                 callback=callback,
-                early=None if held is None else self._early(held),
             )
         with torch.no_grad():
             opinions = [
@@ -123,18 +122,18 @@ class TableFit:
         evidence = torch.cat(opinions).double().cpu().numpy()
         self.calibrator_ = Calibrator.fit(evidence, codes, rows.weights)
 
-    def _early(self, held: TrainRows) -> EarlyStopping:
-        """Early stopping on the fused opinions about held-out rows."""
+    def _validation(self, held: TrainRows) -> Callable[[], dict[str, float]]:
+        """Mean EDL loss of the fused opinions about held-out rows."""
         logits = None if self.experts_ is None else self.experts_.logits(held.views)
         table, present = self._table(held, logits), present_views(held.views, self.device_)
         weights = self._weights(held)
 
-        def loss() -> float:
+        def validate() -> dict[str, float]:
             output, target = self._forward(table(slice(None)), present)
             values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
-            return float(weighted_mean(values, weights))
+            return {"validation": float(weighted_mean(values, weights))}
 
-        return EarlyStopping(loss, self.patience)
+        return validate
 
     def _table(self, rows: TrainRows, logits: ExpertLogits | None) -> InputTable:
         onehot = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float()

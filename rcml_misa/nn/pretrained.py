@@ -49,7 +49,7 @@ def text_model_path(name: str) -> str:
     return str(Path(origin).parent / "model")
 
 
-def _loaded(kind: str, name: str, **options: Any) -> Any:
+def _loaded(kind: str, name: str, *, local: bool, **options: Any) -> Any:
     import transformers
     from transformers.utils import logging as hub_logging
 
@@ -60,7 +60,7 @@ def _loaded(kind: str, name: str, **options: Any) -> Any:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # unused weights, such as a pooler's, are no news
     try:
-        return getattr(transformers, kind).from_pretrained(path, **options)
+        return getattr(transformers, kind).from_pretrained(path, local_files_only=local, **options)
     except (OSError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:160]
         raise OptionError(
@@ -73,9 +73,9 @@ def _loaded(kind: str, name: str, **options: Any) -> Any:
             logging.enable_progress_bar()
 
 
-def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer that belongs to a text model."""
-    return _loaded("AutoTokenizer", name)
+def load_tokenizer(name: str, *, local: bool = False) -> Any:
+    """Load the tokenizer that belongs to a text model; `local` as in `PretrainedText`."""
+    return _loaded("AutoTokenizer", name, local=local)
 
 
 def half_precision(precision: Precision, device: torch.device) -> bool:
@@ -107,11 +107,15 @@ class PretrainedText(ViewEncoder):
         How many of its upper layers are fine-tuned; None for all of it, embeddings included.
     half : bool
         Compute in bfloat16; the parameters stay float32.
+    local : bool
+        Download nothing: the model is packaged, in a folder, or was downloaded before.
     """
 
-    def __init__(self, name: str, *, trained_layers: int | None, half: bool = False) -> None:
+    def __init__(
+        self, name: str, *, trained_layers: int | None, half: bool = False, local: bool = False
+    ) -> None:
         super().__init__()
-        self.model = _loaded("AutoModel", name, use_safetensors=True)
+        self.model = _loaded("AutoModel", name, local=local, use_safetensors=True)
         self.half_precision = half
         self.outputs = int(self.model.config.hidden_size)
         if trained_layers is not None:

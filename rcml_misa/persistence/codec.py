@@ -10,20 +10,35 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.scores import ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
 from rcml_misa.experts.view_experts import Familiarity, ViewExperts
 from rcml_misa.reading.features import FeatureMap
+from rcml_misa.reading.inputs import (
+    InputOptions,
+    PretrainedReader,
+    SequenceReader,
+    TableReader,
+    ViewReaders,
+    WordReader,
+)
 from rcml_misa.views import ViewMeans
 
 __all__ = ["Decoder", "Encoder", "fitted_state"]
 
 CLASSES: Mapping[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Calibrator, Columns, Familiarity, FeatureMap, KernelExpert, ViewExperts, ViewMeans)
+    for kind in (
+        *(Calibrator, Columns, Familiarity, FeatureMap, InputOptions, KernelExpert),
+        *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
+        *(ViewReaders, WordReader),
+    )
 }
 # what train rows said of themselves: of no use for new rows, and theirs alone
 UNSAVED = frozenset({"loo_scores_", "train_logits_"})
@@ -32,14 +47,20 @@ DEEPEST = 24
 LONG = 8  # floats; a longer list of them is kept as a tensor
 
 
-def fitted_state(one: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
+def fitted_state(source: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
     """Attributes of an object that its predictions need: all but `leave` and private ones."""
+    if is_dataclass(source):
+        return {name: getattr(source, name) for name in _init_fields(source)}
     gone = UNSAVED | set(leave)
     return {
         name: value
-        for name, value in vars(one).items()
+        for name, value in vars(source).items()
         if name not in gone and not name.startswith("_")
     }
+
+
+def _init_fields(kind: Any) -> list[str]:
+    return [member.name for member in fields(kind) if member.init]
 
 
 class Encoder:
@@ -61,7 +82,7 @@ class Encoder:
     def __init__(self) -> None:
         self.tensors: dict[str, NDArray[Any]] = {}
         self._seen: dict[int, dict[str, Any]] = {}
-        self._kept: list[Any] = []  # so that no id is used again meanwhile
+        self._alive: list[Any] = []  # so that no id is used again meanwhile
 
     def encode(self, value: Any, path: str) -> Any:
         """Encode one value; `path` names the tensors in it.
@@ -79,6 +100,8 @@ class Encoder:
             return value if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, np.ndarray):
             return self._array(value, path)
+        if isinstance(value, Tensor):
+            return {"torch": self._array(value.detach().cpu().numpy(), path)}
         if isinstance(value, slice):
             return {"slice": [value.start, value.stop, value.step]}
         if isinstance(value, tuple):
@@ -112,7 +135,7 @@ class Encoder:
             turned = array.flags.f_contiguous and not array.flags.c_contiguous
             self.tensors[path] = np.ascontiguousarray(array.T if turned else array)
             reference = {"tensor": path, "dtype": array.dtype.name, "shape": list(array.shape)}
-            self._kept.append(array)
+            self._alive.append(array)
             # products are rounded otherwise when the order in memory is another one
             self._seen[id(array)] = reference | ({"turned": True} if turned else {})
         return self._seen[id(array)]
@@ -148,36 +171,43 @@ class Decoder:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, list):
-            return [self.decode(one, depth + 1) for one in value]
+            return [self.decode(item, depth + 1) for item in value]
         if not isinstance(value, dict):
             raise DataError(f"its header holds a {type(value).__name__}")
-        keys = set(value)
+        return self._tagged(value, depth)
+
+    def _tagged(self, value: dict[str, Any], depth: int) -> Any:
+        """Decode a value that JSON has no kind for, by the keys that tell its kind."""
+        keys, content = set(value), next(iter(value.values()), None)
         if keys == {"object", "state"}:
             return self._object(value["object"], value["state"], depth)
         if keys == {"labels", "object"} and isinstance(value["labels"], list):
-            labels = [self.decode(one, DEEPEST) for one in value["labels"]]
+            labels = [self.decode(label, DEEPEST) for label in value["labels"]]
             return np.array(labels, dtype=object if value["object"] else None)
         if keys in ({"tensor", "dtype", "shape"}, {"tensor", "dtype", "shape", "turned"}):
             return self._tensor(value)
-        if keys == {"tuple"} and isinstance(value["tuple"], list):
-            return tuple(self.decode(one, depth + 1) for one in value["tuple"])
-        if keys == {"floats"} and isinstance(value["floats"], dict):
-            return self._tensor(value["floats"]).tolist()
-        if keys == {"float"} and value["float"] in ("inf", "-inf", "nan"):
-            return float(value["float"])
-        if keys == {"slice"} and isinstance(value["slice"], list) and len(value["slice"]) == 3:
-            return slice(*(self.decode(one, DEEPEST) for one in value["slice"]))
-        if keys == {"dict"} and isinstance(value["dict"], list):
-            return self._dict(value["dict"], depth)
-        raise DataError(f"its header holds an unknown kind of value ({', '.join(map(str, keys))})")
+        if keys == {"tuple"} and isinstance(content, list):
+            return tuple(self.decode(item, depth + 1) for item in content)
+        if keys == {"floats"} and isinstance(content, dict):
+            return self._tensor(content).tolist()
+        if keys == {"torch"} and isinstance(content, dict):
+            return torch.from_numpy(self._tensor(content).copy())
+        if keys == {"float"} and content in ("inf", "-inf", "nan"):
+            return float(content)
+        if keys == {"slice"} and isinstance(content, list) and len(content) == 3:
+            return slice(*(self.decode(item, DEEPEST) for item in content))
+        if keys == {"dict"} and isinstance(content, list):
+            return self._dict(content, depth)
+        names = ", ".join(sorted(keys))[:64]
+        raise DataError(f"its header holds an unknown kind of value ({names})")
 
     def _dict(self, pairs: list[Any], depth: int) -> dict[Any, Any]:
         if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
             raise DataError("its header holds a table that is no list of pairs")
-        found = [(self.decode(k, DEEPEST), self.decode(v, depth + 1)) for k, v in pairs]
-        if any(isinstance(k, list | dict | np.ndarray) for k, _ in found):
+        items = [(self.decode(k, DEEPEST), self.decode(v, depth + 1)) for k, v in pairs]
+        if any(isinstance(k, list | dict | np.ndarray) for k, _ in items):
             raise DataError("its header holds a table with keys that are none")
-        return dict(found)
+        return dict(items)
 
     def _tensor(self, reference: dict[str, Any]) -> NDArray[Any]:
         name, dtype, shape = (reference.get(key) for key in ("tensor", "dtype", "shape"))
@@ -198,22 +228,21 @@ class Decoder:
         kind = CLASSES.get(name) if isinstance(name, str) else None
         if kind is None or not isinstance(state, dict):
             raise DataError(f"its header asks for an object of unknown class {name!r}")
-        found = self.state(kind, state, depth + 1)
+        values = self.state(kind, state, depth + 1)
         if is_dataclass(kind):
-            known = {one.name for one in fields(kind)}
-            if set(found) != known:
-                raise DataError(f"its {name} has {sorted(found)} where {sorted(known)} are needed")
-            return kind(**found)
-        one: Any = object.__new__(kind)
-        one.__dict__.update(found)
-        return one
+            if set(values) != (needed := set(_init_fields(kind))):
+                raise DataError(f"its {name} has {sorted(values)} where {sorted(needed)} are meant")
+            return kind(**values)
+        instance: Any = object.__new__(kind)
+        instance.__dict__.update(values)
+        return instance
 
     def state(self, kind: type[Any], state: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
         """Decode the attributes of a class: its parameters and fitted names, nothing else."""
         parameters = inspect.signature(kind).parameters
-        found = {}
+        values = {}
         for name, value in state.items():
             if name not in parameters and not FITTED.match(name):
                 raise DataError(f"its header has an attribute of the name {name[:64]!r}")
-            found[name] = self.decode(value, depth)
-        return found
+            values[name] = self.decode(value, depth)
+        return values

@@ -16,7 +16,7 @@ from rcml_misa.storage import whole_file
 __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 
 FORMAT = "rcml-misa"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1, of rcml-misa 0.1, is read too
 LARGEST_HEADER = 16 * 2**20  # bytes
 LENGTH = 8  # bytes that tell the header's length
 

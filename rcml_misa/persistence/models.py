@@ -7,11 +7,12 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -19,13 +20,16 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.options import check_options
 from rcml_misa.persistence.codec import Decoder, Encoder, fitted_state
 from rcml_misa.persistence.container import FORMAT_VERSION, read_file, write_file
+from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import Device, pick_device, seeded
+from rcml_misa.views import ViewKind
 
 __all__ = ["check_savable", "describe", "read_model", "save"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 MODULE = "module_."  # start of the names of a network's tensors
 KEPT_APART = ("module_", "device_")
+KINDS = get_args(ViewKind)
 HERE = "rcml_misa."  # start of the module names of classes that can be saved
 
 
@@ -61,6 +65,7 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
             "python": platform.python_version(),
             **{library: version(library) for library in LIBRARIES},
         },
+        "needs": _needs(model),
         "about": dict(about or {}),
     }
     tensors = dict(encoder.tensors)
@@ -134,8 +139,8 @@ def _rebuilt(
 ) -> Any:
     name = header.get("estimator")
     kind = classes.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise DataError(f"its header names no classifier of this package but {name!r}")
+    if kind is None or not getattr(kind, "_savable", False):
+        raise DataError(f"its header names no estimator of this package but {str(name)[:64]!r}")
     parts = [header.get("params"), header.get("attributes")]
     if not all(isinstance(part, dict) for part in parts):
         raise DataError("its header lacks parameters or attributes")
@@ -147,9 +152,13 @@ def _rebuilt(
     check_options(model)
     for key, value in decoder.state(kind, parts[1] or {}).items():
         setattr(model, key, value)
-    _check_facts(model, sum(one.size for one in tensors.values()))
+    _check_facts(model, sum(tensor.size for tensor in tensors.values()))
     if hasattr(model, "device"):
         model.device_ = pick_device(model.device if device is None else device)
+    for key, value in vars(model).items():
+        if isinstance(value, torch.Tensor | ViewReaders):
+            with seeded(0):
+                setattr(model, key, value.to(model.device_))
     if hasattr(model, "_build"):
         state = {k[len(MODULE) :]: v for k, v in tensors.items() if k.startswith(MODULE)}
         model.module_ = _network(model, state).to(model.device_).eval()
@@ -157,8 +166,9 @@ def _rebuilt(
 
 
 def _check_facts(model: Any, size: int) -> None:
-    """Check what every classifier has; nothing may ask for more memory than the file holds."""
-    classes, names, widths = model.classes_, model.view_names_, model.widths_
+    """Check what every estimator has; nothing may ask for more memory than the file holds."""
+    names, widths, kinds = model.view_names_, model.widths_, model.kinds_
+    classes = getattr(model, "classes_", None) if is_classifier(model) else np.arange(2)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(set(classes.tolist())) < 2:
         raise DataError("its classes are no list of two or more labels")
     texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
@@ -169,38 +179,57 @@ def _check_facts(model: Any, size: int) -> None:
     )
     if not whole or len(widths) != len(names) or sum(widths) > size:
         raise DataError("the widths of its views do not fit its tensors")
+    if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
+        raise DataError("its views are of no kind that exists")
     if getattr(model, "layers", 0) > size:
         raise DataError("the layers of its network do not fit its tensors")
 
 
 def _network(model: Any, state: Mapping[str, NDArray[Any]]) -> nn.Module:
-    """Build the network of a header, once its sizes are known to be those of the tensors."""
+    """Build the network of a header, once its sizes are those of the tensors."""
+    readers = getattr(model, "readers_", None)
+
+    def build() -> nn.Module:
+        module: nn.Module = model._build(*([] if readers is None else [readers.encoders()]))
+        return module
+
     with torch.device("meta"):  # takes no memory whatever the header says
-        shapes = {key: value.shape for key, value in model._build().state_dict().items()}
-    found = {key: value.shape for key, value in state.items()}
-    if {key: tuple(shape) for key, shape in shapes.items()} != found:
-        wrong = sorted(
-            key for key in {*shapes, *found} if tuple(shapes.get(key, ())) != found.get(key)
-        )
+        shapes = {key: tuple(value.shape) for key, value in build().state_dict().items()}
+    stored = {key: value.shape for key, value in state.items()}
+    if shapes != stored:
+        wrong = sorted(key for key in {*shapes, *stored} if shapes.get(key) != stored.get(key))
         raise DataError(f"its network's tensors do not fit its header ({', '.join(wrong[:3])})")
-    with seeded(0):  # what is drawn here is overwritten
-        module: nn.Module = model._build()
+    with seeded(0):  # these draws are overwritten
+        module = build()
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     return module
 
 
 def _try_out(model: Any) -> None:
-    """Predict one row, so that what does not fit together shows now."""
-    row = {name: np.zeros((1, w)) for name, w in zip(model.view_names_, model.widths_, strict=True)}
+    """Predict one row, so that parts that do not fit together show now."""
+    row: dict[str, Any] = {
+        name: [""] if kind == "text" else np.zeros((1, 1, w) if kind == "sequence" else (1, w))
+        for name, kind, w in zip(model.view_names_, model.kinds_, model.widths_, strict=True)
+    }
     views, model.views = model.views, None
     try:
-        opinion = model.predict_opinion(row)
+        if not is_classifier(model):
+            answers = [model.predict(row)]
+        elif not hasattr(model, "predict_opinion"):
+            answers = [model.predict_proba(row)]
+        else:
+            opinion = model.predict_opinion(row)
+            answers = [opinion.evidence, opinion.probability, *opinion.views.values()]
     finally:
         model.views = views
-    shape = (1, len(model.classes_))
-    for evidence in (opinion.evidence, opinion.probability, *opinion.views.values()):
-        if evidence.shape != shape or not np.isfinite(evidence).all():
-            raise DataError("its tensors do not give opinions about its classes")
+    shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
+    if not all(answer.shape == shape and np.isfinite(answer).all() for answer in answers):
+        raise DataError("its tensors do not give predictions of its target")
+
+
+def _needs(model: Any) -> dict[str, str]:
+    """Pretrained models that the file leaves out: name -> sha256 of their frozen part."""
+    return model.readers_.needs if hasattr(model, "readers_") else {}
 
 
 def _landmark_rows(model: Any) -> int:
@@ -208,7 +237,7 @@ def _landmark_rows(model: Any) -> int:
     experts = getattr(model, "experts_", None)
     if experts is None:
         return 0
-    return max(len(one.landmark_values_) for one in (*experts.views_, experts.joint_))
+    return max(len(expert.landmark_values_) for expert in (*experts.views_, experts.joint_))
 
 
 def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
@@ -225,26 +254,29 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
     -------
     dict
         ``method``, ``options``, ``views``, ``classes``, ``train_rows``, ``data_sha256``,
-        ``landmark_rows``, ``network_parameters``, ``versions``, ``about``, ``file``, ``bytes`` and
-        ``format_version``.
+        ``landmark_rows``, ``network_parameters``, ``versions``, ``about``, ``file``, ``bytes``,
+        ``format_version``, ``kinds`` of the views, and ``needs``: the pretrained models that have
+        to be installed beside it. ``classes`` is None for a score.
     """
     module = getattr(model, "module_", None)
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
-        "format_version": FORMAT_VERSION,
+        "format_version": header.get("format_version", FORMAT_VERSION),
         "method": type(model).__name__,
         "options": {
             name: value if isinstance(value, str | int | float | None) else repr(value)
             for name, value in model.get_params(deep=False).items()
         },
         "views": dict(zip(model.view_names_, model.widths_, strict=True)),
-        "classes": model.classes_.tolist(),
+        "kinds": dict(zip(model.view_names_, model.kinds_, strict=True)),
+        "needs": _needs(model),
+        "classes": model.classes_.tolist() if is_classifier(model) else None,
         "train_rows": getattr(model, "train_rows_", None),
         "data_sha256": getattr(model, "data_sha256_", None),
         "landmark_rows": _landmark_rows(model),
         "network_parameters": (
-            0 if module is None else sum(one.numel() for one in module.parameters())
+            0 if module is None else sum(part.numel() for part in module.parameters())
         ),
         "versions": header.get("versions"),
         "about": header.get("about"),

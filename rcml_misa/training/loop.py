@@ -1,12 +1,12 @@
-"""The training loop: batches, optimiser, schedule, history, device."""
+"""The training loop: batches, optimiser, schedule, averaging, early stopping, device, seed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,23 +17,28 @@ from rcml_misa.exceptions import OptionError
 
 __all__ = [
     "Device",
-    "EarlyStopping",
     "History",
     "Optimisation",
     "Progress",
+    "Schedule",
+    "bucketed_batches",
+    "permuted_batches",
     "pick_device",
     "seeded",
     "train",
 ]
 
+POOL = 16  # batches whose rows are sorted by length together
+
 Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["cosine", "constant"]
 History = dict[str, list[float]]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: `epoch` of `epochs` done, and the mean loss of that epoch."""
+    """State of a training: `epoch` of `epochs` done, and the mean loss of that epoch."""
 
     epoch: int
     epochs: int
@@ -42,32 +47,55 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How to descend.
+    """Optimiser settings: length, learning rates, schedule, clipping, averaging, stopping.
 
     Parameters
     ----------
-    steps : int
-        Optimisation steps in all.
-    batch_size : int
-        Largest number of rows in a step; the rows of an epoch are cut evenly.
+    steps, epochs : int, optional
+        Length of the training, one of the two: optimiser steps, of which the last may end within
+        an epoch, or passes over the train rows.
     learning_rate : float
+        Largest learning rate of AdamW or Adam.
     weight_decay : float
-        Decoupled (AdamW) or, with `decoupled=False`, added to the gradient (Adam, as published).
+        Weight decay, with AdamW of matrices alone.
+    decoupled : bool
+        Optimiser: AdamW, or with False Adam, which adds the decay of all parameters to their
+        gradients, as published methods do.
     schedule : {"cosine", "constant"}
         ``"cosine"`` warms up linearly over the first tenth of the steps, then falls to zero.
-    decoupled : bool
-        See `weight_decay`.
+    fast : tuple of str
+        Ends of the names of parameters that learn at ten times the rate, without decay.
+    slow : tuple of str
+        Starts of the names of parameters that learn at `slow_rate`.
+    slow_rate : float
+        Learning rate of the parameters `slow`.
+    accumulate : int
+        Batches whose mean gradient makes a step.
+    clip : float
+        Largest absolute value of a gradient's entry; 0 for no limit.
+    patience : int, optional
+        Epochs without a new least validation loss after which training ends; None never ends it.
+    averaging : float
+        Share of the previous values in an exponential moving average of the weights, which is
+        what is validated and returned; 0 for none.
     """
 
-    steps: int
-    batch_size: int = 200
+    steps: int | None = None
+    epochs: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    schedule: Schedule = "cosine"
     decoupled: bool = True
+    schedule: Schedule = "cosine"
+    fast: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+    slow_rate: float = 0.0
+    accumulate: int = 1
+    clip: float = 0.0
+    patience: int | None = None
+    averaging: float = 0.0
 
     def rate(self, step: int) -> float:
-        """Factor on the learning rate at `step` (0-based).
+        """Return the factor on the learning rate at `step`, counted from 0; needs `steps`.
 
         Examples
         --------
@@ -76,55 +104,11 @@ class Optimisation:
         """
         if self.schedule == "constant":
             return 1.0
-        warm = max(self.steps // 10, 1)
+        steps = self.steps or 0
+        warm = max(steps // 10, 1)
         if step < warm:
             return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step + 1 - warm) / max(self.steps - warm, 1)))
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """End training when a validation loss has stopped falling, and go back to its best epoch.
-
-    Parameters
-    ----------
-    loss : callable
-        The validation loss of the module as it is, in evaluation mode.
-    patience : int
-        Epochs without a new least loss after which training ends.
-    """
-
-    loss: Callable[[], float]
-    patience: int = 10
-
-
-class _Best:
-    """The parameters of the best epoch so far."""
-
-    def __init__(self, module: nn.Module, early: EarlyStopping) -> None:
-        self.module, self.early = module, early
-        self.value, self.waited = math.inf, 0
-        self.state: dict[str, Tensor] = {}
-
-    def look(self) -> float:
-        """Measure the validation loss, and keep the parameters if it is the least."""
-        self.module.eval()
-        with torch.no_grad():
-            value = self.early.loss()
-        self.module.train()
-        self.waited += 1
-        if value < self.value:
-            self.value, self.waited = value, 0
-            self.state = {name: one.clone() for name, one in self.module.state_dict().items()}
-        return value
-
-    @property
-    def over(self) -> bool:
-        return self.waited >= self.early.patience
-
-    def restore(self) -> None:
-        if self.state:
-            self.module.load_state_dict(self.state)
+        return 0.5 * (1 + math.cos(math.pi * (step + 1 - warm) / max(steps - warm, 1)))
 
 
 def pick_device(device: Device) -> torch.device:
@@ -164,117 +148,225 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _batches(
+def permuted_batches(
     rows: int,
     batch_size: int,
     rng: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
-) -> Iterator[np.ndarray]:
-    """Endless batches: each epoch is a new permutation, cut into parts of even size.
+) -> list[Rows]:
+    """Draw one epoch of batches: a permutation of the rows, cut into parts of even size.
 
     With weights, an epoch is a draw with replacement, with chances in proportion to them.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in permuted_batches(10, 4, np.random.default_rng(0))]
+    [4, 3, 3]
     """
-    parts = math.ceil(rows / batch_size)
-    chances = None if weights is None else weights / weights.sum()
-    while True:
-        drawn = None if chances is None else rng.choice(rows, size=rows, p=chances)
-        yield from np.array_split(rng.permutation(rows) if drawn is None else drawn, parts)
+    if weights is None:
+        order = rng.permutation(rows)
+    else:
+        order = rng.choice(rows, size=rows, p=weights / weights.sum())
+    return np.array_split(order, math.ceil(rows / batch_size))
 
 
-def _optimiser(module: nn.Module, how: Optimisation, fast: tuple[str, ...]) -> torch.optim.Adam:
-    matrices, others, quick = [], [], []
+def bucketed_batches(
+    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> list[Rows]:
+    """Draw one epoch of batches of rows of nearly the same length, in random order.
+
+    Rows are permuted, sorted by length within pools of 16 batches and cut, which leaves little
+    padding and much chance.
+
+    Examples
+    --------
+    >>> batches = bucketed_batches(np.arange(10), 4, np.random.default_rng(0))
+    >>> sorted(np.concatenate(batches).tolist()) == list(range(10)), len(batches)
+    (True, 3)
+    """
+    order = rng.permutation(len(lengths))
+    size = POOL * batch_size
+    batches: list[Rows] = []
+    for start in range(0, len(order), size):
+        pool = order[start : start + size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += np.array_split(pool, math.ceil(len(pool) / batch_size))
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+class _Best:
+    """Weights and buffers of the epoch with the least validation loss so far."""
+
+    def __init__(self, module: nn.Module, trained: Sequence[Tensor]) -> None:
+        self.tensors: list[Tensor] = [*trained, *module.buffers()]
+        self.values: list[Tensor] | None = None
+        self.loss, self.waited = math.inf, 0
+
+    def update(self, loss: float) -> None:
+        """Copy the weights if the loss is the least; else count an epoch of waiting."""
+        self.waited += 1
+        if loss < self.loss:
+            self.loss, self.waited = loss, 0
+            self.values = [tensor.detach().clone() for tensor in self.tensors]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        if self.values is not None:
+            for tensor, value in zip(self.tensors, self.values, strict=True):
+                tensor.copy_(value)
+
+
+class _Descent:
+    """Optimiser, schedule and moving average of the parameters of a module that are trained."""
+
+    def __init__(self, module: nn.Module, settings: Optimisation, steps: int) -> None:
+        self.settings, self.steps = replace(settings, steps=steps), 0
+        self.trained: list[Tensor] = [
+            parameter for parameter in module.parameters() if parameter.requires_grad
+        ]
+        kind = torch.optim.AdamW if settings.decoupled else torch.optim.Adam
+        self.optimiser = kind(_groups(module, settings), fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.settings.rate)
+        averaged = self.trained if settings.averaging else []
+        self.average = [parameter.detach().clone() for parameter in averaged]
+
+    def step(self) -> None:
+        """Update the parameters by their gradients, and the moving average by the parameters."""
+        if self.settings.clip:
+            nn.utils.clip_grad_value_(self.trained, self.settings.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.steps += 1
+        if self.average:
+            # warmed up, so that the first weights are soon forgotten
+            share = min(self.settings.averaging, self.steps / (self.steps + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, self.trained, 1 - share)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the weights with their moving average, if there is one, and back."""
+        for value, parameter in zip(self.average, self.trained, strict=False):
+            weight = parameter.detach().clone()
+            parameter.copy_(value)
+            value.copy_(weight)
+
+
+def _groups(module: nn.Module, settings: Optimisation) -> list[dict[str, Any]]:
+    """Groups of parameters of like learning rate and decay, for the optimiser."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        if name.endswith(fast) and fast:
-            quick.append(parameter)
-        elif parameter.dim() > 1 or not how.decoupled:
-            matrices.append(parameter)
-        else:
-            others.append(parameter)
-    groups = [
-        {"params": matrices, "weight_decay": how.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-        {"params": quick, "weight_decay": 0.0, "lr": 10 * how.learning_rate},
+        if not parameter.requires_grad:
+            continue
+        rate = settings.learning_rate
+        decayed = parameter.dim() > 1 or not settings.decoupled
+        if settings.fast and name.endswith(settings.fast):
+            rate, decayed = 10 * rate, False
+        elif settings.slow and name.startswith(settings.slow):
+            rate = settings.slow_rate
+        decay = settings.weight_decay if decayed else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
     ]
-    kind = torch.optim.AdamW if how.decoupled else torch.optim.Adam
-    return kind([group for group in groups if group["params"]], lr=how.learning_rate, fused=True)
 
 
 def train(
     module: nn.Module,
-    loss: Callable[[NDArray[np.int64], float], Mapping[str, Tensor]],
+    loss: Callable[[Rows, float], Mapping[str, Tensor]],
     *,
-    rows: int,
-    how: Optimisation,
-    rng: np.random.Generator,
-    fast: tuple[str, ...] = (),
-    weights: NDArray[np.float64] | None = None,
+    batches: Callable[[], Sequence[Rows]],
+    settings: Optimisation,
+    validate: Callable[[], Mapping[str, float]] | None = None,
     callback: Callable[[Progress], None] | None = None,
-    early: EarlyStopping | None = None,
 ) -> History:
-    """Train `module` in place and return the mean of each loss term per epoch.
+    """Train `module` in place, and return the means of the loss terms and validation per epoch.
 
     Parameters
     ----------
     module : Module
-        Its parameters are updated; left in evaluation mode.
+        Network whose parameters that need a gradient are updated; left in evaluation mode.
     loss : callable
-        Given the row numbers of a batch and the share of training done in [0, 1),
-        returns named scalar terms; the one called ``"loss"`` is descended.
-    rows : int
-        Number of training rows.
-    how : Optimisation
-    rng : Generator
-        Draws the batches.
-    fast : tuple of str
-        Ends of the names of parameters that learn at ten times the rate, without decay.
-    weights : ndarray of shape (rows,), optional
-        Chances of the rows to be drawn, which are then drawn with replacement.
+        Given the row numbers of a batch and the share of training done in [0, 1), returns
+        named scalar terms; the one called ``"loss"`` is minimised.
+    batches : callable
+        Returns the batches of an epoch, the same number each time; see
+        `rcml_misa.training.permuted_batches` and `bucketed_batches`.
+    settings : Optimisation
+    validate : callable, optional
+        Called after each epoch in evaluation mode, with the averaged weights in place; returns
+        named numbers for the history. The first of them selects the epoch whose weights are
+        restored at the end; without it the last epoch counts and `patience` has no effect.
     callback : callable, optional
-        Called after each epoch.
-    early : EarlyStopping, optional
-        Adds ``"validation"`` to the history.
+        Called after each epoch and its validation, in the same mode and with the same weights.
+
+    Returns
+    -------
+    dict of str to list of float
+        Mean of each loss term and the numbers of `validate`, per epoch.
 
     Raises
     ------
     OptionError
-        If the loss stops being a finite number.
+        If the loss is not finite, or the length of the training is not exactly one number.
     """
-    optimiser = _optimiser(module, how, fast)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, how.rate)
-    per_epoch = math.ceil(rows / how.batch_size)
-    epochs = math.ceil(how.steps / per_epoch)
+    if (settings.steps is None) == (settings.epochs is None):
+        raise OptionError(
+            f"steps={settings.steps} and epochs={settings.epochs}: give exactly one of the two."
+        )
+    first, accumulate = batches(), settings.accumulate
+    steps_per_epoch = math.ceil(len(first) / accumulate)
+    if settings.epochs is None:
+        steps, epochs = settings.steps or 0, math.ceil((settings.steps or 0) / steps_per_epoch)
+        total, share = steps * accumulate, 1
+    else:
+        steps, epochs = settings.epochs * steps_per_epoch, settings.epochs
+        total, share = epochs * len(first), len(first)
+    descent = _Descent(module, settings, steps)
+    best = _Best(module, descent.trained)
     history: History = {}
-    sums: dict[str, float] = {}
-    counted = 0
-    batches = _batches(rows, how.batch_size, rng, weights)
-    best = None if early is None else _Best(module, early)
-    module.train()
-    for step in range(how.steps):
-        terms = loss(next(batches), step / how.steps)
-        optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        counted += 1
-        if (step + 1) % per_epoch == 0 or step + 1 == how.steps:
-            for name, total in sums.items():
-                history.setdefault(name, []).append(total / counted)
-            if not math.isfinite(sums["loss"]):
-                raise OptionError(
-                    f"the loss became {sums['loss']} at step {step + 1} with "
-                    f"learning_rate={how.learning_rate}; lower it."
-                )
-            if callback is not None:
-                done = math.ceil((step + 1) / per_epoch)
-                callback(Progress(epoch=done, epochs=epochs, loss=sums["loss"] / counted))
-            sums, counted = {}, 0
-            if best is not None:
-                history.setdefault("validation", []).append(best.look())
-                if best.over:
-                    break
-    if best is not None:
-        best.restore()
+    seen = 0
+    for epoch in range(1, epochs + 1):
+        drawn = first if epoch == 1 else batches()
+        sums: dict[str, float] = {}
+        counted = 0
+        module.train()
+        for start in range(0, len(drawn), accumulate)[: steps - descent.steps]:
+            group = drawn[start : start + accumulate]
+            descent.optimiser.zero_grad(set_to_none=True)
+            for rows in group:
+                terms = loss(rows, (seen + counted) / total)
+                (terms["loss"] / len(group)).backward()  # type: ignore[no-untyped-call]
+                # with epochs the terms are divided one by one, with steps their sum is: the last
+                # bits of a history depend on it
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + float(value.detach()) / share
+                counted += 1
+            descent.step()
+        seen += counted
+        means = {name: value / (counted / share) for name, value in sums.items()}
+        if not math.isfinite(means["loss"]):
+            raise OptionError(
+                f"the loss became {means['loss']} by step {descent.steps} with "
+                f"learning_rate={settings.learning_rate}; lower it."
+            )
+        module.eval()
+        descent.swap()
+        if validate is not None:
+            with torch.no_grad():
+                measured = dict(validate())
+            best.update(next(iter(measured.values())))
+            means |= measured
+        for name, number in means.items():
+            history.setdefault(name, []).append(number)
+        if callback is not None:
+            callback(Progress(epoch=epoch, epochs=epochs, loss=means["loss"]))
+        # without `validate` no epoch is waited for
+        waited = settings.patience is not None and best.waited >= settings.patience
+        if waited or epoch == epochs:
+            break
+        descent.swap()
+    best.restore()
     module.eval()
     return history
