@@ -20,7 +20,7 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
     "split": (
         str,
         "KIND",
-        "random, stratified, grouped or given.  [default: given where the set has one, or random]",
+        "random, stratified, grouped or given.  [default: given where a set has one, else random]",
     ),
     "folds": (int, "K", "K-fold partitions in place of repeated splits."),
     "test-share": (float, "X", "Share of test rows.  [default: 0.2]"),

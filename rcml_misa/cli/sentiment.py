@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset, FileOptions
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
     from rcml_misa.runs.outputs import RunOutputs
 
@@ -82,14 +83,15 @@ def run_outputs(
     )
 
 
-def split_name(dataset: Dataset) -> str:
-    """The split in words, for a table's heading."""
-    if dataset.folds is None:
-        return "80/20 random splits"
+def split_name(dataset: Dataset, protocol: Protocol) -> str:
+    """Put the protocol of a data set in words, for a table's heading."""
+    settled = protocol.for_dataset(dataset)
+    if settled.split != "given" or dataset.folds is None:
+        return settled.describe()
     counts = {name: len(rows) for name, rows in dataset.folds.items()}
     parts = ", ".join(f"{count} {name}" for name, count in counts.items())
     drawn = "" if "valid" in counts else f", validation groups drawn from {dataset.valid_from}"
-    return f"given split ({parts} rows{drawn})"
+    return ", ".join([f"given split ({parts} rows{drawn})", *settled.changes()])
 
 
 def show_measures(
@@ -99,14 +101,17 @@ def show_measures(
     out: Path | None,
     as_json: bool = False,
     seed: int | None = None,
+    protocol: Protocol | None = None,
 ) -> None:
     """Print the measures of all variants and their paired differences; keep them in `out`.
 
-    With a first `seed` a heading is printed too.
+    With a first `seed` a heading is printed too, and the measures on further test sets.
     """
     if not records:
         return
+    from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import measures as reporting
+    from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
 
     rows = reporting.clean_rows(records)
@@ -120,8 +125,14 @@ def show_measures(
         return
     if seed is not None:
         seeds = f"seeds {seed} to {seed + count - 1}"
-        click.echo(f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}")
+        how = split_name(dataset, protocol or Protocol())
+        click.echo(f"{dataset.name}: {count} runs, {seeds}, {how}")
     click.echo("\n" + reporting.measures_text(rows))
+    if seed is not None:
+        further = [row for row in summarise(records) if row.test_set not in ("clean", "valid")]
+        for name in dict.fromkeys(row.test_set for row in further):
+            table = reporting.measures_text([row for row in further if row.test_set == name])
+            click.echo(f"\n{name} rows\n{table}")
     lines = reporting.paired_lines(records, reporting.PAIRED)
     if lines:
         click.echo("\n" + "\n".join(lines))

@@ -257,7 +257,7 @@ def imbalanced_rows(
     --------
     >>> target = np.repeat([0, 1, 2], 10)
     >>> rows = imbalanced_rows(np.arange(30), target, ratio=0.1, rng=np.random.default_rng(0))
-    >>> sorted(int(count) for count in np.bincount(target[kept]))
+    >>> sorted(int(count) for count in np.bincount(target[rows]))
     [1, 3, 10]
     """
     codes = target[train]

@@ -196,13 +196,15 @@ def measures_csv(rows: Sequence[SummaryRow]) -> str:
 
 
 def measures_json(records: Sequence[RunRecord], **rest: Any) -> dict[str, Any]:
-    """The object of ``--json``: per variant, each measure's moments and values."""
+    """Make the object of ``--json``: per variant and test set, each measure's moments, values."""
 
     def clean(value: float) -> float | None:
         return None if math.isnan(value) else value
 
     results = []
-    for row in clean_rows(records):
+    for row in summarise(records):
+        if row.test_set == "valid":
+            continue
         measures = {}
         for name, values in row.values.items():
             mean, variance, deviation = row.moments(name)
@@ -217,6 +219,7 @@ def measures_json(records: Sequence[RunRecord], **rest: Any) -> dict[str, Any]:
                 "dataset": row.dataset,
                 "method": row.method,
                 "variant": row.variant,
+                "test_set": row.test_set,
                 "seconds_per_run": row.seconds_per_run,
                 "measures": measures,
             }

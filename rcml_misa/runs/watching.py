@@ -164,7 +164,7 @@ def epoch_recorders(
     history : dict
         Receives a list per part and measure.
     """
-    recorders = []
+    recorders: list[Callback] = []
     if outputs.per_epoch:
 
         def record(_: Any) -> None:
