@@ -110,32 +110,33 @@ def show_measures(
     if not records:
         return
     from rcml_misa.protocols import Protocol
-    from rcml_misa.reporting import measures as reporting
+    from rcml_misa.reporting import measures_json, render, tables, terminal_width
     from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
 
-    rows = reporting.clean_rows(records)
+    rows = [row for row in summarise(records) if row.test_set == "clean"]
     if out is not None:
-        write_text(out / "measures.csv", reporting.measures_csv(rows))
-        write_text(out / "measures.md", reporting.measures_markdown(rows))
-    count = max(len(next(iter(row.values.values()))) for row in rows)
+        write_text(out / "measures.csv", render([tables.values_table(rows)], "csv") + "\n")
+        spread = tables.measures_table(rows, spread=True)
+        write_text(out / "measures.md", render([spread], "markdown") + "\n")
+    count = max(row.runs for row in rows)
     if as_json:
-        found = reporting.measures_json(records, dataset=dataset.name, runs=count, seed=seed)
-        click.echo(json.dumps(found, allow_nan=False))
+        every = [row for row in summarise(records) if row.test_set != "valid"]
+        made = measures_json(every, dataset=dataset.name, runs=count, seed=seed)
+        click.echo(json.dumps(made, allow_nan=False))
         return
     if seed is not None:
         seeds = f"seeds {seed} to {seed + count - 1}"
         how = split_name(dataset, protocol or Protocol())
         click.echo(f"{dataset.name}: {count} runs, {seeds}, {how}")
-    click.echo("\n" + reporting.measures_text(rows))
-    if seed is not None:
-        further = [row for row in summarise(records) if row.test_set not in ("clean", "valid")]
-        for name in dict.fromkeys(row.test_set for row in further):
-            table = reporting.measures_text([row for row in further if row.test_set == name])
-            click.echo(f"\n{name} rows\n{table}")
-    lines = reporting.paired_lines(records, reporting.PAIRED)
-    if lines:
-        click.echo("\n" + "\n".join(lines))
+    shown = [tables.measures_table(rows)]
+    further = [row for row in summarise(records) if row.test_set not in ("clean", "valid")]
+    for name in dict.fromkeys(row.test_set for row in further if seed is not None):
+        part = [row for row in further if row.test_set == name]
+        shown.append(tables.measures_table(part, title=f"Measures over the runs, {name} rows"))
+    pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
+    shown += [tables.paired_table(pairs)] if pairs else []
+    click.echo("\n" + render(shown, "text", width=terminal_width()))
     if seed is not None:
         where = "not kept; add --out DIR to keep one JSON per run" if out is None else f"{out}"
         click.echo(f"\nrecords: {where}")
