@@ -16,8 +16,7 @@ from scipy import stats
 
 import rcml_misa.datasets as datasets_module
 from rcml_misa.cli import main
-from rcml_misa.datasets import Dataset, load_dataset
-from rcml_misa.datasets.tasks import as_task
+from rcml_misa.datasets import Dataset, as_task, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols import Protocol, conflict_views, drop_views, partition_rows

@@ -35,8 +35,7 @@ def load_for_task(
     OptionError, DataError
         If there is no such set, task, split or view.
     """
-    from rcml_misa.datasets import load_dataset
-    from rcml_misa.datasets.tasks import as_task
+    from rcml_misa.datasets import as_task, load_dataset
     from rcml_misa.runs import keep_views
     from rcml_misa.views import check_target
 
