@@ -18,6 +18,7 @@ from rcml_misa.experts.ridge import blocks
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.stacking import stack_weights
 from rcml_misa.opinions import log_shares, membership
+from rcml_misa.opinions.mixture import SHARED_WEIGHT
 from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, dense
 
@@ -26,7 +27,6 @@ __all__ = ["ExpertLogits", "ViewExperts"]
 Array = NDArray[np.float64]
 LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
 DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
-SHARED_WEIGHT = 1.5  # of the joint expert, in views, where nothing is known
 ENOUGH = 20_000  # rows that suffice for a handful of weights
 SAMPLE = 2000  # train rows whose distances say what is familiar
 
@@ -162,7 +162,7 @@ class ViewExperts:
         view's own expert has half as many.
     kernel : {"auto", "smooth", "medium", "rough", "fine"}
         See `KernelExpert`.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling.
     random_state : int, optional
         Seed of the landmarks' draws.
