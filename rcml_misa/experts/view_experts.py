@@ -17,8 +17,7 @@ from rcml_misa.experts.kernels import KernelChoice, squared_distances
 from rcml_misa.experts.ridge import blocks
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.stacking import stack_weights
-from rcml_misa.opinions import log_shares, membership
-from rcml_misa.opinions.mixture import SHARED_WEIGHT
+from rcml_misa.opinions import SHARED_WEIGHT, log_shares, membership
 from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, dense
 
