@@ -15,8 +15,7 @@ from scipy import stats
 
 import rcml_misa.datasets as datasets_module
 from rcml_misa.cli import main
-from rcml_misa.datasets import Dataset, load_dataset
-from rcml_misa.datasets.tasks import as_task
+from rcml_misa.datasets import Dataset, as_task, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols.folds import keep_views, split_of, swap_views
@@ -289,7 +288,7 @@ def test_ablate(toy, tmp_path) -> None:
     for name in ("misa whole", "misa minus words", "misa inv", "misa iFusion", "misa only a"):
         assert name in result.stdout
     assert "minus sim" not in result.stdout
-    assert "paired difference" in result.stdout
+    assert "paired differences" in result.stdout
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-seed*.json")}
     assert len(before) == 10
     again = _call(*words, *rows)  # what is done is not done again

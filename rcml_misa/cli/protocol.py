@@ -57,9 +57,9 @@ def protocol_of(ctx: click.Context) -> Protocol:
     OptionError
         If a value does not exist or is out of range.
     """
-    from rcml_misa.cli.plan import protocol_from
+    from rcml_misa.protocols import Protocol
 
     given: dict[str, Any] = dict(ctx.meta.get(KEY, {}))
     if "test_sets" in given:
-        given["test_sets"] = [part.strip() for part in given["test_sets"].split(",")]
-    return protocol_from(given)
+        given["test_sets"] = tuple(part.strip() for part in given["test_sets"].split(","))
+    return Protocol(**given)
