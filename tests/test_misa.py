@@ -14,8 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators import MISAClassifier, MISARegressor
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.losses import shared_private_loss, view_confusion_loss
+from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.misa import MISANet, MISAVariant, reverse_gradient
-from rcml_misa.nn.view_encoders import TableEncoder
 from rcml_misa.views import MultiView, Sequences
 
 VARIANTS = get_args(MISAVariant)

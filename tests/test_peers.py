@@ -31,7 +31,6 @@ from rcml_misa.nn import (
     FuzzyOutput,
     MembershipCollector,
     PseudoViewNet,
-    PseudoViewOpinions,
     ViewOpinions,
     credibility,
     decouple_evidence,
@@ -81,7 +80,8 @@ def digamma_loss(e: np.ndarray, y: np.ndarray, kl_weight: float) -> float:
 
 
 def edl_terms(kind: EDLClassifier, fused: torch.Tensor, y: torch.Tensor, annealed: float) -> float:
-    output = ViewOpinions(fused=fused, private=fused.unsqueeze(1)[:, :0])
+    empty = fused.unsqueeze(1)[:, :0]
+    output = ViewOpinions(fused=fused, private=empty, shared=empty)
     return float(kind._terms(output, y, annealed)["loss"])
 
 
@@ -177,11 +177,12 @@ def test_many_sure_views_keep_a_gradient():
 def test_tmc_loss_is_a_sum_over_views_and_the_combined_opinion(kind):
     e, y = evidence(), onehot()
     if kind is TMCClassifier:
-        opinions, output = VIEWS, ViewOpinions(fused=fuse(e, operator="dempster"), private=e)
+        opinions, fused = VIEWS, fuse(e, operator="dempster")
+        output = ViewOpinions(fused=fused, private=e, shared=e[:, :0])
     else:
         pseudo = evidence(7, ROWS, 1, CLASSES)
         every = torch.cat([e, pseudo], dim=1)
-        output = PseudoViewOpinions(fuse(every, operator="dempster"), e, pseudo)
+        output = ViewOpinions(fused=fuse(every, operator="dempster"), private=e, shared=pseudo)
         opinions, e = VIEWS + 1, every
     wanted = 0.0
     for row in range(ROWS):
@@ -243,7 +244,14 @@ def test_ccml_loss_by_its_formula():
     e, y = evidence(), onehot()
     model = CCMLClassifier(complementary_weight=0.7, consistent_kl_weight=0.5)
     model.widths_ = (1,) * VIEWS
-    output = DecoupledOpinions(e, *decouple_evidence(e, sharpness=1.25))
+    consistent, complementary = decouple_evidence(e, sharpness=1.25)
+    output = DecoupledOpinions(
+        fused=consistent + complementary,
+        private=e,
+        shared=e[:, :0],
+        consistent=consistent,
+        complementary=complementary,
+    )
     wanted = 0.0
     for row in range(ROWS):
         truth = y[row].numpy()
@@ -527,8 +535,8 @@ def test_losses_of_absent_views():
     present[:, 1] = False
     masked = e * present.unsqueeze(-1)
     fused = fuse(masked, operator="dempster")
-    some = ViewOpinions(fused=fused, private=masked, present=present)
-    fewer = ViewOpinions(fused=fused, private=e[:, [0, 2]])
+    some = ViewOpinions(fused=fused, private=masked, shared=e[:, :0], present=present)
+    fewer = ViewOpinions(fused=fused, private=e[:, [0, 2]], shared=e[:, :0])
     one, two = (TMCClassifier()._terms(out, y, 0.4)["loss"] for out in (some, fewer))
     assert float(one) == pytest.approx(float(two))
 

@@ -10,8 +10,9 @@ from sklearn.base import clone
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.intervals import error_correlation, interval_scores
-from rcml_misa.nn.nig import NIGCollectors, RegressionNet
-from rcml_misa.nn.view_encoders import TableEncoder
+from rcml_misa.nn.collectors import NIGCollectors
+from rcml_misa.nn.encoders import TableEncoder
+from rcml_misa.nn.networks import RegressionNet
 from rcml_misa.opinions.nig import NIG, fuse_nig, nig_nll
 from rcml_misa.views import MultiView
 

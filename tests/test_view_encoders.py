@@ -10,13 +10,7 @@ from torch import nn
 
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import pretrained
-from rcml_misa.nn.pretrained import (
-    PretrainedText,
-    half_precision,
-    split_frozen,
-    text_model_path,
-)
-from rcml_misa.nn.view_encoders import (
+from rcml_misa.nn.encoders import (
     EncodedProjection,
     Padded,
     RecurrentEncoder,
@@ -24,6 +18,12 @@ from rcml_misa.nn.view_encoders import (
     TableEncoder,
     WordEncoder,
     sequence_encoder,
+)
+from rcml_misa.nn.pretrained import (
+    PretrainedText,
+    half_precision,
+    split_frozen,
+    text_model_path,
 )
 
 KINDS = get_args(SequenceEncoderKind)

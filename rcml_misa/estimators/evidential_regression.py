@@ -20,9 +20,9 @@ from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_lo
 from rcml_misa.metrics.intervals import conformal_factor
 from rcml_misa.nn.attention import AttentionMask
 from rcml_misa.nn.collectors import Sharing
-from rcml_misa.nn.nig import RegressionNet, ScoreOpinions
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.training import Device, Progress, Schedule

@@ -21,9 +21,9 @@ from rcml_misa.losses import (
     similarity_loss,
     view_confusion_loss,
 )
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (

@@ -34,8 +34,8 @@ from rcml_misa.nn import (
     TokenFusionOperator,
     TokenOpinions,
 )
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.training import (

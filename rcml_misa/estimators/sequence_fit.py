@@ -16,8 +16,8 @@ from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.terms import present_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn import TokenOpinions
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.nn.view_encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, ViewReaders
 from rcml_misa.training import Optimisation, Progress, bucketed_batches, seeded, train

@@ -1,7 +1,6 @@
 """Small modules and the networks assembled from them; `forward` returns one frozen object."""
 
 from rcml_misa.nn.attention import AttentionMask, TokenFusion, private_mask
-from rcml_misa.nn.ccml import CCMLNet, DecoupledOpinions, decouple_evidence
 from rcml_misa.nn.collectors import (
     CollectorKind,
     Collectors,
@@ -9,7 +8,16 @@ from rcml_misa.nn.collectors import (
     Sharing,
     shares_to_evidence,
 )
-from rcml_misa.nn.encoders import StackedLinear, SubspaceCodes, Subspaces, ViewProjection
+from rcml_misa.nn.encoders import (
+    EncodedProjection,
+    Padded,
+    SequenceEncoderKind,
+    StackedLinear,
+    SubspaceCodes,
+    Subspaces,
+    ViewEncoder,
+    ViewProjection,
+)
 from rcml_misa.nn.fuzzy import (
     FuzzyNet,
     FuzzyOutput,
@@ -21,15 +29,23 @@ from rcml_misa.nn.fuzzy import (
     membership_conflict,
 )
 from rcml_misa.nn.misa import MISANet, MISAOutput
-from rcml_misa.nn.model import (
+from rcml_misa.nn.networks import (
     RCMLMISANet,
+    RegressionNet,
+    ScoreOpinions,
     TokenFusionOperator,
     TokenOpinions,
 )
-from rcml_misa.nn.notes import NotesNet, NotesOutput
-from rcml_misa.nn.pseudo import PseudoViewNet, PseudoViewOpinions
-from rcml_misa.nn.rcml import RCMLNet, ViewOpinions
-from rcml_misa.nn.view_encoders import EncodedProjection, Padded, ViewEncoder
+from rcml_misa.nn.peers import (
+    CCMLNet,
+    DecoupledOpinions,
+    NotesNet,
+    NotesOutput,
+    PseudoViewNet,
+    RCMLNet,
+    ViewOpinions,
+    decouple_evidence,
+)
 
 __all__ = [
     "AttentionMask",
@@ -48,9 +64,11 @@ __all__ = [
     "NotesOutput",
     "Padded",
     "PseudoViewNet",
-    "PseudoViewOpinions",
     "RCMLMISANet",
     "RCMLNet",
+    "RegressionNet",
+    "ScoreOpinions",
+    "SequenceEncoderKind",
     "Sharing",
     "StackedLinear",
     "SubspaceCodes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -10,13 +11,37 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.nn.encoders import StackedLinear
+from rcml_misa.opinions.nig import NIG
 
-__all__ = ["CollectorKind", "Collectors", "EvidenceCollector", "Sharing", "shares_to_evidence"]
+__all__ = [
+    "CollectorKind",
+    "Collectors",
+    "EvidenceCollector",
+    "NIGCollectors",
+    "Sharing",
+    "relu_layers",
+    "shares_to_evidence",
+]
 
 CollectorKind = Literal["shares", "softplus"]
 Sharing = Literal["separate", "tied", "tied-mean", "private"]
 MASS = 2.0  # scale of the evidence per class
+LEAST = 1e-4  # of nu, alpha - 1 and beta
 ONSET = 0.02  # confidence at which the mass reaches half of what it would be otherwise
+
+
+def relu_layers(widths: Sequence[int], *, outputs: int, dropout: float) -> nn.Sequential:
+    """Stack [Linear, ReLU, Dropout] from width to width, then a Linear layer to the outputs.
+
+    Examples
+    --------
+    >>> len(relu_layers([4, 8], outputs=2, dropout=0.1))
+    4
+    """
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise(widths):
+        layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 
 
 class EvidenceCollector(nn.Module):
@@ -41,14 +66,9 @@ class EvidenceCollector(nn.Module):
     True
     """
 
-    def __init__(
-        self, widths: list[int] | tuple[int, ...], *, classes: int, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, widths: Sequence[int], *, classes: int, dropout: float = 0.1) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for narrow, wide in pairwise(widths):
-            layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.layers = relu_layers(widths, outputs=classes, dropout=dropout)
 
     def forward(self, values: Tensor) -> Tensor:
         """Evidence (B, K) of rows (B, d)."""
@@ -85,8 +105,42 @@ def shares_to_evidence(logits: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     return mass.unsqueeze(-1) * shares
 
 
-class Collectors(nn.Module):
-    """Collectors of the 2N fused tokens: N private ones and those of the shared tokens.
+class _TokenCollectors(nn.Module):
+    """Linear read-outs of the 2N fused tokens: N private ones and those of the shared tokens."""
+
+    def __init__(
+        self, *, views: int, hidden: int, outputs: int, sharing: Sharing, zero: bool = False
+    ) -> None:
+        super().__init__()
+        self.views = views
+        self.sharing = sharing
+        counts = {"separate": views, "tied": views, "tied-mean": 1, "private": 0}
+        self.shared_opinions = counts[sharing]
+        self.private = StackedLinear(count=views, width=hidden, outputs=outputs, zero=zero)
+        count = views if sharing == "separate" else 1
+        self.shared = (
+            StackedLinear(count=count, width=hidden, outputs=outputs, zero=zero)
+            if self.shared_opinions
+            else None
+        )
+
+    def _read(self, tokens: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        """Read-outs (N, B, outputs) of private tokens and, if any, (M, B, outputs) of shared."""
+        parts = [self.private(tokens[: self.views])]
+        if self.shared is not None:
+            shared = tokens[self.views :]
+            if self.sharing == "tied-mean":
+                shared = _mean_token(shared, present)
+            parts.append(
+                self.shared(shared)
+                if self.sharing != "tied"
+                else shared @ self.shared.weight[0] + self.shared.bias[0]
+            )
+        return parts
+
+
+class Collectors(_TokenCollectors):
+    """Evidence collectors of the 2N fused tokens: N private ones and those of the shared tokens.
 
     Parameters
     ----------
@@ -112,23 +166,8 @@ class Collectors(nn.Module):
         kind: CollectorKind = "shares",
         experts: bool = True,
     ) -> None:
-        super().__init__()
-        self.views = views
+        super().__init__(views=views, hidden=hidden, outputs=classes, sharing=sharing, zero=experts)
         self.kind = kind
-        self.sharing = sharing
-        counts = {"separate": views, "tied": views, "tied-mean": 1, "private": 0}
-        self.shared_opinions = counts[sharing]
-        self.private = StackedLinear(count=views, width=hidden, outputs=classes, zero=experts)
-        self.shared = (
-            StackedLinear(
-                count=views if sharing == "separate" else 1,
-                width=hidden,
-                outputs=classes,
-                zero=experts,
-            )
-            if self.shared_opinions
-            else None
-        )
         opinions = views + self.shared_opinions
         self.slope = nn.Parameter(torch.full((opinions, 1), 5.0))
         self.offset = nn.Parameter(torch.zeros(opinions, 1))
@@ -150,26 +189,63 @@ class Collectors(nn.Module):
         joint : Tensor of shape (B, K), optional
             Logits of the joint expert.
         present : Tensor of bool of shape (B, N), optional
-            Which views there are: the mean of shared tokens is over these.
+            Views that each row has: the mean of shared tokens is over these.
         """
-        logits = self.private(tokens[: self.views])
-        if view_logits is not None:
-            logits = logits + view_logits
-        if self.shared is not None:
-            shared = tokens[self.views :]
-            if self.sharing == "tied-mean":
-                shared = _mean_token(shared, present)
-            collected = (
-                self.shared(shared)
-                if self.sharing != "tied"
-                else shared @ self.shared.weight[0] + self.shared.bias[0]
+        parts = [
+            logits if expert is None else logits + expert
+            for logits, expert in zip(
+                self._read(tokens, present), (view_logits, joint), strict=False
             )
-            if joint is not None:
-                collected = collected + joint
-            logits = torch.cat([logits, collected])
+        ]
+        logits = torch.cat(parts)
         if self.kind == "softplus":
             return F.softplus(logits)
         return shares_to_evidence(logits, self.slope, self.offset)
+
+
+class NIGCollectors(_TokenCollectors):
+    """Collectors of the 2N fused tokens: gamma, nu, alpha and beta of each opinion.
+
+    Parameters
+    ----------
+    views, hidden : int
+        N, H.
+    sharing : {"separate", "tied", "tied-mean", "private"}
+        See `Collectors`.
+    skip : bool
+        Whether a linear read-out of the projected views is added to each prediction, of its own
+        view to a private one, of all views to a shared one; the tokens' part then starts at zero,
+        so that training starts at the views themselves.
+    """
+
+    def __init__(self, *, views: int, hidden: int, sharing: Sharing, skip: bool) -> None:
+        super().__init__(views=views, hidden=hidden, outputs=4, sharing=sharing)
+        self.own = StackedLinear(count=views, width=hidden, outputs=1) if skip else None
+        self.all = nn.Linear(views * hidden, 1) if skip and self.shared is not None else None
+        for layer in (self.private, self.shared) if skip else ():
+            if layer is not None:
+                nn.init.zeros_(layer.weight[..., 0])
+                nn.init.zeros_(layer.bias[..., 0])
+
+    def forward(self, tokens: Tensor, projected: Tensor) -> NIG:
+        """Opinions (B, N + M): N private ones, then M shared ones.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (2N, B, H)
+        projected : Tensor of shape (N, B, H)
+        """
+        raw = torch.cat(self._read(tokens))
+        gamma, nu, alpha, beta = raw.transpose(0, 1).unbind(dim=-1)
+        if self.own is not None:
+            direct = self.own(projected).squeeze(-1)
+            if self.all is not None:
+                joint = self.all(projected.transpose(0, 1).flatten(start_dim=1)).squeeze(-1)
+                direct = torch.cat([direct, joint.expand(self.shared_opinions, -1)])
+            gamma = gamma + direct.transpose(0, 1)
+        return NIG(
+            gamma, F.softplus(nu) + LEAST, F.softplus(alpha) + 1 + LEAST, F.softplus(beta) + LEAST
+        )
 
 
 def _mean_token(tokens: Tensor, present: Tensor | None) -> Tensor:

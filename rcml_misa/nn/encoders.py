@@ -1,18 +1,297 @@
-"""From views to codes: projection, private and shared encoders, reconstruction.
+"""From views to codes: encoders by kind of view, projection to one width, MISA's subspaces.
 
-Inside the networks views come first, (N, B, H), so that one batched product serves all of them.
+Tables pass, sequences and texts become one vector per sample. Inside the networks views come
+first, (N, B, H), so that one batched product serves all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-__all__ = ["StackedLinear", "SubspaceCodes", "Subspaces", "ViewProjection"]
+__all__ = [
+    "EncodedProjection",
+    "Padded",
+    "RecurrentEncoder",
+    "SequenceEncoderKind",
+    "StackedLinear",
+    "StepPooling",
+    "StepTransformer",
+    "SubspaceCodes",
+    "Subspaces",
+    "TableEncoder",
+    "ViewEncoder",
+    "ViewInput",
+    "ViewProjection",
+    "WordEncoder",
+    "masked_mean",
+    "sequence_encoder",
+]
+
+SequenceEncoderKind = Literal["lstm", "gru", "transformer", "mean", "max", "attention"]
+
+
+class Padded(NamedTuple):
+    """A batch of padded sequences: values (B, T, d), or token numbers (B, T), and lengths (B,)."""
+
+    values: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """True at the (B, T) steps that count."""
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        return steps < self.lengths.to(self.values.device).unsqueeze(1)
+
+
+ViewInput = Tensor | Padded
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the steps that count: (B, T, d) and (B, T) to (B, d).
+
+    Examples
+    --------
+    >>> masked_mean(torch.tensor([[[1.0], [9.0]]]), torch.tensor([[True, False]]))
+    tensor([[1.]])
+    """
+    weight = mask.unsqueeze(-1).to(values.dtype)
+    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
+
+
+class ViewEncoder(nn.Module):
+    """Base of the encoders; `outputs` is the width of what they give."""
+
+    outputs: int
+
+
+class TableEncoder(ViewEncoder):
+    """A table's row as it is.
+
+    Parameters
+    ----------
+    width : int
+        Columns.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.outputs = width
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Give (B, d) back."""
+        return view
+
+
+class RecurrentEncoder(ViewEncoder):
+    """MISA's utterance vector: two bidirectional layers, LayerNorm between, packed by length.
+
+    The last hidden states of both layers and directions side by side, 4 x hidden.
+
+    Parameters
+    ----------
+    width, hidden : int
+        Columns of a step, and units per direction.
+    kind : {"lstm", "gru"}
+
+    References
+    ----------
+    Hazarika, Zimmermann and Poria, ACM MM 2020, section 3.2, and the published code.
+
+    Examples
+    --------
+    >>> encoder = RecurrentEncoder(3, hidden=4)
+    >>> encoder(Padded(torch.zeros(2, 5, 3), torch.tensor([5, 2]))).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, width: int, *, hidden: int, kind: Literal["lstm", "gru"] = "lstm") -> None:
+        super().__init__()
+        layer = nn.LSTM if kind == "lstm" else nn.GRU
+        self.first = layer(width, hidden, bidirectional=True, batch_first=True)
+        self.norm = nn.LayerNorm(2 * hidden)
+        self.second = layer(2 * hidden, hidden, bidirectional=True, batch_first=True)
+        self.outputs = 4 * hidden
+
+    def forward(self, view: Padded) -> Tensor:
+        """Encode (B, T, d) into (B, 4 h)."""
+        lengths = view.lengths.cpu()
+        states = []
+        values = view.values
+        for layer in (self.first, self.second):
+            packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+            output, last = layer(packed)
+            states.append(last[0] if isinstance(last, tuple) else last)
+            if layer is self.first:
+                values = self.norm(pad_packed_sequence(output, batch_first=True)[0])
+        return torch.cat(states).transpose(0, 1).flatten(start_dim=1)
+
+
+class StepTransformer(ViewEncoder):
+    """One pre-norm Transformer layer over a sequence's steps, then their mean.
+
+    Parameters
+    ----------
+    width, hidden, heads : int
+        Columns of a step, width of the layer, and its heads.
+    dropout : float
+    """
+
+    def __init__(
+        self, width: int, *, hidden: int, heads: int = 2, dropout: float = 0.1, longest: int = 1024
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, hidden)
+        self.layer = nn.TransformerEncoderLayer(
+            hidden, heads, 2 * hidden, dropout, batch_first=True, norm_first=True
+        )
+        rate = torch.exp(torch.arange(0, hidden, 2) * (-9.2 / hidden))
+        angle = torch.arange(longest).unsqueeze(1) * rate
+        places = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :hidden]
+        self.places: Tensor
+        self.register_buffer("places", places, persistent=False)
+        self.outputs = hidden
+
+    def forward(self, view: Padded) -> Tensor:
+        """Encode (B, T, d) into (B, H); steps beyond the first 1024 share the last place."""
+        steps = torch.arange(view.values.shape[1]).clamp_max(len(self.places) - 1)
+        tokens = self.project(view.values) + self.places[steps]
+        mask = view.mask
+        return masked_mean(self.layer(tokens, src_key_padding_mask=~mask), mask)
+
+
+class StepPooling(ViewEncoder):
+    """Mean, largest value or attention-weighted mean of a sequence's steps.
+
+    Parameters
+    ----------
+    width, hidden : int
+        Columns of a step; units of the attention's scorer.
+    kind : {"mean", "max", "attention"}
+    """
+
+    def __init__(
+        self, width: int, *, hidden: int, kind: Literal["mean", "max", "attention"]
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.score = (
+            nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+            if kind == "attention"
+            else None
+        )
+        self.outputs = width
+
+    def forward(self, view: Padded) -> Tensor:
+        """Pool (B, T, d) to (B, d)."""
+        mask = view.mask
+        if self.score is not None:
+            scores = self.score(view.values).squeeze(-1).masked_fill(~mask, -torch.inf)
+            weights: Tensor = scores.softmax(dim=1)
+            return (weights.unsqueeze(-1) * view.values).sum(dim=1)
+        if self.kind == "max":
+            return view.values.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
+        return masked_mean(view.values, mask)
+
+
+def sequence_encoder(kind: SequenceEncoderKind, width: int, *, hidden: int) -> ViewEncoder:
+    """Make the encoder of a sequence view by name.
+
+    Examples
+    --------
+    >>> sequence_encoder("gru", 3, hidden=4).outputs, sequence_encoder("max", 3, hidden=4).outputs
+    (16, 3)
+    """
+    if kind == "transformer":
+        return StepTransformer(width, hidden=hidden)
+    if kind in ("lstm", "gru"):
+        return RecurrentEncoder(width, hidden=hidden, kind=kind)
+    return StepPooling(width, hidden=hidden, kind=kind)  # type: ignore[arg-type]
+
+
+class WordEncoder(ViewEncoder):
+    """A trained embedding per word, then an encoder of the sequence.
+
+    Parameters
+    ----------
+    words, width, hidden : int
+        Size of the vocabulary, of an embedding, and of the sequence encoder. Number 0 is padding.
+    kind : SequenceEncoderKind
+    dropout : float
+        Chance of dropping an entry of an embedding.
+    """
+
+    def __init__(
+        self,
+        words: int,
+        *,
+        width: int,
+        hidden: int,
+        kind: SequenceEncoderKind,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, width, padding_idx=0)
+        self.encode = sequence_encoder(kind, width, hidden=hidden)
+        self.dropout = dropout
+        self.outputs = self.encode.outputs
+
+    def forward(self, view: Padded) -> Tensor:
+        """Encode token numbers (B, T) into (B, outputs)."""
+        embedded = F.dropout(self.embed(view.values), self.dropout, training=self.training)
+        encoded: Tensor = self.encode(Padded(embedded, view.lengths))
+        return encoded
+
+
+class ViewProjection(nn.Module):
+    """Linear, ReLU, LayerNorm per view, to one width H.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Columns of each view.
+    hidden : int
+        H.
+    """
+
+    def __init__(self, widths: Sequence[int], *, hidden: int) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList([nn.Linear(width, hidden) for width in widths])
+        self.gain = nn.Parameter(torch.ones(len(widths), 1, hidden))
+        self.shift = nn.Parameter(torch.zeros(len(widths), 1, hidden))
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Map N tensors (B, d_v) to (N, B, H)."""
+        linear = [layer(view) for layer, view in zip(self.linears, views, strict=True)]
+        stacked = torch.stack(linear).relu()
+        return F.layer_norm(stacked, stacked.shape[-1:]) * self.gain + self.shift
+
+
+class EncodedProjection(nn.Module):
+    """An encoder per view, then `ViewProjection` of what they give to one width H.
+
+    Parameters
+    ----------
+    encoders : sequence of ViewEncoder
+    hidden : int
+        H.
+    """
+
+    def __init__(self, encoders: Sequence[ViewEncoder], *, hidden: int) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.project = ViewProjection([encoder.outputs for encoder in encoders], hidden=hidden)
+
+    def forward(self, views: Sequence[ViewInput]) -> Tensor:
+        """Encode N views and project them to (N, B, H)."""
+        vectors = [encode(view) for encode, view in zip(self.encoders, views, strict=True)]
+        projected: Tensor = self.project(vectors)
+        return projected
 
 
 class StackedLinear(nn.Module):
@@ -40,30 +319,6 @@ class StackedLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, B, width) to (N, B, outputs)."""
         return torch.baddbmm(self.bias, values, self.weight)
-
-
-class ViewProjection(nn.Module):
-    """Linear, ReLU, LayerNorm per view, to one width H.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Columns of each view.
-    hidden : int
-        H.
-    """
-
-    def __init__(self, widths: Sequence[int], *, hidden: int) -> None:
-        super().__init__()
-        self.linears = nn.ModuleList([nn.Linear(width, hidden) for width in widths])
-        self.gain = nn.Parameter(torch.ones(len(widths), 1, hidden))
-        self.shift = nn.Parameter(torch.zeros(len(widths), 1, hidden))
-
-    def forward(self, views: Sequence[Tensor]) -> Tensor:
-        """Map N tensors (B, d_v) to (N, B, H)."""
-        linear = [layer(view) for layer, view in zip(self.linears, views, strict=True)]
-        stacked = torch.stack(linear).relu()
-        return F.layer_norm(stacked, stacked.shape[-1:]) * self.gain + self.shift
 
 
 class SubspaceCodes(NamedTuple):

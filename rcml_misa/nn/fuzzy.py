@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+from rcml_misa.nn.collectors import relu_layers
 
 __all__ = [
     "FuzzyNet",
@@ -197,10 +198,7 @@ class MembershipCollector(nn.Module):
     ) -> None:
         super().__init__()
         self.order = order
-        layers: list[nn.Module] = []
-        for narrow, wide in pairwise(widths):
-            layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.layers = relu_layers(widths, outputs=classes, dropout=dropout)
 
     def forward(self, values: Tensor) -> Tensor:
         """Memberships (B, K) of rows (B, d)."""

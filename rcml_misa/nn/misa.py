@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.encoders import StackedLinear, Subspaces
-from rcml_misa.nn.view_encoders import EncodedProjection, ViewEncoder, ViewInput
+from rcml_misa.nn.encoders import (
+    EncodedProjection,
+    StackedLinear,
+    Subspaces,
+    ViewEncoder,
+    ViewInput,
+)
 
 __all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.nn.view_encoders import Padded, ViewEncoder, masked_mean
+from rcml_misa.nn.encoders import Padded, ViewEncoder, masked_mean
 
 __all__ = [
     "Precision",

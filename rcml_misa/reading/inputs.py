@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.nn.pretrained import (
-    Precision,
-    PretrainedText,
-    half_precision,
-    load_tokenizer,
-    split_frozen,
-)
-from rcml_misa.nn.view_encoders import (
+from rcml_misa.nn.encoders import (
     Padded,
     SequenceEncoderKind,
     TableEncoder,
@@ -32,6 +25,13 @@ from rcml_misa.nn.view_encoders import (
     ViewInput,
     WordEncoder,
     sequence_encoder,
+)
+from rcml_misa.nn.pretrained import (
+    Precision,
+    PretrainedText,
+    half_precision,
+    load_tokenizer,
+    split_frozen,
 )
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense

@@ -1,0 +1,1 @@
+"""The golden values: what the package computed before, bit by bit."""
