@@ -17,7 +17,7 @@ from rcml_misa.experts.kernels import KernelChoice, squared_distances
 from rcml_misa.experts.ridge import blocks
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.stacking import stack_weights
-from rcml_misa.opinions import log_shares, membership
+from rcml_misa.opinions import SHARED_WEIGHT, log_shares, membership
 from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, dense
 
@@ -26,7 +26,6 @@ __all__ = ["ExpertLogits", "ViewExperts"]
 Array = NDArray[np.float64]
 LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
 DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
-SHARED_WEIGHT = 1.5  # of the joint expert, in views, where nothing is known
 ENOUGH = 20_000  # rows that suffice for a handful of weights
 SAMPLE = 2000  # train rows whose distances say what is familiar
 

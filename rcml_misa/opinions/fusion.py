@@ -1,4 +1,4 @@
-"""Fusion of a stack of opinions into one."""
+"""Fusion of a stack of opinions: order-free operators, and a mixture robust to a bogus view."""
 
 from __future__ import annotations
 
@@ -8,11 +8,30 @@ import torch
 from torch import Tensor
 
 from rcml_misa.exceptions import OptionError, nearest
-from rcml_misa.opinions.scores import TINY, Opinion
+from rcml_misa.opinions.dirichlet import (
+    TINY,
+    Opinion,
+    contradiction,
+    keep_present,
+    mean_present,
+    opinions_present,
+    present_share,
+)
 
-__all__ = ["FusionOperator", "fuse"]
+__all__ = [
+    "SHARED_WEIGHT",
+    "FusionOperator",
+    "fuse",
+    "fuse_mixture",
+    "log_shares",
+    "membership",
+    "share_conflict",
+]
 
-LEAST_DOUBT = 1e-30
+BOGUS = 0.2  # prior chance that one view does not belong to its row
+FLOOR = 0.01  # share that is spread evenly, so that no opinion can rule a class out
+LEAST_UNCERTAINTY = 1e-30
+SHARED_WEIGHT = 1.5  # prior weight of all that rests on all views together, in views
 FusionOperator = Literal["mean", "pairwise", "geometric", "cumulative", "dempster"]
 
 
@@ -78,8 +97,8 @@ def _fuse_pairwise(evidence: Tensor, weights: Tensor) -> Tensor:
     fused = torch.zeros_like(evidence[..., 0, :])
     started = torch.zeros_like(weights[..., :1], dtype=torch.bool)
     for number in range(evidence.shape[-2]):
-        one, present = evidence[..., number, :], weights[..., number : number + 1] > 0
-        folded = torch.where(started, (one + fused) / 2, one)
+        opinion, present = evidence[..., number, :], weights[..., number : number + 1] > 0
+        folded = torch.where(started, (opinion + fused) / 2, opinion)
         fused = torch.where(present, folded, fused)
         started = started | present
     return fused
@@ -89,14 +108,164 @@ def _fuse_dempster(evidence: Tensor, weights: Tensor) -> Tensor:
     opinion, classes = Opinion(evidence), evidence.shape[-1]
     beliefs = opinion.belief * weights.unsqueeze(-1)
     belief = torch.zeros_like(evidence[..., 0, :])
-    doubt = torch.ones_like(belief[..., :1])
+    uncertainty = torch.ones_like(belief[..., :1])
     for number in range(evidence.shape[-2]):
         other = beliefs[..., number, :]
-        unsure = 1 - other.sum(dim=-1, keepdim=True)
-        joint = belief * other + belief * unsure + other * doubt
-        both = doubt * unsure
+        vacuous = 1 - other.sum(dim=-1, keepdim=True)
+        joint = belief * other + belief * vacuous + other * uncertainty
+        both = uncertainty * vacuous
         # what the two agree on is scaled up by 1 / (1 - conflict)
         agreed = (joint.sum(dim=-1, keepdim=True) + both).clamp_min(TINY)
-        belief, doubt = joint / agreed, both / agreed
-    # six sure views leave a doubt below 1e-12, which still has to have a gradient
-    return belief * classes / doubt.clamp_min(LEAST_DOUBT)
+        belief, uncertainty = joint / agreed, both / agreed
+    # six confident views leave less than 1e-12, which still has to have a gradient
+    return belief * classes / uncertainty.clamp_min(LEAST_UNCERTAINTY)
+
+
+def share_conflict(evidence: Tensor) -> Tensor:
+    """Return the largest conflict between two opinions' shares, each weighted by its confidence.
+
+    max over pairs of [|pi_i - pi_j|_1 / 2] max(pi_i) max(pi_j), pi = e / sum e; 0 for one opinion.
+
+    Parameters
+    ----------
+    evidence : Tensor of shape (..., M, K)
+
+    Returns
+    -------
+    Tensor of shape (...)
+        In [0, 1].
+
+    Examples
+    --------
+    >>> share_conflict(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
+    tensor(1.)
+    """
+    count = evidence.shape[-2]
+    if count < 2:
+        return evidence.new_zeros(evidence.shape[:-2])
+    shares = evidence / evidence.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    peak = shares.amax(dim=-1)
+    first, second = torch.triu_indices(count, count, offset=1)
+    return contradiction(
+        shares[..., first, :], shares[..., second, :], peak[..., first], peak[..., second]
+    ).amax(dim=-1)
+
+
+def log_shares(evidence: Tensor) -> Tensor:
+    """Return the log of shares pi = e / sum e, a hundredth of them spread evenly over the classes.
+
+    Examples
+    --------
+    >>> log_shares(torch.tensor([4.0, 0.0])).exp()
+    tensor([0.9950, 0.0050])
+    """
+    classes = evidence.shape[-1]
+    lifted = evidence + 1e-6
+    shares = lifted / lifted.sum(dim=-1, keepdim=True)
+    return torch.log((1 - FLOOR) * shares + FLOOR / classes)
+
+
+def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the posterior of each view, and of none, being the one that is not of its row.
+
+    A view that belongs agrees with the product q_v of the others; a bogus one is independent of
+    it. With prior chance rho = 0.2 that one view, each alike, is bogus, "v is bogus" has a
+    posterior in proportion to (rho / N) / (K sum_c p_vc q_vc), and "none is" to 1 - rho.
+
+    Parameters
+    ----------
+    witness : Tensor of shape (..., N, K)
+        Evidence or shares p_v of N views.
+    present : Tensor of bool of shape (..., N), optional
+        Views that each row has, all by default: the others are in no product and can't be
+        bogus, and N is a row's own number.
+
+    Returns
+    -------
+    posterior : Tensor of shape (..., N + 1)
+        Probability of "none is bogus", then of each view.
+    others : Tensor of shape (..., N, K)
+        The products q_v.
+
+    Examples
+    --------
+    >>> views = torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]])
+    >>> int(membership(views)[0][1:].argmax())  # the most suspect view
+    2
+    """
+    count, classes = witness.shape[-2:]
+    logs = keep_present(log_shares(witness), present)
+    others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
+    agreement = classes * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6)
+    bogus = BOGUS / count / agreement
+    if present is not None:
+        views = present.sum(dim=-1, keepdim=True)
+        # the only view of a row can't be distinguished from a bogus one
+        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
+    odds = torch.cat([torch.full_like(bogus[..., :1], 1 - BOGUS), bogus], dim=-1)
+    return odds / odds.sum(dim=-1, keepdim=True), others
+
+
+def fuse_mixture(
+    private: Tensor,
+    shared: Tensor,
+    witness: Tensor | None = None,
+    *,
+    weights: Tensor | None = None,
+    present: Tensor | None = None,
+) -> Tensor:
+    """Fuse by a mixture over hypotheses, robust to one view that does not belong to its row.
+
+    One hypothesis says that every view belongs to the row; its shares are the normalised product
+    of all opinions' shares, each to the power of its weight. N others say that view v does not:
+    the product of the other views' witness shares. Each counts by its posterior, see
+    `membership`. The fused mass is that of geometric fusion, which falls where opinions differ.
+    Order-free.
+
+    Parameters
+    ----------
+    private : Tensor of shape (..., N, K)
+        Evidence of the views' own opinions.
+    shared : Tensor of shape (..., M, K)
+        Evidence of opinions that rest on all views; M may be 0.
+    witness : Tensor of shape (..., N, K), optional
+        Shares of each view that were not trained together with the others' (the experts');
+        the private opinions' shares without it.
+    weights : Tensor of shape (N + 1,), optional
+        Weights of the private opinions and of the shared ones together, such as those of
+        `stack_weights`; 1 each and 1.5 without it.
+    present : Tensor of bool of shape (..., N), optional
+        Views that each row has, all by default: the others count in no product and under no
+        hypothesis, and the weight of the shared opinions falls by their share.
+
+    Returns
+    -------
+    Tensor of shape (..., K)
+        Fused evidence.
+
+    Examples
+    --------
+    Two views that agree outvote a third one that is more certain.
+
+    >>> views = torch.tensor([[9.0, 1.0, 0.0], [9.0, 1.0, 0.0], [0.0, 0.0, 90.0]])
+    >>> int(fuse_mixture(views, torch.empty(0, 3)).argmax())
+    0
+    """
+    count = private.shape[-2]
+    logs = keep_present(log_shares(private), present)
+    if weights is None:
+        weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
+    everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
+    existing = None if present is None else opinions_present(present, shared.shape[-2])
+    if shared.shape[-2]:
+        witnesses = None if existing is None else existing[..., count:]
+        weight = weights[count] if present is None else weights[count] * present_share(present)
+        mean = mean_present(log_shares(shared), witnesses).unsqueeze(-2)
+        everything = everything + weight * mean
+    every = torch.cat([private, shared], dim=-2)
+    mass = torch.expm1(mean_present(torch.log1p(every), existing)).sum(dim=-1, keepdim=True)
+    if count < 2:
+        return mass * everything.squeeze(-2).softmax(dim=-1)
+    posterior, others = membership(private if witness is None else witness, present)
+    shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
+    return mass * (posterior.unsqueeze(-1) * shares).sum(dim=-2)

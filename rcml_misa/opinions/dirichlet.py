@@ -1,4 +1,4 @@
-"""Opinions, how uncertain they are and how far they contradict each other."""
+"""Dirichlet opinions: belief, uncertainty, conflict, and stacks in which some are missing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from torch import Tensor
 
 __all__ = [
     "Opinion",
+    "contradiction",
     "degree_of_conflict",
     "dissonance",
     "entropy",
+    "keep_present",
     "max_probability_uncertainty",
     "mean_conflict",
+    "mean_present",
     "mutual_information",
+    "opinions_present",
     "pairwise_conflict",
+    "present_share",
     "vacuity",
 ]
 
@@ -71,7 +76,7 @@ class Opinion:
 
 
 def vacuity(evidence: Tensor) -> Tensor:
-    """K / S: how little evidence there is, in (0, 1].
+    """Return K / S, the uncertainty for want of evidence, in (0, 1].
 
     Examples
     --------
@@ -82,7 +87,7 @@ def vacuity(evidence: Tensor) -> Tensor:
 
 
 def max_probability_uncertainty(evidence: Tensor) -> Tensor:
-    """1 - max p, in [0, 1 - 1/K].
+    """Return 1 - max p, in [0, 1 - 1/K].
 
     Examples
     --------
@@ -93,7 +98,7 @@ def max_probability_uncertainty(evidence: Tensor) -> Tensor:
 
 
 def entropy(evidence: Tensor) -> Tensor:
-    """Entropy of the projected probability in nats, in [0, log K].
+    """Return the entropy of the projected probability in nats, in [0, log K].
 
     Examples
     --------
@@ -105,7 +110,7 @@ def entropy(evidence: Tensor) -> Tensor:
 
 
 def mutual_information(evidence: Tensor) -> Tensor:
-    """Entropy of the mean minus the mean entropy of the Dirichlet's categoricals, in nats.
+    """Return the mean's entropy minus the mean entropy of the Dirichlet's categoricals, in nats.
 
     Malinin and Gales, Prior networks, NeurIPS 2018, equation 17.
 
@@ -120,7 +125,7 @@ def mutual_information(evidence: Tensor) -> Tensor:
 
 
 def dissonance(evidence: Tensor) -> Tensor:
-    """How far the beliefs contradict each other, in [0, 1].
+    """Measure the contradiction between beliefs of one opinion, in [0, 1].
 
     sum_k b_k [sum_{j != k} b_j Bal(b_j, b_k)] / sum_{j != k} b_j with
     Bal(x, y) = 1 - |x - y| / (x + y), 0 where both are 0.
@@ -144,8 +149,20 @@ def dissonance(evidence: Tensor) -> Tensor:
     return (belief * weighed / others.clamp_min(TINY)).sum(dim=-1)
 
 
+def contradiction(p: Tensor, q: Tensor, p_weight: Tensor, q_weight: Tensor) -> Tensor:
+    """Return the total variation distance of p and q, (..., K), times both weights, (...).
+
+    Examples
+    --------
+    >>> half = torch.tensor(0.5)
+    >>> contradiction(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), half, half)
+    tensor(0.2500)
+    """
+    return (p - q).abs().sum(dim=-1) / 2 * p_weight * q_weight
+
+
 def degree_of_conflict(first: Tensor, second: Tensor) -> Tensor:
-    """C = [sum_k |p_k - q_k| / 2] (1 - u)(1 - v), in [0, 1].
+    """Return C = [sum_k |p_k - q_k| / 2] (1 - u)(1 - v), in [0, 1].
 
     Parameters
     ----------
@@ -166,12 +183,13 @@ def degree_of_conflict(first: Tensor, second: Tensor) -> Tensor:
     tensor(0.)
     """
     a, b = Opinion(first), Opinion(second)
-    distance = (a.projected_probability - b.projected_probability).abs().sum(dim=-1) / 2
-    return distance * (1 - a.uncertainty) * (1 - b.uncertainty)
+    return contradiction(
+        a.projected_probability, b.projected_probability, 1 - a.uncertainty, 1 - b.uncertainty
+    )
 
 
 def pairwise_conflict(evidence: Tensor) -> Tensor:
-    """Degree of conflict of every pair: (..., M, K) to (..., M, M), symmetric, diagonal 0.
+    """Return the degree of conflict of every pair: (..., M, K) to (..., M, M), diagonal 0.
 
     Examples
     --------
@@ -183,29 +201,78 @@ def pairwise_conflict(evidence: Tensor) -> Tensor:
 
 
 def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
-    """Mean degree of conflict over the pairs of M opinions, (...); 0 for a single one.
+    """Return the mean degree of conflict over pairs of M opinions, (...); 0 for a single one.
 
     Parameters
     ----------
     evidence : Tensor of shape (..., M, K)
     present : Tensor of bool of shape (..., M), optional
-        Which opinions there are; the others are in no pair. All by default.
+        Opinions that exist, all by default; the others are in no pair.
 
     Examples
     --------
     >>> mean_conflict(torch.tensor([[8.0, 0.0], [0.0, 8.0]]))
     tensor(0.5120)
     """
-    if present is not None:
-        # without evidence an opinion is vacuous, and its conflict with any other one is 0
-        evidence = evidence * present.unsqueeze(-1)
-    count = evidence.shape[-2]
+    # without evidence an opinion is vacuous, and its conflict with any other one is 0
+    opinion, count = Opinion(keep_present(evidence, present)), evidence.shape[-2]
     first, second = torch.triu_indices(count, count, offset=1, device=evidence.device)
-    opinion = Opinion(evidence)
-    p, sure = opinion.projected_probability, 1 - opinion.uncertainty
-    distance = (p[..., first, :] - p[..., second, :]).abs().sum(dim=-1) / 2
-    total = (distance * sure[..., first] * sure[..., second]).sum(dim=-1)
+    p, certainty = opinion.projected_probability, 1 - opinion.uncertainty
+    total = contradiction(
+        p[..., first, :], p[..., second, :], certainty[..., first], certainty[..., second]
+    ).sum(dim=-1)
     if present is None:
         return total / max(count * (count - 1) / 2, 1)
     counts = present.sum(dim=-1)
     return total / (counts * (counts - 1) / 2).clamp_min(1)
+
+
+def present_share(present: Tensor) -> Tensor:
+    """Return a row's share of present views, (..., N) to (..., 1, 1), to scale what rests on all.
+
+    Examples
+    --------
+    >>> float(present_share(torch.tensor([True, False])))
+    0.5
+    """
+    return present.double().mean(dim=-1).to(torch.get_default_dtype())[..., None, None]
+
+
+def opinions_present(present: Tensor, shared: int) -> Tensor:
+    """Tell which of N private and M shared opinions exist: (..., N) to (..., N + M).
+
+    A shared opinion per view goes with its view; a single one needs any view.
+
+    Examples
+    --------
+    >>> opinions_present(torch.tensor([True, False]), 1).tolist()
+    [True, False, True]
+    """
+    count = present.shape[-1]
+    own = present[..., :shared] if shared in (0, count) else present.any(dim=-1, keepdim=True)
+    return torch.cat([present, own], dim=-1)
+
+
+def keep_present(values: Tensor, present: Tensor | None) -> Tensor:
+    """Zero the entries (..., M, K) of missing opinions; `present` is (..., M).
+
+    Examples
+    --------
+    >>> keep_present(torch.ones(2, 1), torch.tensor([True, False])).tolist()
+    [[1.0], [0.0]]
+    """
+    return values if present is None else values * present.unsqueeze(-1)
+
+
+def mean_present(values: Tensor, present: Tensor | None) -> Tensor:
+    """Return the mean over M of (..., M, K), over present opinions; 0 without any.
+
+    Examples
+    --------
+    >>> mean_present(torch.tensor([[1.0], [5.0]]), torch.tensor([True, False]))
+    tensor([1.])
+    """
+    if present is None:
+        return values.mean(dim=-2)
+    counts = present.sum(dim=-1, keepdim=True).clamp_min(1)
+    return keep_present(values, present).sum(dim=-2) / counts
