@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
+from rcml_misa.estimators import MISAClassifier, MISARegressor, RCMLMISARegressor
+from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.intervals import error_correlation, interval_scores
 from rcml_misa.nn.collectors import NIGCollectors
@@ -101,6 +106,67 @@ def test_intervals_come_from_the_given_validation_rows() -> None:
     assert model.interval_factor_ == pytest.approx(ratios[int(np.ceil(61 * 0.9)) - 1])
 
 
+def test_columns_of_one_table_are_cut_and_compared() -> None:
+    views, truth = noisy(80)
+    frame = pd.DataFrame(views.to_array(), columns=[*"abcdef"])
+    options = {"epochs": 2, "hidden": 16, "random_state": 0}
+    model = RCMLMISARegressor(views={"a": 3, "b": 3}, **options).fit(frame, truth)
+    assert model.feature_names_in_.tolist() == [*"abcdef"]
+    assert (model.train_rows_, model.n_features_in_) == (80, 6)
+    whole = RCMLMISARegressor(**options).fit(views, truth)
+    np.testing.assert_array_equal(model.predict(frame), whole.predict(views))
+    for wrong in (frame[[*"fedcba"]], frame.set_axis([*"uvwxyz"], axis=1)):
+        with pytest.raises(DataError, match="feature names"):
+            model.predict(wrong)
+    given = RCMLMISARegressor(views=[3, 3], **options)
+    given.fit(frame[:60], truth[:60], validation=(frame[60:], truth[60:]))
+    assert np.isfinite(given.interval_factor_)
+
+
+def test_pipelines_and_searches_take_it() -> None:
+    views, truth = noisy(120)
+    table = views.to_array()
+    model = make_pipeline(StandardScaler(), RCMLMISARegressor(views=[3, 3], epochs=1, hidden=8))
+    assert cross_val_score(model, table, truth, cv=2, error_score="raise").shape == (2,)
+    grid = {"rcmlmisaregressor__views": [[3, 3], None], "rcmlmisaregressor__early_stopping": [True]}
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(table, truth)
+    assert search.best_estimator_[-1].view_names_ in {("view1", "view2"), ("view1",)}
+
+
+def test_it_is_no_misa_regressor() -> None:
+    assert not issubclass(RCMLMISARegressor, MISARegressor)
+    assert not {"variant", "task_loss"} & set(RCMLMISARegressor().get_params())
+
+
+def test_without_early_stopping_the_last_epoch_counts() -> None:
+    views, truth = noisy(90)
+    held = (views.take(np.arange(60, 90)), truth[60:])
+    options = {"epochs": 3, "hidden": 8, "random_state": 0, "learning_rate": 0.05}
+    for kind in (RCMLMISARegressor, MISARegressor):
+        whole = kind(early_stopping=False, **options).fit(views, truth)
+        again = kind(patience=1, early_stopping=False, **options).fit(views, truth)
+        np.testing.assert_array_equal(whole.predict(views), again.predict(views))
+        assert "valid loss" not in whole.history_
+        given = kind(early_stopping=False, **options).fit(
+            views.take(np.arange(60)), truth[:60], validation=held
+        )
+        assert len(given.history_["loss"]) == 3
+
+
+@pytest.mark.parametrize("kind", [RCMLMISARegressor, MISARegressor, MISAClassifier])
+def test_the_older_name_of_validation_fraction(kind) -> None:
+    views, truth = noisy(60)
+    target = truth > 0 if kind is MISAClassifier else truth
+    options = {"epochs": 2, "hidden": 8, "random_state": 0}
+    with pytest.warns(FutureWarning, match="validation_fraction"):
+        older = kind(validation_share=0.3, **options).fit(views, target)
+    new = kind(validation_fraction=0.3, **options).fit(views, target)
+    np.testing.assert_array_equal(older.predict(views), new.predict(views))
+    assert clone(older).validation_share == 0.3
+    made = recipe("misa", options=["validation_share=0.25"]).build(0)
+    assert (made.validation_share, made.get_params()["validation_fraction"]) == (0.25, 0.15)
+
+
 def test_it_repeats_and_clones() -> None:
     views, truth = noisy(80)
     model = RCMLMISARegressor(epochs=2, hidden=16, random_state=3)
@@ -172,12 +238,14 @@ def test_options_have_limits(options, words) -> None:
 
 def test_too_few_rows_for_intervals_and_none_at_all() -> None:
     views, truth = noisy(40)
+    few = RCMLMISARegressor(epochs=1, hidden=8).fit(views, truth)
+    assert few.predict(views).shape == (40,)
     with pytest.raises(DataError, match="6 validation rows are too few"):
-        RCMLMISARegressor(epochs=1, hidden=8).fit(views, truth)
-    model = RCMLMISARegressor(epochs=1, hidden=8, validation_share=0.0, random_state=0)
-    model.fit(views, truth)
-    with pytest.raises(DataError, match="intervals need validation rows"):
-        model.predict_interval(views)
+        few.predict_interval(views)
+    for options in ({"validation_share": 0.0}, {"early_stopping": False}):
+        model = RCMLMISARegressor(epochs=1, hidden=8, random_state=0, **options).fit(views, truth)
+        with pytest.raises(DataError, match="intervals need validation rows"):
+            model.predict_interval(views)
     with pytest.raises(DataError, match="one number for each"):
         RCMLMISARegressor().fit(views, truth[:3])
 

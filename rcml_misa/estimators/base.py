@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -37,6 +37,7 @@ __all__ = [
     "MultiViewClassifier",
     "MultiViewEstimator",
     "MultiViewOpinion",
+    "MultiViewRegressor",
     "TrainRows",
 ]
 
@@ -100,9 +101,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             refuse_sequences(views, type(self).__name__)
         return views
 
-    def _remember(self, X: Any, views: MultiView, target: NDArray[Any]) -> MultiView:
-        """Set the fitted attributes that tell what `fit` saw; views as the method reads them."""
-        _check_presence(views)
+    def _remember(self, X: Any, views: MultiView, target: NDArray[Any]) -> None:
+        """Set the fitted attributes that identify the train rows: columns, names, widths, hash."""
+        check_presence(views)
         if holds_views(X):
             self.n_features_in_ = sum(views.widths)
             self.__dict__.pop("feature_names_in_", None)
@@ -110,6 +111,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             validate_data(self, X, skip_check_array=True)
         self.view_names_, self.widths_, self.kinds_ = views.names, views.widths, views.kinds
         self.train_rows_, self.data_sha256_ = views.n_samples, data_sha256(views, target)
+
+    def _fill(self, views: MultiView) -> MultiView:
+        """Train rows as the method reads them: missing views filled with means, if it needs it."""
         if self._leaves_out_missing:
             return views
         self.view_means_ = ViewMeans.fit(views)
@@ -195,8 +199,8 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
             raise DataError(
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
-        views = self._remember(X, views, labels)
-        return TrainRows(views, codes.astype(np.int64), weights)
+        self._remember(X, views, labels)
+        return TrainRows(self._fill(views), codes.astype(np.int64), weights)
 
     def _hold_out(
         self, everything: TrainRows, rng: np.random.Generator
@@ -206,7 +210,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
             return everything, None
         kept, held = hold_out(everything.codes, self.validation_fraction, rng)
         train = everything.take(kept)
-        _check_presence(train.views)
+        check_presence(train.views)
         return train, everything.take(held)
 
     @abstractmethod
@@ -217,6 +221,55 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         """Most probable class of each row."""
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
+
+
+class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[misc]
+    """Base of the multi-view regressors; see `MultiViewEstimator` for the other attributes.
+
+    Attributes
+    ----------
+    target_mean_, target_scale_ : float
+        Mean and standard deviation of the train rows' target, in its unit.
+    """
+
+    def _check_train(self, X: Any, y: ArrayLike) -> tuple[MultiView, Array]:
+        """Validate options and training data; views as given, and the target."""
+        views = self._read_views(X)
+        if y is None:
+            raise DataError(
+                "y is missing: this regressor requires y to be passed, but the target y is None; "
+                "give one number per row."
+            )
+        target = target_numbers(y)
+        if len(target) != views.n_samples:
+            raise DataError(
+                f"y has {len(target)} numbers but X has {views.n_samples} rows; give one number "
+                "for each."
+            )
+        self._remember(X, views, target)
+        return views, target
+
+    def _standardise(self, target: Array) -> None:
+        """Set the unit that the network learns the target in."""
+        self.target_mean_ = float(target.mean())
+        self.target_scale_ = float(target.std()) or 1.0
+
+
+def target_numbers(y: ArrayLike) -> Array:
+    """Convert a regression's target to finite float64 of shape (n,).
+
+    Raises
+    ------
+    DataError
+        If it is not numeric, or has NaN or infinity.
+    """
+    try:
+        numbers = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the target of a regression must be numbers ({error}).") from error
+    if not np.isfinite(numbers).all():
+        raise DataError("the target has NaN or infinity; leave these rows out.")
+    return numbers
 
 
 class EvidentialClassifier(MultiViewClassifier):
@@ -258,7 +311,7 @@ class EvidentialClassifier(MultiViewClassifier):
         return self.predict_opinion(X).predicted
 
 
-def _check_presence(views: MultiView) -> None:
+def check_presence(views: MultiView) -> None:
     """Refuse train rows without any view, and views without any row."""
     present = views.present
     if present.all():
@@ -270,7 +323,7 @@ def _check_presence(views: MultiView) -> None:
         raise DataError(f"{empty} rows have no view at all, only NaN; leave them out of X and y.")
 
 
-def _check_columns(estimator: MultiViewClassifier, X: Any) -> None:
+def _check_columns(estimator: MultiViewEstimator, X: Any) -> None:
     """Compare a table's columns with those that `fit` saw."""
     try:
         validate_data(estimator, X, reset=False, skip_check_array=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration.scores import ScaleCalibrator
-from rcml_misa.estimators.misa import MISARegressor
-from rcml_misa.estimators.misa_base import Labelled
+from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
+from rcml_misa.estimators.misa_base import Labelled, MISABase, check_pairs
 from rcml_misa.estimators.score_opinion import ScoreOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
@@ -33,7 +34,7 @@ __all__ = ["RCMLMISARegressor"]
 Array = NDArray[np.float64]
 
 
-class RCMLMISARegressor(MISARegressor):
+class RCMLMISARegressor(MISABase, MultiViewRegressor):
     """RCML-MISA for a score, with evidence, for any number and kind of views.
 
     Views are encoded, projected and coded as by `MISARegressor`; a Transformer, in which private
@@ -74,7 +75,10 @@ class RCMLMISARegressor(MISARegressor):
     sim_weight, diff_weight, recon_weight : float
     epochs, batch_size, update_epochs, learning_rate, text_learning_rate, weight_decay, schedule
         See `MISAClassifier`, as are the following.
-    clip, patience, averaging, validation_share, device, random_state
+    clip, early_stopping, validation_fraction, patience, averaging, validation_share, device
+        Without early stopping, and without validation rows given to `fit`, no rows are held out:
+        the opinions' width is then not calibrated and there are no intervals.
+    random_state : int, optional
 
     Attributes
     ----------
@@ -137,9 +141,11 @@ class RCMLMISARegressor(MISARegressor):
         weight_decay: float = 1e-2,
         schedule: Schedule = "cosine",
         clip: float = 0.8,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.15,
         patience: int | None = 8,
         averaging: float = 0.98,
-        validation_share: float = 0.15,
+        validation_share: float | None = None,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -175,6 +181,8 @@ class RCMLMISARegressor(MISARegressor):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.clip = clip
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.patience = patience
         self.averaging = averaging
         self.validation_share = validation_share
@@ -196,44 +204,73 @@ class RCMLMISARegressor(MISARegressor):
         X, y
             Train rows.
         validation : pair of views and numbers, optional
-            Rows that select the epoch and fix the intervals; without them `validation_share` of
-            the train rows is held out for it.
+            Rows that select the epoch and fix the intervals; without them
+            `validation_fraction` of the train rows is held out for it.
         callback : callable, optional
             Called after each epoch.
 
         Raises
         ------
         DataError, OptionError
-            If the data or an option can't be used, or too few rows are left for intervals; the
-            sentence says which and why.
+            If the data or an option can't be used; the sentence says which and why.
         """
-        views = self._read_views(X)
-        if validation is None:
-            numbers = np.asarray(y)
-            if numbers.shape[:1] != (views.n_samples,):
-                raise DataError(f"y must be one number for each of {views.n_samples} rows.")
-            seed = np.random.SeedSequence(self.random_state).spawn(4)[3]
-            order = np.random.default_rng(seed).permutation(views.n_samples)
-            cut = int(np.ceil(self.validation_share * len(order)))
-            held, kept = np.sort(order[:cut]), np.sort(order[cut:])
-            if not len(kept):
-                raise DataError(
-                    f"{views.n_samples} row(s) leave none to train on beside the validation rows; "
-                    "give more rows, or validation_share=0."
-                )
-            validation = (views.take(held), numbers[held]) if cut else None
-            views, y = views.take(kept), numbers[kept]
-        super().fit(views, y, validation=validation, callback=callback)
-        self.interval_factor_ = float("nan")
-        self.calibrator_ = None
-        if validation is not None:
-            fused, private = self._states(self._check_rows(validation[0]))
-            target = self._target(validation[1]).double()
-            self.calibrator_ = ScaleCalibrator.fit(fused, private, target)
-            opinion = self.predict_opinion(validation[0])
-            error = np.asarray(validation[1], dtype=np.float64) - opinion.score
-            self.interval_factor_ = conformal_factor(error, opinion.scale, coverage=self.coverage)
+        views, numbers = self._check_train(X, y)
+        left = np.arange(0)
+        fraction = self._fraction()
+        if validation is None and fraction:
+            rows, left = self._hold_out(len(numbers), fraction)
+            everything = views, numbers
+            views, numbers = views.take(rows), numbers[rows]
+            check_presence(views)
+        views = self._fill(views)
+        self._standardise(numbers)
+        held = None
+        if len(left):
+            held = self.view_means_.fill(everything[0].take(left)), everything[1][left]
+        elif validation is not None:
+            held = self._check_rows(validation[0]), target_numbers(validation[1])
+            check_pairs(*held)
+        pair = None if held is None else (held[0], self._target(held[1]))
+        self._train(views, self._target(numbers), pair, callback)
+        self.calibrator_: ScaleCalibrator | None = None
+        self.interval_factor_, self.validation_rows_ = float("nan"), 0
+        if held is not None:
+            self._calibrate(*held)
         return self
+
+    def _hold_out(self, rows: int, fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw the rows to train on and those that calibrate, in order."""
+        seed = np.random.SeedSequence(self.random_state).spawn(4)[3]
+        order = np.random.default_rng(seed).permutation(rows)
+        cut = int(np.ceil(fraction * rows))
+        if cut == rows:
+            raise DataError(
+                f"X has {rows} sample(s), which leave none to train on beside the validation rows; "
+                "give more rows, or early_stopping=False."
+            )
+        return np.sort(order[cut:]), np.sort(order[:cut])
+
+    def _calibrate(self, views: MultiView, target: Array) -> None:
+        """Fit the fused opinion's width, and the reach of intervals, to validation rows."""
+        fused, private = self._states(views)
+        calibrate = ScaleCalibrator.fit(fused, private, self._target(target).double())
+        opinion = ScoreOpinion.from_nig(self._in_unit(calibrate(fused, private)))
+        self.calibrator_ = calibrate
+        self.validation_rows_ = len(target)
+        with suppress(DataError):  # too few rows for intervals, which `predict_interval` says
+            self.interval_factor_ = conformal_factor(
+                target - opinion.score, opinion.scale, coverage=self.coverage
+            )
+
+    def _outputs(self) -> int:
+        return 1
+
+    def _target(self, y: ArrayLike) -> Tensor:
+        scaled = (target_numbers(y) - self.target_mean_) / self.target_scale_
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs().mean()
 
     def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         return RegressionNet(
@@ -324,12 +361,14 @@ class RCMLMISARegressor(MISARegressor):
         Raises
         ------
         DataError
-            If `fit` had no validation rows.
+            If `fit` had no validation rows, or fewer than coverage / (1 - coverage).
         """
         opinion = self.predict_opinion(X)
-        if not np.isfinite(self.interval_factor_):
+        if not self.validation_rows_:
             raise DataError(
-                "intervals need validation rows; give fit some, or a validation_share above 0."
+                "intervals need validation rows; give fit some, or early_stopping=True."
             )
+        if not np.isfinite(self.interval_factor_):  # raises, since the rows are too few
+            conformal_factor(*np.ones((2, self.validation_rows_)), coverage=self.coverage)
         half = self.interval_factor_ * opinion.scale
         return opinion.score - half, opinion.score + half

@@ -8,12 +8,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import MultiViewClassifier
+from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor, target_numbers
 from rcml_misa.estimators.misa_base import Labelled, MISABase
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.training import Progress
@@ -92,13 +91,18 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         The rate's course over `epochs`: warm-up and cosine, or none.
     clip : float
         Largest absolute value of a gradient's entry; 0 for any.
+    early_stopping : bool
+        Whether training ends once the loss on validation rows has not fallen for `patience`
+        epochs; the best epoch is then kept instead of the last.
+    validation_fraction : float
+        Share of the train rows held out for it, in (0, 1), where `fit` is given no validation
+        rows; unused where `patience` is None.
     patience : int or None
-        Epochs without a better validation loss before training stops; None never stops.
+        Epochs without a lower validation loss before training stops; None never stops.
     averaging : float
         Share of the old in a moving average of the weights, which is what is kept; 0 for none.
-    validation_share : float
-        Share of the train rows held out where `fit` is given no validation rows; unused
-        where `patience` is None.
+    validation_share : float, optional
+        Older name of `validation_fraction`, taken until 0.3.
     device : {"auto", "cpu", "cuda"}
     random_state : int, optional
 
@@ -160,7 +164,11 @@ class MISAClassifier(MISABase, MultiViewClassifier):
                 f"task_loss={self.task_loss!r} belongs to MISARegressor; a classifier's loss is "
                 "cross-entropy, task_loss='auto'."
             )
-        self._train(views, torch.from_numpy(codes), validation, callback)
+        target = torch.from_numpy(codes)
+        held = self._given(validation)
+        if held is None:
+            views, target, held = self._held_out(views, target)
+        self._train(views, target, held, callback)
         return self
 
     def _outputs(self) -> int:
@@ -182,7 +190,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
 
 
-class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
+class MISARegressor(MISABase, MultiViewRegressor):
     """MISA for a score, such as the intensity of a sentiment.
 
     The network learns the target standardised with mean and deviation of the train rows. For the
@@ -222,25 +230,21 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views = self._read_views(X)
-        if y is None:
-            raise DataError("y is missing: a regressor needs one number per row.")
-        numbers = _numbers(y)
-        if len(numbers) != views.n_samples:
-            raise DataError(
-                f"y has {len(numbers)} numbers but X has {views.n_samples} rows; give one per row."
-            )
-        views = self._remember(X, views, numbers)
-        self.target_mean_ = float(numbers.mean())
-        self.target_scale_ = float(numbers.std()) or 1.0
-        self._train(views, self._target(numbers), validation, callback)
+        views, numbers = self._check_train(X, y)
+        views = self._fill(views)
+        self._standardise(numbers)
+        target = self._target(numbers)
+        held = self._given(validation)
+        if held is None:
+            views, target, held = self._held_out(views, target)
+        self._train(views, target, held, callback)
         return self
 
     def _outputs(self) -> int:
         return 1
 
     def _target(self, y: ArrayLike) -> Tensor:
-        scaled = (_numbers(y) - self.target_mean_) / self.target_scale_
+        scaled = (target_numbers(y) - self.target_mean_) / self.target_scale_
         return torch.from_numpy(scaled.astype(np.float32))
 
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -251,13 +255,3 @@ class MISARegressor(RegressorMixin, MISABase):  # type: ignore[misc]
         """Predicted number of each row, of shape (n,)."""
         scores = self._predicted(self._check_rows(X))[:, 0]
         return np.asarray(self.target_mean_ + self.target_scale_ * scores)
-
-
-def _numbers(y: ArrayLike) -> Array:
-    try:
-        numbers = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the target of a regression must be numbers ({error}).") from error
-    if not np.isfinite(numbers).all():
-        raise DataError("the target has NaN or infinity; leave these rows out.")
-    return numbers

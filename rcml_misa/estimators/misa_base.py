@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -38,12 +40,13 @@ from rcml_misa.training import (
 )
 from rcml_misa.views import MultiView
 
-__all__ = ["Labelled", "MISABase"]
+__all__ = ["Labelled", "MISABase", "check_pairs"]
 
 Array = NDArray[np.float64]
 Similarity = Literal["cmd", "adversarial"]
 TaskLoss = Literal["auto", "mae", "mse"]
 Labelled: TypeAlias = "tuple[Any, ArrayLike]"
+HeldOut: TypeAlias = "tuple[MultiView, Tensor]"
 BLEND_STEPS = 200
 
 
@@ -86,9 +89,11 @@ class MISABase(TokenInspection, MultiViewEstimator):
         weight_decay: float = 1e-2,
         schedule: Schedule = "cosine",
         clip: float = 0.8,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.15,
         patience: int | None = 8,
         averaging: float = 0.98,
-        validation_share: float = 0.15,
+        validation_share: float | None = None,
         device: Device = "auto",
         random_state: int | None = None,
     ) -> None:
@@ -123,6 +128,8 @@ class MISABase(TokenInspection, MultiViewEstimator):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.clip = clip
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.patience = patience
         self.averaging = averaging
         self.validation_share = validation_share
@@ -141,38 +148,61 @@ class MISABase(TokenInspection, MultiViewEstimator):
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """L_task of predictions (B, outputs)."""
 
+    def _given(self, validation: Labelled | None) -> HeldOut | None:
+        """Check validation rows that `fit` was given."""
+        if validation is None:
+            return None
+        views, target = self._check_rows(validation[0]), self._target(validation[1])
+        check_pairs(views, target)
+        return views, target
+
+    def _fraction(self) -> float:
+        """Share of the train rows to hold out for validation; the older parameter's where given."""
+        fraction = self.validation_fraction
+        if self.validation_share is not None:
+            warnings.warn(
+                "validation_share is called validation_fraction from 0.2 on and goes in 0.3; "
+                "rename it (0 is early_stopping=False).",
+                FutureWarning,
+                stacklevel=3,
+            )
+            fraction = self.validation_share
+        return fraction if self.early_stopping else 0.0
+
+    def _held_out(
+        self, views: MultiView, target: Tensor
+    ) -> tuple[MultiView, Tensor, HeldOut | None]:
+        """Part train rows into those to train on and those that select the epoch, if any."""
+        fraction = self._fraction()
+        if self.patience is None or not fraction:
+            return views, target, None
+        seed = np.random.SeedSequence(self.random_state).spawn(3)[0]
+        order = np.random.default_rng(seed).permutation(len(target))
+        cut = max(1, int(fraction * len(order)))
+        if cut == len(order):
+            return views, target, None
+        held, rows = order[:cut], order[cut:]
+        return views.take(rows), target[rows], (views.take(held), target[held])
+
     def _train(
         self,
         views: MultiView,
         target: Tensor,
-        validation: Labelled | None,
+        held: HeldOut | None,
         callback: Callable[[Progress], None] | None,
     ) -> None:
         """Fit readers and network, and select the epoch on validation rows."""
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(3)
-        rng = np.random.default_rng(seeds[0])
-        held: tuple[MultiView, Tensor] | None = None
-        if validation is not None:
-            given = self._check_rows(validation[0])
-            held = given, self._target(validation[1])
-            if given.n_samples != len(held[1]):
-                raise DataError(
-                    f"validation has {given.n_samples} rows but {len(held[1])} targets; give one "
-                    "per row."
-                )
-        elif self.patience is not None and self.validation_share:
-            order = rng.permutation(len(target))
-            cut = max(1, int(self.validation_share * len(order)))
-            if cut < len(order):
-                held = views.take(order[:cut]), target[torch.from_numpy(order[:cut])]
-                views, target = views.take(order[cut:]), target[torch.from_numpy(order[cut:])]
         with seeded(int(seeds[1].generate_state(1)[0])):
             self.readers_ = ViewReaders.fit(views, self._input_options(), device=self.device_)
             rows = self.readers_.read(views)
             self.module_ = self._build(self.readers_.encoders()).to(self.device_)
             target = target.to(self.device_)
             valid = None if held is None else (self.readers_.read(held[0]), held[1])
+            validate = None
+            if valid is not None and self.early_stopping:
+                validate = partial(self._validate, *valid)
 
             chance = np.random.default_rng(seeds[2])
             self.blend_ = torch.ones(1, device=self.device_)  # the fused prediction alone
@@ -186,7 +216,7 @@ class MISABase(TokenInspection, MultiViewEstimator):
                 lambda batch, _: self._terms(self.module_(rows(batch)), target[batch]),
                 batches=batches,
                 settings=self._optimisation(),
-                validate=None if valid is None else lambda: self._validate(*valid),
+                validate=validate,
                 callback=callback,
             )
         if valid is not None and getattr(self.module_, "own", None) is not None:
@@ -326,6 +356,14 @@ class MISABase(TokenInspection, MultiViewEstimator):
 
     def _loss_terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
         return self._terms(output, target)
+
+
+def check_pairs(views: MultiView, target: Sized) -> None:
+    """Refuse validation rows that are not as many as their targets."""
+    if views.n_samples != len(target):
+        raise DataError(
+            f"validation has {views.n_samples} rows but {len(target)} targets; give one per row."
+        )
 
 
 def _candidates(output: MISAOutput) -> Tensor:
