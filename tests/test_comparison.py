@@ -1,9 +1,8 @@
-"""Tables of a comparison: blocks in every form, published figures, ranks, tests, diagrams."""
+"""Tables of a comparison: published figures, ranks, paired tests, uncertainty, diagrams."""
 
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from importlib.resources import files
 from typing import Any
@@ -13,23 +12,26 @@ import pytest
 
 from rcml_misa.datasets import find_entry
 from rcml_misa.estimators.registry import METHODS
-from rcml_misa.exceptions import OptionError
-from rcml_misa.reporting.blocks import Block, render
-from rcml_misa.reporting.checkpoints import checkpoint_blocks
+from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.reporting import comparison_json, experiment_page, experiment_tables
 from rcml_misa.reporting.comparison import (
-    dataset_block,
-    paired_block,
-    published_block,
-    rank_block,
+    dataset_table,
+    published_figures,
+    published_table,
+    rank_table,
     rankings,
-    summary_blocks,
-    winners_block,
+    winners_table,
 )
-from rcml_misa.reporting.diagrams import draw_all, draw_critical_difference
-from rcml_misa.reporting.experiments import experiment_blocks, experiment_markdown
-from rcml_misa.reporting.machine import comparison_json
-from rcml_misa.reporting.published import published_figures
-from rcml_misa.reporting.uncertainty import copies_block, posthoc_block, score_block, sets_block
+from rcml_misa.reporting.details import (
+    checkpoint_tables,
+    recalibration_table,
+    scores_table,
+    sets_table,
+    uncertainty_tables,
+)
+from rcml_misa.reporting.diagrams import draw_all, draw_critical_difference, draw_risk_coverage
+from rcml_misa.reporting.table import Table
+from rcml_misa.reporting.tables import paired_comparisons, paired_table
 from rcml_misa.results import RunRecord, compare, mcnemar
 
 ROWS = 40
@@ -79,45 +81,18 @@ def records(**changes: Any) -> list[RunRecord]:
     ]
 
 
-def column(block: Block, name: str) -> dict[str, str]:
-    place = list(block.header).index(name)
-    return {row[0]: row[place] for row in block.rows}
+def lines(table: Table) -> list[list[str]]:
+    """Rows as people see them."""
+    return [[str(cell) for cell in row] for row in table.rows]
 
 
-# forms
-
-SIMPLE = Block("A title", ["method", "x %", "y"], [["a_b", "1.0 ± 2", "<0.001"], ["c|d", "-", "†"]])
-
-
-def test_text_aligns_and_wraps_its_notes():
-    noted = Block("T", ["m", "x"], [["a", "1"]], ["word " * 40])
-    lines = render([SIMPLE, noted], "text").splitlines()
-    assert lines[:4] == [
-        "A title",
-        "method      x %       y",
-        "a_b     1.0 ± 2  <0.001",
-        "c|d           -       †",
-    ]
-    assert max(map(len, lines)) <= 100
+def column(table: Table, name: str) -> dict[str, str]:
+    return table.column(name)
 
 
-def test_markdown_is_a_table():
-    lines = render([SIMPLE], "markdown").splitlines()
-    assert lines[0] == "### A title"
-    assert lines[2] == "| method | x % | y |"
-    assert lines[3] == "|---|---:|---:|"
-    assert lines[5] == "| c\\|d | - | † |"
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in lines[2:])
-
-
-def test_latex_escapes_everything():
-    text = render([Block("T", ["a", "b"], [["x_1 & 2 % # $ { } ~ ^ \\", "± < >"]])], "latex")
-    row = text.splitlines()[5]
-    assert row == (
-        r"x\_1 \& 2 \% \# \$ \{ \} \textasciitilde{} \textasciicircum{} \textbackslash{} & "
-        r"$\pm$ $<$ $>$ \\"
-    )
-    assert text.count("&") - text.count(r"\&") == 2
+def paired(records: list[RunRecord], test_set: str) -> Table:
+    pairs = paired_comparisons(records, test_sets=[test_set])
+    return paired_table(pairs, corrected=True, records=records)
 
 
 # published figures
@@ -140,7 +115,7 @@ def test_published_figures_name_sources_data_sets_and_methods_that_exist():
 
 
 def test_published_figures_have_a_column_of_their_own():
-    block = dataset_block("PIE", [one for one in records() if one.dataset == "PIE"])
+    block = dataset_table("PIE", [one for one in records() if one.dataset == "PIE"])
     assert column(block, "published") == {
         "rcml-misa": "-",
         "rcml": "94.71 / 84.00",
@@ -151,8 +126,8 @@ def test_published_figures_have_a_column_of_their_own():
     assert column(block, "ECE %")["rcml"] == "5.0"
     assert column(block, "FPR95 %")["rcml"] == "50.0"
     assert column(block, "s/run")["rcml"] == "2.5"
-    apart = published_block(["PIE", "CUB"])
-    assert ["ECML", "CUB", "98.50 / -", "2.75 / -", "-", "[1]"] in [list(r) for r in apart.rows]
+    apart = published_table(["PIE", "CUB"])
+    assert ["ECML", "CUB", "98.50 / -", "2.75 / -", "-", "[1]"] in lines(apart)
     assert apart.notes[0].startswith("[1] Xu et al.")
 
 
@@ -162,15 +137,15 @@ def test_leaky_runs_are_marked_and_can_not_win():
         make("PIE", "rcml", 0, 0.99, 0.9, config={"leaky": True}),
         make("PIE", "lda", 0, 0.95, 0.7),
     ]
-    block = dataset_block("PIE", every)
-    assert [row[0] for row in block.rows] == ["rcml-misa", "rcml †", "lda"]
+    block = dataset_table("PIE", every)
+    assert [row[0] for row in lines(block)] == ["rcml-misa", "rcml †", "lda"]
     assert any(note.startswith("†") for note in block.notes)
-    assert list(winners_block(every).rows[0])[1] == "lda"
-    for block in experiment_blocks(every):
-        for row in block.rows:
+    assert lines(winners_table(every))[0][1] == "lda"
+    for block in experiment_tables(every):
+        for row in lines(block):
             assert "rcml" not in row or "rcml †" in row, block.title
     assert "rcml †" in comparison_json(every, how="h")["comparisons"][0]["second"]
-    assert not any("†" in note for note in dataset_block("PIE", every[:1]).notes)
+    assert not any("†" in note for note in dataset_table("PIE", every[:1]).notes)
 
 
 # tests and ranks
@@ -178,15 +153,23 @@ def test_leaky_runs_are_marked_and_can_not_win():
 
 def test_paired_table_holds_what_the_statistics_say():
     some = [one for one in records() if one.dataset == "PIE"]
-    block = paired_block("PIE", some, test_set="conflict")
+    block = paired(some, "conflict")
     groups = [[one for one in some if one.method == name] for name in ("rcml-misa", "rcml", "lda")]
     wanted = compare(groups[0], groups[2], test_set="conflict")
-    row = {line[0]: line for line in block.rows}["lda"]
+    row = {line[0]: line for line in lines(block)}["lda"]
     assert row[1] == f"{100 * wanted.difference:+.2f}" == "-5.00"
     assert row[5] == "0/3"
-    assert row[6] == "-"  # the runs' test rows overlap
-    assert next(iter(block.header)) == "rcml-misa minus"
-    assert paired_block("PIE", groups[0], test_set="clean") is None
+    headings = [column.heading for column in block.columns]
+    assert headings[0] == "rcml-misa minus"
+    assert "McNemar p" not in headings  # the runs' test rows overlap
+    assert block.notes[0].startswith("interval and t p: Nadeau and Bengio's")
+    assert paired_comparisons(groups[0]) == []
+
+
+def test_the_note_tells_which_interval_it_is():
+    given = {"protocol": {"split": "given"}}
+    some = [one for one in records(**given) if one.dataset == "PIE"]
+    assert paired(some, "clean").notes[0].startswith("interval and t p: Student's t over the seeds")
 
 
 def test_mcnemar_is_shown_where_no_row_counts_twice():
@@ -195,7 +178,7 @@ def test_mcnemar_is_shown_where_no_row_counts_twice():
         for method, digits in (("a", {"clean": "1110"}), ("b", {"clean": "0000"}))
         for run in range(3)
     ]
-    block = paired_block("PIE", folds, test_set="clean")
+    block = paired(folds, "clean")
     p = mcnemar(folds[:3], folds[3:]).p
     assert column(block, "McNemar p")["b"] == f"{p:.3f}" == "0.004"
 
@@ -204,16 +187,18 @@ def test_ranks_and_winners():
     ranked = rankings(records())
     assert set(ranked) == {"clean", "conflict"}
     assert ranked["clean"].methods == ("lda", "rcml-misa", "rcml")
-    block = rank_block(ranked)
+    block = rank_table(ranked)
     assert column(block, "clean") == {"lda": "1.00", "rcml-misa": "2.00", "rcml": "3.00"}
     assert "Friedman p 0.050" in block.notes[0]
-    winners = winners_block(records())
-    assert [row[1] for row in winners.rows] == ["lda", "lda", "lda"]
-    assert winners.rows[0][3].startswith("-5.00 (p ")
+    winners = winners_table(records())
+    assert [row[1] for row in lines(winners)] == ["lda", "lda", "lda"]
+    assert lines(winners)[0][3].startswith("-5.00 (p ")
     one = [record for record in records() if record.dataset == "PIE"]
     assert rankings(one) == {}
-    assert [block.title for block in summary_blocks(one)] == ["Who wins where"]
-    assert summary_blocks(one[:3]) == []
+    titles = [table.title for table in experiment_tables(one)]
+    assert titles[:3] == ["Overview", "Who wins where", "PIE"]
+    titles = [table.title for table in experiment_tables(one[:3])]
+    assert titles[:2] == ["Overview", "PIE"]
 
 
 # uncertainty
@@ -221,14 +206,14 @@ def test_ranks_and_winners():
 
 def test_score_table_has_a_column_for_each_score():
     some = [one for one in records() if one.dataset == "PIE"]
-    block = score_block("PIE", some, test_set="conflict", task="altered")
+    block = scores_table("PIE", some, task="altered")
     assert column(block, "conflict") == {
         "rcml-misa": "-",
         "rcml": "0.90 / 0.60 / 0.20",
         "lda": "-",
     }
     assert column(block, "own")["lda"] == "0.80 / 0.50 / 0.40"
-    assert score_block("PIE", some, test_set="clean", task="held_out") is None
+    assert scores_table("PIE", some, task="held_out") is None
 
 
 def test_further_test_sets_and_refusals():
@@ -240,16 +225,18 @@ def test_further_test_sets_and_refusals():
         ),
         make("PIE", "lda", 0, 0, 0, metrics=scored, protocol=sets),
     ]
-    block = sets_block("PIE", every)
+    block = sets_table("PIE", every)
     assert column(block, "noise:1") == {"rcml": "50.00", "lda": "50.00"}
     assert column(block, "missing:0.5") == {"rcml": "refused", "lda": "-"}
     assert "refused: no." in block.notes
-    assert sets_block("PIE", records()) is None
+    assert sets_table("PIE", records()) is None
 
 
 def test_copies_and_mended_tables():
-    assert copies_block("PIE", records()[:3]).rows[0][:2] == ["rcml-misa", "60.0"]
-    assert posthoc_block("PIE", records()[:3]) is None
+    titled = {table.title: table for table in uncertainty_tables("PIE", records()[:3])}
+    copies = titled["PIE: the donors of the published conflictive rows"]
+    assert lines(copies)[0] == ["rcml-misa", "60.0", "-", "-"]
+    assert recalibration_table("PIE", records()[:3]) is None
     mended = {
         "clean": {
             "accuracy": 0.9,
@@ -261,8 +248,9 @@ def test_copies_and_mended_tables():
             "conformal_size": 1.5,
         }
     }
-    block = posthoc_block("PIE", [make("PIE", "rcml", 0, 0, 0, metrics=mended)])
-    assert block.rows == [["rcml, clean", "1.000", "0.500", "20.0", "5.0", "91.0", "1.50"]]
+    block = recalibration_table("PIE", [make("PIE", "rcml", 0, 0, 0, metrics=mended)])
+    assert lines(block) == [["rcml, clean", "1.000", "0.500", "20.0", "5.0", "91.0", "1.50"]]
+    assert len(set(block.plain()[0])) == 7
 
 
 def test_checkpoints_and_the_nearest_setting():
@@ -281,29 +269,31 @@ def test_checkpoints_and_the_nearest_setting():
         for row, figure in (("x", 0.72), ("y", 0.73))
         for rate in (1, 2)
     }
-    table, nearest = checkpoint_blocks("PIE", every, told)
-    assert list(table.header) == ["method", "told %", "epoch 50", "epoch 100", "last"]
-    assert table.rows[0] == ["notes x lr=1", "72.00", "10.0 / 10.0", "71.0 / 20.0", "71.0 / 20.0"]
-    assert nearest.rows[0][0].startswith("lr=2, epoch 100, clean rows")
-    assert nearest.rows[0][1] == "0.50"
-    assert nearest.notes == ["told: 72.00 73.00 %"]
-    assert checkpoint_blocks("PIE", records()[:3], {}) == []
-    assert len(checkpoint_blocks("PIE", every, {})) == 1
+    table, nearest = checkpoint_tables("PIE", every, told)
+    headings = [column.heading for column in table.columns]
+    assert headings == ["method", "stated %", "epoch 50", "epoch 100", "last"]
+    assert lines(table)[0] == ["notes x lr=1", "72.00", "10.0 / 10.0", "71.0 / 20.0", "71.0 / 20.0"]
+    assert lines(nearest)[0][0].startswith("lr=2, epoch 100, clean rows")
+    assert lines(nearest)[0][1] == "0.50"
+    assert nearest.notes == ("stated: 72.00 73.00 %",)
+    assert checkpoint_tables("PIE", records()[:3], {}) == []
+    assert len(checkpoint_tables("PIE", every, {})) == 1
 
 
 # the whole
 
 
 def test_page_and_blocks_of_a_comparison():
-    titles = [block.title for block in experiment_blocks(records())]
+    titles = [block.title for block in experiment_tables(records())]
     assert titles[:3] == ["Overview", "Who wins where", "Ranks over the data sets"]
     assert titles.count("PIE") == titles.count("digits") == 1
     assert titles[-1] == "Published figures, not measured here"
-    assert len(experiment_blocks(records(), uncertainty=False)) < len(titles)
-    page = experiment_markdown(records(), title="T", command="t.toml", how="some splits")
+    assert len(experiment_tables(records(), uncertainty=False)) < len(titles)
+    options = {"title": "T", "command": "t.toml", "how": "some splits", "full": True}
+    page = experiment_page(records(), **options)
     assert "some splits, shared by all methods" in page
     assert page.count("```") % 2 == 0
-    assert page == experiment_markdown(records(), title="T", command="t.toml", how="some splits")
+    assert page == experiment_page(records(), **options)
 
 
 def test_json_keeps_published_figures_apart():
@@ -339,3 +329,25 @@ def test_diagrams_without_matplotlib(tmp_path, monkeypatch):
     assert draw_all(records(), tmp_path) == []
     with pytest.raises(OptionError, match="need matplotlib"):
         draw_critical_difference(rankings(records())["clean"], tmp_path / "x.png")
+
+
+def test_diagrams_of_records_without_curves_and_scores(tmp_path):
+    """Records of 0.1 with a given split, and records of scores."""
+    pytest.importorskip("matplotlib")
+    bare = {"rows": [], "correct": {}, "scores": {}, "curves": {}, "bins": {}}
+    every = [one for one in records(**bare) if one.dataset == "PIE"]
+    assert draw_all(every, tmp_path) == []
+    assert len(experiment_tables(every)) > 3
+    with pytest.raises(DataError, match="PIE have no curve"):
+        draw_risk_coverage("PIE", every, tmp_path / "x.png")
+    scores = [
+        make("MOSI", method, run, 0, 0, metrics={"clean": {"mae": 1.0 + run}}, **bare)
+        for method in ("misa", "ridge")
+        for run in range(2)
+    ]
+    assert draw_all(scores, tmp_path) == []
+    titles = [table.title for table in experiment_tables(scores)]
+    assert titles == ["MOSI: measures", "MOSI: paired differences"]
+    # one method with curves among others without
+    mixed = [*every, *(make("PIE", "rcml-tuned", run, 0.5, 0.5) for run in range(2))]
+    assert [path.name for path in draw_all(mixed, tmp_path)] == ["risk-PIE.png"]

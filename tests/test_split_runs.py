@@ -288,7 +288,7 @@ def test_ablate(toy, tmp_path) -> None:
     for name in ("misa whole", "misa minus words", "misa inv", "misa iFusion", "misa only a"):
         assert name in result.stdout
     assert "minus sim" not in result.stdout
-    assert "paired difference" in result.stdout
+    assert "paired differences" in result.stdout
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-seed*.json")}
     assert len(before) == 10
     again = _call(*words, *rows)  # what is done is not done again

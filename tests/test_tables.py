@@ -10,16 +10,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rcml_misa.reporting import (
-    as_csv,
-    as_json,
-    as_markdown,
-    as_text,
-    comparison_lines,
-    uncertainty_lines,
+from rcml_misa.reporting import experiment_page, render, results_json
+from rcml_misa.reporting.details import detection_table
+from rcml_misa.reporting.tables import (
+    measures_table,
+    moments_table,
+    paired_comparisons,
+    paired_table,
+    runs_table,
+    summary_table,
+    values_table,
 )
-from rcml_misa.reporting.blocks import grid
-from rcml_misa.reporting.experiments import experiment_markdown
 from rcml_misa.results import PairedComparison, RunRecord, SummaryRow, compare, summarise
 
 CLEAN = {"separate": [0.75, 0.8125, 0.875], "tied": [0.75, 0.75, 0.8125]}
@@ -61,30 +62,23 @@ def pairs() -> list[PairedComparison]:
     return [compare(every[:3], every[3:], test_set=name) for name in ("clean", "conflict")]
 
 
-def test_grid_aligns() -> None:
-    lines = grid(["name", "x", "long head"], [["a", "1.00", "2"], ["longest", "10.00", ""]])
-    assert lines == [
-        "name         x  long head",
-        "a         1.00          2",
-        "longest  10.00",
-    ]
+def text_of(rows: list[SummaryRow], pairs: list[PairedComparison]) -> list[str]:
+    """Lines that `run` shows."""
+    tables = [runs_table(rows), moments_table(rows), paired_table(pairs)]
+    return render(tables, "text", width=80).splitlines()
 
 
 def test_text(rows, pairs) -> None:
-    text = as_text(rows, pairs)
-    lines = text.splitlines()
-    assert "  rcml-misa separate *, clean: 75.00 81.25 87.50" in lines
-    assert "  rcml-misa tied, conflictive: 50.00 50.00 50.00" in lines
-    (line,) = [
-        line for line in lines if line.startswith("rcml-misa separate *   ") and "81" in line
-    ]
+    lines = text_of(rows, pairs)
+    assert "rcml-misa separate *  clean        75.00 81.25 87.50" in lines
+    assert "rcml-misa tied        conflictive  50.00 50.00 50.00" in lines
+    (line,) = [line for line in lines if line.startswith("rcml-misa separate *") and "002" in line]
     # mean in percent, variance of the fraction, deviation in points, seconds
     assert line.split()[3:] == ["clean", "81.25", "0.002604", "5.10", "1.5"]
-    (line,) = [
-        line for line in lines if "rcml-misa separate - rcml-misa tied" in line and "clean" in line
-    ]
-    assert "+4.17" in line
+    (line,) = [line for line in lines if "rcml-misa tied" in line and "+4.17" in line]
+    assert line.split()[2] == "clean"
     assert line.endswith("2/0")
+    assert paired_table(pairs).columns[0].heading == "rcml-misa separate minus"
     assert "* the recommended configuration of its method" in lines
     assert all(line == line.rstrip() for line in lines)
 
@@ -92,46 +86,54 @@ def test_text(rows, pairs) -> None:
 def test_text_is_narrow_with_many_runs(rows) -> None:
     every = records(30)
     both = [compare(every[:30], every[30:], test_set=name) for name in ("clean", "conflict")]
-    text = as_text(summarise(every), both)
-    assert max(map(len, text.splitlines())) <= 100
-    assert max(map(len, uncertainty_lines(rows))) <= 100
-    longest = comparison_lines(both, corrected=True)
-    assert max(map(len, longest)) <= 110
+    lines = text_of(summarise(every), both)
+    lines += render([detection_table(rows), paired_table(both, corrected=True)], "text", width=80)
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("81.25") for line in lines) >= 20
 
 
 def test_text_of_one_run_has_dashes() -> None:
     every = records(1)
-    lines = comparison_lines([compare(every[:1], every[1:], test_set="clean")])
-    assert lines[1].split()[-4:] == ["-", "-", "-", "0/0"]
+    table = paired_table([compare(every[:1], every[1:], test_set="clean")])
+    assert [str(cell) for cell in table.rows[0]][-4:] == ["-", "-", "-", "0/0"]
 
 
 def test_comparisons_can_be_corrected(pairs) -> None:
-    plain, corrected = comparison_lines(pairs), comparison_lines(pairs, corrected=True)
-    assert "(Holm)" not in plain[0]
-    assert "(Holm)" in corrected[0]
-    assert f"{pairs[0].p_wilcoxon:.3f}" in plain[1]
-    assert f"{min(1, 2 * pairs[0].p_wilcoxon):.3f}" in corrected[1]
+    plain, corrected = (paired_table(pairs, corrected=flag) for flag in (False, True))
+    assert plain.column("Wilcoxon p")["rcml-misa tied"] == "1.000"
+    assert str(plain.rows[0][5]) == f"{pairs[0].p_wilcoxon:.3f}"
+    assert str(corrected.rows[0][5]) == f"{min(1, 2 * pairs[0].p_wilcoxon):.3f}"
+    assert "Wilcoxon p (Holm)" in [column.heading for column in corrected.columns]
 
 
 def test_tiny_p_values() -> None:
-    one = PairedComparison(
+    pair = PairedComparison(
         "d", "clean", "accuracy", "a", "b", 0.1, 0.05, 0.15, 1e-9, math.nan, 3, 0
     )
-    line = comparison_lines([one])[1]
-    assert line.split()[-3:] == ["<0.001", "-", "3/0"]
-    assert "[+5.00, +15.00]" in line
+    cells = [str(cell) for cell in paired_table([pair]).rows[0]]
+    assert cells == ["b", "+10.00", "[+5.00, +15.00]", "<0.001", "-", "3/0"]
+
+
+def test_any_measure_is_compared() -> None:
+    every = records()
+    pairs = paired_comparisons(every, test_sets=["clean"], measures=["accuracy", "aurc", "none"])
+    table = paired_table(pairs)
+    assert [str(row[1]) for row in table.rows] == ["accuracy", "aurc"]
+    assert table.columns[2].heading == "difference"
 
 
 def test_uncertainty(rows) -> None:
-    lines = uncertainty_lines(rows)
-    assert lines[1].startswith("rcml-misa separate *")
+    table = detection_table(rows)
+    assert table is not None
     # no bins, AURC in percent, undefined AUROC, detection by uncertainty only
-    assert lines[1].split()[3:] == ["-", "1.23", "-", "0.700", "-", "-", "-"]
+    assert [str(cell) for cell in table.rows[0]] == [
+        *("rcml-misa separate", "-", "1.23", "-", "0.700", "-", "-", "-")
+    ]
 
 
 def test_json_has_the_promised_keys(rows, pairs) -> None:
     found: dict[str, Any] = json.loads(
-        json.dumps(as_json(rows, pairs, dataset="digits", runs=3), allow_nan=False)
+        json.dumps(results_json(rows, pairs, dataset="digits", runs=3), allow_nan=False)
     )
     assert found["dataset"] == "digits"
     assert found["runs"] == 3
@@ -157,8 +159,12 @@ def test_json_has_the_promised_keys(rows, pairs) -> None:
 
 
 def test_csv_parses(rows) -> None:
-    table = pd.read_csv(io.StringIO(as_csv(rows)))
+    table = pd.read_csv(io.StringIO(render([summary_table(rows)], "csv")))
     assert len(table) == 4
+    assert table.columns[:11].tolist() == [
+        *("dataset", "method", "variant", "test_set", "default", "leaky", "runs"),
+        *("mean", "var", "std", "seconds_per_run"),
+    ]
     assert table["mean"].tolist() == [row.mean for row in rows]
     assert table["test_set"].tolist() == ["clean", "conflict"] * 2
     assert table["runs"].tolist() == [3] * 4
@@ -168,19 +174,38 @@ def test_csv_parses(rows) -> None:
 
 
 def test_markdown(rows, pairs) -> None:
-    lines = as_markdown(rows, pairs).splitlines()
+    lines = render([moments_table(rows)], "markdown").splitlines()
+    assert lines[0] == "### digits: accuracy over the runs"
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 6
-    assert {line.count("|") for line in table} == {8}
-    assert table[2] == (
-        "| digits | rcml-misa separate \\* | clean | 81.25 | 0.002604 | 5.10 | 1.5 |"
-    )
-    assert lines.count("```") == 2
-    assert "```" not in as_markdown(rows, [])
+    assert {line.count("|") for line in table} == {7}
+    assert table[2] == "| rcml-misa separate \\* | clean | 81.25 | 0.002604 | 5.10 | 1.5 |"
+
+
+def test_measures_of_sentiment() -> None:
+    every = [
+        RunRecord(**{**vars(record), "metrics": {"clean": {"mae": 1.25, "acc2": 0.5 + value}}})
+        for record, value in zip(records(), [0, 0.25, 0.5] * 2, strict=True)
+    ]
+    rows = summarise(every)
+    table = measures_table(rows)
+    assert [[str(cell) for cell in row] for row in table.rows[:3]] == [
+        ["rcml-misa separate", "mean", "1.2500", "75.00", "2"],
+        ["", "var", "0.000000", "0.041667", ""],
+        ["", "std", "0.0000", "20.41", ""],
+    ]
+    (first, _) = measures_table(rows, spread=True).rows
+    assert [str(cell) for cell in first][2:] == ["1.2500 ± 0.0000", "75.00 ± 20.41", "2"]
+    values = pd.read_csv(io.StringIO(render([values_table(rows)], "csv")))
+    assert values["values"][1] == "0.5 0.75 1.0"
+    assert values["mean"][1] == 0.75
+    page = experiment_page(every, title="T", command="t.toml")
+    assert "| rcml-misa tied | 1.2500 ± 0.0000 | 75.00 ± 20.41 | 2 |" in page
+    assert len(page.splitlines()) <= 60
 
 
 def test_experiment_page() -> None:
-    page = experiment_markdown(records(), title="Toy", command="toy.toml")
+    page = experiment_page(records(), title="Toy", command="toy.toml", full=True)
     lines = page.splitlines()
     assert lines[0] == "# Toy"
     assert "`rcml-misa experiment toy.toml`" in page
@@ -192,10 +217,10 @@ def test_experiment_page() -> None:
 
 
 def test_experiment_page_of_one_method_and_an_absent_one() -> None:
-    page = experiment_markdown(records()[:3], title="One", command="x.toml")
+    page = experiment_page(records()[:3], full=True, title="One", command="x.toml")
     assert "paired difference" not in page
     other = [RunRecord(**{**vars(record), "dataset": "other"}) for record in records()[:3]]
-    page = experiment_markdown([*records(), *other], title="Two", command="x.toml")
+    page = experiment_page([*records(), *other], full=True, title="Two", command="x.toml")
     (line,) = [
         line for line in page.splitlines() if line.startswith("rcml-misa tied  ") and " / " in line
     ]

@@ -13,12 +13,20 @@ from rcml_misa.cli.protocol import protocol_of, protocol_options
 
 if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
-    from rcml_misa.reporting.blocks import Block
+    from rcml_misa.reporting import Form, Table
     from rcml_misa.results import RunRecord
 
 __all__ = ["compare"]
 
-ENDINGS = {"text": ".txt", "markdown": ".md", "latex": ".tex"}
+#: Form of the comparison to the ending of its file.
+ENDINGS: dict[Form, str] = {
+    "text": ".txt",
+    "markdown": ".md",
+    "latex": ".tex",
+    "html": ".html",
+    "csv": ".csv",
+    "json": ".json",
+}
 
 
 @click.command()
@@ -47,14 +55,15 @@ ENDINGS = {"text": ".txt", "markdown": ".md", "latex": ".tex"}
     "form",
     default="text",
     show_default=True,
-    type=click.Choice(["text", "markdown", "latex", "csv", "json"]),
+    type=click.Choice(["text", "markdown", "latex", "html", "csv", "json"]),
     help="What is printed.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write compare.txt, .md, .tex, .csv and .json here, and figures where matplotlib is.",
+    help="Write compare.txt, .md, .tex, .html, .csv and .json here, and figures where matplotlib "
+    "is.",
 )
 @click.option(
     "--records",
@@ -80,7 +89,7 @@ def compare(
     seed: int,
     device: str,
     jobs: int | None,
-    form: str,
+    form: Form,
     out: Path | None,
     records: Path | None,
     data_dir: Path | None,
@@ -101,7 +110,7 @@ def compare(
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1))
     from rcml_misa.cli.sentiment import load_for_task
     from rcml_misa.datasets import FileOptions, list_datasets
-    from rcml_misa.reporting.experiments import experiment_blocks
+    from rcml_misa.reporting import experiment_tables, terminal_width
     from rcml_misa.results import RunStore
 
     protocol = protocol_of(ctx)
@@ -127,11 +136,11 @@ def compare(
         cells=True,
     )
     if session.records:
-        blocks = experiment_blocks(session.records, uncertainty=report_uncertainty)
+        tables = experiment_tables(session.records, uncertainty=report_uncertainty)
         how = f"seeds {seed} to {seed + runs - 1}, {protocol.describe()}"
         if out is not None:
-            _write(out, blocks, session.records, how)
-        click.echo(_shown(form, blocks, session.records, how))
+            _write(out, tables, session.records, how)
+        click.echo(_shown(form, tables, session.records, how, width=terminal_width()))
     ctx.exit(session.status)
 
 
@@ -147,29 +156,33 @@ def _recipes(methods: str, device: str) -> list[Recipe]:
     ]
 
 
-def _shown(form: str, blocks: list[Block], records: list[RunRecord], how: str) -> str:
+def _shown(
+    form: Form, tables: list[Table], records: list[RunRecord], how: str, *, width: int
+) -> str:
     """Put the comparison in one form."""
-    from rcml_misa.reporting import as_csv
-    from rcml_misa.reporting.blocks import render
-    from rcml_misa.reporting.machine import comparison_json
+    from rcml_misa.reporting import comparison_json, html_page, render
+    from rcml_misa.reporting.tables import summary_table
     from rcml_misa.results import summarise
 
     if form == "csv":
-        return as_csv(summarise(records)).rstrip()
+        return render([summary_table(summarise(records))], "csv")
     if form == "json":
         return json.dumps(comparison_json(records, how=how), allow_nan=False)
-    if form == "latex":
-        return f"% {how}\n\n{render(blocks, 'latex')}"
-    return f"{how}\n\n{render(blocks, 'markdown' if form == 'markdown' else 'text')}"
+    if form == "html":
+        return html_page(f"Comparison: {how}", tables).rstrip()
+    heading = f"% {how}; the tables need the package booktabs" if form == "latex" else how
+    return f"{heading}\n\n{render(tables, form, width=width)}"
 
 
-def _write(out: Path, blocks: list[Block], records: list[RunRecord], how: str) -> None:
+def _write(out: Path, tables: list[Table], records: list[RunRecord], how: str) -> None:
     """Write every form, and the figures where they can be drawn."""
+    from rcml_misa.reporting import PAGE_WIDTH
     from rcml_misa.reporting.diagrams import draw_all
     from rcml_misa.storage import write_text
 
-    for form, ending in {**ENDINGS, "csv": ".csv", "json": ".json"}.items():
-        write_text(out / f"compare{ending}", _shown(form, blocks, records, how) + "\n")
+    for form, ending in ENDINGS.items():
+        text = _shown(form, tables, records, how, width=PAGE_WIDTH)
+        write_text(out / f"compare{ending}", text + "\n")
     drawn = draw_all(records, out)
-    files = f"compare.txt, .md, .tex, .csv, .json in {out}"
+    files = f"compare{', '.join(ENDINGS.values())} in {out}"
     click.echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

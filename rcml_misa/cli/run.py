@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
+    from rcml_misa.reporting import Table
     from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
 
 __all__ = ["run"]
@@ -139,8 +140,8 @@ def run(
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
     from rcml_misa.cli.sentiment import load_for_task, run_outputs, show_measures
     from rcml_misa.datasets import FileOptions
-    from rcml_misa.reporting import as_csv, as_markdown, as_text, uncertainty_lines
-    from rcml_misa.reporting import as_json as json_object
+    from rcml_misa.reporting import render, results_json, terminal_width
+    from rcml_misa.reporting.tables import paired_comparisons, summary_table
     from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
 
@@ -168,22 +169,23 @@ def run(
         show_measures(dataset, session.records, out=out, as_json=as_json, seed=seed)
         ctx.exit(session.status)
     rows = summarise(session.records)
-    comparisons = _comparisons(session.records)
+    comparisons = paired_comparisons(session.records)
+    tables = _tables(rows, comparisons)
     if out is not None and rows:
-        write_text(out / "summary.csv", as_csv(rows))
-        write_text(out / "summary.md", as_markdown(rows, comparisons))
+        write_text(out / "summary.csv", render([summary_table(rows)], "csv") + "\n")
+        write_text(out / "summary.md", render(tables[1:], "markdown") + "\n")
     if as_json:
-        done = min((len(row.accuracy) for row in rows), default=0)
-        record = json_object(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
+        done = min((row.runs for row in rows), default=0)
+        record = results_json(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
         click.echo(_heading(dataset, rows, seed, protocol, options))
-        click.echo(as_text(rows, comparisons))
+        click.echo(render(tables, "text", width=terminal_width()))
         if dataset.scores is not None:
             show_measures(dataset, session.records, out=out)
         if report_uncertainty:
-            click.echo("\n" + "\n".join(uncertainty_lines(rows)))
-            click.echo("\n" + _uncertainty_text(session.records))
+            more = _uncertainty(rows, session.records)
+            click.echo("\n" + render(more, "text", width=terminal_width()))
         click.echo(_where(out))
     ctx.exit(session.status)
 
@@ -229,25 +231,12 @@ def _recipes(
     return recipes
 
 
-def _comparisons(records: list[RunRecord]) -> list[PairedComparison]:
-    """The first variant against each other one, on every test set that both have."""
-    from rcml_misa.results import compare
+def _tables(rows: list[SummaryRow], comparisons: list[PairedComparison]) -> list[Table]:
+    """Accuracy of every run, its moments, and the paired differences."""
+    from rcml_misa.reporting.tables import moments_table, paired_table, runs_table
 
-    groups: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault((record.method, record.variant), []).append(record)
-    first, *others = groups.values() if groups else [[]]
-    found = []
-    for other in others:
-        pairs = {record.seed: record for record in other}
-        known = [(one, pairs[one.seed]) for one in first if one.seed in pairs]
-        names = dict.fromkeys(name for one, _ in known for name in one.metrics)
-        found += [
-            compare(first, other, test_set=name)
-            for name in names
-            if any(name in one.metrics and name in two.metrics for one, two in known)
-        ]
-    return found
+    paired = [paired_table(comparisons)] if comparisons else []
+    return [runs_table(rows), moments_table(rows), *paired]
 
 
 def _heading(
@@ -259,7 +248,7 @@ def _heading(
 ) -> str:
     from rcml_misa.cli.sentiment import split_name
 
-    count = len(rows[0].accuracy)
+    count = rows[0].runs
     runs = (
         f"{count} runs, seeds {seed} to {seed + count - 1}" if count > 1 else f"1 run, seed {seed}"
     )
@@ -268,13 +257,14 @@ def _heading(
     return f"{dataset.name}: {runs}, {how}{told}\n"
 
 
-def _uncertainty_text(records: list[RunRecord]) -> str:
+def _uncertainty(rows: list[SummaryRow], records: list[RunRecord]) -> list[Table]:
     """All measures, uncertainty scores and test sets as tables."""
-    from rcml_misa.reporting.blocks import render
-    from rcml_misa.reporting.uncertainty import robustness_blocks, uncertainty_blocks
+    from rcml_misa.reporting import details
 
     name = records[0].dataset
-    return render([*robustness_blocks(name, records), *uncertainty_blocks(name, records)], "text")
+    first = details.detection_table(rows)
+    rest = details.robustness_tables(name, records) + details.uncertainty_tables(name, records)
+    return rest if first is None else [first, *rest]
 
 
 def _where(out: Path | None) -> str:

@@ -106,25 +106,27 @@ def show_measures(
     """
     if not records:
         return
-    from rcml_misa.reporting import measures as reporting
+    from rcml_misa.reporting import measures_json, render, tables, terminal_width
+    from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
 
-    rows = reporting.clean_rows(records)
+    rows = [row for row in summarise(records) if row.test_set == "clean"]
     if out is not None:
-        write_text(out / "measures.csv", reporting.measures_csv(rows))
-        write_text(out / "measures.md", reporting.measures_markdown(rows))
-    count = max(len(next(iter(row.values.values()))) for row in rows)
+        write_text(out / "measures.csv", render([tables.values_table(rows)], "csv") + "\n")
+        spread = tables.measures_table(rows, spread=True)
+        write_text(out / "measures.md", render([spread], "markdown") + "\n")
+    count = max(row.runs for row in rows)
     if as_json:
-        found = reporting.measures_json(records, dataset=dataset.name, runs=count, seed=seed)
-        click.echo(json.dumps(found, allow_nan=False))
+        made = measures_json(rows, dataset=dataset.name, runs=count, seed=seed)
+        click.echo(json.dumps(made, allow_nan=False))
         return
     if seed is not None:
         seeds = f"seeds {seed} to {seed + count - 1}"
         click.echo(f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}")
-    click.echo("\n" + reporting.measures_text(rows))
-    lines = reporting.paired_lines(records, reporting.PAIRED)
-    if lines:
-        click.echo("\n" + "\n".join(lines))
+    shown = [tables.measures_table(rows)]
+    pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
+    shown += [tables.paired_table(pairs)] if pairs else []
+    click.echo("\n" + render(shown, "text", width=terminal_width()))
     if seed is not None:
         where = "not kept; add --out DIR to keep one JSON per run" if out is None else f"{out}"
         click.echo(f"\nrecords: {where}")

@@ -1,19 +1,29 @@
-"""Tables for the terminal, Markdown, CSV and JSON."""
+"""Tables of results in every form, the pages of experiments, and figures."""
 
-from rcml_misa.reporting.tables import (
-    as_csv,
-    as_json,
-    as_markdown,
-    as_text,
-    comparison_lines,
-    uncertainty_lines,
+from rcml_misa.reporting.pages import (
+    comparison_json,
+    experiment_page,
+    experiment_tables,
+    measures_json,
+    results_json,
 )
+from rcml_misa.reporting.render import PAGE_WIDTH, Form, html_page, render, terminal_width
+from rcml_misa.reporting.table import Column, Number, Numbers, Table, Text
 
 __all__ = [
-    "as_csv",
-    "as_json",
-    "as_markdown",
-    "as_text",
-    "comparison_lines",
-    "uncertainty_lines",
+    "PAGE_WIDTH",
+    "Column",
+    "Form",
+    "Number",
+    "Numbers",
+    "Table",
+    "Text",
+    "comparison_json",
+    "experiment_page",
+    "experiment_tables",
+    "html_page",
+    "measures_json",
+    "render",
+    "results_json",
+    "terminal_width",
 ]

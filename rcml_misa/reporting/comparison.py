@@ -1,258 +1,279 @@
-"""Tables of a comparison: methods on each data set, paired tests, ranks, published figures."""
+"""Tables over data sets: overview, each set's methods, wins, ranks, published figures."""
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.blocks import Block
-from rcml_misa.reporting.published import published_figures
+from rcml_misa.reporting.table import Cell, Column, Columns, Number, Numbers, Row, Table, Text
 from rcml_misa.reporting.tables import (
     LEAK_NOTE,
-    label_of,
+    SETS,
+    Shown,
+    by_dataset,
+    by_label,
+    by_variant,
+    label_cell,
+    measure_number,
     name_of_set,
-    number,
     p_value,
     percent,
 )
-from rcml_misa.results import (
-    Ranking,
-    RunRecord,
-    SummaryRow,
-    compare,
-    holm,
-    mcnemar,
-    rank_methods,
-    summarise,
-)
+from rcml_misa.results import Ranking, RunRecord, compare, rank_methods, summarise
 
 __all__ = [
-    "by_dataset",
-    "by_variant",
-    "dataset_block",
-    "dataset_blocks",
-    "paired_block",
-    "published_block",
-    "rank_block",
+    "PublishedFigure",
+    "dataset_table",
+    "overview_table",
+    "published_figures",
+    "published_table",
+    "rank_table",
     "rankings",
-    "rows_by_label",
-    "summary_blocks",
-    "winners_block",
+    "winners_table",
 ]
 
 
-def by_dataset(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Records of each data set, in the order of first appearance."""
-    found: dict[str, list[RunRecord]] = {}
-    for record in records:
-        found.setdefault(record.dataset, []).append(record)
-    return found
+@dataclass(frozen=True)
+class PublishedFigure:
+    """Published accuracy of one method on one data set, in percent.
+
+    Attributes
+    ----------
+    dataset, name : str
+    method : str or None
+        Name of the method here, where it is one.
+    source : str
+        The paper, and which epoch it reports where that is known.
+    clean, clean_spread, conflict, conflict_spread : float or None
+        Accuracies.
+    conflict_fpr95 : float or None
+        False positives among clean rows where 95 % of the conflictive ones are detected.
+    """
+
+    dataset: str
+    name: str
+    method: str | None
+    source: str
+    clean: float | None = None
+    clean_spread: float | None = None
+    conflict: float | None = None
+    conflict_spread: float | None = None
+    conflict_fpr95: float | None = None
+
+    @property
+    def accuracies(self) -> Numbers:
+        """Clean and conflictive accuracy, as ``94.71 / 84.00``; ``-`` for what is missing."""
+        return _published_pair(self.clean, self.conflict)
+
+    @property
+    def spreads(self) -> Numbers:
+        """Deviation of clean and of conflictive accuracy."""
+        return _published_pair(self.clean_spread, self.conflict_spread)
 
 
-def by_variant(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Records of each variant, by its label, in the order of first appearance."""
-    found: dict[str, list[RunRecord]] = {}
-    for record in records:
-        found.setdefault(record.label, []).append(record)
-    return found
+def _published_pair(*values: float | None) -> Numbers:
+    numbers = tuple(Number(math.nan if value is None else value) for value in values)
+    return Numbers(numbers, "{} / {}")
 
 
-def rows_by_label(records: Sequence[RunRecord]) -> dict[str, dict[str, SummaryRow]]:
-    """Summary rows of one data set: label to test set to row."""
-    found: dict[str, dict[str, SummaryRow]] = {}
-    for row in summarise(records):
-        found.setdefault(row.label, {})[row.test_set] = row
-    return found
+def published_figures(*, dataset: str | None = None) -> list[PublishedFigure]:
+    """Read all figures, or those of one data set, in the order of the file.
+
+    Examples
+    --------
+    >>> figures = [row for row in published_figures(dataset="PIE") if row.method == "rcml"]
+    >>> figures[0].name, str(figures[0].accuracies)
+    ('ECML', '94.71 / 84.00')
+    """
+    text = files("rcml_misa.reporting").joinpath("published.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    figures = []
+    for entry in table["figure"]:
+        facts = {key: entry[key] for key in ("name", "method", "source") if key in entry}
+        for name, values in entry.items():
+            if name not in facts and dataset in (None, name):
+                figures.append(
+                    PublishedFigure(
+                        dataset=name,
+                        name=facts["name"],
+                        method=facts.get("method"),
+                        source=table["sources"][facts["source"]],
+                        **values,
+                    )
+                )
+    return figures
 
 
-def _accuracy(row: SummaryRow | None) -> str:
-    return "-" if row is None else f"{percent(row.mean)} ± {percent(row.std)}"
-
-
-def _measure(row: SummaryRow | None, name: str) -> float:
-    return math.nan if row is None else row.measures.get(name, math.nan)
-
-
-def dataset_block(dataset: str, records: Sequence[RunRecord]) -> Block:
-    """Every method on one data set, with the published figures in a column of their own."""
-    published = {
-        one.method: one
-        for one in published_figures(dataset=dataset)
-        if one.method is not None and (one.clean or one.conflict)
-    }
-    body, leaky = [], False
-    for rows in rows_by_label(records).values():
-        clean, conflict = rows["clean"], rows.get("conflict")
-        figure = published.get(clean.method)
-        leaky = leaky or clean.leaky
-        body.append(
-            [
-                label_of(clean),
-                _accuracy(clean),
-                _accuracy(conflict),
-                percent(_measure(clean, "pooled_ece"), 1),
-                percent(_measure(clean, "aurc")),
-                percent(_measure(conflict, "conflict_fpr95"), 1),
-                f"{clean.seconds_per_run:.1f}",
-                "-" if figure is None else figure.accuracies,
-            ]
-        )
-    header = ["method", "clean %", "conflictive %", "ECE %", "AURC %", "FPR95 %", "s/run"]
-    notes = [
-        "mean ± population standard deviation over runs; ECE over the clean rows of all runs; "
-        "FPR95: clean rows taken for conflictive where 95 % of those are told; published: clean / "
-        "conflictive % as the method's paper or a peer's has it, not measured here",
-    ]
-    every = [*notes, LEAK_NOTE] if leaky else notes
-    return Block(dataset, [*header, "published"], body, every, level=2)
-
-
-def published_block(datasets: Sequence[str]) -> Block:
-    """What papers say of these data sets, none of it measured here."""
-    body, sources = [], []
-    for one in (figure for name in datasets for figure in published_figures(dataset=name)):
-        if one.source not in sources:
-            sources.append(one.source)
-        spread = " / ".join(
-            "-" if x is None else f"{x:.2f}" for x in (one.clean_spread, one.conflict_spread)
-        )
-        fpr95 = "-" if one.conflict_fpr95 is None else f"{one.conflict_fpr95:.1f}"
-        place = f"[{sources.index(one.source) + 1}]"
-        body.append([one.name, one.dataset, one.accuracies, spread, fpr95, place])
-    header = ["published", "data set", "clean / conflictive %", "spread", "FPR95 %", "source"]
-    notes = [f"[{place}] {source}" for place, source in enumerate(sources, 1)]
-    return Block("Published figures, not measured here", header, body, notes, level=2)
-
-
-def paired_block(dataset: str, records: Sequence[RunRecord], *, test_set: str) -> Block | None:
-    """The first method against each other one; None where nothing can be paired."""
-    groups = by_variant(records)
-    (name, first), *others = groups.items()
-    pairs = []
-    for _, other in others:
-        try:
-            pairs.append((compare(first, other, test_set=test_set), other))
-        except DataError:
-            continue  # a test set that one of the two could not answer about
-    if not pairs:
-        return None
-    corrected = holm([one.p_wilcoxon for one, _ in pairs])
-    body = [
+def overview_table(records: Sequence[RunRecord]) -> Table:
+    """Mean accuracy on clean and conflictive rows: a row per method, a column per data set."""
+    rows = summarise(records)
+    means = {(row.dataset, row.label, row.test_set): row.mean for row in rows}
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    body: list[Row] = [
         [
-            one.second,
-            f"{100 * one.difference:+z.2f}",
-            "-" if math.isnan(one.low) else f"[{100 * one.low:+z.2f}, {100 * one.high:+z.2f}]",
-            p_value(one.p),
-            p_value(p),
-            f"{one.wins}/{one.losses}",
-            _mcnemar(first, other, test_set),
+            label,
+            *(
+                Numbers(
+                    tuple(percent(means.get((name, label, part), math.nan)) for part in SETS),
+                    "{} / {}",
+                )
+                for name in datasets
+            ),
         ]
-        for (one, other), p in zip(pairs, corrected, strict=True)
+        for label in dict.fromkeys(row.label for row in rows)
     ]
-    header = [f"{name} minus", "points", "95 % interval", "t p", "Wilcoxon p (Holm)", "+/-"]
-    return Block(
-        f"{dataset}, {name_of_set(test_set)} rows: paired differences",
-        [*header, "McNemar p"],
-        body,
+    columns: Columns = [
+        Column("clean / conflictive %", "left", name="method"),
+        *(Column(name, parts=SETS) for name in datasets),
+    ]
+    notes = [LEAK_NOTE] if any(row.leaky for row in rows) else []
+    return Table.of("Overview", columns, body, notes, level=2)
+
+
+#: Columns of a data set's main table.
+MAIN = (
+    Shown("clean %", "accuracy", spread=True),
+    Shown("conflictive %", "accuracy", "conflict", spread=True),
+    Shown("ECE %", "pooled_ece", digits=1),
+    Shown("AURC %", "aurc"),
+    Shown("FPR95 %", "conflict_fpr95", "conflict", digits=1),
+)
+MAIN_NOTE = (
+    "mean ± population standard deviation over runs; ECE over the clean rows of all runs; FPR95: "
+    "clean rows taken for conflictive where 95 % of those are detected; published: clean / "
+    "conflictive % as the method's paper or a peer's has it, not measured here"
+)
+
+
+def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
+    """Every method on one data set, with published figures in a column of their own."""
+    published = {
+        figure.method: figure.accuracies
+        for figure in published_figures(dataset=dataset)
+        if figure.method is not None and (figure.clean or figure.conflict)
+    }
+    rows = [sets for sets in by_label(summarise(records)).values() if "clean" in sets]
+    body: list[Row] = [
         [
-            "interval and t p: Nadeau and Bengio's, for overlapping train sets; +/-: runs won and "
-            "lost; McNemar: exact, where no test row counts twice",
-        ],
-    )
+            label_cell(sets["clean"]),
+            *(column.cell(sets.get(column.test_set)) for column in MAIN),
+            Number(sets["clean"].seconds_per_run, 1),
+            published.get(sets["clean"].method, Text("-")),
+        ]
+        for sets in rows
+    ]
+    columns: Columns = [
+        "method",
+        *(column.column for column in MAIN),
+        "s/run",
+        "published",
+    ]
+    notes = [MAIN_NOTE, *([LEAK_NOTE] if any(sets["clean"].leaky for sets in rows) else [])]
+    return Table.of(dataset, columns, body, notes, level=2)
 
 
-def _mcnemar(first: Sequence[RunRecord], other: Sequence[RunRecord], test_set: str) -> str:
-    try:
-        return p_value(mcnemar(first, other, test_set=test_set).p)
-    except DataError:
-        return "-"
+def published_table(datasets: Sequence[str]) -> Table:
+    """What papers say of these data sets, none of it measured here."""
+    figures = [figure for name in datasets for figure in published_figures(dataset=name)]
+    sources = list(dict.fromkeys(figure.source for figure in figures))
+    body: list[Row] = [
+        [
+            figure.name,
+            figure.dataset,
+            figure.accuracies,
+            figure.spreads,
+            Number(math.nan if figure.conflict_fpr95 is None else figure.conflict_fpr95, 1),
+            f"[{sources.index(figure.source) + 1}]",
+        ]
+        for figure in figures
+    ]
+    columns: Columns = [
+        "published",
+        "data set",
+        "clean / conflictive %",
+        "spread",
+        "FPR95 %",
+        "source",
+    ]
+    notes = [f"[{place}] {source}" for place, source in enumerate(sources, 1)]
+    title = "Published figures, not measured here"
+    return Table.of(title, columns, body, notes, level=2, stubs=2)
 
 
-def figures_of(
-    records: Sequence[RunRecord], *, test_set: str, measure: str = "accuracy"
-) -> dict[str, dict[str, float]]:
-    """Data set to label to the mean of a measure over runs."""
-    found: dict[str, dict[str, float]] = {}
+def _means(records: Sequence[RunRecord], test_set: str) -> dict[str, dict[str, float]]:
+    """Data set to label to mean accuracy over runs."""
+    means: dict[str, dict[str, float]] = {}
     for row in summarise(records):
-        if row.test_set == test_set:
-            value = row.mean if measure == "accuracy" else row.measures.get(measure, math.nan)
-            found.setdefault(row.dataset, {})[row.label] = value
-    return found
+        if row.test_set == test_set and not math.isnan(row.mean):
+            means.setdefault(row.dataset, {})[row.label] = row.mean
+    return means
 
 
 def rankings(records: Sequence[RunRecord]) -> dict[str, Ranking]:
-    """Ranks over data sets on clean and conflictive rows; none for fewer than two data sets."""
-    found = {}
-    for test_set in ("clean", "conflict"):
-        figures = figures_of(records, test_set=test_set)
-        if len(figures) > 1:
+    """Rank methods over data sets on clean and conflictive rows; none for fewer than two sets."""
+    ranked = {}
+    for test_set in SETS:
+        means = _means(records, test_set)
+        if len(means) > 1:
             try:
-                found[test_set] = rank_methods(figures)
+                ranked[test_set] = rank_methods(means)
             except DataError:
                 continue  # fewer than two methods on all data sets
-    return found
+    return ranked
 
 
-def rank_block(ranked: Mapping[str, Ranking]) -> Block:
+def rank_table(ranked: Mapping[str, Ranking]) -> Table:
     """Mean ranks over data sets on each test set."""
-    names = list(next(iter(ranked.values())).methods)
     places = {
-        test_set: dict(zip(one.methods, one.mean_ranks, strict=True))
-        for test_set, one in ranked.items()
+        test_set: dict(zip(ranking.methods, ranking.mean_ranks, strict=True))
+        for test_set, ranking in ranked.items()
     }
-    body = [
-        [name, *(number(places[test_set].get(name, math.nan), 2) for test_set in ranked)]
-        for name in names
+    body: list[Row] = [
+        [name, *(Number(places[test_set].get(name, math.nan)) for test_set in ranked)]
+        for name in next(iter(ranked.values())).methods
     ]
-    notes = []
-    for test_set, one in ranked.items():
-        notes.append(
-            f"{name_of_set(test_set)}: {len(one.datasets)} data sets, {len(one.methods)} "
-            f"methods; Friedman p {p_value(one.p_friedman)} (Iman-Davenport "
-            f"{p_value(one.p_iman_davenport)}); Nemenyi's critical difference at 5 %: "
-            f"{one.critical_difference:.2f} ranks"
-        )
-    header = ["mean rank", *(name_of_set(test_set) for test_set in ranked)]
-    return Block("Ranks over the data sets", header, body, notes, level=2)
+    notes = [
+        f"{name_of_set(test_set)}: {len(ranking.datasets)} data sets, {len(ranking.methods)} "
+        f"methods; Friedman p {p_value(ranking.p_friedman)} (Iman-Davenport "
+        f"{p_value(ranking.p_iman_davenport)}); Nemenyi's critical difference at 5 %: "
+        f"{ranking.critical_difference:.2f} ranks"
+        for test_set, ranking in ranked.items()
+    ]
+    columns: Columns = ["mean rank", *map(name_of_set, ranked)]
+    return Table.of("Ranks over the data sets", columns, body, notes, level=2)
 
 
-def winners_block(records: Sequence[RunRecord]) -> Block:
-    """Which method has the highest mean on each data set, and how far the first one is from it."""
-    body = []
+def winners_table(records: Sequence[RunRecord]) -> Table:
+    """Method with the highest mean on each data set, and the first method's distance to it."""
+    body: list[Row] = []
     for dataset, some in by_dataset(records).items():
         groups = by_variant(some)
         first = next(iter(groups))
-        line = [dataset]
-        for test_set in ("clean", "conflict"):
-            figures = figures_of(some, test_set=test_set).get(dataset, {})
-            fair = {name: x for name, x in figures.items() if not groups[name][0].leaky}
-            if not fair or first not in fair:
-                line += ["-", "-", "-"]
+        row: list[Cell | str] = [dataset]
+        for test_set in SETS:
+            means = _means(some, test_set).get(dataset, {})
+            fair = {name: x for name, x in means.items() if not groups[name][0].leaky}
+            if first not in fair:
+                row += ["-", "-", "-"]
                 continue
             best = max(fair, key=lambda name: fair[name])
-            gap = "-"
+            gap: Cell = Text("-")
             if best != first:
-                one = compare(groups[first], groups[best], test_set=test_set)
-                gap = f"{100 * one.difference:+z.2f} (p {p_value(one.p)})"
-            line += [best, percent(fair[best]), gap]
-        body.append(line)
-    header = ["data set"]
-    for test_set in ("clean", "conflict"):
-        name = name_of_set(test_set)
-        header += [f"best, {name}", "%", "the first minus it"]
-    notes = ["p: Nadeau and Bengio's corrected t; leaky runs can't win"]
-    return Block("Who wins where", header, body, notes, level=2)
-
-
-def summary_blocks(records: Sequence[RunRecord]) -> list[Block]:
-    """Who wins where, and ranks over the data sets, where there is something to compare."""
-    blocks = [winners_block(records)] if len(by_variant(records)) > 1 else []
-    ranked = rankings(records)
-    return [*blocks, rank_block(ranked)] if ranked else blocks
-
-
-def dataset_blocks(dataset: str, records: Sequence[RunRecord]) -> list[Block]:
-    """One data set's methods, and the first record's method against each other one."""
-    paired = [paired_block(dataset, records, test_set=name) for name in ("clean", "conflict")]
-    return [dataset_block(dataset, records), *(block for block in paired if block is not None)]
+                pair = compare(groups[first], groups[best], test_set=test_set)
+                points = measure_number("accuracy", pair.difference, signed=True)
+                gap = Numbers((points, p_value(pair.p)), "{} (p {})")
+            row += [best, percent(fair[best]), gap]
+        body.append(row)
+    columns: Columns = [Column("data set", "left")]
+    for name in map(name_of_set, SETS):
+        columns += [
+            Column(f"best, {name}", "left", name=f"best_{name}"),
+            Column("%", name=f"best_{name}_accuracy"),
+            Column("the first minus it", name=f"gap_{name}", parts=("points", "p")),
+        ]
+    notes = ["p of the paired t test; leaky runs can't win"]
+    return Table.of("Who wins where", columns, body, notes, level=2)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.answers import COVERAGES
-from rcml_misa.reporting.comparison import by_dataset, by_variant, rankings
+from rcml_misa.reporting.comparison import rankings
+from rcml_misa.reporting.tables import by_dataset, by_variant
 from rcml_misa.results import Ranking, RunRecord, alike_groups
 
 if TYPE_CHECKING:
@@ -112,8 +113,13 @@ def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -
     return path
 
 
+def _has_curves(records: Sequence[RunRecord]) -> bool:
+    """Whether every run has risk over coverage; scores have none, nor given splits in 0.1."""
+    return all("clean" in record.curves for record in records)
+
+
 def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -> Path:
-    """Draw the error among the surest rows against their share, means over runs, clean rows.
+    """Draw the error among the least uncertain rows against their share, means over runs.
 
     Parameters
     ----------
@@ -127,17 +133,24 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     ------
     OptionError
         If matplotlib is not installed.
+    DataError
+        If no method has the curve in all its records.
     """
     curves = {
         label: 100 * np.mean([record.curves["clean"] for record in group], axis=0)
         for label, group in by_variant(records).items()
-        if all("clean" in record.curves for record in group)
+        if _has_curves(group)
     }
+    if not curves:
+        raise DataError(
+            f"the records of {dataset} have no curve of risk over coverage; classes have one in "
+            "records of version 0.2 and later."
+        )
     first, *others = curves
     figure, axes = _figure(5.5, 4.0)
     for label in [first, *sorted(others, key=lambda name: float(curves[name].mean()))][:CURVES]:
         axes.plot(COVERAGES, curves[label], label=label, linewidth=1.2)
-    axes.set_xlabel("share of rows answered, the surest first")
+    axes.set_xlabel("share of rows answered, the least uncertain first")
     axes.set_ylabel("error among them, %")
     axes.set_title(f"{dataset}, clean rows", fontsize=9)
     axes.legend(fontsize=7)
@@ -158,4 +171,5 @@ def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     return drawn + [
         draw_risk_coverage(dataset, some, folder / f"risk-{dataset}.png")
         for dataset, some in by_dataset(records).items()
+        if any(_has_curves(group) for group in by_variant(some).values())
     ]

@@ -1,232 +1,396 @@
-"""Tables of results: accuracies in percent for people, fractions for machines."""
+"""Tables of one data set's runs: accuracy, moments of any measure, paired differences."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from rcml_misa.reporting.blocks import grid
-from rcml_misa.results import LEAKS, PairedComparison, SummaryRow, holm
+from rcml_misa.exceptions import DataError
+from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text
+from rcml_misa.results import (
+    LEAKS,
+    PairedComparison,
+    RunRecord,
+    SummaryRow,
+    compare,
+    holm,
+    mcnemar,
+)
 
 __all__ = [
     "LEAK_NOTE",
-    "as_csv",
-    "as_json",
-    "as_markdown",
-    "as_text",
-    "comparison_lines",
-    "label_of",
+    "PAIRED",
+    "SENTIMENT",
+    "SETS",
+    "Shown",
+    "by_dataset",
+    "by_label",
+    "by_variant",
+    "label_cell",
+    "means_table",
+    "measure_number",
+    "measures_table",
+    "moments_table",
     "name_of_set",
-    "number",
     "p_value",
+    "paired_comparisons",
+    "paired_table",
     "percent",
-    "uncertainty_lines",
+    "runs_table",
+    "summary_table",
+    "values_table",
 ]
 
-WIDTH = 88
 LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
-NAMES = {"clean": "clean", "conflict": "conflictive"}
+SETS = ("clean", "conflict")  # test sets of the published protocol
+NAMES = {"conflict": "conflictive"}
+
+#: Measures of sentiment -> heading, in the order of the columns; all others are in CSV and JSON.
+SENTIMENT: Mapping[str, str] = {
+    "mae": "MAE",
+    "corr": "Corr",
+    "acc7": "Acc-7",
+    "acc5": "Acc-5",
+    "acc3": "Acc-3",
+    "f1_3": "F1-3",
+    "acc2": "Acc-2",
+    "f1": "F1",
+    "acc2_has0": "Acc-2 Has0",
+    "acc2_non0": "Acc-2 Non0",
+    "f1_has0": "F1 Has0",
+    "f1_non0": "F1 Non0",
+    "coverage": "Inside",
+    "width": "Width",
+    "ause": "AUSE",
+    "doubt_corr": "Doubt",
+}
+#: Measures of sentiment whose paired differences are shown.
+PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
+PLAIN = ("mae", "corr", "width", "ause", "doubt_corr")  # not shown in percent
+MEASURE_NOTES = {
+    "": "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
+    "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 "
+    "weighted",
+    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Doubt: "
+    "Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as they "
+    "are",
+}
+INTERVALS = {
+    "nadeau-bengio": "interval and t p: Nadeau and Bengio's, for overlapping train sets",
+    "student": "interval and t p: Student's t over the seeds of one given split, which tells of "
+    "the chance in training, not of that of the test rows",
+}
 
 
-def percent(value: float, digits: int = 2) -> str:
-    """A fraction in percent; ``-`` for NaN."""
-    return "-" if math.isnan(value) else f"{100 * value:.{digits}f}"
+def percent(value: float, digits: int = 2) -> Number:
+    """Show a fraction in percent."""
+    return Number(value, digits, 100)
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A number; ``-`` for NaN."""
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def p_value(value: float) -> Number:
+    """Show a p value, from 0.001 on."""
+    return Number(value, 3, least=0.001)
 
 
-def p_value(value: float) -> str:
-    """A p value; ``-`` for NaN."""
-    return "-" if math.isnan(value) else ("<0.001" if value < 0.001 else f"{value:.3f}")
+def measure_number(measure: str, value: float, *, signed: bool = False) -> Number:
+    """Show a measure in percent, or as it is."""
+    digits, scale = (4, 1) if measure in PLAIN else (2, 100)
+    return Number(value, digits, scale, signed)
 
 
 def name_of_set(name: str) -> str:
-    """A test set's name in tables."""
+    """Name a test set as tables do."""
     return NAMES.get(name, name)
 
 
-def label_of(row: SummaryRow) -> str:
+def label_cell(row: SummaryRow) -> Text:
     """Label of a variant, with a star if it is the recommended one."""
-    return f"{row.label} *" if row.default and row.variant != "-" else row.label
+    return Text(row.label, "*" if row.default and row.variant != "-" else "")
 
 
-def as_text(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:
-    """The terminal's table: every run's accuracy, then the moments, then paired differences.
+def _grouped(
+    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
+) -> dict[str, list[RunRecord]]:
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def by_dataset(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Group records by data set, in the order of first appearance."""
+    return _grouped(records, lambda record: record.dataset)
+
+
+def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Group records of one data set by label, in the order of first appearance."""
+    return _grouped(records, lambda record: record.label)
+
+
+def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:
+    """Arrange summary rows of one data set: label to test set to row."""
+    arranged: dict[str, dict[str, SummaryRow]] = {}
+    for row in rows:
+        arranged.setdefault(row.label, {})[row.test_set] = row
+    return arranged
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of means of one measure on one test set.
+
+    Attributes
+    ----------
+    heading, measure, test_set : str
+    digits : int
+    scale : float
+        100 for percent.
+    spread : bool
+        Whether the deviation over runs stands behind the mean.
+    """
+
+    heading: str
+    measure: str
+    test_set: str = "clean"
+    digits: int = 2
+    scale: float = 100
+    spread: bool = False
+
+    def cell(self, row: SummaryRow | None) -> Number | Numbers:
+        """Mean of the measure, and its deviation; ``-`` where there is no row."""
+        mean = math.nan if row is None else row.measures.get(self.measure, math.nan)
+        number = Number(mean, self.digits, self.scale)
+        if not self.spread:
+            return number
+        deviation = math.nan if row is None else row.moments(self.measure)[2]
+        return Numbers((number, Number(deviation, self.digits, self.scale)), "{} ± {}")
+
+    @property
+    def column(self) -> Column:
+        """Column whose key is the name of the measure."""
+        name = self.measure if self.test_set == "clean" else f"{self.test_set}_{self.measure}"
+        return Column(self.heading, name=name, parts=("mean", "std"))
+
+
+def means_table(
+    title: str,
+    rows: Mapping[str, Mapping[str, SummaryRow]],
+    shown: Sequence[Shown],
+    notes: Sequence[str] = (),
+) -> Table | None:
+    """Means of measures, a row per method; None where every mean is missing.
 
     Parameters
     ----------
-    rows : sequence of SummaryRow
-    comparisons : sequence of PairedComparison
-
-    Returns
-    -------
-    str
+    title : str
+    rows : mapping of label to mapping of test set to SummaryRow
+        Of one data set.
+    shown : sequence of Shown
+    notes : sequence of str
     """
-    lines: list[str] = ["Accuracy of each run, %"]
-    for row in rows:
-        runs = " ".join(percent(value) for value in row.accuracy)
-        head = f"  {label_of(row)}, {name_of_set(row.test_set)}: "
-        lines += textwrap.wrap(head + runs, WIDTH, subsequent_indent="    ")
-    body = [
+    body: list[Row] = []
+    for sets in rows.values():
+        cells = [column.cell(sets.get(column.test_set)) for column in shown]
+        if any(str(cell) != "-" for cell in cells):
+            body.append([next(iter(sets.values())).label, *cells])
+    columns: Columns = ["method", *(column.column for column in shown)]
+    return Table.of(title, columns, body, notes) if body else None
+
+
+def runs_table(rows: Sequence[SummaryRow]) -> Table:
+    """Accuracy of every run."""
+    body: list[Row] = [
         [
-            label_of(row),
+            label_cell(row),
+            name_of_set(row.test_set),
+            Numbers(tuple(map(percent, row.accuracy)), " ".join(["{}"] * len(row.accuracy))),
+        ]
+        for row in rows
+    ]
+    columns: Columns = ["method", "test rows", Column("each run", "left", name="run")]
+    return Table.of("Accuracy of each run, %", columns, body, stubs=2)
+
+
+def moments_table(rows: Sequence[SummaryRow]) -> Table:
+    """Mean, variance and deviation of accuracy on one data set."""
+    body: list[Row] = [
+        [
+            label_cell(row),
             name_of_set(row.test_set),
             percent(row.mean),
-            f"{row.var:.6f}",
+            Number(row.var, 6),
             percent(row.std),
-            f"{row.seconds_per_run:.1f}",
+            Number(row.seconds_per_run, 1),
         ]
         for row in rows
     ]
-    lines += ["", *grid(["method", "test rows", "mean %", "var", "std %", "s/run"], body)]
-    lines += _footnotes(rows)
-    if comparisons:
-        lines += ["", *comparison_lines(comparisons)]
-    return "\n".join(lines)
+    stars = any(label_cell(row).mark for row in rows)
+    notes = [
+        *["* the recommended configuration of its method"] * stars,
+        "var and std of the runs (population); var is of the fraction, std in points",
+        *[LEAK_NOTE] * any(row.leaky for row in rows),
+    ]
+    columns = ["method", "test rows", "mean %", "var", "std %", "s/run"]
+    title = f"{rows[0].dataset}: accuracy over the runs" if rows else ""
+    return Table.of(title, columns, body, notes, stubs=2)
 
 
-def _footnotes(rows: Sequence[SummaryRow]) -> list[str]:
-    notes = ["var and std of the runs (population); var is of the fraction, std in points"]
-    if any(label_of(row).endswith(" *") for row in rows):
-        notes.insert(0, "* the recommended configuration of its method")
-    if any(row.leaky for row in rows):
-        notes.append(LEAK_NOTE)
-    return notes
+def summary_table(rows: Sequence[SummaryRow]) -> Table:
+    """Every measure's mean, for CSV: a row per variant and test set."""
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
+    fixed = ["dataset", "method", "variant", "test_set", "default", "leaky"]
+    moments = ["runs", "mean", "var", "std", "seconds_per_run"]
+    body: list[Row] = [
+        [
+            *(str(getattr(row, name)) for name in fixed),
+            *(Number(getattr(row, name)) for name in moments),
+            *(Number(row.measures.get(name, math.nan)) for name in names),
+        ]
+        for row in rows
+    ]
+    return Table.of("Summary", [*fixed, *moments, *names], body, stubs=len(fixed))
 
 
-def comparison_lines(
-    comparisons: Sequence[PairedComparison], *, corrected: bool = False
-) -> list[str]:
-    """Lines of paired differences, first minus second, in points.
+def values_table(rows: Sequence[SummaryRow]) -> Table:
+    """Every measure's moments and values, for CSV: a row per variant and measure."""
+    fixed = ["dataset", "method", "variant"]
+    body: list[Row] = [
+        [
+            *(str(getattr(row, name)) for name in fixed),
+            name,
+            Number(len(values)),
+            *map(Number, row.moments(name)),
+            " ".join(map(repr, values)),
+        ]
+        for row in rows
+        for name, values in row.values.items()
+    ]
+    columns = [*fixed, "measure", "runs", "mean", "var", "std", "values"]
+    return Table.of("Measures", columns, body, stubs=4)
+
+
+def measures_table(
+    rows: Sequence[SummaryRow], *, title: str = "Measures over the runs", spread: bool = False
+) -> Table:
+    """Moments of every measure of sentiment, a row for each; or mean ± deviation in one row."""
+    names = [name for name in SENTIMENT if any(name in row.values for row in rows)]
+    body: list[Row] = []
+    for row in rows:
+        seconds = Number(row.seconds_per_run, 0)
+        if spread:
+            pairs = [row.moments(name)[::2] for name in names]
+            cells = [
+                Numbers(tuple(measure_number(name, x) for x in pair), "{} ± {}")
+                for name, pair in zip(names, pairs, strict=True)
+            ]
+            body.append([row.dataset, label_cell(row), *cells, seconds])
+            continue
+        moments = {name: row.moments(name) for name in names}
+        for place, kind in enumerate(("mean", "var", "std")):
+            values = [(name, moments[name][place]) for name in names]
+            shown = [Number(x, 6) if kind == "var" else measure_number(n, x) for n, x in values]
+            label = "" if place else row.label
+            body.append([label, kind, *shown, "" if place else seconds])
+    columns: Columns = [Column(SENTIMENT[name], name=name, parts=("mean", "std")) for name in names]
+    stubs = ["data set", "method"] if spread else ["method", Column("", "left", name="moment")]
+    notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
+    return Table.of(title, [*stubs, *columns, "s/run"], body, notes, stubs=2)
+
+
+def paired_comparisons(
+    records: Sequence[RunRecord],
+    *,
+    test_sets: Sequence[str] | None = None,
+    measures: Sequence[str] = ("accuracy",),
+) -> list[PairedComparison]:
+    """Compare the first variant of one data set with each other one, wherever both have values.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Of one data set.
+    test_sets : sequence of str, optional
+        All that the first variant's runs have, by default.
+    measures : sequence of str
+    """
+    groups = list(by_variant(records).values())
+    names = dict.fromkeys(name for record in groups[0] for name in record.metrics)
+    pairs = []
+    for other in groups[1:]:
+        for test_set in names if test_sets is None else test_sets:
+            for measure in measures:
+                try:
+                    pairs.append(compare(groups[0], other, test_set=test_set, measure=measure))
+                except DataError:
+                    continue  # no run of both has this measure of these rows
+    return pairs
+
+
+def paired_table(
+    comparisons: Sequence[PairedComparison],
+    *,
+    title: str = "",
+    corrected: bool = False,
+    records: Sequence[RunRecord] = (),
+) -> Table:
+    """Differences of the first variant from each other one, in points or as the measure is.
 
     Parameters
     ----------
     comparisons : sequence of PairedComparison
+        At least one; all have the same first variant, on one data set or several.
+    title : str
+        Names the data set by default.
     corrected : bool
         Whether Wilcoxon's p is corrected by Holm over these comparisons.
+    records : sequence of RunRecord
+        Of this data set: a column for McNemar's p is added where no test row counts twice.
     """
-    ranked = [one.p_wilcoxon for one in comparisons]
+    ranked = [pair.p_wilcoxon for pair in comparisons]
     ranked = holm(ranked) if corrected else ranked
-    body = [
-        [
-            f"{one.first} - {one.second}",
-            name_of_set(one.test_set),
-            f"{100 * one.difference:+z.2f}",
-            "-" if math.isnan(one.low) else f"[{100 * one.low:+z.2f}, {100 * one.high:+z.2f}]",
-            p_value(one.p),
-            p_value(p),
-            f"{one.wins}/{one.losses}",
-        ]
-        for one, p in zip(comparisons, ranked, strict=True)
-    ]
-    wilcoxon = "Wilcoxon p (Holm)" if corrected else "Wilcoxon p"
-    header = ["paired difference", "test rows", "points", "95 % interval", "t p", wilcoxon, "+/-"]
-    return [
-        *grid(header, body),
-        "interval and t p: Nadeau-Bengio, corrected for overlapping splits; +/-: runs won and lost",
-    ]
-
-
-def uncertainty_lines(rows: Sequence[SummaryRow]) -> list[str]:
-    """Lines on calibration, selection and detection, means over runs.
-
-    ECE is of `predict_proba` over the clean rows of all runs together.
-    """
-    by_name: dict[str, dict[str, SummaryRow]] = {}
-    for row in rows:
-        by_name.setdefault(label_of(row), {})[row.test_set] = row
-    body = []
-    for name, both in by_name.items():
-        clean = both["clean"].measures
-        conflict = both["conflict"].measures if "conflict" in both else {}
+    groups = by_variant(records)
+    exact = [_mcnemar(groups, pair) for pair in comparisons]
+    datasets = len({pair.dataset for pair in comparisons}) > 1
+    several = len({pair.test_set for pair in comparisons}) > 1
+    named = any(pair.measure != "accuracy" for pair in comparisons)
+    body: list[Row] = []
+    for pair, wilcoxon, p in zip(comparisons, ranked, exact, strict=True):
+        ends = [measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high)]
         body.append(
             [
-                name,
-                percent(clean.get("pooled_ece", math.nan), 1),
-                percent(clean.get("aurc", math.nan)),
-                number(clean.get("auroc_errors", math.nan)),
-                number(conflict.get("conflict_auroc", math.nan)),
-                number(conflict.get("conflict_fpr95", math.nan)),
-                number(conflict.get("conflict_auroc_degree", math.nan)),
-                percent(clean.get("noise_flagged", math.nan), 0),
+                *([pair.dataset] if datasets else []),
+                pair.second,
+                *([name_of_set(pair.test_set)] if several else []),
+                *([SENTIMENT.get(pair.measure, pair.measure)] if named else []),
+                measure_number(pair.measure, pair.difference, signed=True),
+                Numbers(tuple(ends), "[{}, {}]"),
+                p_value(pair.p),
+                p_value(wilcoxon),
+                Numbers((Number(pair.wins, 0), Number(pair.losses, 0)), "{}/{}"),
+                p_value(p),
             ]
         )
-    header = [
-        "method",
-        "ECE %",
-        "AURC %",
-        "AUROC err",
-        "AUROC conf",
-        "FPR95 conf",
-        "by degree",
-        "noise %",
-    ]
-    return [
-        *grid(header, body),
-        "AUROC err: errors on clean rows by uncertainty; conf: rows with a replaced view against",
-        "their clean selves, by uncertainty and by degree of conflict; noise: share of pure-noise",
-        "rows more uncertain than 95 % of clean rows",
-    ]
+    stubs = [*["data set"] * datasets, f"{comparisons[0].first} minus"]
+    stubs += [*["test rows"] * several, *["measure"] * named]
+    columns: Columns = [*stubs, "difference" if named else "points"]
+    columns += [Column("95 % interval", parts=("low", "high")), "t p"]
+    columns += ["Wilcoxon p (Holm)" if corrected else "Wilcoxon p"]
+    columns += [Column("+/-", name="runs", parts=("better", "worse")), "McNemar p"]
+    kinds = dict.fromkeys(pair.interval for pair in comparisons)
+    notes = [*(INTERVALS[kind] for kind in kinds), "+/-: runs in which the first is better, worse"]
+    if all(math.isnan(p) for p in exact):
+        columns, body = columns[:-1], [row[:-1] for row in body]
+    else:
+        notes.append("McNemar: exact, where no test row counts twice")
+    title = title or f"{comparisons[0].dataset}: paired differences"
+    return Table.of(title, columns, body, ["; ".join(notes)], stubs=len(stubs))
 
 
-def as_markdown(rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison]) -> str:
-    """A Markdown table of the moments in percent, and the paired differences."""
-    lines = [
-        "| data set | method | test rows | mean % | var | std % | s/run |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.dataset} | {label_of(row).replace('*', chr(92) + '*')} "
-        f"| {name_of_set(row.test_set)} | {percent(row.mean)} | {row.var:.6f} | {percent(row.std)} "
-        f"| {row.seconds_per_run:.1f} |"
-        for row in rows
-    ]
-    lines += ["", *[note.replace("*", "\\*") for note in _footnotes(rows)]]
-    if comparisons:
-        lines += ["", "```", *comparison_lines(comparisons), "```"]
-    return "\n".join(lines) + "\n"
-
-
-def as_csv(rows: Sequence[SummaryRow]) -> str:
-    """A row per variant and test set; accuracy as a fraction, and every measure."""
-    names = list(dict.fromkeys(name for row in rows for name in row.measures))
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    fixed = ["dataset", "method", "variant", "test_set", "default", "leaky", "runs", "mean", "var"]
-    writer.writerow([*fixed, "std", "seconds_per_run", *names])
-    for row in rows:
-        values = [row.measures.get(name, math.nan) for name in names]
-        writer.writerow(
-            [row.dataset, row.method, row.variant, row.test_set, row.default, row.leaky]
-            + [len(row.accuracy), row.mean, row.var, row.std, row.seconds_per_run]
-            + ["" if math.isnan(value) else value for value in values]
-        )
-    return file.getvalue()
-
-
-def as_json(
-    rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison], **rest: Any
-) -> dict[str, Any]:
-    """The object of ``--json``: ``results`` with a row per variant and test set, and the rest."""
-    results = []
-    for row in rows:
-        fields = row.as_dict()
-        fields["accuracy"] = list(row.accuracy)
-        fields["measures"] = _without_nan(row.measures)
-        results.append(fields)
-    pairs = [_without_nan(one.as_dict()) for one in comparisons]
-    return {**rest, "results": results, "comparisons": pairs}
-
-
-def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in values.items()
-    }
+def _mcnemar(groups: Mapping[str, Sequence[RunRecord]], pair: PairedComparison) -> float:
+    if not {pair.first, pair.second} <= groups.keys():
+        return math.nan
+    try:
+        return mcnemar(groups[pair.first], groups[pair.second], test_set=pair.test_set).p
+    except DataError:
+        return math.nan  # rows that count twice, or whose answers were not recorded

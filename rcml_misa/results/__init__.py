@@ -16,6 +16,7 @@ from rcml_misa.results.records import (
     plain,
     record_stem,
 )
+from rcml_misa.results.runs_csv import read_runs_csv, runs_csv
 from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "mean_scores",
     "plain",
     "rank_methods",
+    "read_runs_csv",
     "record_stem",
+    "runs_csv",
     "summarise",
 ]

@@ -1,0 +1,304 @@
+"""Tables of one data set in detail: test sets, uncertainty scores, calibration, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table
+from rcml_misa.reporting.tables import (
+    SETS,
+    Shown,
+    by_label,
+    by_variant,
+    means_table,
+    name_of_set,
+    percent,
+)
+from rcml_misa.results import LEAKS, RunRecord, SummaryRow, mean_scores, summarise
+
+__all__ = [
+    "checkpoint_tables",
+    "detection_table",
+    "recalibration_table",
+    "robustness_tables",
+    "scores_table",
+    "sets_table",
+    "uncertainty_tables",
+]
+
+LAST = "last"  # the epoch that counts
+NEAREST = 12  # settings that are listed
+TASKS = {
+    "errors": "errors among {} rows",
+    "altered": "{} rows against their clean selves",
+    "held_out": "rows of classes never seen against {} rows",
+}
+#: Task to the test set whose rows are ranked.
+RANKED = {"errors": "clean", "altered": "conflict", "held_out": "clean"}
+
+
+DETECTION = (
+    Shown("ECE %", "pooled_ece", digits=1),
+    Shown("AURC %", "aurc"),
+    Shown("AUROC err", "auroc_errors", digits=3, scale=1),
+    Shown("AUROC conf", "conflict_auroc", "conflict", digits=3, scale=1),
+    Shown("FPR95 conf", "conflict_fpr95", "conflict", digits=3, scale=1),
+    Shown("by degree", "conflict_auroc_degree", "conflict", digits=3, scale=1),
+    Shown("noise %", "noise_flagged", digits=0),
+)
+DETECTION_NOTE = (
+    "ECE over the clean rows of all runs; AUROC err: errors on clean rows by uncertainty; conf: "
+    "rows with a replaced view against their clean selves, by uncertainty and by degree of "
+    "conflict; noise: share of pure-noise rows more uncertain than 95 % of clean rows"
+)
+CLEAN = (
+    Shown("macro-F1 %", "macro_f1"),
+    Shown("balanced %", "balanced_accuracy"),
+    Shown("NLL", "nll", digits=3, scale=1),
+    Shown("Brier", "brier", digits=3, scale=1),
+    Shown("adaptive ECE %", "adaptive_ece"),
+    Shown("AURC %", "aurc"),
+    Shown("AUGRC %", "augrc"),
+    Shown("at 80 % coverage", "accuracy_at_80"),
+    Shown("at 90 %", "accuracy_at_90"),
+)
+COPIES = (
+    Shown("copies of train rows %", "copied_share", "conflict", digits=1),
+    Shown("accuracy on those %", "accuracy_copied", "conflict"),
+    Shown("on the others %", "accuracy_not_copied", "conflict"),
+)
+RECALIBRATED = (
+    Shown("NLL", "nll", digits=3, scale=1),
+    Shown("after scaling", "temperature_nll", digits=3, scale=1),
+    Shown("ECE %", "ece", digits=1),
+    Shown("after scaling", "temperature_ece", digits=1),
+    Shown("in 90 % set %", "conformal_coverage", digits=1),
+    Shown("set size", "conformal_size", scale=1),
+)
+RECALIBRATED_NOTE = (
+    "after scaling: after temperature scaling fitted on rows held back; 90 % set: split-conformal, "
+    "whose coverage holds for rows like those held back, not for altered ones"
+)
+COPIES_NOTE = "a method may know a train row by heart: its copy is less uncertain than any new row"
+
+
+def detection_table(rows: Sequence[SummaryRow]) -> Table | None:
+    """Calibration, selection and detection of conflict, means over runs."""
+    return means_table("Calibration and detection", by_label(rows), DETECTION, [DETECTION_NOTE])
+
+
+def sets_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
+    """Accuracy on every test set; None where there are only the clean and the published one."""
+    planned: list[str] = list(records[0].protocol.get("test_sets", ()))
+    scored = dict.fromkeys(name for record in records for name in record.metrics)
+    names = planned or [name for name in scored if name != "valid"]
+    if set(names) <= set(SETS):
+        return None
+    failures = {
+        (record.label, name): sentence
+        for record in records
+        for name, sentence in record.failures.items()
+    }
+    body: list[Row] = [
+        [
+            label,
+            *(
+                percent(sets[name].mean)
+                if name in sets
+                else ("refused" if (label, name) in failures else "-")
+                for name in names
+            ),
+        ]
+        for label, sets in by_label(summarise(records)).items()
+    ]
+    notes = [
+        "conflict:s, a share s of rows with a view of another test row (train: of a train row); "
+        "noise:s, deviation s in half of the views; missing:r, each view missing with chance r",
+    ]
+    notes += [f"refused: {sentence}" for sentence in dict.fromkeys(failures.values())]
+    columns: Columns = ["method", *map(name_of_set, names)]
+    return Table.of(f"{dataset}: accuracy on each test set, %", columns, body, notes)
+
+
+def scores_table(dataset: str, records: Sequence[RunRecord], *, task: str) -> Table | None:
+    """Every uncertainty score of every method, as AUROC / AUPR / FPR95.
+
+    Parameters
+    ----------
+    dataset : str
+    records : sequence of RunRecord
+        Of this data set.
+    task : {"errors", "altered", "held_out"}
+        Rows that the scores are to rank highest.
+    """
+    test_set = RANKED[task]
+    scores = {
+        label: mean_scores(group, test_set=test_set, task=task)
+        for label, group in by_variant(records).items()
+    }
+    names = list(dict.fromkeys(name for values in scores.values() for name in values))
+    if not names:
+        return None
+    parts = ("auroc", "aupr", "fpr95")
+    body: list[Row] = [
+        [
+            label,
+            *(
+                Numbers(tuple(Number(values[name][part]) for part in parts), "{} / {} / {}")
+                if name in values
+                else "-"
+                for name in names
+            ),
+        ]
+        for label, values in scores.items()
+        if values
+    ]
+    rows = TASKS[task].format(name_of_set(test_set))
+    columns: Columns = [
+        Column("AUROC / AUPR / FPR95", "left", name="method"),
+        *(Column(name, parts=parts) for name in names),
+    ]
+    return Table.of(f"{dataset}: {rows}, by uncertainty score", columns, body)
+
+
+def recalibration_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
+    """Temperature and conformal sets fitted on rows held back; None without such rows."""
+    body: list[Row] = [
+        [f"{label}, {name_of_set(name)}", *(column.cell(sets[name]) for column in RECALIBRATED)]
+        for label, sets in by_label(summarise(records)).items()
+        for name in SETS
+        if name in sets and not math.isnan(sets[name].measures.get("conformal_coverage", math.nan))
+    ]
+    title = f"{dataset}: recalibrated on rows held back"
+    columns: Columns = ["method", *(column.column for column in RECALIBRATED)]
+    return Table.of(title, columns, body, [RECALIBRATED_NOTE]) if body else None
+
+
+def robustness_tables(dataset: str, records: Sequence[RunRecord]) -> list[Table]:
+    """Further test sets, and recalibration, where there are some."""
+    tables = [sets_table(dataset, records), recalibration_table(dataset, records)]
+    return [table for table in tables if table is not None]
+
+
+def uncertainty_tables(dataset: str, records: Sequence[RunRecord]) -> list[Table]:
+    """Measures and uncertainty scores of one data set's methods."""
+    rows = by_label(summarise(records))
+    copies = f"{dataset}: the donors of the published conflictive rows"
+    tables = [
+        means_table(f"{dataset}: further measures on clean rows", rows, CLEAN),
+        means_table(copies, rows, COPIES, [COPIES_NOTE]),
+        *(scores_table(dataset, records, task=task) for task in RANKED),
+    ]
+    return [table for table in tables if table is not None]
+
+
+def _checkpoint_means(records: Sequence[RunRecord]) -> dict[tuple[str, str], float]:
+    """Mean accuracy over runs by epoch and test set."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        last = {name: row.get("accuracy", math.nan) for name, row in record.metrics.items()}
+        for epoch, accuracy in {**record.checkpoints, LAST: last}.items():
+            for name, value in accuracy.items():
+                values.setdefault((epoch, name), []).append(value)
+    return {key: float(np.mean(row)) for key, row in values.items()}
+
+
+def checkpoint_tables(
+    dataset: str, records: Sequence[RunRecord], stated: Mapping[str, tuple[str, float | None]]
+) -> list[Table]:
+    """Accuracy at each checkpoint, and the settings nearest to the stated figures.
+
+    Parameters
+    ----------
+    dataset : str
+    records : sequence of RunRecord
+        Of this data set.
+    stated : mapping of label to (setting, figure)
+        What a row's grid set, and the accuracy, a fraction, that it is to be compared with.
+
+    Returns
+    -------
+    list of Table
+        Empty where no record has checkpoints.
+    """
+    if not any(record.checkpoints for record in records):
+        return []
+    means = {
+        label.removesuffix(f" {LEAKS}"): _checkpoint_means(group)
+        for label, group in by_variant(records).items()
+    }
+    keys = list(dict.fromkeys(key for values in means.values() for key in values))
+    epochs = sorted({epoch for epoch, _ in keys if epoch != LAST}, key=int)
+    names = list(dict.fromkeys(name for _, name in keys))
+    nearest = _nearest_table(dataset, means, stated)
+    table = _checkpoint_table(dataset, means, [*epochs, LAST], names, stated)
+    return [table] if nearest is None else [table, nearest]
+
+
+def _checkpoint_table(
+    dataset: str,
+    means: Mapping[str, Mapping[tuple[str, str], float]],
+    epochs: Sequence[str],
+    names: Sequence[str],
+    stated: Mapping[str, tuple[str, float | None]],
+) -> Table:
+    form = " / ".join(["{}"] * len(names))
+    body: list[Row] = []
+    for label, values in means.items():
+        figure = stated.get(label, ("", None))[1]
+        cells = [
+            Numbers(tuple(percent(values.get((epoch, n), math.nan), 1) for n in names), form)
+            for epoch in epochs
+        ]
+        body.append([label, percent(math.nan if figure is None else figure), *cells])
+    headings = [f"epoch {epoch}" if epoch != LAST else LAST for epoch in epochs]
+    columns: Columns = [
+        "method",
+        "stated %",
+        *(Column(text, parts=tuple(names)) for text in headings),
+    ]
+    sets = " / ".join(map(name_of_set, names))
+    return Table.of(f"{dataset}: {sets} accuracy between epochs, %", columns, body)
+
+
+def _nearest_table(
+    dataset: str,
+    means: Mapping[str, Mapping[tuple[str, str], float]],
+    stated: Mapping[str, tuple[str, float | None]],
+) -> Table | None:
+    """Settings by the mean distance of their rows to the stated figures."""
+    pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for label, values in means.items():
+        setting, figure = stated.get(label, ("", None))
+        if figure is None or not setting:
+            continue
+        for (epoch, name), value in values.items():
+            pairs.setdefault((setting, epoch, name), []).append((value, figure))
+    if not pairs:
+        return None
+    distances = {
+        key: float(np.mean([abs(value - figure) for value, figure in rows]))
+        for key, rows in pairs.items()
+    }
+    body: list[Row] = [
+        [
+            f"{setting}, epoch {epoch}, {name_of_set(name)} rows",
+            percent(distances[setting, epoch, name]),
+            Numbers(
+                tuple(percent(value) for value, _ in pairs[setting, epoch, name]),
+                " ".join(["{}"] * len(pairs[setting, epoch, name])),
+            ),
+        ]
+        for setting, epoch, name in sorted(distances, key=lambda key: distances[key])[:NEAREST]
+    ]
+    figures = [figure for setting, figure in stated.values() if figure is not None and setting]
+    words = " ".join(dict.fromkeys(str(percent(figure)) for figure in figures))
+    return Table.of(
+        f"{dataset}: the settings nearest to the stated figures",
+        ["setting", "mean distance, points", "rows %"],
+        body,
+        [f"stated: {words} %"],
+    )

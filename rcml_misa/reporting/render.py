@@ -1,0 +1,330 @@
+"""The renderers of tables: text, Markdown, LaTeX, CSV, JSON, HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from rcml_misa.reporting.table import Cell, Column, Table, Text, printable
+
+__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width"]
+
+Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
+
+PAGE_WIDTH = 100  # characters of pages and files, which must not depend on a terminal
+LEAST_WIDTH = 40  # narrower terminals are written to as if they had this width
+GAP = 2  # characters between two columns
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "[": "{[}",  # after a line's end it would be an option of that end
+    "]": "{]}",
+    "±": r"$\pm$",
+    "†": r"$\dagger$",
+}
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin:1.5em 0 .3em}"
+    "caption{font-weight:bold;text-align:left;padding:.3em 0}th,td{padding:.2em .7em}"
+    "thead{border-bottom:1px solid}td.number,th.number{text-align:right;"
+    "font-variant-numeric:tabular-nums;white-space:nowrap}th{text-align:left}"
+    "p.note{font-size:smaller;margin:.1em 0}"
+)
+
+
+def terminal_width() -> int:
+    """Width of the terminal; 80 where stdout is none and COLUMNS does not say otherwise."""
+    if not sys.stdout.isatty():
+        return _declared_width() or 80
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _declared_width() -> int:
+    """Value of the variable COLUMNS, 0 where it is no positive number."""
+    declared = os.environ.get("COLUMNS", "")
+    return int(declared) if declared.isdecimal() else 0
+
+
+def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> str:
+    """Write tables one after the other.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+    form : {"text", "markdown", "latex", "csv", "json", "html"}
+        CSV and JSON hold the numbers at full precision and fractions where people see percent.
+    width : int
+        Most characters of a line of text, at least 40; a table with too many columns is split
+        into blocks of columns, each of which repeats the first ones.
+
+    Examples
+    --------
+    >>> from rcml_misa.reporting.table import Number
+    >>> table = Table.of("T", ["method", "clean %"], [["lda", Number(0.5, scale=100)]])
+    >>> print(render([table], "text"))
+    T
+    method  clean %
+    lda       50.00
+    >>> print(render([table], "csv"))
+    method,clean
+    lda,0.5
+    """
+    if form == "json":
+        return json.dumps([_json(table) for table in tables], allow_nan=False)
+    if form == "text":
+        return "\n\n".join(_text(table, max(width, LEAST_WIDTH)) for table in tables)
+    writers: Mapping[str, Callable[[Table], str]] = {
+        "markdown": _markdown,
+        "latex": _latex,
+        "csv": _csv,
+        "html": _html,
+    }
+    return "\n\n".join(writers[form](table) for table in tables)
+
+
+def html_page(title: str, tables: Sequence[Table]) -> str:
+    """Write one self-contained HTML document of tables."""
+    name = html.escape(printable(title))
+    head = f"<meta charset='utf-8'>\n<title>{name}</title>\n<style>{_STYLE}</style>"
+    body = f"<h1>{name}</h1>\n{render(tables, 'html')}"
+    parts = ["<!doctype html>", "<html lang='en'>", "<head>", head, "</head>", "<body>", body]
+    return "\n".join([*parts, "</body>", "</html>"]) + "\n"
+
+
+def _text(table: Table, width: int) -> str:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        color_system=None,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    console.print(printable(table.title), overflow="fold")
+    blocks = _blocks(table, width)
+    for number, places in enumerate(blocks):
+        if number:
+            console.print()
+        console.print(_grid(table, places))
+    for note in table.notes:
+        console.print(printable(note), overflow="fold")
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _grid(table: Table, widths: Mapping[int, int]) -> Any:
+    """Some columns as a table of the terminal library, each with its width."""
+    from rich.align import Align
+    from rich.table import Table as Grid
+    from rich.text import Text as Line
+
+    grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
+    for place, width in widths.items():
+        column = table.columns[place]
+        heading = Align(Line(printable(column.heading)), column.align, vertical="bottom")
+        grid.add_column(heading, justify=column.align, width=width, overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(Line(str(row[place])) for place in widths))
+    return grid
+
+
+def _blocks(table: Table, width: int) -> list[dict[int, int]]:
+    """Blocks of columns that fit the width: each column's place and its characters."""
+    bounds = [_bounds(table, place, width) for place in range(len(table.columns))]
+    stubs = list(range(min(table.stubs, len(table.columns))))
+    others = range(len(stubs), len(table.columns))
+    blocks = _filled(stubs, others, bounds, width, most=len(others))
+    # the same number of blocks with about as many columns each, where they fit
+    even = _filled(stubs, others, bounds, width, most=-(-len(others) // len(blocks)))
+    blocks = even if len(even) == len(blocks) else blocks
+    return [_fitted([*stubs, *block], bounds, width, table) for block in blocks]
+
+
+def _filled(
+    stubs: Sequence[int],
+    others: Sequence[int],
+    bounds: Sequence[tuple[int, int]],
+    width: int,
+    *,
+    most: int,
+) -> list[list[int]]:
+    """Fill blocks with columns, at most so many each, while their least widths fit."""
+    blocks: list[list[int]] = [[]]
+    for place in others:
+        least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
+        if blocks[-1] and (least > width or len(blocks[-1]) == most):
+            blocks.append([])
+        blocks[-1].append(place)
+    return blocks
+
+
+def _bounds(table: Table, place: int, width: int) -> tuple[int, int]:
+    """Least and natural characters of a column."""
+    from rich.cells import cell_len
+
+    column = table.columns[place]
+    cells = [row[place] for row in table.rows]
+    heading = printable(column.heading)
+    natural = max((cell_len(str(cell)) for cell in cells), default=1)
+    high = max(natural, cell_len(heading), 1)
+    # a number is never broken, a long word of a text or a heading is
+    whole = max((_longest(cell) for cell in cells if not isinstance(cell, Text)), default=1)
+    words = min(max(map(_longest, cells), default=1), width // 3)
+    least = max(whole, words, min(_longest(heading), max(12, width // 4)))
+    if column.align == "left":
+        return max(least, min(high, width // 4)), high
+    # what stands on the right is wrapped only where it would fill half the line
+    return max(least, natural) if natural <= width // 2 else least, max(high, least)
+
+
+def _longest(text: Cell | str) -> int:
+    """Characters of the longest word."""
+    from rich.cells import cell_len
+
+    return max(map(cell_len, str(text).split()), default=1)
+
+
+def _fitted(
+    places: Sequence[int], bounds: Sequence[tuple[int, int]], width: int, table: Table
+) -> dict[int, int]:
+    """Share the width among columns: the least of each, then what names rows, then the rest."""
+    widths = {place: bounds[place][0] for place in places}
+    left = width - sum(widths.values()) - GAP * (len(places) - 1)
+    for place in sorted(places, key=lambda each: table.columns[each].align != "left"):
+        more = min(max(left, 0), bounds[place][1] - widths[place])
+        widths[place] += more
+        left -= more
+    while left < 0 and max(widths[place] for place in places[: table.stubs]) > 1:
+        widest = max(places[: table.stubs], key=lambda each: widths[each])
+        widths[widest] -= 1
+        left += 1
+    return widths
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(map(_markdown_escaped, cells))} |"
+
+    rulers = ["---" if column.align == "left" else "---:" for column in table.columns]
+    lines = [
+        f"{'#' * table.level} {_markdown_escaped(table.title)}",
+        "",
+        line([column.heading for column in table.columns]),
+        f"|{'|'.join(rulers)}|",
+        *(line([str(cell) for cell in row]) for row in table.rows),
+    ]
+    notes = ["", *(f"{_markdown_escaped(note)}  " for note in table.notes)] if table.notes else []
+    return "\n".join([*lines, *notes])
+
+
+def _markdown_escaped(text: str) -> str:
+    """Escape what would be read as a column, an emphasis, code or a tag."""
+    return re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", printable(text))
+
+
+def _latex(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_latex_escaped(table.title)}}}",
+            rf"\begin{{tabular}}{{{''.join(column.align[0] for column in table.columns)}}}",
+            r"\toprule",
+            line([_latex_escaped(column.heading) for column in table.columns]),
+            r"\midrule",
+            *(line([_latex_cell(cell) for cell in row]) for row in table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {_latex_escaped(note)}" for note in table.notes),
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Text) and cell.mark:
+        mark = {"†": r"\dagger"}.get(cell.mark, _latex_escaped(cell.mark))
+        return f"{_latex_escaped(cell.text)}$^{{{mark}}}$"
+    return _latex_escaped(str(cell))
+
+
+def _latex_escaped(text: str) -> str:
+    escaped = "".join(_LATEX.get(letter, letter) for letter in printable(text))
+    return escaped.replace("--", "-{}-")  # two hyphens would become a dash
+
+
+def _csv(table: Table) -> str:
+    keys, rows = table.plain()
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([keys, *rows])
+    return stream.getvalue().removesuffix("\n")
+
+
+def _json(table: Table) -> dict[str, Any]:
+    keys, rows = table.plain()
+    return {
+        "title": table.title,
+        "columns": keys,
+        "rows": [dict(zip(keys, row, strict=True)) for row in rows],
+        "notes": list(table.notes),
+    }
+
+
+def _html(table: Table) -> str:
+    def cell(column: Column, content: str, *, scope: str = "") -> str:
+        tag, scoped = ("th", f" scope='{scope}'") if scope else ("td", "")
+        kind = " class='number'" if column.align == "right" else ""
+        return f"<{tag}{scoped}{kind}>{content}</{tag}>"
+
+    head = "".join(
+        cell(column, html.escape(printable(column.heading)), scope="col")
+        for column in table.columns
+    )
+    body = [
+        "".join(
+            cell(column, _html_cell(value), scope="row" if place < table.stubs else "")
+            for place, (column, value) in enumerate(zip(table.columns, row, strict=True))
+        )
+        for row in table.rows
+    ]
+    lines = [
+        "<table>",
+        f"<caption>{html.escape(printable(table.title))}</caption>",
+        f"<thead><tr>{head}</tr></thead>",
+        "<tbody>",
+        *(f"<tr>{row}</tr>" for row in body),
+        "</tbody>",
+        "</table>",
+        *(f"<p class='note'>{html.escape(printable(note))}</p>" for note in table.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _html_cell(cell: Cell) -> str:
+    if isinstance(cell, Text) and cell.mark:
+        return f"{html.escape(printable(cell.text))}<sup>{html.escape(cell.mark)}</sup>"
+    return html.escape(str(cell))

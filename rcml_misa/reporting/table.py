@@ -1,0 +1,224 @@
+"""The table type: captioned rows of typed cells, whatever form they are shown in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "printable"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number and its format.
+
+    Attributes
+    ----------
+    value : float
+        At full precision; NaN is shown as ``-``.
+    digits : int
+        Decimal places that people see.
+    scale : float
+        Factor for people, 100 for percent; CSV and JSON hold the value itself.
+    signed : bool
+        Whether a plus is shown.
+    least : float
+        Smaller values are shown as being below it, as p values are.
+
+    Examples
+    --------
+    >>> str(Number(0.98765, scale=100)), str(Number(0.0001, digits=3, least=0.001))
+    ('98.77', '<0.001')
+    """
+
+    value: float
+    digits: int = 2
+    scale: float = 1.0
+    signed: bool = False
+    least: float = -math.inf
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "-"
+        if self.value < self.least:
+            return f"<{self.least:g}"
+        shown = self.scale * self.value
+        kind = "f" if abs(shown) < 1e12 else "e"
+        return f"{shown:{'+' if self.signed else ''}z.{self.digits}{kind}}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Several numbers in one cell; ``-`` where all are NaN.
+
+    Attributes
+    ----------
+    numbers : tuple of Number
+    form : str
+        Format with a place for each number.
+
+    Examples
+    --------
+    >>> str(Numbers((Number(1.5), Number(0.25)), "{} ± {}"))
+    '1.50 ± 0.25'
+    """
+
+    numbers: tuple[Number, ...]
+    form: str
+
+    def __str__(self) -> str:
+        if all(math.isnan(number.value) for number in self.numbers):
+            return "-"
+        return self.form.format(*self.numbers)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and the mark of its footnote, such as ``*``; control characters become spaces."""
+
+    text: str
+    mark: str = ""
+
+    def __str__(self) -> str:
+        return printable(f"{self.text} {self.mark}" if self.mark else self.text)
+
+
+Cell = Number | Numbers | Text
+Row = Sequence[Cell | str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    heading : str
+    align : {"right", "left"}
+        Cells on the left may be wrapped at spaces, those on the right are not.
+    name : str
+        Key in CSV and JSON; by default the heading without its unit, ``%``.
+    parts : tuple of str
+        Endings of the keys where cells hold several numbers.
+    """
+
+    heading: str
+    align: Literal["right", "left"] = "right"
+    name: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Key in CSV and JSON."""
+        return self.name or self.heading.removesuffix(" %")
+
+
+Columns = list[Column | str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table with notes below it.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of Column
+    rows : tuple of tuple of Cell
+    notes : tuple of str
+    level : int
+        Depth of the title's heading in Markdown.
+    stubs : int
+        First columns, which name the row; each block of a wide table repeats them.
+
+    Examples
+    --------
+    >>> rows = [["lda", Number(0.9, scale=100)], ["rcml", Number(0.875, scale=100)]]
+    >>> table = Table.of("Accuracy", ["method", "clean %"], rows)
+    >>> table.column("clean %")
+    {'lda': '90.00', 'rcml': '87.50'}
+    >>> table.plain()
+    (['method', 'clean'], [['lda', 0.9], ['rcml', 0.875]])
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    level: int = 3
+    stubs: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        columns: Sequence[Column | str],
+        rows: Sequence[Row],
+        notes: Sequence[str] = (),
+        *,
+        level: int = 3,
+        stubs: int = 1,
+    ) -> Table:
+        """Make a table of columns or their headings, and of cells or texts.
+
+        Columns given by their headings are aligned on the left where they name rows, else on the
+        right.
+        """
+        made = tuple(
+            Column(column, "left" if place < stubs else "right")
+            if isinstance(column, str)
+            else column
+            for place, column in enumerate(columns)
+        )
+        cells = tuple(
+            tuple(Text(cell) if isinstance(cell, str) else cell for cell in row) for row in rows
+        )
+        return cls(title, made, cells, tuple(notes), level, stubs)
+
+    def column(self, heading: str) -> dict[str, str]:
+        """Give the cells of one column as people see them, by the first column's."""
+        place = [column.heading for column in self.columns].index(heading)
+        return {str(row[0]): str(row[place]) for row in self.rows}
+
+    def plain(self) -> tuple[list[str], list[list[Any]]]:
+        """Give keys and rows of values for machines: a column per number, None for NaN."""
+        counts = [
+            max((len(_numbers(row[place])) for row in self.rows), default=1)
+            for place in range(len(self.columns))
+        ]
+        keys = [
+            printable(column.key) if count == 1 else printable(f"{column.key}_{part}")
+            for column, count in zip(self.columns, counts, strict=True)
+            for part in (column.parts or range(1, count + 1))[:count]
+        ]
+        rows = [
+            [
+                value
+                for cell, count in zip(row, counts, strict=True)
+                for value in _values(cell, count)
+            ]
+            for row in self.rows
+        ]
+        return keys, rows
+
+
+def _numbers(cell: Cell) -> Sequence[Number | Text]:
+    return cell.numbers if isinstance(cell, Numbers) else (cell,)
+
+
+def _values(cell: Cell, count: int) -> list[Any]:
+    """Values of one cell for machines, filled up with None."""
+    values: list[Any] = []
+    for part in _numbers(cell):
+        if isinstance(part, Number):
+            values.append(part.value if math.isfinite(part.value) else None)
+        else:
+            values.append(str(part))
+    return values + [None] * (count - len(values))
+
+
+def printable(text: str) -> str:
+    """Replace line ends and control characters, which would break a line or a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
