@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+
+from rcml_misa.metrics.intervals import conformal_rank
 
 __all__ = ["ConformalSets", "EvidenceTemperature", "ProbabilityTemperature"]
 
@@ -117,7 +118,7 @@ class ConformalSets:
     def fit(cls, probability: Array, codes: NDArray[np.int64], *, level: float = 0.9) -> Self:
         """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
         own = np.sort(probability[np.arange(len(codes)), codes])[::-1]
-        rank = math.ceil((len(own) + 1) * level - 1e-9)
+        rank = conformal_rank(len(own), level)
         return cls(float(own[rank - 1]) if rank <= len(own) else -1.0)
 
     def __call__(self, probability: Array) -> NDArray[np.bool_]:

@@ -10,9 +10,20 @@ from scipy import stats
 
 from rcml_misa.exceptions import DataError, OptionError
 
-__all__ = ["ause", "conformal_factor", "error_correlation", "interval_scores"]
+__all__ = ["ause", "conformal_factor", "conformal_rank", "error_correlation", "interval_scores"]
 
 Array = NDArray[np.float64]
+
+
+def conformal_rank(rows: int, coverage: float) -> int:
+    """Rank of the finite-sample quantile of split conformal: ceil((n + 1) coverage).
+
+    Examples
+    --------
+    >>> conformal_rank(19, 0.9)
+    18
+    """
+    return math.ceil((rows + 1) * coverage - 1e-9)  # less than rounding makes of a whole number
 
 
 def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.9) -> float:
@@ -53,14 +64,14 @@ def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.
     if not 0 < coverage < 1:
         raise OptionError(f"coverage={coverage} is not between 0 and 1; 0.9 is usual.")
     ratios = np.sort(np.abs(np.asarray(error, dtype=np.float64)) / np.asarray(scale))
-    place = math.ceil((len(ratios) + 1) * coverage - 1e-9)
-    if place > len(ratios):
+    rank = conformal_rank(len(ratios), coverage)
+    if rank > len(ratios):
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
         raise DataError(
             f"{len(ratios)} validation rows are too few for intervals of coverage {coverage:g}; "
             f"give {least} or more."
         )
-    return float(ratios[place - 1])
+    return float(ratios[rank - 1])
 
 
 def interval_scores(low: ArrayLike, high: ArrayLike, target: ArrayLike) -> dict[str, float]:
