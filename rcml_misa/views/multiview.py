@@ -417,5 +417,6 @@ def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], l
 def _columns(X: Any, group: ColumnGroup) -> Any:
     if is_frame(X):
         return X.iloc[:, group]
-    table: Any = csr_array(X) if issparse(X) else X
+    sparse = issparse(X)
+    table: Any = csr_array(X) if sparse else X
     return table[:, group]
