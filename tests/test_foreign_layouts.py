@@ -16,7 +16,7 @@ from rcml_misa.datasets import FileOptions, add_own, find_entry, list_datasets, 
 from rcml_misa.datasets import imported as imported_module
 from rcml_misa.datasets.catalogue import list_imported
 from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
-from rcml_misa.datasets.foreign.npz import read_words
+from rcml_misa.datasets.foreign.layout import read_words
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.exceptions import DataError, OptionError

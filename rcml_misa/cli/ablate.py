@@ -140,6 +140,4 @@ def _chosen(recipes: Sequence[Recipe], names: Sequence[str]) -> list[Recipe]:
     for name in names:
         if name not in variants:
             raise OptionError(f"the table has no row {name!r}; {nearest(name, variants)}")
-    return [
-        recipe for place, recipe in enumerate(recipes) if place == 0 or recipe.variant in names
-    ]
+    return [recipe for place, recipe in enumerate(recipes) if place == 0 or recipe.variant in names]

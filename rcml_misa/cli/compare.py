@@ -137,11 +137,13 @@ def _shown(
 ) -> str:
     """Put the comparison in one form."""
     from rcml_misa.reporting import comparison_json, html_page, render
-    from rcml_misa.reporting.tables import summary_table
+    from rcml_misa.reporting.tables import summary_table, values_table
     from rcml_misa.results import summarise
 
     if form == "csv":
-        return render([summary_table(summarise(records))], "csv")
+        rows = summarise(records)
+        table = summary_table if any(row.accuracy for row in rows) else values_table
+        return render([table(rows)], "csv")
     if form == "json":
         return json.dumps(comparison_json(records, how=how), allow_nan=False)
     if form == "html":

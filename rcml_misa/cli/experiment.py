@@ -191,9 +191,7 @@ def _text(value: Any) -> str:
     is_flag=True,
     help="Print every table, made of FILE.csv without running anything where that has all runs.",
 )
-@click.option(
-    "--from-csv", is_flag=True, help="Make the page of FILE.csv as it is; nothing runs."
-)
+@click.option("--from-csv", is_flag=True, help="Make the page of FILE.csv as it is; nothing runs.")
 @click.pass_context
 def experiment(
     ctx: click.Context,

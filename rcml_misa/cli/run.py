@@ -278,7 +278,8 @@ def show_results(
     rows = summarise(session.records)
     if not rows:
         return
-    clean = [row for row in rows if row.test_set == "clean"]
+    scored = [row for row in rows if row.test_set != "valid"]
+    clean = [row for row in scored if row.test_set == "clean"]
     classes = dataset.task == "classification" and not measures_alone
     shown: list[Table] = []
     texts: dict[str, str] = {}
@@ -291,12 +292,12 @@ def show_results(
         texts["summary.md"] = render(shown[1:], "markdown")
         record = results_json(rows, pairs, runs=min(row.runs for row in rows), **facts)
     if not classes or dataset.scores is not None:
-        shown += _measures(session.records, rows)
+        shown += _measures(session.records, clean if classes else scored)
         texts["measures.csv"] = render([tables.values_table(clean)], "csv")
         spread = tables.measures_table(clean, spread=True)
         texts["measures.md"] = render([spread], "markdown")
     if not classes:
-        record = measures_json(clean, runs=max(row.runs for row in clean), **facts)
+        record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
     if uncertainty and classes:
         shown += _uncertainty(rows, session.records)
     if out is not None:
@@ -314,13 +315,13 @@ def show_results(
 
 
 def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[Table]:
-    """Every measure of every test set, and the paired differences on clean rows."""
+    """Every measure of the rows' test sets, and the paired differences on clean rows."""
     from rcml_misa.reporting import tables
 
     shown = []
-    for name in dict.fromkeys(row.test_set for row in rows if row.test_set != "valid"):
+    for name in dict.fromkeys(row.test_set for row in rows):
         some = [row for row in rows if row.test_set == name]
-        title = "" if name == "clean" else f", {tables.name_of_set(name)} rows"
+        title = "" if name == "clean" else f", {name} rows"
         shown.append(tables.measures_table(some, title=f"Measures over the runs{title}"))
     pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
     return shown + ([tables.paired_table(pairs)] if pairs else [])

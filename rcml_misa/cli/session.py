@@ -155,7 +155,8 @@ def run_session(
         outputs=outputs,
     )
     store = None if folder is None else RunStore(folder)
-    earlier, missing = [], tasks
+    earlier: list[RunRecord] = []
+    missing: Sequence[Task] = tasks
     if store is not None and resume:
         earlier, missing = split_known(datasets, tasks, store.read())
     session = Session()

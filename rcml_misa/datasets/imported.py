@@ -22,9 +22,8 @@ from rcml_misa.datasets.catalogue import (
     write_imported,
 )
 from rcml_misa.datasets.dataset import Dataset
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet
+from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, read_words, words, write_npz
 from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
-from rcml_misa.datasets.foreign.npz import read_words, words, write_npz
 from rcml_misa.datasets.foreign.urfunny import read_urfunny
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.storage import file_sha256, files_sha256
