@@ -17,7 +17,11 @@ KEY = "rcml_misa.protocol"
 
 # option -> type and help; names are those of `Protocol`
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
-    "split": (str, "KIND", "random, stratified, grouped or given.  [default: random]"),
+    "split": (
+        str,
+        "KIND",
+        "random, stratified, grouped or given.  [default: given where a set has one, else random]",
+    ),
     "folds": (int, "K", "K-fold partitions in place of repeated splits."),
     "test-share": (float, "X", "Share of test rows.  [default: 0.2]"),
     "valid-share": (float, "X", "Share of train rows held back.  [default: 0]"),
