@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.calibration.posthoc import recalibrate
-from rcml_misa.datasets import Dataset
+from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.metrics.answers import (
     Answers,
@@ -47,7 +47,6 @@ from rcml_misa.runs.tasks import (
     Event,
     RunOutputs,
     Task,
-    keep_views,
     protocol_config,
     recipe_config,
     throttled,
