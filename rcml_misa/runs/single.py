@@ -257,7 +257,7 @@ def run_task(
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
     """Fill the fields of a record from predicted scores; those about classes stay empty."""
     data, part = fitted.dataset, fitted.part
-    metrics = {name: _score_measures(data, found, part.test) for name, found in answers.items()}
+    metrics = {name: _score_measures(data, answer, part.test) for name, answer in answers.items()}
     if len(part.valid):
         valid = fitted.predict(data.views.take(part.valid))
         metrics["valid"] = _score_measures(data, valid, part.valid)

@@ -113,17 +113,17 @@ def protocol_config(protocol: Protocol) -> Mapping[str, Any]:
 
 
 def split_known(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], known: Sequence[RunRecord]
+    datasets: Sequence[Dataset], tasks: Sequence[Task], earlier: Sequence[RunRecord]
 ) -> tuple[list[RunRecord], list[Task]]:
     """Part tasks into the records of those done before, and the rest.
 
     A record stands for a task if options, data and protocol are the same.
     """
-    earlier = {(old.dataset, old.method, old.variant, old.seed): old for old in known}
+    done = {(old.dataset, old.method, old.variant, old.seed): old for old in earlier}
     records, missing = [], []
     for task in tasks:
         data, recipe = datasets[task.dataset], task.recipe
-        record = earlier.get((data.name, recipe.method, recipe.variant, task.seed))
+        record = done.get((data.name, recipe.method, recipe.variant, task.seed))
         config = plain(recipe_config(recipe, recipe.build(spawn_seeds(task.seed).model)))
         protocol = protocol_config(task.protocol.for_dataset(data))
         wanted = (config, data.sha256, task.run, protocol)
