@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
+    FileOptions,
     imported_entry,
     list_catalogue,
     list_imported,
@@ -16,7 +17,6 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.datasets.files.layout import FileLayout, FileOptions
 from rcml_misa.datasets.store import (
     cache_folder,
     checked_file,
@@ -322,7 +322,7 @@ def load_labelled(
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import OwnFile, file_sha256, read_own_file
+    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256, read_own_file
 
     entry = _resolved(name, options)
     if entry.format == "own":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
 __all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_layout"]
@@ -14,25 +15,6 @@ __all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_
 SEPARATOR = "__"
 TARGETS = ("target", "label", "labels", "class", "y", "gt")
 IDS = ("id",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """Target, views and identifier of a file as a user names them; None leaves it to usual names.
-
-    Attributes
-    ----------
-    target : str, optional
-        Name of the label column or array.
-    views : str, optional
-        Such as ``"a=col1:col20,b=prefix_"``; see `table_layout` and `array_layout`.
-    id : str, optional
-        Name of the column that identifies rows.
-    """
-
-    target: str | None = None
-    views: str | None = None
-    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +39,7 @@ class FileLayout:
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:
-        """Read that form.
-
-        Raises
-        ------
-        DataError
-            If it is not one.
-        """
+        """Read that form; anything else is a DataError."""
         problem = "the model file does not tell which columns are views and target"
         try:
             layout = validated(cls, value, where="its layout")
@@ -105,19 +81,8 @@ def table_layout(
     Without ``options.views`` columns called ``view__column`` go to the view before the ``__``;
     where no column is called so, all make one view. With it, views are separated by commas, each a
     name, ``=`` and columns: one name; ``first:last``; or the beginning of names, such as
-    ``face_``. A part without ``=`` belongs to the view before it.
-
-    Parameters
-    ----------
-    columns : sequence of str
-    options : FileOptions
-    labelled : bool
-        Whether a target is needed.
-
-    Raises
-    ------
-    OptionError
-        If a name does not exist, a column belongs to two views, or names do not tell.
+    ``face_``. A part without ``=`` belongs to the view before it. An OptionError tells a name that
+    does not exist, a column of two views, or a target that is missing though `labelled`.
 
     Examples
     --------
@@ -229,19 +194,7 @@ def array_layout(
     """Deal out a file's arrays, given by name and shape.
 
     Without ``options.views`` every array of two axes is a view. With it, views are separated by
-    commas, each the name of an array or ``name=array``.
-
-    Parameters
-    ----------
-    arrays : mapping of str to tuple of int
-    options : FileOptions
-    labelled : bool
-        Whether a target is needed.
-
-    Raises
-    ------
-    OptionError
-        If a name does not exist, or there is no target or view.
+    commas, each the name of an array or ``name=array``. Errors are those of `table_layout`.
 
     Examples
     --------
@@ -277,26 +230,8 @@ def folder_layout(
     """Deal out a folder with one table per view, joined by an identifier.
 
     Each table has the column of identifiers. The target is a column of one of them, or of a table
-    of its own. With ``options.views`` only the tables that it names, separated by commas, are
-    views.
-
-    Parameters
-    ----------
-    folder : Path
-    columns : mapping of str to sequence of str
-        Names of each table's columns.
-    options : FileOptions
-
-    Returns
-    -------
-    layout : FileLayout
-    owner : str
-        Table that has the target.
-
-    Raises
-    ------
-    OptionError
-        If tables have no common identifier, there is no target or more than one, or no such view.
+    of its own, which is returned beside the layout. With ``options.views`` only the tables that it
+    names, separated by commas, are views. `columns` are those of each table.
     """
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
