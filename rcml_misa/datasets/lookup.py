@@ -302,7 +302,7 @@ def load_labelled(
     Parameters
     ----------
     name, options, data_dir
-        As in `load_dataset`. A data set of this package lies in files under the names of its views.
+        As in `load_dataset`.
     task : {"2", "3", "7", "regression"}, optional
         Target of a data set of scores. No other set has one.
     default_task : str
@@ -311,7 +311,8 @@ def load_labelled(
     Returns
     -------
     own : OwnFile
-        Labels as they stand in the file, the classes by name, or scores.
+        The labels of a set that is no file are its classes by name, or scores; its layout has the
+        names of its views.
     about : dict of str to str
         Name and sha256 of the data set, for the header of a model file; the task if there is one.
 

@@ -61,11 +61,11 @@ def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> st
 
 
 def _target_and_id(
-    kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions, *, labelled: bool
-) -> tuple[str | None, str | None]:
+    kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions
+) -> tuple[str, str | None]:
     """Choose target and identifier, the latter among columns or flat arrays."""
     target = _column(options.target, TARGETS, names)
-    if target is None and labelled:
+    if target is None:
         raise OptionError(
             f"no {kind} is called {', '.join(TARGETS)}; name the {kind} of labels with --target: "
             f"{_listed(names)}."
@@ -73,16 +73,14 @@ def _target_and_id(
     return target, _column(options.id, IDS, [name for name in flat if name != target])
 
 
-def table_layout(
-    columns: Sequence[str], options: FileOptions, *, labelled: bool = True
-) -> FileLayout:
+def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     """Deal out the columns of a table.
 
     Without ``options.views`` columns called ``view__column`` go to the view before the ``__``;
     where no column is called so, all make one view. With it, views are separated by commas, each a
     name, ``=`` and columns: one name; ``first:last``; or the beginning of names, such as
     ``face_``. A part without ``=`` belongs to the view before it. An OptionError tells a name that
-    does not exist, a column of two views, or a target that is missing though `labelled`.
+    does not exist, a column of two views, or a missing target.
 
     Examples
     --------
@@ -91,7 +89,7 @@ def table_layout(
     >>> table_layout(["x1", "x2", "x3", "y"], FileOptions(views="u=x1:x2,v=x3")).views
     {'u': ('x1', 'x2'), 'v': ('x3',)}
     """
-    target, identifier = _target_and_id("column", columns, columns, options, labelled=labelled)
+    target, identifier = _target_and_id("column", columns, columns, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
         raise OptionError("there is no column beside target and id; a view needs at least one.")
@@ -168,17 +166,17 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
         return [part]
     first, colon, last = part.partition(":")
     if colon:
-        ends = []
-        for end, otherwise in ((first, columns[0]), (last, columns[-1])):
-            if (wanted := end.strip() or otherwise) not in columns:
+        ends = (first.strip() or columns[0], last.strip() or columns[-1])
+        for end in ends:
+            if end not in columns:
                 raise OptionError(
-                    f"view {view!r} asks for columns {part}, but there is no {wanted!r}; "
-                    f"{nearest(wanted, columns)}"
+                    f"view {view!r} asks for columns {part}, but there is no {end!r}; "
+                    f"{nearest(end, columns)}"
                 )
-            ends.append(columns.index(wanted))
-        if ends[0] > ends[1]:
+        start, stop = (columns.index(end) for end in ends)
+        if start > stop:
             raise OptionError(f"view {view!r} asks for columns {part}, which run backwards.")
-        return columns[ends[0] : ends[1] + 1]
+        return columns[start : stop + 1]
     chosen = [column for column in columns if column.startswith(part)]
     if not chosen:
         raise OptionError(
@@ -188,9 +186,7 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
     return chosen
 
 
-def array_layout(
-    arrays: Mapping[str, tuple[int, ...]], options: FileOptions, *, labelled: bool = True
-) -> FileLayout:
+def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) -> FileLayout:
     """Deal out a file's arrays, given by name and shape.
 
     Without ``options.views`` every array of two axes is a view. With it, views are separated by
@@ -204,7 +200,7 @@ def array_layout(
     """
     names = list(arrays)
     flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
-    target, identifier = _target_and_id("array", names, flat, options, labelled=labelled)
+    target, identifier = _target_and_id("array", names, flat, options)
     if options.views is None:
         chosen = {
             name: name

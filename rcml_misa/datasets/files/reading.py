@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "JoinedTables",
     "OwnFile",
     "as_labels",
     "class_codes",
@@ -68,16 +66,6 @@ class OwnFile:
     ids: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
     task: Literal["classification", "regression"] = "classification"
-
-
-@dataclass(frozen=True)
-class JoinedTables:
-    """Tables of a folder, each with the same rows in the same order; NaN where it lacks a row."""
-
-    views: Mapping[str, pd.DataFrame]
-    ids: list[str]
-    labels: Any
-    notes: tuple[str, ...]
 
 
 def is_own_file(name: str) -> bool:
@@ -162,9 +150,9 @@ def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
 def _read_folder(path: Path, options: FileOptions) -> OwnFile:
     columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    tables = join_tables(path, layout, owner=owner)
-    labels = as_labels(tables.labels, name=str(layout.target), path=path)
-    return OwnFile(MultiView(tables.views), labels, layout, np.array(tables.ids), tables.notes)
+    views, ids, column, notes = join_tables(path, layout, owner=owner)
+    labels = as_labels(column, name=str(layout.target), path=path)
+    return OwnFile(MultiView(views), labels, layout, np.array(ids), notes)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
@@ -181,10 +169,13 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def join_tables(folder: Path, layout: FileLayout, *, owner: str | None = None) -> JoinedTables:
-    """Join the tables of a folder by their identifier.
+def join_tables(
+    folder: Path, layout: FileLayout, *, owner: str | None = None
+) -> tuple[dict[str, pd.DataFrame], list[str], Any, tuple[str, ...]]:
+    """Join the tables of a folder: views, identifiers, labels, and notes on rows left out.
 
-    The rows are those of `owner`, the table with the target; those of all tables without it.
+    The rows are those of `owner`, the table with the target; those of all tables without it. A row
+    that a table lacks is NaN in it.
     """
     tables: dict[str, pd.DataFrame] = {}
     labels = None
@@ -209,7 +200,7 @@ def join_tables(folder: Path, layout: FileLayout, *, owner: str | None = None) -
         if (extra := len(table.index.difference(ids)))
     ]
     aligned = {name: table.reindex(ids) for name, table in views.items()}
-    return JoinedTables(aligned, ids, labels, tuple(notes))
+    return aligned, ids, labels, tuple(notes)
 
 
 def _indexed(
