@@ -91,10 +91,6 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OptionError

@@ -94,10 +94,6 @@ def import_dataset(
     replace : bool
         Whether an earlier import of that name may be replaced.
 
-    Returns
-    -------
-    ImportReport
-
     Raises
     ------
     OptionError

@@ -53,10 +53,6 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     users : bool
         Whether those that the user imported or added follow.
 
-    Returns
-    -------
-    tuple of CatalogueEntry
-
     Examples
     --------
     >>> [entry.name for entry in list_datasets()]
@@ -73,10 +69,6 @@ def find_entry(name: str) -> CatalogueEntry:
     ----------
     name : str
         Its name in the catalogue, or the one under which it was imported or added.
-
-    Returns
-    -------
-    CatalogueEntry
 
     Raises
     ------
@@ -195,10 +187,6 @@ def load_dataset(
         Name of one of the given splits of a set with several; its own by default.
     options : FileOptions, optional
         Target, views and identifier of a file of one's own.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------
