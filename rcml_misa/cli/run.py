@@ -140,7 +140,7 @@ def run(
     check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
     from rcml_misa.cli.sentiment import load_for_task, run_outputs, show_measures
     from rcml_misa.datasets import FileOptions
-    from rcml_misa.reporting import render, results_json, terminal_width
+    from rcml_misa.reporting import render, results_json, terminal_width, wrapped
     from rcml_misa.reporting.tables import paired_comparisons, summary_table
     from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
@@ -179,7 +179,8 @@ def run(
         record = results_json(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
         click.echo(json.dumps(record, allow_nan=False))
     elif rows:
-        click.echo(_heading(dataset, rows, seed, protocol, options))
+        heading = _heading(dataset, rows, seed, protocol, options)
+        click.echo(wrapped(heading, terminal_width()) + "\n")
         click.echo(render(tables, "text", width=terminal_width()))
         if dataset.scores is not None:
             show_measures(dataset, session.records, out=out)
@@ -254,7 +255,7 @@ def _heading(
     )
     how = protocol.describe() if dataset.folds is None else split_name(dataset)
     told = "".join(f", {option}" for option in options)
-    return f"{dataset.name}: {runs}, {how}{told}\n"
+    return f"{dataset.name}: {runs}, {how}{told}"
 
 
 def _uncertainty(rows: list[SummaryRow], records: list[RunRecord]) -> list[Table]:

@@ -107,15 +107,14 @@ def show_measures(
     """
     if not records:
         return
-    from rcml_misa.reporting import measures_json, render, tables, terminal_width
+    from rcml_misa.reporting import measures_json, render, tables, terminal_width, wrapped
     from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
 
     rows = [row for row in summarise(records) if row.test_set == "clean"]
     if out is not None:
         write_text(out / "measures.csv", render([tables.values_table(rows)], "csv") + "\n")
-        spread = tables.measures_table(rows, spread=True)
-        write_text(out / "measures.md", render([spread], "markdown") + "\n")
+        write_text(out / "measures.md", render([tables.spread_table(rows)], "markdown") + "\n")
     count = max(row.runs for row in rows)
     if as_json:
         made = measures_json(rows, dataset=dataset.name, runs=count, seed=seed)
@@ -123,7 +122,8 @@ def show_measures(
         return
     if seed is not None:
         seeds = f"seeds {seed} to {seed + count - 1}"
-        click.echo(f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}")
+        heading = f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}"
+        click.echo(wrapped(heading, terminal_width()))
     shown = [tables.measures_table(rows)]
     pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
     shown += [tables.paired_table(pairs)] if pairs else []

@@ -22,6 +22,7 @@ __all__ = [
     "ORANGE",
     "bare",
     "in_style",
+    "need_matplotlib",
     "new_figure",
     "save",
     "view_colours",
@@ -56,6 +57,20 @@ STYLE: Any = {
 }
 
 
+def need_matplotlib() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises
+    ------
+    OptionError
+        If it is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise OptionError(
+            "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
+        )
+
+
 @contextmanager
 def in_style() -> Iterator[None]:
     """Draw in this look, and leave matplotlib's own settings as they were.
@@ -65,10 +80,7 @@ def in_style() -> Iterator[None]:
     OptionError
         If matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise OptionError(
-            "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
-        )
+    need_matplotlib()
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
