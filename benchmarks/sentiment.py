@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from rcml_misa.datasets import Dataset, load_dataset
-from rcml_misa.datasets.tasks import as_task
+from rcml_misa.datasets import Dataset, as_task, load_dataset
 from rcml_misa.estimators import MISARegressor, RCMLMISAClassifier
 
 EPOCHS = 10

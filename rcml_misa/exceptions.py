@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-__all__ = ["DataError", "OptionError", "RcmlMisaError", "nearest"]
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["DataError", "OptionError", "RcmlMisaError", "nearest", "shortened", "validated"]
+
+Schema = TypeVar("Schema")
 
 
 class RcmlMisaError(ValueError):
@@ -52,3 +59,119 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"choose from {', '.join(sorted(known.values(), key=str.lower))}."
+
+
+def shortened(value: object, most: int = 100) -> str:
+    r"""Text of a value on one line of at most so many characters, for an error's sentence.
+
+    Examples
+    --------
+    >>> shortened("two\nlines"), shortened("x" * 99, 8)
+    ('two lines', 'xxxx ...')
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
+def validated(
+    schema: type[Schema],
+    content: Any,
+    *,
+    where: str,
+    error: type[RcmlMisaError] = DataError,
+    required: Collection[str] = (),
+) -> Schema:
+    """Check the content of a file against a dataclass.
+
+    Types are strict: a text is no number, and an unknown key is an error.
+
+    Parameters
+    ----------
+    schema : dataclass
+        Its annotations are checked by pydantic. The metadata of a field may hold a ``"hint"``: the
+        way out when its value does not fit, with its mark.
+    content : dict
+        Content as JSON or TOML gives it.
+    where : str
+        Name of the file, or of the table in it.
+    error : type of RcmlMisaError
+    required : collection of str
+        Keys that must be given although the schema has a default for them.
+
+    Raises
+    ------
+    RcmlMisaError
+        Of class `error`, for the first unknown key, missing keys or wrong value.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Point:
+    ...     x: float
+    ...     name: str = ""
+    >>> validated(Point, {"x": 1.5}, where="p.json")
+    Point(x=1.5, name='')
+    >>> validated(Point, {"x": "1.5"}, where="p.json")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: p.json has x='1.5'; give a number.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    given = content if isinstance(content, Mapping) else required
+    missing = [key for key in required if key not in given]
+    problems: Sequence[ErrorDetails] = ()
+    try:
+        # JSON has no tuples, so that strict types still take a list for one
+        text = json.dumps(content, default=str)
+        result = TypeAdapter(schema).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as caught:
+        problems = caught.errors(include_url=False)
+    if problems or missing:
+        raise error(f"{where} {_complaint(schema, problems, missing)}")
+    return result
+
+
+_UNKNOWN = "unexpected_keyword_argument"
+_HINTS = {
+    "int_type": "give a whole number.",
+    "int_from_float": "give a whole number.",
+    "float_type": "give a number.",
+    "string_type": "give a text in quotes.",
+    "bool_type": "give true or false.",
+    "list_type": "give a list.",
+    "tuple_type": "give a list.",
+    "dict_type": "give a table.",
+    "dataclass_type": "give a table.",
+}
+
+
+def _complaint(
+    schema: type[Any], problems: Sequence[ErrorDetails], missing: Collection[str]
+) -> str:
+    """End of the sentence about pydantic's errors: a misspelt key explains a missing one."""
+    hints = {name: item.metadata.get("hint") for name, item in schema.__dataclass_fields__.items()}
+    paths = [".".join(str(part) for part in problem["loc"]) for problem in problems]
+    for problem, path in zip(problems, paths, strict=True):
+        if problem["type"] == _UNKNOWN:
+            way_out = nearest(path, hints) if path.count(".") == 0 else "leave it out."
+            return f"has an unknown key {shortened(path, 60)!r}; {way_out}"
+    absent = {
+        *missing,
+        *(path for item, path in zip(problems, paths, strict=True) if item["type"] == "missing"),
+    }
+    if absent:
+        names = ", ".join(sorted(absent))
+        return f"lacks the key {names}; {hints.get(names) or 'add what is missing.'}"
+    problem, path = problems[0], paths[0]
+    raised = problem.get("ctx", {}).get("error")
+    if isinstance(raised, RcmlMisaError):
+        return f"has {raised}"
+    value = shortened(repr(problem["input"]), 60)
+    if not path:
+        return f"is no table but {value}; give keys and their values."
+    key = str(problem["loc"][0])
+    way_out = hints[key] or _HINTS.get(problem["type"], f"{problem['msg']}.")
+    if problem["type"] == "literal_error" and len(problem["loc"]) == 1:
+        way_out = nearest(str(problem["input"]), get_args(get_type_hints(schema)[key]))
+    return f"has {shortened(path, 60)}={value}; {way_out}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["file_sha256", "whole_file", "write_text"]
+__all__ = ["file_sha256", "files_sha256", "whole_file", "write_text"]
 
 REMEDY = "free some space or give another folder"
 
@@ -73,3 +73,15 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_sha256(paths: Iterable[Path]) -> str:
+    """Hexadecimal sha256 of the lines "file sha256" of several files.
+
+    Raises
+    ------
+    OSError
+        If one can't be read.
+    """
+    lines = [f"{path.name} {file_sha256(path)}\n" for path in paths]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -8,8 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from rcml_misa.cli.console import FriendlyGroup
 from rcml_misa.cli.datasets import datasets
-from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.datasets import list_datasets
 from rcml_misa.exceptions import DataError
 
@@ -124,12 +124,33 @@ def test_friendly_group_also_when_nested(problem, status, words) -> None:
     assert (result.exit_code, result.stderr) == (status, words)
 
 
-def test_an_unexpected_error_is_not_hidden() -> None:
+def failing(error):
     @click.group(cls=FriendlyGroup)
     def group() -> None: ...
 
     @group.command()
     def work() -> None:
-        raise RuntimeError("a bug")
+        raise error
 
+    return group
+
+
+def test_an_unexpected_error_is_one_sentence_and_its_traceback_is_at_hand(monkeypatch) -> None:
+    group = failing(RuntimeError("a bug\nin two lines " + "x" * 1000))
+    result = CliRunner().invoke(group, ["work"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: RuntimeError in test_cli_datasets.py, line ")
+    assert "a bug in two lines" in result.stderr
+    assert "RCML_MISA_TRACEBACK=1" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert len(result.stderr) <= len("error: ") + 301
+    monkeypatch.setenv("RCML_MISA_TRACEBACK", "1")
     assert isinstance(CliRunner().invoke(group, ["work"]).exception, RuntimeError)
+
+
+def test_an_unusable_file_is_one_sentence() -> None:
+    result = CliRunner().invoke(failing(PermissionError(13, "Permission denied", "x/y")), ["work"])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: x/y can't be used (Permission denied).\n",
+    )

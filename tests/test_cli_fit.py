@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from foreign_files import mmsa, save
 
 import rcml_misa
 from rcml_misa.cli import main
 from rcml_misa.datasets.files import FileLayout, FileOptions, read_own_file
+from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.estimators import RCMLClassifier
 from rcml_misa.views import MultiView
 
@@ -308,3 +310,48 @@ def test_a_run_with_missing_views_on_a_file_of_one_s_own(files, tmp_path):
     result = done("fit", "--dataset", tmp_path / "gaps.csv", "--target", "who", "--out",
                   tmp_path / "m", *QUICK)  # fmt: skip
     assert "note: view voice is missing in 23 of 90 rows" in result.stderr
+
+
+def test_scores_are_checked_and_fitted_as_classes_or_as_they_are(need_data, tmp_path):
+    data = ("--data-dir", need_data("MOSI"))
+    checked = done("datasets", "check", "MOSI").stdout
+    assert "2199 rows, scores, 3 views" in checked
+    assert "scores from -3 to 3" in checked
+    model = tmp_path / "m.rcml"
+    fit = ("fit", "--dataset", "MOSI", *data, "--out", model)
+    few = ("--method", "kernel-expert", "--set", "landmarks=40")
+    assert "2199 rows, 3 classes" in done(*fit, *few).stdout
+    assert rcml_misa.load(model).classes_.tolist() == ["negative", "neutral", "positive"]
+    assert "2199 rows, 2 classes" in done(*fit, *few, "--task", 2).stdout
+    result = call(*fit, *few, "--task", "4")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    scores = ("--method", "misa", "--task", "regression", "--epochs", 1)
+    assert "2199 rows, scores, views text 100" in done(*fit, *scores).stdout
+    assert json.loads(done("inspect", model, "--json").stdout)["about"]["task"] == "regression"
+    assert "none, scores are predicted" in done("inspect", model).stdout
+    result = call("predict", model, tmp_path / "x.csv")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "no opinion of classes" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["states", "raw"])
+def test_sequences_and_texts_with_a_given_split_are_checked_and_fitted(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache")
+    import_dataset(save(tmp_path / "x.pkl", mmsa()), "mine", text=text)
+    checked = done("datasets", "check", "mine").stdout
+    assert "104 rows, scores, 3 views" in checked
+    assert f"view text: {'sequence' if text == 'states' else 'text'}, not looked into" in checked
+    assert "repeat" not in checked
+    fit = ("fit", "--dataset", "mine", "--out", tmp_path / "m.rcml")
+    quick = (*QUICK, "--set", "text_encoder=words", "--set", "sequence_hidden=4")
+    assert "104 rows, 3 classes" in done(*fit, *quick).stdout
+    result = call(*fit, "--method", "kernel-expert")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "reads tables only" in result.stderr
+
+
+def test_the_classes_of_a_set_are_no_task(tmp_path):
+    assert "1797 rows, 10 classes, 6 views" in done("datasets", "check", "digits").stdout
+    result = call("fit", "--dataset", "digits", "--task", 3, "--out", tmp_path / "m.rcml")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "digits has classes of its own; leave the task out" in result.stderr

@@ -51,7 +51,7 @@ def fact_table(**changes: object) -> dict[str, object]:
 def entry(monkeypatch: pytest.MonkeyPatch) -> CatalogueEntry:
     """Return an entry that the catalogue appears to hold."""
     made = parse_entry("Mine", fact_table())
-    monkeypatch.setattr("rcml_misa.datasets.store.find_entry", lambda name: made)
+    monkeypatch.setattr("rcml_misa.datasets.lookup.find_entry", lambda name: made)
     return made
 
 
@@ -84,8 +84,8 @@ def test_catalogue_is_whole() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": "csv"}, "format 'csv'; choose from digits, matlab"),
-        ({"orientation": "sideways"}, "orientation 'sideways'"),
+        ({"format": "csv"}, "format='csv'; choose from digits, imported, matlab"),
+        ({"orientation": "sideways"}, "orientation='sideways'"),
         ({"keys": {"X": "views"}}, "two keys, views and target"),
         ({"licens": "MIT"}, "unknown key 'licens'; did you mean licence"),
     ],

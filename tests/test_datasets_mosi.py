@@ -7,17 +7,15 @@ import shutil
 import numpy as np
 import pytest
 
-import rcml_misa.datasets as datasets_module
-from rcml_misa.datasets import fetch_dataset, find_entry, find_file, load_dataset, mosi
+from rcml_misa.datasets import as_task, fetch_dataset, find_entry, find_file, load_dataset, mosi
 from rcml_misa.datasets.catalogue import parse_entry
-from rcml_misa.datasets.tasks import as_task
 from rcml_misa.exceptions import DataError, OptionError
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.getbasetemp() / "mosi-cache"
-    monkeypatch.setattr(datasets_module, "cache_folder", lambda: folder)
+    monkeypatch.setattr("rcml_misa.datasets.lookup.cache_folder", lambda: folder)
     return folder
 
 

@@ -12,18 +12,19 @@ import pandas as pd
 import pytest
 from scipy.io import savemat
 
-from rcml_misa.datasets import FileOptions, load_dataset
+from rcml_misa.datasets import FileOptions, add_own, find_entry, load_dataset, remove_own
+from rcml_misa.datasets.catalogue import list_own, own_catalogue
 from rcml_misa.datasets.files import (
     FileLayout,
+    as_labels,
     check_file,
+    class_codes,
     file_rows,
     file_sha256,
     is_own_file,
     read_own_file,
 )
-from rcml_misa.datasets.files.labels import as_labels, class_codes
 from rcml_misa.datasets.files.layout import array_layout, table_layout
-from rcml_misa.datasets.own import add_own, list_own, own_catalogue, remove_own
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 from rcml_misa.views import MultiView
 
@@ -265,8 +266,9 @@ def test_names_that_do_not_tell():
     ],
 )
 def test_layouts_of_model_files_are_checked(value):
-    with pytest.raises(DataError, match="does not tell which column"):
+    with pytest.raises(DataError, match="does not tell which column") as caught:
         FileLayout.from_json(value)
+    assert len(str(caught.value)) <= 300
 
 
 # labels
@@ -482,14 +484,62 @@ def test_the_catalogue_of_one_s_own(tmp_path, folder):
         remove_own("face")
 
 
+def test_entries_that_version_01_wrote_are_read_and_moved_to_json(tmp_path, folder):
+    path = csv(tmp_path / "a.csv", frame())
+    older = own_catalogue().with_suffix(".toml")
+    older.parent.mkdir(parents=True, exist_ok=True)
+    older.write_text(
+        "# Data sets added with `rcml-misa datasets add`.\n\n"
+        f'["the faces"]\nfile = "{path}"\nsha256 = "{file_sha256(path)}"\nsamples = 12\n'
+        'classes = 3\nviews = { "face" = 3 }\ntarget = "label"\ncolumns = "face=face__"\n'
+    )
+    (entry,) = list_own().values()
+    assert entry.options == FileOptions(target="label", views="face=face__")
+    assert (entry.samples, entry.classes, dict(entry.views)) == (12, 3, {"face": 3})
+    assert load_dataset("the faces").views.names == ("face",)
+    assert find_entry("the faces") == entry
+    before = older.read_text()
+    add_own("joined", folder, FileOptions())
+    assert list(json.loads(own_catalogue().read_text())) == ["the faces", "joined"]
+    assert list_own()["the faces"] == entry
+    assert older.read_text() == before
+    remove_own("the faces")
+    assert list(list_own()) == ["joined"]
+
+
+TABLE = {"file": "x", "sha256": "", "samples": 1, "classes": 2}
+
+
 @pytest.mark.parametrize(
-    "text", ["[a\n", "a = 1\n", "[a]\nfile = 1\n", "[a]\nfile = 'x'\nmore = 1\n", "[a]\n"]
+    ("content", "words"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "list"),
+        ('{"a": 1}', "int"),
+        (json.dumps({"a": {"file": 1}}), "lacks the key classes, samples, sha256"),
+        (json.dumps({"a": TABLE | {"file": 1}}), r"file=1; give a text in quotes"),
+        (json.dumps({"a": TABLE | {"samples": "1"}}), "samples='1'; give a whole number"),
+        (json.dumps({"a": TABLE | {"fil": "x"}}), "unknown key 'fil'; did you mean file"),
+        (json.dumps({"a": TABLE | {"options": {"views": 3}}}), "options.views=3; give a text"),
+        (json.dumps({"a": {}}), "lacks the key classes, file, samples, sha256"),
+    ],
 )
-def test_a_damaged_catalogue(text):
+def test_a_damaged_catalogue(content, words):
     path = own_catalogue()
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        list_own()
+    assert "mend or delete it" in str(caught.value)
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize("text", ["[a\n", "a = 1\n", "[a]\nfile = 1\n", "[a]\n"])
+def test_a_damaged_catalogue_of_version_01(text):
+    path = own_catalogue().with_suffix(".toml")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    with pytest.raises(DataError, match="mend or delete it"):
+    with pytest.raises(DataError, match=r"catalogue.toml can't be read .* mend or delete it"):
         list_own()
 
 
@@ -562,6 +612,26 @@ def test_check_finds_leaks_of_the_label():
     assert seen(findings({"a": values}, [1] * 89 + [2]), "class 2 has 1 row")
     hole = np.where(np.arange(90)[:, None] < 2, np.nan, values)
     assert seen(findings({"a": hole}, labels), "2 rows have no view at all")
+
+
+def test_check_of_scores_finds_a_column_that_is_the_score():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=90)
+    values = rng.normal(size=(90, 3))
+    values[:, 1] = 2 - 3 * scores
+    found = findings({"a": values, "b": rng.normal(size=(90, 2))}, scores, task="regression")
+    (leak,) = seen(found, "view a: column 1 has a correlation of 0.99 or more with the scores")
+    assert leak.level == "warning"
+    assert seen(found, "90 rows, scores, 2 views")
+    assert not seen(found, "classes")
+
+
+def test_check_compares_sequences_and_texts_of_rows():
+    steps = [np.full((2, 1), value) for value in (1.0, 2.0, 1.0)]
+    same = {"voice": steps, "words": ["yes", "no", "yes"]}
+    assert seen(findings(same, ["x", "y", "x"]), "1 row repeats an earlier one in every view")
+    other = {**same, "words": ["yes", "no", "maybe"]}
+    assert not seen(findings(other, ["x", "y", "x"]), "repeat")
 
 
 def test_check_knows_the_repeated_rows_of_known_sets(need_data):

@@ -12,12 +12,12 @@ from foreign_files import ROWS, mmsa, save, urfunny
 from numpy.testing import assert_array_equal
 
 from rcml_misa.cli import main
-from rcml_misa.datasets import find_entry, load_dataset
+from rcml_misa.datasets import FileOptions, add_own, find_entry, list_datasets, load_dataset, locate
 from rcml_misa.datasets import imported as imported_module
+from rcml_misa.datasets.catalogue import list_imported
 from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
-from rcml_misa.datasets.foreign.npz import read_words
+from rcml_misa.datasets.foreign.layout import read_words
 from rcml_misa.datasets.imported import import_dataset
-from rcml_misa.datasets.records import find_imported, list_imported
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.reading.inputs import ViewReaders
@@ -182,9 +182,11 @@ def test_ten_runs_of_a_regression_print_every_measure(tmp_path, sims, columns) -
     assert ": 10 runs, seeds 0 to 9, given split (60 train, 20 valid, 24 test rows)" in (
         result.stdout
     )
-    head = next(line for line in result.stdout.splitlines() if line.startswith("method"))
-    assert " ".join(head.split()).removesuffix(" s/run") == f"method {columns}"
-    cells = next(line for line in result.stdout.splitlines() if "mean" in line).split()
+    lines = result.stdout.splitlines()
+    heads = [line.removeprefix("method") for line in lines if line.startswith("method")]
+    assert " ".join(" ".join(heads).split()).removesuffix(" s/run") == columns  # folded at 80 wide
+    cells = [cell for line in lines if "  mean  " in line for cell in line.split()]
+    assert len(cells) > len(heads)
     assert "-" not in cells
 
 
@@ -314,9 +316,47 @@ def test_damaged_records_and_files_are_told(tmp_path) -> None:
     report.path.unlink()
     with pytest.raises(DataError, match="import it again"):
         load_dataset("mine")
+    assert locate("mine") == "gone"
+    assert "file is gone" in call("show", "mine").stdout
     report.path.with_suffix(".json").write_text("{")
     with pytest.raises(DataError, match="delete it"):
-        find_imported("mine")
+        find_entry("mine")
+
+
+def test_own_and_imported_sets_share_their_names(tmp_path) -> None:
+    path = save(tmp_path / "x.pkl", mmsa())
+    import_dataset(path, "mine")
+    table = tmp_path / "a.csv"
+    table.write_text("a,y\n1,x\n2,y\n3,x\n")
+    with pytest.raises(OptionError, match="there is a data set mine already"):
+        add_own("mine", table, FileOptions())
+    add_own("yours", table, FileOptions())
+    with pytest.raises(OptionError, match="there is a data set yours already"):
+        import_dataset(path, "yours", replace=True)
+    assert [entry.name for entry in list_datasets(users=True)][-2:] == ["mine", "yours"]
+    assert (locate("mine"), locate("yours")) == ("here", "here")
+    with pytest.raises(OptionError, match="did you mean yours"):
+        find_entry("yuors")
+    table.unlink()
+    assert locate("yours") == "gone"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": "many"}, "samples='many'; give a whole number"),
+        ({"extra": 1}, "unknown key 'extra'"),
+        ({"views": {"a": 1.5}}, "views.a=1.5; give a whole number"),
+    ],
+)
+def test_records_of_imports_are_checked(tmp_path, change, words) -> None:
+    report = import_dataset(save(tmp_path / "x.pkl", mmsa()), "mine")
+    record = report.path.with_suffix(".json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    with pytest.raises(DataError, match=words) as caught:
+        load_dataset("mine")
+    assert "delete it and import mine again" in str(caught.value)
+    assert len(str(caught.value)) <= 300
 
 
 def test_absent_and_foreign_paths(tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.metrics.sentiment import regression_scores, sims_scores
+from rcml_misa.metrics.scores import regression_scores, sims_scores
 
 
 def share(pairs) -> float:
@@ -90,8 +90,7 @@ def test_zero_is_negative_on_sims_and_not_elsewhere() -> None:
 
 
 def test_sims_scores_are_no_seven_classes() -> None:
-    from rcml_misa.datasets import Dataset
-    from rcml_misa.datasets.tasks import as_task
+    from rcml_misa.datasets import Dataset, as_task
     from rcml_misa.views import MultiView
 
     scores = np.array([-1.0, 0.0, 0.6])

@@ -7,11 +7,10 @@ import click
 from rcml_misa import __version__
 from rcml_misa.cli.ablate import ablate
 from rcml_misa.cli.compare import compare
+from rcml_misa.cli.console import FriendlyGroup
 from rcml_misa.cli.datasets import datasets
-from rcml_misa.cli.errors import FriendlyGroup
 from rcml_misa.cli.experiment import experiment
-from rcml_misa.cli.fit import fit
-from rcml_misa.cli.inspect import inspect
+from rcml_misa.cli.fit import fit, inspect
 from rcml_misa.cli.plot import plot
 from rcml_misa.cli.predict import predict
 from rcml_misa.cli.run import run
@@ -28,12 +27,5 @@ def main() -> None:
     """
 
 
-main.add_command(run)
-main.add_command(ablate)
-main.add_command(compare)
-main.add_command(experiment)
-main.add_command(datasets)
-main.add_command(fit)
-main.add_command(predict)
-main.add_command(inspect)
-main.add_command(plot)
+for _command in (run, ablate, compare, experiment, datasets, fit, predict, inspect, plot):
+    main.add_command(_command)

@@ -137,7 +137,8 @@ def compare(
     )
     if session.records:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)
-        how = f"seeds {seed} to {seed + runs - 1}, {protocol.describe()}"
+        rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)
+        how = f"seeds {seed} to {seed + runs - 1}, {'; '.join(rules)}"
         if out is not None:
             _write(out, tables, session.records, how)
         click.echo(_shown(form, tables, session.records, how, width=terminal_width()))

@@ -1,27 +1,22 @@
-"""The command `datasets`: list, show and fetch the data sets of the catalogue."""
+"""The command `datasets`: list, show, fetch, import, check, add and remove data sets."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.cli.errors import FriendlyGroup
-from rcml_misa.cli.imports import import_files
-from rcml_misa.cli.own import add, check, remove
+from rcml_misa.cli.console import FriendlyGroup, echo_json, listed
+from rcml_misa.cli.options import DataOptions, data_options, folder, json_option
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
-    from rcml_misa.datasets.own import OwnEntry
+    from rcml_misa.datasets.imported import ImportReport
 
 __all__ = ["datasets"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 STATUS = {
     "here": "here",
@@ -31,23 +26,12 @@ STATUS = {
 }
 NARROW, WIDE = 80, 100
 
-
-def _data_dir(text: str) -> Callable[[Command], Command]:
-    return click.option(
-        "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="FOLDER",
-        help=text,
-    )
-
-
-_look_in = _data_dir("Folder to look in first, before RCML_MISA_DATA and the cache.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_look_in = folder("--data-dir", "Folder to look in first, before RCML_MISA_DATA and the cache.")
 
 
 @click.group(cls=FriendlyGroup, invoke_without_command=True)
 @_look_in
-@_as_json
+@json_option
 @click.pass_context
 def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     """List the data sets, or show or fetch some, or check and add your own files.
@@ -58,18 +42,15 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rcml_misa.datasets import list_datasets
-    from rcml_misa.datasets.own import list_own
-    from rcml_misa.datasets.records import list_imported
 
-    records = [_record(entry, data_dir) for entry in (*list_datasets(), *list_imported())]
-    records += [_own_record(entry) for entry in list_own().values()]
+    records = [_record(entry, data_dir) for entry in list_datasets(users=True)]
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        echo_json(records, indent=2)
         return
     rows = [
         [
             record["name"],
-            ", ".join(f"{view} {width}" for view, width in record["views"].items()),
+            listed(record["views"]),
             str(record["samples"]),
             str(record["classes"] or "-"),
             record["licence"],
@@ -85,23 +66,19 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
 @datasets.command()
 @click.argument("name")
 @_look_in
-@_as_json
+@json_option
 @click.pass_context
 def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) -> None:
     """Show all that is known about the data set NAME."""
     from rcml_misa.datasets import find_entry
-    from rcml_misa.datasets.own import list_own
 
-    group, own = _group_options(ctx), list_own().get(name)
-    if own is not None:
-        record = _own_record(own)
-    else:
-        record = _record(find_entry(name), data_dir or group.get("data_dir"))
+    group = _group_options(ctx)
+    record = _record(find_entry(name), data_dir or group.get("data_dir"))
     if as_json or group.get("as_json"):
-        click.echo(json.dumps(record, indent=2))
+        echo_json(record, indent=2)
         return
     shown = {**record, "status": STATUS[record["status"]]}
-    shown["views"] = ", ".join(f"{view} {width}" for view, width in record["views"].items())
+    shown["views"] = listed(record["views"])
     for key, value in shown.items():
         if value not in ("", None) and (key, value) != ("classes", 0):
             click.echo(f"{key:<10}{value}")
@@ -109,22 +86,124 @@ def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) ->
 
 @datasets.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_data_dir("Folder to put the files into; by default the cache.")
+@folder("--data-dir", "Folder to put the files into; by default the cache.")
 @click.pass_context
 def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> None:
     """Bring the files of the data sets NAME... to this machine and check them."""
     from rcml_misa.datasets import fetch_dataset, find_entry
 
-    folder = data_dir or _group_options(ctx).get("data_dir")
-    for name in names:  # a misspelt name is told before anything is fetched
+    place = data_dir or _group_options(ctx).get("data_dir")
+    for name in names:  # a misspelt name is refused before anything is fetched
         find_entry(name)
     for name in names:
-        path = fetch_dataset(name, data_dir=folder)
+        path = fetch_dataset(name, data_dir=place)
         click.echo(f"{name}: {path if path else 'built in, nothing to fetch'}")
 
 
-for _command in (check, add, remove, import_files):
-    datasets.add_command(_command)
+@datasets.command()
+@click.argument("file", metavar="FILE|NAME")
+@data_options("file")
+@json_option
+def check(file: str, data: DataOptions, as_json: bool) -> None:
+    """Show what FILE holds, and what will be done about each odd thing.
+
+    Views and their ranges, constant and repeated columns, repeated rows with other labels, classes
+    of uneven size, missing views, and signs that a view was made from the labels.
+    """
+    from dataclasses import asdict
+
+    from rcml_misa.datasets import load_labelled
+    from rcml_misa.datasets.files import check_file
+
+    own, _ = load_labelled(file, data.file_options)
+    findings = check_file(own)
+    if as_json:
+        record = {
+            "file": file,
+            "layout": own.layout.to_json(),
+            "findings": [asdict(finding) for finding in findings],
+        }
+        echo_json(record, indent=2)
+        return
+    click.echo(f"target: {own.layout.target or 'known'}; id: {own.layout.id or 'none'}")
+    for finding in findings:
+        mark = "" if finding.level == "fact" else f"{finding.level}: "
+        end = f". {finding.consequence}" if finding.consequence else ""
+        click.echo(f"{mark}{finding.what}{end}")
+
+
+@datasets.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, metavar="N", help="What it is to be called.")
+@data_options("file")
+def add(file: Path, name: str, data: DataOptions) -> None:
+    """Record FILE in your catalogue under a name, with its hash and how it is read."""
+    from rcml_misa.datasets import add_own
+    from rcml_misa.datasets.catalogue import own_catalogue
+
+    entry = add_own(name, file, data.file_options)
+    views = listed(entry.views)
+    click.echo(f"{name}: {entry.samples} rows, {entry.classes} classes, views {views}")
+    click.echo(f"recorded in {own_catalogue()} with sha256 {entry.sha256}")
+
+
+@datasets.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget the data set NAME of your catalogue; its file stays."""
+    from rcml_misa.datasets import remove_own
+
+    remove_own(name)
+    click.echo(f"{name} is forgotten; its file is where it was")
+
+
+@datasets.command("import")
+@click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@click.option("--as", "name", required=True, metavar="NAME", help="What it is to be called.")
+@click.option(
+    "--text",
+    default="states",
+    show_default=True,
+    type=click.Choice(["states", "tokens", "raw"]),
+    help="The text view: the stored vectors, the file's token numbers (text_bert, for a pretrained "
+    "encoder), or the words.",
+)
+@click.option("--context", is_flag=True, help="UR_FUNNY: the sentences before the punchline too.")
+@click.option(
+    "--leave-out-incomplete",
+    is_flag=True,
+    help="UR_FUNNY: leave out punchlines that lack something, rather than stop.",
+)
+@click.option("--replace", is_flag=True, help="Replace an earlier import of that name.")
+@json_option
+def import_files(
+    path: Path,
+    name: str,
+    text: Any,
+    context: bool,
+    leave_out_incomplete: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Keep MMSA's FILE (MOSI, MOSEI, CH-SIMS) or UR_FUNNY's FOLDER as the data set NAME.
+
+    Their pickles are read without running anything of them: arrays and plain containers are
+    taken, any other content is refused. The data are kept as npz in the cache, once and for all.
+    """
+    from rcml_misa.datasets.imported import import_dataset
+
+    report = import_dataset(
+        path,
+        name,
+        text=text,
+        context=context,
+        leave_out_incomplete=leave_out_incomplete,
+        replace=replace,
+    )
+    if as_json:
+        echo_json(_import_record(report), indent=2)
+    else:
+        click.echo("\n".join(_import_lines(report, path)))
 
 
 def _group_options(ctx: click.Context) -> dict[str, Any]:
@@ -144,36 +223,11 @@ def _record(entry: CatalogueEntry, data_dir: Path | None) -> dict[str, Any]:
         "classes": entry.classes,
         "licence": entry.licence,
         "status": locate(entry.name, data_dir),
-        "file": str(path) if path else None,
+        "file": entry.file if entry.format == "own" else str(path) if path else None,
         "address": entry.url or None,
         "sha256": entry.sha256,
         "citation": entry.citation,
         "note": entry.note,
-    }
-
-
-def _own_record(entry: OwnEntry) -> dict[str, Any]:
-    """Gather the facts of a data set of the user's own."""
-    return {
-        "name": entry.name,
-        "views": dict(entry.views),
-        "samples": entry.samples,
-        "classes": entry.classes,
-        "licence": "yours",
-        "status": "here" if Path(entry.file).exists() else "gone",
-        "file": entry.file,
-        "address": None,
-        "sha256": entry.sha256,
-        "citation": "",
-        "note": "; ".join(
-            f"--{option} {value}"
-            for option, value in (
-                ("target", entry.target),
-                ("views", entry.columns),
-                ("id", entry.id),
-            )
-            if value
-        ),
     }
 
 
@@ -204,3 +258,41 @@ def _wrap_views(text: str, size: int) -> list[str]:
     glued = text.replace(", ", ",\0").replace(" ", "\xa0").replace("\0", " ")
     wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in wrapper.wrap(glued)]
+
+
+def _import_record(report: ImportReport) -> dict[str, Any]:
+    return {
+        "name": report.entry.name,
+        "views": dict(report.entry.views),
+        "steps": dict(report.steps),
+        "rows": dict(report.rows),
+        "classes": report.entry.classes,
+        "file": str(report.path),
+        "sha256": report.entry.sha256,
+        "source_sha256": report.source_sha256,
+        "published": report.published or None,
+        "mended": dict(report.mended),
+        "notes": list(report.notes),
+    }
+
+
+def _import_lines(report: ImportReport, path: Path) -> list[str]:
+    entry = report.entry
+    folds = ", ".join(f"{count} {fold}" for fold, count in report.rows.items())
+    views = ", ".join(
+        f"{view} {width}"
+        + (f" x {report.steps[view]} steps" if width > 1 and view in report.steps else "")
+        for view, width in entry.views.items()
+    )
+    target = f"{entry.classes} classes" if entry.classes else "scores"
+    lines = [f"{entry.name}: {entry.samples} samples ({folds}), {target}", f"views: {views}"]
+    if path.is_file():
+        published = f"the published {report.published}" if report.published else ""
+        other = f"none of the published files that are known, sha256 {report.source_sha256}"
+        lines.append(f"source: {published or other}")
+    lines += [
+        f"{view}: {count} values were NaN or infinite and are 0 now"
+        for view, count in report.mended.items()
+    ]
+    lines += report.notes
+    return [*lines, f"kept: {report.path}"]

@@ -1,159 +1,186 @@
-"""The command `fit`: train one model on all rows of a data set and save it."""
+"""The commands `fit` and `inspect`: train one model on all rows and save it; show a model file."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.cli.files import file_options
+from rcml_misa.cli.console import echo_json, file_size, listed, refuse_same
+from rcml_misa.cli.options import (
+    DataOptions,
+    MethodOptions,
+    check_least,
+    data_options,
+    json_option,
+    method_options,
+)
+from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files import OwnFile
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.training import Progress
 
-__all__ = ["fit", "landmark_note", "megabytes", "refuse_same"]
+__all__ = ["fit", "inspect"]
 
 
 @click.command()
 @click.option(
     "--dataset",
-    "dataset_name",
+    "name",
     required=True,
     metavar="NAME|FILE",
     help="A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables.",
 )
-@file_options
+@data_options("file", "task", "folder")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="MODEL")
 @click.option("--method", default="rcml-misa", show_default=True, metavar="NAME")
-@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Set an option.")
+@method_options()
 @click.option("--seed", default=0, show_default=True, metavar="S")
-@click.option("--epochs", type=int, metavar="E", help="Passes over the rows.")
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
-)
 @click.option(
     "--no-landmarks",
     is_flag=True,
     help="Fit without kernel experts, which would keep rows of the training data.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder to look in for data files first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def fit(
-    dataset_name: str,
-    target: str | None,
-    view_spec: str | None,
-    id_name: str | None,
+    name: str,
+    data: DataOptions,
     out: Path,
     method: str,
-    options: tuple[str, ...],
+    settings: MethodOptions,
     seed: int,
-    epochs: int | None,
-    device: str,
     no_landmarks: bool,
-    data_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Train a model on all rows and write it to one file, for `predict` and `inspect`.
 
     No rows are held out here: `run` tells how good the method is on this data set.
     """
-    from rcml_misa.cli.session import check_numbers, importable_here
-    from rcml_misa.datasets.files import FileOptions
-    from rcml_misa.datasets.own import read_any
+    from rcml_misa.datasets import load_labelled
     from rcml_misa.estimators.files import load_with_header
     from rcml_misa.persistence import check_savable, describe, save
 
-    check_numbers(seed=(seed, 0), epochs=(epochs, 1))
-    importable_here()
-    recipe = _recipe(method, options, device, epochs, no_landmarks)
+    check_least(seed=(seed, 0))
+    recipe = _recipe(method, settings, no_landmarks, regression=data.task == "regression")
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
     if not out.parent.is_dir() or out.is_dir():
         raise click.UsageError(f"--out {out} is no file in a folder that exists")
-    given = FileOptions(target=target, views=view_spec, id=id_name)
-    found, about = read_any(dataset_name, given, data_dir=data_dir)
-    refuse_same(out, dataset_name)
-    for note in (*found.notes, *_gaps(found)):
+    own, about = load_labelled(
+        name, data.file_options, data_dir=data.data_dir, task=data.task, default_task="3"
+    )
+    refuse_same(out, name)
+    for note in (*own.notes, *_gaps(own)):
         click.echo(f"note: {note}", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
-        estimator.fit(found.views, found.labels, **more)
+        estimator.fit(own.views, own.labels, **more)
     seconds = time.perf_counter() - started
-    save(estimator, out, about={**about, "method": method, "layout": found.layout.to_json()})
+    save(estimator, out, about={**about, "method": method, "layout": own.layout.to_json()})
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
-        click.echo(json.dumps({**facts, "fit_seconds": seconds}, allow_nan=False))
+        echo_json({**facts, "fit_seconds": seconds})
         return
-    listed = ", ".join(f"{name} {width}" for name, width in facts["views"].items())
+    target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
     click.echo(
         f"fitted {method} on {about['dataset']} in {seconds:.1f} s: {facts['train_rows']} rows, "
-        f"{len(facts['classes'])} classes, views {listed}"
+        f"{target}, views {listed(facts['views'])}"
     )
-    click.echo(f"written: {out} ({megabytes(facts['bytes'])})")
-    click.echo(landmark_note(facts["landmark_rows"], facts["train_rows"], fitting=True))
+    click.echo(f"written: {out} ({file_size(facts['bytes'])})")
+    way_out = "; --no-landmarks fits without them" if facts["landmark_rows"] else ""
+    click.echo(f"landmarks: {_landmarks(facts)}{way_out}")
 
 
-def _gaps(found: OwnFile) -> Iterator[str]:
-    for name, here in zip(found.views.names, found.views.present.T, strict=True):
-        if not here.all():
-            yield f"view {name} is missing in {int((~here).sum())} of {len(here)} rows"
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@json_option
+def inspect(model: Path, as_json: bool) -> None:
+    """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
+    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.persistence import describe
+
+    estimator, header = load_with_header(model, device="cpu")
+    facts = describe(estimator, header, model)
+    if as_json:
+        echo_json(facts)
+        return
+    about = facts["about"] if isinstance(facts["about"], dict) else {}
+    target = "none, scores are predicted"
+    if facts["classes"] is not None:
+        classes = [str(label) for label in facts["classes"]]
+        more = ", ..." if classes[12:] else ""
+        target = f"{len(classes)}: {', '.join(classes[:12])}{more}"
+    shown = {
+        "file": f"{model} ({file_size(facts['bytes'])}, format version {facts['format_version']})",
+        "method": f"{about.get('method', facts['method'])} ({facts['method']})",
+        "views": listed(facts["views"]),
+        "classes": target,
+        "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
+        f"{facts['data_sha256']}",
+        "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),
+        "network": f"{facts['network_parameters']} parameters",
+        "versions": listed(facts["versions"] or {}),
+        "landmarks": _landmarks(facts),
+    }
+    for name, text in shown.items():
+        click.echo(f"{name:<11}{text}")
 
 
-def refuse_same(out: Path, *read: str | Path) -> None:
-    """Refuse to write over a file that is read.
+def _landmarks(facts: dict[str, Any]) -> str:
+    """Say whether a model file holds rows of the training data."""
+    if not facts["landmark_rows"]:
+        return "none, no row of the training data is in the file"
+    return (
+        f"the kernel experts keep {facts['landmark_rows']} of {facts['train_rows']} rows of the "
+        "training data in the file (scaled, without labels)"
+    )
+
+
+def _gaps(own: OwnFile) -> Iterator[str]:
+    """Views that some rows lack, in words."""
+    for name, present in zip(own.views.names, own.views.present.T, strict=True):
+        if not present.all():
+            yield f"view {name} is missing in {int((~present).sum())} of {len(present)} rows"
+
+
+def _recipe(
+    method: str, settings: MethodOptions, no_landmarks: bool, *, regression: bool
+) -> Recipe:
+    """Configure the method, without what a saved model can't do.
 
     Raises
     ------
     OptionError
     """
-    from rcml_misa.exceptions import OptionError
-
-    for one in read:
-        if out.resolve() == Path(one).resolve():
-            raise OptionError(f"--out {out} would replace what is read; give another file.")
-
-
-def _recipe(
-    method: str, options: tuple[str, ...], device: str, epochs: int | None, no_landmarks: bool
-) -> Recipe:
-    from rcml_misa.estimators.registry import recipe
-    from rcml_misa.exceptions import OptionError
-
     if no_landmarks and method == "kernel-expert":
         raise OptionError(
             "method kernel-expert is its landmarks; leave --no-landmarks out, or fit rcml-misa "
             "with it."
         )
-    if no_landmarks and method == "rcml-misa":
-        if any(option.startswith("expert=") for option in options):
-            raise OptionError("--no-landmarks means --set expert=none; give one of them.")
-        options = (*options, "expert=none")
-    found = recipe(method, options=options, device=device, epochs=epochs)
-    if found.leaky:
+    without = no_landmarks and method == "rcml-misa"
+    if without and any(option.startswith("expert=") for option in settings.options):
+        raise OptionError("--no-landmarks means --set expert=none; give one of them.")
+    more = ["expert=none"] if without else []
+    recipe = settings.recipe(method, more=more, regression=regression)
+    if recipe.leaky:
         raise OptionError(
             "scaling=paper-leaky scales with the rows to predict, which are not there yet; choose "
             "scaling=minmax."
         )
-    return found
+    return recipe
 
 
 @contextmanager
 def _progress(trained: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A line on stderr that shows the epochs, where stderr is a terminal."""
+    """Show the epochs in a line on stderr, where stderr is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -162,31 +189,3 @@ def _progress(trained: bool) -> Iterator[Callable[[Progress], None] | None]:
         return
     with console.status("fitting") as status:
         yield lambda now: status.update(f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}")
-
-
-def megabytes(size: int) -> str:
-    """Write a size for people.
-
-    Examples
-    --------
-    >>> megabytes(1_250_000), megabytes(900)
-    ('1.2 MB', '0.9 kB')
-    """
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-
-
-def landmark_note(landmarks: int, rows: int | None, *, fitting: bool = False) -> str:
-    """Say whether a model file holds rows of the training data.
-
-    Examples
-    --------
-    >>> landmark_note(0, 90)
-    'landmarks: none, no row of the training data is in the file'
-    """
-    if not landmarks:
-        return "landmarks: none, no row of the training data is in the file"
-    way_out = "; --no-landmarks fits without them" if fitting else ""
-    return (
-        f"landmarks: the kernel experts keep {landmarks} of {rows} rows of the training data in "
-        f"the file (scaled, without labels){way_out}"
-    )

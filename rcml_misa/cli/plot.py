@@ -1,4 +1,4 @@
-"""The command `plot`: figures from runs that kept what they need."""
+"""The command `plot`: figures from the files that runs left for them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Pa
     from rcml_misa.reporting.figures import draw, find_runs, in_style, save
 
     with in_style():
-        runs = [find_runs(one, variant=variant) for one in (*others, path)]
+        runs = [find_runs(run, variant=variant) for run in (*others, path)]
         save(draw(what, runs), out)
     click.echo(f"written: {out}")

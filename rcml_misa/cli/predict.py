@@ -1,22 +1,36 @@
-"""The command `predict`: a model's answers about the rows of a file, as csv."""
+"""The command `predict`: opinions of a model about the rows of a file, as csv.
+
+Rows are answered chunk by chunk at constant memory, but for nine bytes per row.
+"""
 
 from __future__ import annotations
 
-import json
+import csv
 import sys
 import tempfile
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-from uuid import uuid4
 
 import click
 
+from rcml_misa.cli.console import echo_json, refuse_same
+from rcml_misa.cli.options import check_least, json_option
+from rcml_misa.exceptions import DataError, OptionError
+
 if TYPE_CHECKING:
-    from rcml_misa.cli.answers import Tally
+    import pandas as pd
+
+    from rcml_misa.datasets.files import FileLayout, FileRows
+    from rcml_misa.estimators.base import EvidentialClassifier
+    from rcml_misa.training import Device
 
 __all__ = ["predict"]
+
+DIGITS = "%.6g"
 
 
 @click.command()
@@ -36,13 +50,16 @@ __all__ = ["predict"]
     help="Mark rows of a larger uncertainty, from 0 to 1, as refused.",
 )
 @click.option(
-    "--coverage", type=float, metavar="C", help="Keep this share of the rows, the surest ones."
+    "--coverage",
+    type=float,
+    metavar="C",
+    help="Accept this share of the rows, those of least uncertainty.",
 )
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: as it was fitted]"
 )
 @click.option("--chunk", default=2048, show_default=True, metavar="N", help="Rows at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@json_option
 def predict(
     model: Path,
     file: Path,
@@ -50,7 +67,7 @@ def predict(
     per_view: bool,
     reject_above: float | None,
     coverage: float | None,
-    device: str | None,
+    device: Device | None,
     chunk: int,
     as_json: bool,
 ) -> None:
@@ -60,13 +77,9 @@ def predict(
     needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
     probability, uncertainty, degree of conflict and the two views in greatest conflict.
     """
-    from rcml_misa.cli.answers import Tally, answers, mark_refused, model_layout, write_answers
-    from rcml_misa.cli.fit import refuse_same
-    from rcml_misa.cli.session import check_numbers
     from rcml_misa.estimators.files import load_with_header
-    from rcml_misa.exceptions import OptionError
 
-    check_numbers(chunk=(chunk, 1))
+    check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
         raise click.UsageError("--reject-above and --coverage both refuse rows; give one of them")
     for name, value in (("reject-above", reject_above), ("coverage", coverage)):
@@ -74,69 +87,208 @@ def predict(
             raise OptionError(f"--{name} {value} is not above 0 and up to 1.")
     if out is not None:
         refuse_same(out, model, file)
-    fitted, header = load_with_header(model, device=device)  # type: ignore[arg-type]
-    layout = model_layout(fitted, header)
-    tally = Tally()
-    tables = answers(fitted, file, layout, tally, per_view=per_view, rows=chunk)
+    fitted, header = load_with_header(model, device=device)
+    if not hasattr(fitted, "predict_opinion") or not hasattr(fitted, "classes_"):
+        raise OptionError(
+            f"{model} holds a {type(fitted).__name__}, which gives no opinion of classes; read it "
+            "with rcml_misa.load and call its predict."
+        )
+    tally = _Tally()
+    tables = _answers(fitted, header, file, tally, per_view=per_view, rows=chunk)
     limit = reject_above
     with _output(out) as stream:
         if coverage is None:
-            write_answers(tables, stream, tally, limit=limit)
+            _write_answers(tables, stream, tally, limit=limit)
         else:
             with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as written:
-                write_answers(tables, written, tally, limit=None)
+                _write_answers(tables, written, tally, limit=None)
                 limit = tally.threshold(coverage)
                 written.seek(0)
-                mark_refused(written, stream, tally, limit=limit)
-    facts = _facts(tally, limit, out)
-    text = json.dumps(facts, allow_nan=False) if as_json else _summary(facts)
-    click.echo(text, err=out is None)
-
-
-@contextmanager
-def _output(out: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that is written whole or not at all."""
-    from rcml_misa.exceptions import DataError
-
-    if out is None:
-        yield sys.stdout
-        return
-    if out.is_dir():
-        raise DataError(f"{out} is a folder; give --out the name of a file in it.")
-    temporary = out.with_name(f".writing-{uuid4().hex}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        temporary.replace(out)
-    except OSError as error:
-        raise DataError(
-            f"{out} can't be written ({error.strerror}); give a file in a folder that exists."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _facts(tally: Tally, limit: float | None, out: Path | None) -> dict[str, Any]:
-    return {
+                _mark_refused(written, stream, tally, limit=limit)
+    facts = {
         "rows": tally.rows,
-        "labelled": sum(one < 2 for one in tally.right),
+        "labelled": sum(mark < 2 for mark in tally.correct),
         "accuracy": tally.accuracy(),
         "reject_above": limit,
         "refused": tally.refused if limit is not None else None,
         "accuracy_of_kept": None if limit is None else tally.accuracy(limit),
         "out": None if out is None else str(out),
     }
+    if as_json:
+        echo_json(facts, err=out is None)
+    else:
+        click.echo(_summary(facts), err=out is None)
+
+
+@dataclass
+class _Tally:
+    """Counts over the rows that were answered.
+
+    Attributes
+    ----------
+    rows, refused : int
+    uncertainty : array of float
+        Uncertainty of each row, eight bytes each.
+    correct : bytearray
+        Per row: 1 where the predicted class is the file's label, 0 where it is not, 2 without a
+        label.
+    """
+
+    rows: int = 0
+    refused: int = 0
+    uncertainty: array[float] = field(default_factory=lambda: array("d"))
+    correct: bytearray = field(default_factory=bytearray)
+
+    def threshold(self, coverage: float) -> float:
+        """Largest uncertainty among the share `coverage` of the rows that has least."""
+        import numpy as np
+
+        values = np.frombuffer(self.uncertainty, dtype=np.float64)
+        accepted = max(int(np.ceil(coverage * len(values) - 1e-9)), 1)
+        return float(np.partition(values, accepted - 1)[accepted - 1])
+
+    def accuracy(self, limit: float | None = None) -> float | None:
+        """Accuracy on labelled rows, on those up to a limit of uncertainty if there is one."""
+        import numpy as np
+
+        correct = np.frombuffer(self.correct, dtype=np.uint8)
+        counted = correct < 2
+        if limit is not None:
+            counted &= np.frombuffer(self.uncertainty, dtype=np.float64) <= limit
+        return float(correct[counted].mean()) if counted.any() else None
+
+
+def _layout(model: EvidentialClassifier, header: Mapping[str, Any]) -> FileLayout:
+    """Layout of a model's views in files: by their own names where its file has none.
+
+    Raises
+    ------
+    DataError
+        If the file names views that the model does not have.
+    """
+    from rcml_misa.datasets.files import FileLayout
+
+    about = header.get("about")
+    stored = about.get("layout") if isinstance(about, dict) else None
+    if stored is None:
+        return FileLayout({name: (name,) for name in model.view_names_})
+    layout = FileLayout.from_json(stored)
+    if tuple(layout.views) != model.view_names_:
+        raise DataError("the model file's views and its layout of files do not fit.")
+    return layout
+
+
+def _answers(
+    model: EvidentialClassifier,
+    header: Mapping[str, Any],
+    path: Path,
+    tally: _Tally,
+    *,
+    per_view: bool,
+    rows: int,
+) -> Iterator[pd.DataFrame]:
+    """Yield a table of answers per chunk of a file, and count them.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or its rows are no rows of the model's views.
+    """
+    from rcml_misa.datasets.files import file_rows
+
+    layout = _layout(model, header)
+    widths = dict(zip(model.view_names_, model.widths_, strict=True))
+    codes = {label: code for code, label in enumerate(model.classes_.tolist())}
+    for chunk in file_rows(path, layout, widths, rows=rows):
+        end = chunk.start + len(chunk)
+        try:
+            opinion = model.predict_opinion(chunk.views)
+        except DataError as error:
+            raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
+        table = opinion.to_frame(per_view=per_view)
+        name, names = (
+            ("row", range(chunk.start, end)) if chunk.ids is None else (layout.id, chunk.ids)
+        )
+        table.insert(0, name, list(names))
+        tally.rows += len(chunk)
+        tally.uncertainty.extend(opinion.uncertainty.tolist())
+        tally.correct.extend(_correct(chunk, opinion.evidence.argmax(axis=1), codes))
+        yield table
+
+
+def _correct(chunk: FileRows, predicted: Any, codes: Mapping[Any, int]) -> bytes:
+    """Compare classes with labels, taken as `fit` took them: numbers where classes are numbers."""
+    if chunk.labels is None:
+        return b"\2" * len(chunk)
+    numbers = not isinstance(next(iter(codes)), str)
+    labels = (_label(value, numbers) for value in chunk.labels.tolist())
+    return bytes(
+        2 if label is None else int(codes.get(label) == code)
+        for label, code in zip(labels, predicted, strict=True)
+    )
+
+
+def _label(value: Any, numbers: bool) -> Any:
+    """Return a label as a class would be written, or None where a row has none."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if value is None or value != value or value == "":  # noqa: PLR0124
+        return None
+    try:
+        return float(value) if numbers else str(value)
+    except ValueError:
+        return value
+
+
+def _write_answers(
+    tables: Iterator[pd.DataFrame], stream: TextIO, tally: _Tally, *, limit: float | None
+) -> None:
+    """Write tables one after the other as csv; with a limit, mark rows above it as refused."""
+    for number, table in enumerate(tables):
+        if limit is not None:
+            refused = table["uncertainty"] > limit
+            table["refused"] = refused
+            tally.refused += int(refused.sum())
+        table.to_csv(stream, index=False, header=number == 0, float_format=DIGITS)
+
+
+def _mark_refused(written: TextIO, stream: TextIO, tally: _Tally, *, limit: float) -> None:
+    """Copy a csv of answers and mark the rows above a limit that depends on all of them."""
+    lines, writer = csv.reader(written), csv.writer(stream, lineterminator="\n")
+    writer.writerow([*next(lines), "refused"])
+    for line, uncertainty in zip(lines, tally.uncertainty, strict=True):
+        refused = uncertainty > limit
+        tally.refused += refused
+        writer.writerow([*line, refused])
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that is written whole or not at all."""
+    from rcml_misa.storage import whole_file
+
+    if out is None:
+        yield sys.stdout
+        return
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; give --out the name of a file in it.")
+    with (
+        whole_file(out, remedy="give a file in a folder that exists") as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
 
 
 def _summary(facts: dict[str, Any]) -> str:
+    """Counts and accuracy in words."""
     lines = [f"{facts['rows']} rows"]
     if facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
     if facts["refused"] is not None:
-        kept = facts["rows"] - facts["refused"]
+        accepted = facts["rows"] - facts["refused"]
         text = f"{facts['refused']} refused, of uncertainty above {facts['reject_above']:.4g}"
         if facts["accuracy_of_kept"] is not None:
-            text += f"; {100 * facts['accuracy_of_kept']:.2f} % right of the {kept} kept"
+            text += f"; {100 * facts['accuracy_of_kept']:.2f} % right of the {accepted} kept"
         lines.append(text)
     if facts["out"] is not None:
         lines.append(f"written: {facts['out']}")

@@ -17,7 +17,11 @@ KEY = "rcml_misa.protocol"
 
 # option -> type and help; names are those of `Protocol`
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
-    "split": (str, "KIND", "random, stratified, grouped or given.  [default: random]"),
+    "split": (
+        str,
+        "KIND",
+        "random, stratified, grouped or given.  [default: given where a set has one, else random]",
+    ),
     "folds": (int, "K", "K-fold partitions in place of repeated splits."),
     "test-share": (float, "X", "Share of test rows.  [default: 0.2]"),
     "valid-share": (float, "X", "Share of train rows held back.  [default: 0]"),
@@ -57,9 +61,9 @@ def protocol_of(ctx: click.Context) -> Protocol:
     OptionError
         If a value does not exist or is out of range.
     """
-    from rcml_misa.cli.plan import protocol_from
+    from rcml_misa.protocols import Protocol
 
     given: dict[str, Any] = dict(ctx.meta.get(KEY, {}))
     if "test_sets" in given:
-        given["test_sets"] = [part.strip() for part in given["test_sets"].split(",")]
-    return protocol_from(given)
+        given["test_sets"] = tuple(part.strip() for part in given["test_sets"].split(","))
+    return Protocol(**given)

@@ -126,8 +126,8 @@ def run(
 
     Variants share the splits. Nothing is selected on test rows: the last step counts, or an
     epoch that was chosen on validation rows, unless --selection says otherwise. A data set with
-    a given split keeps it. A method is a name of --list-methods or module:Class, any
-    scikit-learn classifier of your own.
+    a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or
+    module:Class, any scikit-learn classifier of your own.
     """
     from rcml_misa.estimators.registry import METHODS
 
@@ -166,7 +166,9 @@ def run(
     )
     session = run_session([dataset], tasks, jobs=jobs, out=out)
     if dataset.task == "regression":
-        show_measures(dataset, session.records, out=out, as_json=as_json, seed=seed)
+        show_measures(
+            dataset, session.records, out=out, as_json=as_json, seed=seed, protocol=protocol
+        )
         ctx.exit(session.status)
     rows = summarise(session.records)
     comparisons = paired_comparisons(session.records)
@@ -253,7 +255,7 @@ def _heading(
     runs = (
         f"{count} runs, seeds {seed} to {seed + count - 1}" if count > 1 else f"1 run, seed {seed}"
     )
-    how = protocol.describe() if dataset.folds is None else split_name(dataset)
+    how = split_name(dataset, protocol)
     told = "".join(f", {option}" for option in options)
     return f"{dataset.name}: {runs}, {how}{told}"
 

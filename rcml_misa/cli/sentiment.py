@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset, FileOptions
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
     from rcml_misa.runs.outputs import RunOutputs
 
@@ -34,9 +35,8 @@ def load_for_task(
     OptionError, DataError
         If there is no such set, task, split or view.
     """
-    from rcml_misa.datasets import load_dataset
-    from rcml_misa.datasets.tasks import as_task
-    from rcml_misa.protocols.folds import keep_views
+    from rcml_misa.datasets import as_task, load_dataset
+    from rcml_misa.runs import keep_views
     from rcml_misa.views import check_target
 
     dataset = load_dataset(name, data_dir=data_dir, split=split, options=options)
@@ -63,8 +63,7 @@ def run_outputs(
         If there is no folder for it, or there is nothing of that name to keep.
     """
     from rcml_misa.exceptions import OptionError
-    from rcml_misa.runs.kept import parse_keep
-    from rcml_misa.runs.outputs import RunOutputs
+    from rcml_misa.runs.outputs import RunOutputs, parse_keep
 
     kept = parse_keep(keep)
     asked = {
@@ -83,14 +82,15 @@ def run_outputs(
     )
 
 
-def split_name(dataset: Dataset) -> str:
-    """The split in words, for a table's heading."""
-    if dataset.folds is None:
-        return "80/20 random splits"
+def split_name(dataset: Dataset, protocol: Protocol) -> str:
+    """Put the protocol of a data set in words, for a table's heading."""
+    settled = protocol.for_dataset(dataset)
+    if settled.split != "given" or dataset.folds is None:
+        return settled.describe()
     counts = {name: len(rows) for name, rows in dataset.folds.items()}
     parts = ", ".join(f"{count} {name}" for name, count in counts.items())
     drawn = "" if "valid" in counts else f", validation groups drawn from {dataset.valid_from}"
-    return f"given split ({parts} rows{drawn})"
+    return ", ".join([f"given split ({parts} rows{drawn})", *settled.changes()])
 
 
 def show_measures(
@@ -100,13 +100,15 @@ def show_measures(
     out: Path | None,
     as_json: bool = False,
     seed: int | None = None,
+    protocol: Protocol | None = None,
 ) -> None:
     """Print the measures of all variants and their paired differences; keep them in `out`.
 
-    With a first `seed` a heading is printed too.
+    With a first `seed` a heading is printed too, and the measures on further test sets.
     """
     if not records:
         return
+    from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import measures_json, render, tables, terminal_width, wrapped
     from rcml_misa.results import summarise
     from rcml_misa.storage import write_text
@@ -117,14 +119,20 @@ def show_measures(
         write_text(out / "measures.md", render([tables.spread_table(rows)], "markdown") + "\n")
     count = max(row.runs for row in rows)
     if as_json:
-        made = measures_json(rows, dataset=dataset.name, runs=count, seed=seed)
+        every = [row for row in summarise(records) if row.test_set != "valid"]
+        made = measures_json(every, dataset=dataset.name, runs=count, seed=seed)
         click.echo(json.dumps(made, allow_nan=False))
         return
     if seed is not None:
         seeds = f"seeds {seed} to {seed + count - 1}"
-        heading = f"{dataset.name}: {count} runs, {seeds}, {split_name(dataset)}"
+        how = split_name(dataset, protocol or Protocol())
+        heading = f"{dataset.name}: {count} runs, {seeds}, {how}"
         click.echo(wrapped(heading, terminal_width()))
     shown = [tables.measures_table(rows)]
+    further = [row for row in summarise(records) if row.test_set not in ("clean", "valid")]
+    for name in dict.fromkeys(row.test_set for row in further if seed is not None):
+        part = [row for row in further if row.test_set == name]
+        shown.append(tables.measures_table(part))
     pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
     shown += [tables.paired_table(pairs)] if pairs else []
     click.echo("\n" + render(shown, "text", width=terminal_width()))

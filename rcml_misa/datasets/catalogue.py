@@ -1,62 +1,96 @@
-"""The catalogue of data sets: facts read from `catalogue.toml`, nothing heavy."""
+"""Entries of data sets: those of this package, imported ones, and files of the user's own."""
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.datasets.files.layout import FileOptions
+from rcml_misa.datasets.store import cache_folder
+from rcml_misa.exceptions import DataError, nearest, shortened, validated
+from rcml_misa.storage import whole_file
 
-__all__ = ["CatalogueEntry", "SourceFile", "find_entry", "list_datasets", "parse_entry"]
+__all__ = [
+    "CatalogueEntry",
+    "SourceFile",
+    "imported_entry",
+    "imported_file",
+    "list_catalogue",
+    "list_imported",
+    "list_own",
+    "own_catalogue",
+    "own_entry",
+    "parse_entry",
+    "write_imported",
+    "write_own",
+]
 
-FORMATS = ("digits", "matlab", "mosi", "imported")
-ORIENTATIONS = ("samples-by-features", "features-by-samples")
-
-
+Format = Literal["digits", "matlab", "mosi", "imported", "own"]
+Orientation = Literal["samples-by-features", "features-by-samples"]
 HOST = "https://raw.githubusercontent.com"
+IMPORTED = "imported"  # folder in the cache
+IMPORTED_KEYS = (
+    "format", "views", "samples", "classes", "licence", "citation", "note", "sha256", "file"
+)  # fmt: skip
+OWN_KEYS = ("file", "sha256", "samples", "classes", "views")
+OPTIONS_01 = {"target": "target", "columns": "views", "id": "id"}  # as version 0.1 wrote them
+REQUIRED = {
+    "matlab": ("file", "repository", "commit", "path", "keys", "orientation"),
+    "imported": ("file",),
+    "own": ("file",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """One of the files that a data set is joined from.
+    """A file of a data set.
 
     Attributes
     ----------
     name : str
-        Of the data set.
-    file, repository, commit, path, sha256 : str
-        As in `CatalogueEntry`.
+        Name of the data set.
+    sha256 : str
+        Expected hash of the file.
+    file : str
+        Name of the file in the folders that are looked in.
+    repository, commit, path : str
+        Public repository, version and place that the file comes from.
     also : dict of str to str
         Other forms of the file that serve as well: name to sha256.
     """
 
     name: str
-    file: str
-    repository: str
-    commit: str
-    path: str
     sha256: str
+    file: str = ""
+    repository: str = ""
+    commit: str = ""
+    path: str = ""
     also: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        """Address of the file, pinned to a commit."""
+        """Address of the file, pinned to a commit; empty where it has none."""
+        if not self.file or not self.repository:
+            return ""
         return f"{HOST}/{self.repository}/{self.commit}/{self.path}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CatalogueEntry:
-    """What is known about a data set without opening it.
+class CatalogueEntry(SourceFile):
+    """Facts about a data set that need no look into its files.
 
     Attributes
     ----------
     name : str
-        As it is asked for.
-    format : {"matlab", "digits", "mosi", "imported"}
-        Which reader opens it; ``"digits"`` is built in and has no file.
+        Name to ask for.
+    format : {"matlab", "digits", "mosi", "imported", "own"}
+        Reader of the files; ``"digits"`` is built in and has none.
     views : dict of str to int
         Name and number of columns of each view, in order.
     samples, classes : int
@@ -64,55 +98,45 @@ class CatalogueEntry:
     licence : str
         Licence of the repository that the file comes from.
     citation, note : str
-        Who made the data; what to know about it.
+        Authors of the data; remarks on their use.
     sha256 : str
-        Of the file; of the images and labels for ``"digits"``; of the names and sha256 of all
+        Hash of the file; of the images and labels for ``"digits"``; of the names and sha256 of all
         files where there are several.
-    file, repository, commit, path : str
-        Name of the file, and where in which public repository it lies.
+    file, repository, commit, path, also
+        As in `SourceFile`; the absolute path of a file or folder of the user's own.
     keys : dict of str to str
-        Names of the variables in the file: ``views`` and ``target``.
+        Names of the variables in a MATLAB file: ``views`` and ``target``.
     orientation : {"samples-by-features", "features-by-samples"}
-        What a row of a view in the file is.
+        Meaning of a row of a view in the file.
     sources : dict of str to SourceFile
         Role to file, for a set that is joined from several.
+    options : FileOptions
+        Columns of a file of the user's own.
 
     Examples
     --------
+    >>> from rcml_misa.datasets import find_entry
     >>> entry = find_entry("LandUse21")
     >>> entry.views, entry.samples, entry.classes
     ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
     """
 
-    name: str
-    format: str
+    format: Format
     views: Mapping[str, int]
     samples: int
     classes: int
     licence: str
     citation: str
     note: str
-    sha256: str
-    file: str = ""
-    repository: str = ""
-    commit: str = ""
-    path: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
-    orientation: str = "samples-by-features"
+    orientation: Orientation = "samples-by-features"
     sources: Mapping[str, SourceFile] = field(default_factory=dict)
-    also: Mapping[str, str] = field(default_factory=dict, init=False)  # as SourceFile has it
+    options: FileOptions = field(default_factory=FileOptions)
 
     @property
     def built_in(self) -> bool:
         """Whether the set needs no file."""
         return not self.file and not self.sources
-
-    @property
-    def url(self) -> str:
-        """Address of the file, pinned to a commit; empty for a built-in set or several files."""
-        if not self.file or not self.repository:
-            return ""
-        return f"{HOST}/{self.repository}/{self.commit}/{self.path}"
 
 
 def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
@@ -123,7 +147,7 @@ def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
     name : str
         Name of the table.
     table : mapping
-        Its keys and values, as TOML gives them.
+        Its keys and values, as TOML or JSON gives them.
 
     Returns
     -------
@@ -136,32 +160,29 @@ def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
 
     Examples
     --------
-    >>> parse_entry("Mine", {"format": "csv"})
+    >>> parse_entry("Mine", {"format": "digits"})
     Traceback (most recent call last):
     rcml_misa.exceptions.DataError: catalogue table 'Mine' lacks the key citation, classes, ...
     """
-    known = {item.name for item in fields(CatalogueEntry) if item.init} - {"name"}
-    needed = {"format", "views", "samples", "classes", "licence", "citation", "note", "sha256"}
-    if table.get("format") == "matlab":
-        needed |= {"file", "repository", "commit", "path", "keys", "orientation"}
     where = f"catalogue table {name!r}"
-    if missing := sorted(needed - set(table)):
-        raise DataError(f"{where} lacks the key {', '.join(missing)}; add what is missing.")
-    if unknown := sorted(set(table) - known):
-        raise DataError(f"{where} has an unknown key {unknown[0]!r}; {nearest(unknown[0], known)}")
-    given = dict(table)
-    if "sources" in given:
-        given["sources"] = _sources(name, where, given["sources"])
-    entry = CatalogueEntry(name=name, **given)
-    if entry.format not in FORMATS:
-        raise DataError(f"{where} has format {entry.format!r}; choose from {', '.join(FORMATS)}.")
-    if entry.orientation not in ORIENTATIONS:
-        raise DataError(
-            f"{where} has orientation {entry.orientation!r}; choose from {', '.join(ORIENTATIONS)}."
-        )
+    content = {**table, "name": name}
+    if "sources" in table:
+        content["sources"] = _sources(name, where, table["sources"])
+    required = REQUIRED.get(str(table.get("format")), ())
+    entry = validated(CatalogueEntry, content, where=where, required=required)
     if entry.format == "matlab" and set(entry.keys) != {"views", "target"}:
         raise DataError(f"{where} must name two keys, views and target, not {sorted(entry.keys)}.")
     return entry
+
+
+def _sources(name: str, where: str, roles: Any) -> dict[str, Any]:
+    """Look the files up that a set is joined from."""
+    tables = _toml("sources.toml")
+    names = [str(role) for role in (roles if isinstance(roles, list) else [roles])]
+    for role in names:
+        if role not in tables:
+            raise DataError(f"{where} has an unknown source {role!r}; {nearest(role, tables)}")
+    return {role: {**tables[role], "name": name} for role in names}
 
 
 def _toml(file: str) -> dict[str, Any]:
@@ -169,62 +190,123 @@ def _toml(file: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _sources(name: str, where: str, roles: Any) -> dict[str, SourceFile]:
-    """Look the files up that a set is joined from."""
-    known = _toml("sources.toml")
-    if not isinstance(roles, list) or (wrong := [role for role in roles if role not in known]):
-        missing = "no list" if not isinstance(roles, list) else f"an unknown source {wrong[0]!r}"
-        raise DataError(f"{where} has {missing}; sources.toml knows {', '.join(known)}.")
-    return {role: SourceFile(name=name, **known[role]) for role in roles}
-
-
-def list_datasets() -> tuple[CatalogueEntry, ...]:
-    """All data sets of the catalogue, in its order.
-
-    Returns
-    -------
-    tuple of CatalogueEntry
-
-    Examples
-    --------
-    >>> [entry.name for entry in list_datasets()]
-    ['digits', 'PIE', 'HandWritten', 'Scene15', 'CUB', 'LandUse21', 'MOSI', 'MOSI-words']
-    """
+@cache
+def list_catalogue() -> tuple[CatalogueEntry, ...]:
+    """All data sets of this package, in the order of `catalogue.toml`."""
     return tuple(parse_entry(name, table) for name, table in _toml("catalogue.toml").items())
 
 
-def find_entry(name: str) -> CatalogueEntry:
-    """Facts about one data set.
+def imported_file(name: str) -> Path:
+    """Path of the npz of an imported set; its entry lies beside it as JSON."""
+    return cache_folder() / IMPORTED / f"{name}.npz"
+
+
+def write_imported(entry: CatalogueEntry) -> None:
+    """Write the entry of an imported set.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
+    table = {key: getattr(entry, key) for key in IMPORTED_KEYS}
+    _write_json(imported_file(entry.name).with_suffix(".json"), table)
+
+
+def imported_entry(name: str) -> CatalogueEntry | None:
+    """Read the entry of an imported set; None if there is none.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    path = imported_file(name).with_suffix(".json")
+    if "/" in name or "\\" in name or not path.is_file():
+        return None
+    try:
+        return parse_entry(name, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no record of an import ({shortened(error)}); delete it and import {name} "
+            "again."
+        ) from error
+
+
+def list_imported() -> tuple[CatalogueEntry, ...]:
+    """All imported sets by name."""
+    paths = sorted((cache_folder() / IMPORTED).glob("*.json"))
+    entries = (imported_entry(path.stem) for path in paths)
+    return tuple(entry for entry in entries if entry is not None)
+
+
+def own_catalogue() -> Path:
+    """Path of the user's own catalogue: a JSON file in the user's folder of settings."""
+    import platformdirs
+
+    return platformdirs.user_config_path("rcml-misa") / "catalogue.json"
+
+
+def list_own() -> dict[str, CatalogueEntry]:
+    """All data sets of the user's own catalogue, by name.
+
+    Where version 0.1 left a catalogue in TOML and none in JSON exists, that one is read.
+
+    Raises
+    ------
+    DataError
+        If the catalogue is damaged.
+    """
+    path = own_catalogue()
+    read: Callable[[str], Any] = json.loads
+    if not path.exists() and (older := path.with_suffix(".toml")).exists():
+        path, read = older, tomllib.loads
+    try:
+        tables = read(path.read_text(encoding="utf-8"))
+        return {name: own_entry(name, table) for name, table in tables.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} can't be read ({shortened(error)}); mend or delete it.") from error
+
+
+def own_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
+    """Check one table of the user's own catalogue.
 
     Parameters
     ----------
     name : str
-        Its name in the catalogue, or the one under which it was imported.
-
-    Returns
-    -------
-    CatalogueEntry
+    table : mapping
+        File, sha256, samples and classes; views and options if they are known.
 
     Raises
     ------
-    OptionError
-        If there is no such data set.
-
-    Examples
-    --------
-    >>> find_entry("PIE").classes
-    68
-    >>> find_entry("PEI")
-    Traceback (most recent call last):
-    rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
+    DataError
+        If it is no such table.
     """
-    entries = {entry.name: entry for entry in list_datasets()}
-    if name in entries:
-        return entries[name]
-    from rcml_misa.datasets.records import find_imported, list_imported
+    content = {"views": {}, **table}
+    older = {new: content.pop(old) for old, new in OPTIONS_01.items() if old in content}
+    content["options"] = options = {**older, **content.get("options", {})}
+    note = "; ".join(f"--{key} {value}" for key, value in options.items() if value)
+    facts = {"format": "own", "licence": "yours", "citation": "", "note": note}
+    return parse_entry(name, {**facts, **content})
 
-    found = find_imported(name)
-    if found is None:
-        known = [*entries, *(entry.name for entry in list_imported())]
-        raise OptionError(f"there is no data set {name!r}; {nearest(name, known)}")
-    return found
+
+def write_own(entries: Iterable[CatalogueEntry]) -> None:
+    """Write the user's own catalogue.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
+    tables = {}
+    for entry in entries:
+        options = {key: value for key, value in asdict(entry.options).items() if value is not None}
+        tables[entry.name] = {key: getattr(entry, key) for key in OWN_KEYS} | {"options": options}
+    _write_json(own_catalogue(), tables)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with whole_file(path, make_folder=True) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -133,12 +133,11 @@ def _moments(images: Array) -> Array:
     # eta_pq = mu_pq / m^(1 + (p + q) / 2): the same at every size
     orders = np.add.outer(np.arange(5), np.arange(5))
     eta = central / mass[:, None, None] ** (1 + orders / 2)
-    kept = (orders >= 2) & (orders <= 4)
-    hu = _hu(eta)
+    second_to_fourth = (orders >= 2) & (orders <= 4)
     # the invariants span many powers of ten; arcsinh is a logarithm that keeps sign and zero
-    return np.concatenate(
-        [np.stack([mass, centre_y, centre_x], axis=1), eta[:, kept], np.arcsinh(hu * 1e6)], axis=1
-    )
+    hu = np.arcsinh(_hu(eta) * 1e6)
+    centre = np.stack([mass, centre_y, centre_x], axis=1)
+    return np.concatenate([centre, eta[:, second_to_fourth], hu], axis=1)
 
 
 def _hu(eta: Array) -> Array:
@@ -213,8 +212,8 @@ def _components(mask: NDArray[np.bool_], structure: NDArray[np.bool_]) -> NDArra
     """Count the connected parts of each image of a stack (n, height, width)."""
     from scipy import ndimage
 
-    labels, found = ndimage.label(mask, structure=_in_plane(structure))
-    owner = np.zeros(found + 1, dtype=np.int64)
+    labels, count = ndimage.label(mask, structure=_in_plane(structure))
+    owner = np.zeros(count + 1, dtype=np.int64)
     image = np.broadcast_to(np.arange(len(mask))[:, None, None], mask.shape)
     owner[labels.ravel()] = image.ravel()
     return np.bincount(owner[1:], minlength=len(mask)).astype(np.int64)

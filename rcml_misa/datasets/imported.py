@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.catalogue import CatalogueEntry, list_datasets, parse_entry
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet
+from rcml_misa.datasets.catalogue import (
+    CatalogueEntry,
+    imported_entry,
+    imported_file,
+    list_catalogue,
+    list_own,
+    parse_entry,
+    write_imported,
+)
+from rcml_misa.datasets.dataset import Dataset
+from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, read_words, words, write_npz
 from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
-from rcml_misa.datasets.foreign.npz import read_words, words, write_npz
 from rcml_misa.datasets.foreign.urfunny import read_urfunny
-from rcml_misa.datasets.records import find_imported, imported_file, write_record
 from rcml_misa.exceptions import DataError, OptionError, nearest
-
-if TYPE_CHECKING:
-    from rcml_misa.datasets import Dataset
-    from rcml_misa.views import Sequences
+from rcml_misa.storage import file_sha256, files_sha256
+from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts
 
 __all__ = ["ImportReport", "TextForm", "import_dataset", "load_imported"]
 
@@ -105,83 +109,71 @@ def import_dataset(
         raise OptionError(
             f"{name!r} is no name for a data set; use letters, digits, '.', '-', '_'."
         )
-    if name in {entry.name for entry in list_datasets()}:
+    if name in {entry.name for entry in list_catalogue()} | list_own().keys():
         raise OptionError(f"there is a data set {name} already; import it under another name.")
     if text not in get_args(TextForm):
         raise OptionError(f"text={text!r} does not exist; {nearest(text, get_args(TextForm))}")
-    if find_imported(name) is not None and not replace:
+    if imported_entry(name) is not None and not replace:
         raise OptionError(f"{name} was imported before; choose another name or add --replace.")
     if not path.exists():
         raise DataError(f"{path} does not exist; give MMSA's pickle or UR_FUNNY's folder.")
     if path.is_dir():
-        found = read_urfunny(path, context=context, leave_out_incomplete=leave_out_incomplete)
+        content = read_urfunny(path, context=context, leave_out_incomplete=leave_out_incomplete)
+        source = files_sha256(sorted(path.glob("*.pkl")))
     else:
-        found = read_mmsa(path)
-    _check_text(path, found, text)
-    source = _sha256_of(path)
+        content = read_mmsa(path)
+        source = file_sha256(path)
+    if text == "tokens" and "tokens" not in content.others:
+        raise OptionError(f"{path} has no token numbers (text_bert); use --text states or raw.")
+    if text == "raw" and not any(content.texts):
+        raise OptionError(f"{path} has no words; use --text states.")
     about = {
-        "layout": found.layout,
+        "layout": content.layout,
         "text": text,
-        "views": list(found.views),
-        "classes": found.classes,
-        "limit": found.limit,
-        "rows": dict(found.rows),
+        "views": list(content.views),
+        "classes": content.classes,
+        "limit": content.limit,
+        "rows": dict(content.rows),
         "source": str(path),
         "source_sha256": source,
     }
-    kept = imported_file(name)
-    counts = write_npz(kept, {**found.members(), "about": words([json.dumps(about)])})
-    entry = _entry(name, found, text, kept)
-    write_record(entry)
+    file = imported_file(name)
+    counts = write_npz(file, {**content.members(), "about": words([json.dumps(about)])})
+    entry = _entry(name, content, text, file)
+    write_imported(entry)
     return ImportReport(
         entry=entry,
-        path=kept,
-        rows=found.rows,
-        steps={view: int(lengths.max()) for view, lengths in found.lengths.items()},
+        path=file,
+        rows=content.rows,
+        steps={view: int(lengths.max()) for view, lengths in content.lengths.items()},
         source_sha256=source,
         published=PUBLISHED.get(source, ""),
         mended={key.partition(".")[2]: count for key, count in counts.items() if count},
-        notes=found.notes,
+        notes=content.notes,
     )
 
 
-def _check_text(path: Path, found: ForeignSet, text: TextForm) -> None:
-    if text == "tokens" and "tokens" not in found.others:
-        raise OptionError(f"{path} has no token numbers (text_bert); use --text states or raw.")
-    if text == "raw" and not any(found.texts):
-        raise OptionError(f"{path} has no words; use --text states.")
-
-
-def _sha256_of(path: Path) -> str:
-    """Of a file, or of the lines "file sha256" of a folder's pickles."""
-    if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    lines = [f"{one.name} {_sha256_of(one)}\n" for one in sorted(path.glob("*.pkl"))]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _entry(name: str, found: ForeignSet, text: TextForm, kept: Path) -> CatalogueEntry:
-    widths = dict(found.views)
+def _entry(name: str, content: ForeignSet, text: TextForm, file: Path) -> CatalogueEntry:
+    widths = dict(content.views)
     if text != "states":
         widths["text"] = 1
-    folds = ", ".join(f"{found.rows[fold]} {fold}" for fold in FOLDS)
+    folds = ", ".join(f"{content.rows[fold]} {fold}" for fold in FOLDS)
     table = {
         "format": "imported",
-        "file": f"{kept.parent.name}/{kept.name}",
-        "sha256": _sha256_of(kept),
+        "file": f"{file.parent.name}/{file.name}",
+        "sha256": file_sha256(file),
         "views": widths,
-        "samples": found.samples,
-        "classes": len(found.classes),
+        "samples": content.samples,
+        "classes": len(content.classes),
         "licence": LICENCE,
-        "citation": found.citation,
-        "note": f"{found.title}, imported; {folds}",
+        "citation": content.citation,
+        "note": f"{content.title}, imported; {folds}",
     }
     return parse_entry(name, table)
 
 
 def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
-    """Views, target, folds and names of an imported set.
+    """Load the npz of an imported set.
 
     Parameters
     ----------
@@ -198,9 +190,6 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
     DataError
         If the npz is not one that an import wrote.
     """
-    from rcml_misa.datasets import Dataset
-    from rcml_misa.views import MultiView
-
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(read_words(arrays["about"])[0])
@@ -227,22 +216,16 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
 
 
 def _view(name: str, arrays: Any, about: Mapping[str, Any]) -> Any:
-    from rcml_misa.views import Texts
-
     if name != "text" or about["text"] == "states":
         return _sequences(name, arrays)
     texts = read_words(arrays["texts"])
     if about["text"] == "raw":
         return Texts(texts)
-    from rcml_misa.views import TokenTexts
-
     ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
-    return TokenTexts(texts, [row[kept > 0] for row, kept in zip(ids, mask, strict=True)])
+    return TokenTexts(texts, [row[used > 0] for row, used in zip(ids, mask, strict=True)])
 
 
 def _sequences(name: str, arrays: Any) -> Sequences:
-    from rcml_misa.views import Sequences
-
     steps, lengths = arrays[f"steps.{name}"], arrays[f"lengths.{name}"]
     if steps.ndim == 3:
         return Sequences(steps, lengths)
@@ -252,8 +235,8 @@ def _sequences(name: str, arrays: Any) -> Sequences:
 
 
 def _padded(steps: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
-    """All steps of all samples, under each other, to samples x steps x width."""
+    """Bring the steps of all samples, under each other, to samples x steps x width."""
     inside = np.arange(lengths.max()) < lengths[:, None]
-    found = np.zeros((*inside.shape, steps.shape[1]), dtype=steps.dtype)
-    found[inside] = steps
-    return found
+    padded = np.zeros((*inside.shape, steps.shape[1]), dtype=steps.dtype)
+    padded[inside] = steps
+    return padded

@@ -158,9 +158,9 @@ def _check_facts(
         ("samples", views.n_samples, entry.samples),
         ("classes", len(classes), entry.classes),
     ]
-    for what, found, expected in facts:
-        if found != expected:
+    for quantity, actual, expected in facts:
+        if actual != expected:
             raise DataError(
-                f"{path} has {found} {what} but the catalogue says {expected}; correct the "
+                f"{path} has {actual} {quantity} but the catalogue says {expected}; correct the "
                 f"catalogue's table of {entry.name}."
             )

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.datasets.dataset import Dataset
 from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.storage import whole_file
+from rcml_misa.views import MultiView, Sequences, Texts
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.catalogue import CatalogueEntry
-    from rcml_misa.views import MultiView
 
-__all__ = ["SPLITS", "assemble", "mosi_views", "read_mosi"]
+__all__ = ["SPLITS", "assemble", "load_mosi"]
 
 SPLITS = {"MOSI": "poria", "MOSI-words": "standard"}
 SLACK = 0.05  # seconds by which a word may cross its segment's ends
@@ -43,17 +45,17 @@ CONTRACTIONS = {
 Arrays = dict[str, NDArray[Any]]
 
 
-def read_mosi(
+def load_mosi(
     entry: CatalogueEntry, paths: Mapping[str, Path], *, split: str | None, cache: Path
-) -> tuple[MultiView, Arrays]:
-    """Views, and the arrays ``scores``, ``groups``, ``ids`` and one of row numbers per fold.
+) -> Dataset:
+    """Read CMU-MOSI with its sentiment as the target of a regression; `as_task` cuts classes.
 
     Parameters
     ----------
     entry : CatalogueEntry
         ``MOSI`` or ``MOSI-words``.
     paths : mapping of str to Path
-        The source files by name.
+        The source files by role.
     split : {"poria", "standard"}, optional
         The set's own by default.
     cache : Path
@@ -66,36 +68,48 @@ def read_mosi(
     DataError
         If the sources do not fit together.
     """
-    own = SPLITS[entry.name]
-    chosen = own if split is None else split
+    chosen = split or SPLITS[entry.name]
     if chosen not in SPLITS.values():
-        known = nearest(chosen, SPLITS.values())
-        raise OptionError(f"{entry.name} has no split {chosen!r}; {known}")
-    if entry.name == "MOSI" and chosen == "standard":
+        way_out = nearest(chosen, SPLITS.values())
+        raise OptionError(f"{entry.name} has no split {chosen!r}; {way_out}")
+    leaky = entry.name == "MOSI"
+    if leaky and chosen == "standard":
         raise OptionError(f"split 'standard' is refused: {LEAK}")
-    kept = cache / f"mosi-{FORMAT}-{entry.sha256[:16]}.npz"
-    arrays = _read_npz(kept)
-    if arrays is None:
-        arrays = assemble(paths)
-        _write_npz(kept, arrays)
-    found = {name: arrays[name] for name in ("scores", "groups", "ids")}
+    arrays = _assembled(cache / f"mosi-{FORMAT}-{entry.sha256[:16]}.npz", paths)
+    views: dict[str, Any] = {view: arrays[view] for view in entry.views}
+    if not leaky:
+        views["words"] = Texts(arrays["words"])
+        views["timing"] = Sequences(arrays["timing"], arrays["lengths"])
     parts = arrays[chosen]
-    found |= {
-        name: np.flatnonzero(parts == name)
-        for name in ("train", "valid", "test")
-        if (parts == name).any()
-    }
-    return mosi_views(entry.name, arrays), found
+    return Dataset(
+        entry.name,
+        MultiView(views),
+        arrays["scores"],
+        (),
+        entry.sha256,
+        str(next(iter(paths.values())).parent),
+        task="regression",
+        groups=arrays["groups"],
+        folds={
+            name: np.flatnonzero(parts == name)
+            for name in ("train", "valid", "test")
+            if (parts == name).any()
+        },
+        valid_from="test" if leaky else "train",
+        scores=arrays["scores"],
+        ids=arrays["ids"],
+    )
 
 
-def mosi_views(name: str, arrays: Mapping[str, NDArray[Any]]) -> MultiView:
-    """The views of one of the two sets, from the assembled arrays."""
-    from rcml_misa.views import MultiView, Sequences, Texts
-
-    if name == "MOSI":
-        return MultiView({view: arrays[view] for view in ("text", "audio", "video")})
-    timing = Sequences(arrays["timing"], arrays["lengths"])
-    return MultiView({"words": Texts(arrays["words"]), "timing": timing, "audio": arrays["audio"]})
+def _assembled(path: Path, paths: Mapping[str, Path]) -> Arrays:
+    """Read the assembled arrays from the cache, or assemble them; a cache may be read-only."""
+    damaged = (OSError, ValueError, EOFError, KeyError, BadZipFile)
+    with suppress(*damaged), np.load(path, allow_pickle=False) as content:
+        return dict(content.items())
+    arrays = assemble(paths)
+    with suppress(DataError), whole_file(path, make_folder=True) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    return arrays
 
 
 def assemble(paths: Mapping[str, Path]) -> Arrays:
@@ -150,8 +164,6 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
     folds = _standard_folds()
     videos = [key.rpartition("_")[0] for key in ids]
     timing = _timing(paths["words"], _segments(paths["segments"]), ids)
-    from rcml_misa.views import Sequences
-
     padded = Sequences.from_list(timing)
     return {
         "ids": np.array(ids),
@@ -178,13 +190,13 @@ def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:
 
 def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
     """Transcript and sentiment by utterance."""
-    found = {}
+    spoken = {}
     for path in paths:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 key = f"{row['video_id']}_{int(float(row['utterance_idx']))}"
-                found[key] = (row["utterance"], float(row["sentiment"]))
-    return found
+                spoken[key] = (row["utterance"], float(row["sentiment"]))
+    return spoken
 
 
 def _segments(path: Path) -> dict[str, tuple[float, float]]:
@@ -220,7 +232,7 @@ def _timing(
             "MOSI-words has its word timings in an HDF5 file, which takes h5py to read; install it "
             "with pip install 'rcml-misa[hdf5]'."
         ) from None
-    found = []
+    timing = []
     with h5py.File(path, "r") as store:
         videos = store["CMU_MOSI_ModifiedTimestampedWords/data"]
         spoken: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {}
@@ -242,29 +254,5 @@ def _timing(
             after = np.concatenate([begins[1:], [end]]) - ends
             length = ends - begins
             columns = [length, before.clip(0), after.clip(0), length / letters]
-            found.append(np.stack(columns, axis=1))
-    return found
-
-
-def _read_npz(path: Path) -> Arrays | None:
-    """Read an assembled file; None where there is none or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, KeyError):
-        return None
-    except Exception as error:  # zipfile's own class, which need not be imported for this
-        if type(error).__name__ != "BadZipFile":
-            raise
-        return None
-
-
-def _write_npz(path: Path, arrays: Arrays) -> None:
-    """Write whole or not at all; a cache that can't be written is no cache."""
-    temporary = path.with_name(f".writing-{uuid4().hex}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+            timing.append(np.stack(columns, axis=1))
+    return timing

@@ -1,36 +1,24 @@
-"""Where a data set's file lies: a folder of the user's, the cache, or its pinned address."""
+"""Files of data sets: looked for in the user's folders, fetched from a pinned address, verified."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rcml_misa.datasets.catalogue import find_entry
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.storage import file_sha256
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.catalogue import CatalogueEntry, SourceFile
 
-__all__ = [
-    "Status",
-    "cache_folder",
-    "checked_file",
-    "checked_files",
-    "fetch_dataset",
-    "find_file",
-    "locate",
-]
-
-Status = Literal["here", "fetchable", "built in"]
+__all__ = ["cache_folder", "checked_file", "checked_files", "fetch_file", "find_file"]
 
 ENVIRONMENT = "RCML_MISA_DATA"
 
 
 def cache_folder() -> Path:
-    """The user's cache, for downloads and for what is assembled from them."""
+    """Folder of the user's cache, for downloads and for what is assembled from them."""
     import pooch
 
     return Path(pooch.os_cache("rcml-misa"))
@@ -50,7 +38,7 @@ def _folders(data_dir: Path | None) -> list[Path]:
     ]
 
 
-def _first_with(entry: CatalogueEntry | SourceFile, folders: list[Path]) -> Path | None:
+def _first_with(entry: SourceFile, folders: list[Path]) -> Path | None:
     candidates = (folder / name for folder in folders for name in (entry.file, *entry.also))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -69,7 +57,7 @@ def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | 
     Returns
     -------
     Path or None
-        The first file of that name, or the folder of a set's files if all are found; None
+        The first file of that name, or the folder of a set's files if all are present; None
         if there is none or the set is built in.
 
     Raises
@@ -79,42 +67,13 @@ def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | 
     """
     if entry.built_in:
         return None
-    if entry.sources:
-        found = [_first_with(source, _folders(data_dir)) for source in entry.sources.values()]
-        return found[0].parent if found[0] is not None and all(found) else None
-    return _first_with(entry, _folders(data_dir))
-
-
-def locate(name: str, data_dir: Path | None = None) -> Status:
-    """Tell whether a data set can be used at once.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the catalogue.
-    data_dir : Path, optional
-        Folder to look in first.
-
-    Returns
-    -------
-    {"here", "fetchable", "built in"}
-
-    Raises
-    ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If `data_dir` does not exist.
-
-    Examples
-    --------
-    >>> locate("digits")
-    'built in'
-    """
-    entry = find_entry(name)
-    if entry.built_in:
-        return "built in"
-    return "here" if find_file(entry, data_dir=data_dir) else "fetchable"
+    if entry.format == "own":
+        return Path(entry.file) if Path(entry.file).exists() else None
+    folders = _folders(data_dir)
+    paths = [_first_with(source, folders) for source in entry.sources.values() or [entry]]
+    if not entry.sources:
+        return paths[0]
+    return paths[0].parent if paths[0] is not None and all(paths) else None
 
 
 def checked_files(
@@ -127,15 +86,13 @@ def checked_files(
     }
 
 
-def checked_file(
-    entry: CatalogueEntry | SourceFile, *, data_dir: Path | None = None, download: bool = True
-) -> Path:
+def checked_file(entry: SourceFile, *, data_dir: Path | None = None, download: bool = True) -> Path:
     """Get a data set's file, with the right content.
 
     Parameters
     ----------
-    entry : CatalogueEntry
-        A data set that has a file.
+    entry : SourceFile
+        A data set that has one file, or one of the files of a set.
     data_dir : Path, optional
         Folder to look in first.
     download : bool
@@ -159,46 +116,15 @@ def checked_file(
     return _download(entry, folders[-1], looked_in=folders)
 
 
-def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
-    """Bring a data set's file to this machine, unless it is there.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the catalogue.
-    data_dir : Path, optional
-        Folder to have the file in, created if need be. By default a file that
-        ``RCML_MISA_DATA`` or the user's cache holds is enough, and the cache receives it.
-
-    Returns
-    -------
-    Path or None
-        Where the file is, or the folder of several; None for a built-in set.
-
-    Raises
-    ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If the file cannot be fetched, or its sha256 is not the expected one.
-    """
-    entry = find_entry(name)
-    if entry.built_in:
-        return None
-    if entry.sources:
-        fetched = [_fetch(source, data_dir) for source in entry.sources.values()]
-        return fetched[0].parent
-    return _fetch(entry, data_dir)
-
-
-def _fetch(entry: CatalogueEntry | SourceFile, data_dir: Path | None) -> Path:
+def fetch_file(entry: SourceFile, data_dir: Path | None) -> Path:
+    """Get a file into a folder that need not exist, or anywhere; see `checked_file`."""
     if data_dir is None:
         return checked_file(entry)
     path = _first_with(entry, [data_dir])
     return _verified(path, entry) if path else _download(entry, data_dir, looked_in=[data_dir])
 
 
-def _download(entry: CatalogueEntry | SourceFile, folder: Path, *, looked_in: list[Path]) -> Path:
+def _download(entry: SourceFile, folder: Path, *, looked_in: list[Path]) -> Path:
     if not entry.url:
         raise DataError(
             f"{entry.file} of {entry.name} is gone from {', '.join(map(str, looked_in))}; import "
@@ -215,12 +141,12 @@ def _download(entry: CatalogueEntry | SourceFile, folder: Path, *, looked_in: li
             path=wanted.parent,
         )
     except (OSError, ValueError) as error:  # no network, no such page, a full disk, a wrong sha256
-        cause = textwrap.shorten(str(error), 160, placeholder=" ...")
-        raise DataError(_missing(entry, looked_in, f"could not be fetched ({cause})")) from error
+        problem = f"could not be fetched ({shortened(error, 160)})"
+        raise DataError(_missing(entry, looked_in, problem)) from error
     return _verified(Path(path), entry)
 
 
-def _missing(entry: CatalogueEntry | SourceFile, folders: list[Path], problem: str) -> str:
+def _missing(entry: SourceFile, folders: list[Path], problem: str) -> str:
     return (
         f"{entry.file} of {entry.name} {problem}: it is not in "
         f"{', '.join(map(str, folders))}; with a network run `rcml-misa datasets fetch "
@@ -229,17 +155,16 @@ def _missing(entry: CatalogueEntry | SourceFile, folders: list[Path], problem: s
     )
 
 
-def _verified(path: Path, entry: CatalogueEntry | SourceFile) -> Path:
+def _verified(path: Path, entry: SourceFile) -> Path:
     try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        actual = file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
     expected = entry.also.get(f"{path.parent.name}/{path.name}", entry.sha256)
-    if found != expected:
+    if actual != expected:
         raise DataError(
             f"{path} is not the file of {entry.name} that the catalogue knows: its sha256 is "
-            f"{found}, not {expected}; delete or rename it and run "
+            f"{actual}, not {expected}; delete or rename it and run "
             f"`rcml-misa datasets fetch {entry.name}`."
         )
     return path

@@ -51,7 +51,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         are then worked out once), None trains all of it.
     precision : {"auto", "float32", "bfloat16"}
         Of the pretrained text encoder; ``"auto"`` is bfloat16 where the processor has it.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling of tables, fitted on train rows. Steps of sequences are standardised.
     features : {"root-layernorm", "root", "plain", "quantile"}
         What a table's scaled columns become; see `rcml_misa.reading.features.FeatureMap`.

@@ -86,7 +86,7 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
         The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
     stacking : bool
         Whether opinions count in their product by weights found on leave-one-out rows.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling, fitted on train rows.
     features : {"root-layernorm", "root", "plain", "quantile"}
         What the network reads; see `rcml_misa.reading.features.FeatureMap`.

@@ -17,16 +17,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.kernels import KERNELS, KernelChoice
 from rcml_misa.experts.ridge import (
     BLOCK,
     SMALL,
     NystroemFeatures,
     Ridge,
-    blocks,
     fit_ridge,
 )
+from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.options import check_options
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.reading.rows import row_weights
@@ -95,7 +95,7 @@ class MappedViews:
     ----------
     parts : sequence of arrays of shape (n, d_v)
         Raw columns of each view, dense or sparse.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
     """
 
     def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
@@ -218,7 +218,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     cap : float or None, default=0.7
         Scores are bounded above at this quantile of the leave-one-out scores of the true
         classes: a copy of a train row must not be surer than rows that are not copies.
-    scaling : {"minmax", "standard", "none"}, default="minmax"
+    scaling : {"minmax", "standard", "quantile", "none"}, default="minmax"
         Column scaling, fitted on train rows.
     random_state : int, optional
         Seed of the landmarks' draw.
@@ -286,8 +286,13 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.fit_mapped(views, y, weights=weights)
 
     def _parts(self, X: Array) -> list[Array]:
-        edges = np.cumsum(self.groups or (X.shape[1],))[:-1]
-        return np.split(X, edges, axis=1)
+        groups = self.groups or (X.shape[1],)
+        if sum(groups) != X.shape[1]:
+            raise OptionError(
+                f"groups={self.groups} add up to {sum(groups)} columns but X has {X.shape[1]}; "
+                "give widths that add up to all of them, or leave groups out."
+            )
+        return np.split(X, np.cumsum(groups)[:-1], axis=1)
 
     def fit_mapped(
         self,
@@ -375,13 +380,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_parts(self, parts: Sequence[ViewArray]) -> NDArray[np.float64]:
         """Scores (n, K) without the bound, of rows given as one array (n, d_v) per view."""
-        rows = int(parts[0].shape[0])
-        scores = np.empty((rows, len(self.classes_)))
-        for block in blocks(rows):
-            values = self.columns_([dense(part, block) for part in parts])
-            near = KERNELS[self.kernel_](values, self.landmark_values_, self.layout_)
-            scores[block] = near @ self.weights_
-        return scores + self.intercept_
+        return ExpertScorer([], self)(parts).joint
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities of shape (n, K): the softmax of the bounded, tempered scores."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.experts.expert import KernelExpert
 from rcml_misa.experts.kernels import KERNELS
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
+
+if TYPE_CHECKING:
+    from rcml_misa.experts.expert import KernelExpert
 
 __all__ = ["ExpertScorer", "RawScores"]
 
@@ -119,9 +121,9 @@ class ExpertScorer:
     Parameters
     ----------
     views : sequence of KernelExpert
-        One per view.
+        One per view; none where `joint` alone is to score.
     joint : KernelExpert
-        Of all views; of one view only, that view's own.
+        Expert of all views; of one view only, that view's own.
     """
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:

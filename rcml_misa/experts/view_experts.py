@@ -161,7 +161,7 @@ class ViewExperts:
         view's own expert has half as many.
     kernel : {"auto", "smooth", "medium", "rough", "fine"}
         See `KernelExpert`.
-    scaling : {"minmax", "standard", "none"}
+    scaling : {"minmax", "standard", "quantile", "none"}
         Column scaling.
     random_state : int, optional
         Seed of the landmarks' draws.

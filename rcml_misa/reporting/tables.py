@@ -285,7 +285,7 @@ def _sentiment(rows: Sequence[SummaryRow]) -> list[str]:
 
 
 def measures_table(rows: Sequence[SummaryRow]) -> Table:
-    """Mean, variance and deviation of every measure of sentiment, a row for each."""
+    """Mean, variance and deviation of every measure of sentiment on one test set."""
     names = _sentiment(rows)
     body: list[Row] = []
     for row in rows:
@@ -299,7 +299,8 @@ def measures_table(rows: Sequence[SummaryRow]) -> Table:
     columns: Columns = ["method", Column("", "left", name="moment")]
     columns += [Column(SENTIMENT[name], name=name) for name in names]
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
-    title = f"{rows[0].dataset}: measures over the runs"
+    test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
+    title = f"{rows[0].dataset}: measures over the runs{test_set}"
     return Table.of(title, [*columns, "s/run"], body, notes, stubs=2)
 
 

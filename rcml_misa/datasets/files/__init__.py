@@ -12,8 +12,23 @@ from rcml_misa.datasets.files.layout import FileLayout, FileOptions
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files.check import Finding, check_file
-    from rcml_misa.datasets.files.reading import OwnFile, file_sha256, is_own_file, read_own_file
+    from rcml_misa.datasets.files.reading import (
+        OwnFile,
+        as_labels,
+        class_codes,
+        file_sha256,
+        is_own_file,
+        read_own_file,
+    )
     from rcml_misa.datasets.files.rows import FileRows, file_rows
+
+_HOMES = {
+    "check": ("Finding", "check_file"),
+    "reading": (
+        "OwnFile", "as_labels", "class_codes", "file_sha256", "is_own_file", "read_own_file",
+    ),
+    "rows": ("FileRows", "file_rows"),
+}  # fmt: skip
 
 __all__ = [
     "FileLayout",
@@ -21,26 +36,18 @@ __all__ = [
     "FileRows",
     "Finding",
     "OwnFile",
+    "as_labels",
     "check_file",
+    "class_codes",
     "file_rows",
     "file_sha256",
     "is_own_file",
     "read_own_file",
 ]
 
-_HOMES = {
-    "FileRows": "rows",
-    "Finding": "check",
-    "OwnFile": "reading",
-    "check_file": "check",
-    "file_rows": "rows",
-    "file_sha256": "reading",
-    "is_own_file": "reading",
-    "read_own_file": "reading",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What is odd about a data set, and what will be done about it; nothing is changed."""
+"""Oddities of a data set, and what will be done about each; nothing is changed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
+from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.reading import OwnFile
 from rcml_misa.views import Sequences, Texts, ViewArray, dense
@@ -20,22 +21,22 @@ Level = Literal["fact", "note", "warning"]
 Table: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
 BLOCK = 8192  # rows joined at once
 SAMPLE = 20_000  # rows that columns are compared on
-NEARLY = 0.99  # share of rows whose label a column tells, to be a suspect
+NEARLY = 0.99  # share of rows whose label a column tells, or correlation, to be a suspect
 FEW = 10  # rows of a class below which it is called small
 UNEVEN = 5  # times as many rows in the largest class as in the smallest
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing seen.
+    """An observation about a data set.
 
     Attributes
     ----------
     level : {"fact", "note", "warning"}
     what : str
-        What was seen.
+        The observation.
     consequence : str
-        What will be done about it, or what to do; empty for facts.
+        Treatment of it, or advice; empty for facts.
     """
 
     level: Level
@@ -43,12 +44,14 @@ class Finding:
     consequence: str = ""
 
 
-def check_file(found: OwnFile) -> list[Finding]:
-    """Look a data set over: views, ranges, columns, rows, classes, and leaks of the label.
+def check_file(own: OwnFile) -> list[Finding]:
+    """Look a data set over: views, ranges, columns, rows, target, and leaks of the target.
+
+    Sequences and texts are not looked into, but for rows that repeat.
 
     Parameters
     ----------
-    found : OwnFile
+    own : OwnFile
 
     Returns
     -------
@@ -61,40 +64,30 @@ def check_file(found: OwnFile) -> list[Finding]:
     >>> from rcml_misa.views import MultiView
     >>> views = MultiView({"a": [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [4.0, 5.0]]})
     >>> own = OwnFile(views, np.array(["x", "x", "y", "y"]), FileLayout({"a": ("0", "1")}))
-    >>> [one.what for one in check_file(own) if "constant" in one.what]
+    >>> [finding.what for finding in check_file(own) if "constant" in finding.what]
     ['view a: 1 of 2 columns is constant']
     """
-    findings = [*_facts(found)]
-    for name, array in _tables(found):
-        findings += _columns(name, array)
-        findings += _leaks(name, array, found.labels)
-    findings += [*_presence(found), *_rows(found), *_classes(found.labels)]
-    findings += [Finding("note", note, "Kept so.") for note in found.notes]
-    if found.views.n_views == 1:
+    scores = own.task == "regression"
+    findings = [*_facts(own, scores)]
+    for name, array in own.views.items():
+        if not isinstance(array, Sequences | Texts):
+            findings += _columns(name, array)
+            findings += _leaks(name, array, own.labels, scores)
+    findings += [*_presence(own), *_rows(own)]
+    findings += _scores(own.labels) if scores else _classes(own.labels)
+    findings += [Finding("note", note, "Kept so.") for note in own.notes]
+    if own.views.n_views == 1:
         findings.append(
             Finding("note", "there is one view only", "No conflict can be seen; cut with --views.")
         )
     order = {"fact": 0, "note": 1, "warning": 2}
-    return sorted(findings, key=lambda one: order[one.level])
+    return sorted(findings, key=lambda finding: order[finding.level])
 
 
-def _tables(found: OwnFile) -> list[tuple[str, Table]]:
-    """Views that are tables; sequences and texts are not looked into."""
-    return [
-        (name, array)
-        for name, array in found.views.items()
-        if not isinstance(array, Sequences | Texts)
-    ]
-
-
-def _facts(found: OwnFile) -> Iterator[Finding]:
-    classes = len(set(found.labels.tolist()))
-    yield Finding(
-        "fact", f"{found.views.n_samples} rows, {classes} classes, {found.views.n_views} views"
-    )
-    for name, array, kind in zip(
-        found.views.names, found.views.arrays, found.views.kinds, strict=True
-    ):
+def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
+    target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
+    yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
+    for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
         if isinstance(array, Sequences | Texts):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
@@ -127,7 +120,7 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
     if count := int(constant.sum()):
         yield Finding(
             "note",
-            f"view {name}: {count} of {width} columns {_are(count)} constant",
+            f"view {name}: {count} of {width} columns {'is' if count == 1 else 'are'} constant",
             "Kept; scaled to 0 they tell nothing.",
         )
     varying = values[:, ~constant].T
@@ -148,12 +141,8 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
         )
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _leaks(name: str, array: ViewArray, labels: NDArray[Any]) -> Iterator[Finding]:
-    """Signs that a view was made from the labels, or from other rows."""
+def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> Iterator[Finding]:
+    """Signs that a view was made from the target, or from other rows."""
     rows, width = array.shape
     values = dense(array) if rows * width <= 5e7 else _some(array)
     square = width == rows and len(values) == rows
@@ -166,50 +155,63 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any]) -> Iterator[Findin
         return
     if len(values) != rows:
         return
-    here = ~np.isnan(values[:, 0])
-    values, codes = values[here], np.unique(labels, return_inverse=True)[1][here]
+    present = ~np.isnan(values[:, 0])
+    values, labels = values[present], labels[present]
     if not len(values):
         return
-    told = [
-        number
-        for number in range(width)
-        if len(uniques := np.unique(values[:, number])) <= 2 * (codes.max() + 1)
-        and len(uniques) > codes.max()
-        and _purity(values[:, number], codes) >= NEARLY
-    ]
+    leave_out = "leave it out with --views unless new rows have it too."
+    if scores:
+        centred, target = values - values.mean(axis=0), labels - labels.mean()
+        sizes = np.linalg.norm(centred, axis=0) * np.linalg.norm(target)
+        telling = np.flatnonzero(np.abs(target @ centred) >= NEARLY * np.maximum(sizes, 1e-300))
+        relation = f"has a correlation of {NEARLY} or more with the scores"
+    else:
+        codes = np.unique(labels, return_inverse=True)[1]
+        if _one_hot(values, codes):
+            yield Finding(
+                "warning",
+                f"view {name} is nearly one-hot of the label",
+                f"It gives the answer away; {leave_out}",
+            )
+            return
+        telling = np.array([n for n in range(width) if _tells(values[:, n], codes)])
+        relation = f"tells the label in {100 * NEARLY:.0f} % of the rows or more"
+    if len(telling):
+        others = f", and so do others ({len(telling) - 1})" if len(telling) > 1 else ""
+        yield Finding(
+            "warning",
+            f"view {name}: column {telling[0]} {relation}{others}",
+            f"It may be the label itself; {leave_out}",
+        )
+
+
+def _one_hot(values: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
+    """Whether nearly every row has one large value, whose column goes with the label."""
     peak = values.argmax(axis=1)
-    others = np.abs(values).sum(axis=1) - np.abs(values.max(axis=1))
-    one_hot = width > 1 and bool(np.mean(others <= 0.1 * np.abs(values.max(axis=1))) > 0.9)
-    if one_hot and len(np.unique(peak)) > 1 and _purity(peak, codes) >= NEARLY:
-        yield Finding(
-            "warning",
-            f"view {name} is nearly one-hot of the label",
-            "It gives the answer away; leave it out with --views unless new rows have it too.",
-        )
-    elif told:
-        yield Finding(
-            "warning",
-            f"view {name}: column {told[0]} tells the label in {100 * NEARLY:.0f} % of the rows or "
-            "more" + (f", and so do others ({len(told) - 1})" if len(told) > 1 else ""),
-            "It may be the label itself; leave it out with --views unless new rows have it too.",
-        )
+    largest = np.abs(values.max(axis=1))
+    others = np.abs(values).sum(axis=1) - largest
+    one_hot = values.shape[1] > 1 and bool(np.mean(others <= 0.1 * largest) > 0.9)
+    return one_hot and len(np.unique(peak)) > 1 and _purity(peak, codes) >= NEARLY
+
+
+def _tells(column: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
+    """Whether a column has about as many values as there are classes, and each means one."""
+    classes, distinct = codes.max() + 1, len(np.unique(column))
+    return bool(classes <= distinct <= 2 * classes) and _purity(column, codes) >= NEARLY
 
 
 def _purity(values: NDArray[Any], codes: NDArray[np.int64]) -> float:
     """Share of rows whose class is the most frequent one of their value."""
-    groups = np.unique(values, return_inverse=True)[1]
-    counts = np.zeros((groups.max() + 1, codes.max() + 1), dtype=np.int64)
-    np.add.at(counts, (groups, codes), 1)
-    return float(counts.max(axis=1).sum() / len(codes))
+    return float(contingency_matrix(values, codes).max(axis=1).sum() / len(codes))
 
 
-def _presence(found: OwnFile) -> Iterator[Finding]:
-    present = found.views.present
-    for name, here in zip(found.views.names, present.T, strict=True):
-        if gaps := int((~here).sum()):
+def _presence(own: OwnFile) -> Iterator[Finding]:
+    present = own.views.present
+    for name, column in zip(own.views.names, present.T, strict=True):
+        if gaps := int((~column).sum()):
             yield Finding(
                 "note",
-                f"view {name} is missing in {gaps} of {len(here)} rows",
+                f"view {name} is missing in {gaps} of {len(column)} rows",
                 "Such a row has no opinion from it, and what rests on all views is discounted.",
             )
     if empty := int((~present.any(axis=1)).sum()):
@@ -220,13 +222,13 @@ def _presence(found: OwnFile) -> Iterator[Finding]:
         )
 
 
-def _rows(found: OwnFile) -> Iterator[Finding]:
+def _rows(own: OwnFile) -> Iterator[Finding]:
     """Rows that are the same in every view, and whether their labels agree."""
     firsts: dict[bytes, int] = {}
     copies = clashes = 0
-    labels = found.labels.tolist()
+    labels = own.labels.tolist()
     example = (0, 0)
-    for row, key in enumerate(_row_digests(found)):
+    for row, key in enumerate(_row_digests(own)):
         first = firsts.setdefault(key, row)
         if first != row:
             copies += 1
@@ -234,9 +236,10 @@ def _rows(found: OwnFile) -> Iterator[Finding]:
                 clashes += 1
                 example = (first, row)
     if copies:
+        rows = "1 row repeats" if copies == 1 else f"{copies} rows repeat"
         yield Finding(
             "note",
-            f"{_rows_text(copies)} an earlier one in every view",
+            f"{rows} an earlier one in every view",
             "Kept; a copy in the test rows flatters a comparison.",
         )
     if clashes:
@@ -248,16 +251,23 @@ def _rows(found: OwnFile) -> Iterator[Finding]:
         )
 
 
-def _rows_text(count: int) -> str:
-    return "1 row repeats" if count == 1 else f"{count} rows repeat"
-
-
-def _row_digests(found: OwnFile) -> Iterator[bytes]:
-    for start in range(0, found.views.n_samples, BLOCK):
+def _row_digests(own: OwnFile) -> Iterator[bytes]:
+    for start in range(0, own.views.n_samples, BLOCK):
         block = slice(start, start + BLOCK)
-        joined = np.hstack([dense(array, block) for _, array in _tables(found)])
-        for row in joined:
-            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        for parts in zip(*(_row_bytes(array, block) for array in own.views.arrays), strict=True):
+            yield hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+def _row_bytes(array: ViewArray | Sequences | Texts, block: slice) -> list[bytes]:
+    if isinstance(array, Texts):
+        return [text.encode() for text in array.values[block]]
+    values = array.values[block] if isinstance(array, Sequences) else dense(array, block)
+    return [row.tobytes() for row in values]
+
+
+def _scores(scores: NDArray[np.float64]) -> Iterator[Finding]:
+    least, mean, most = scores.min(), scores.mean(), scores.max()
+    yield Finding("fact", f"scores from {least:.6g} to {most:.6g}, mean {mean:.3g}")
 
 
 def _classes(labels: NDArray[Any]) -> Iterator[Finding]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
-__all__ = ["FileLayout", "FileOptions", "array_layout", "known_name", "table_layout"]
+__all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_layout"]
 
 SEPARATOR = "__"
 TARGETS = ("target", "label", "labels", "class", "y", "gt")
@@ -17,7 +18,7 @@ IDS = ("id",)
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """What a user says of a file; whatever is None is told by names.
+    """Target, views and identifier of a file as a user names them; None leaves it to usual names.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """Where views, target and identifier lie in files of one kind.
+    """Columns or arrays of views, target and identifier in files of one kind.
 
     Attributes
     ----------
@@ -63,26 +64,37 @@ class FileLayout:
         DataError
             If it is not one.
         """
-        names = [value.get(key) for key in ("target", "id")] if isinstance(value, dict) else [0]
-        views = value.get("views") if isinstance(value, dict) else None
-        if not isinstance(views, dict) or not all(
-            isinstance(columns, list) and columns and all(isinstance(one, str) for one in columns)
-            for columns in views.values()
-        ):
-            raise DataError("the model file does not tell which columns are views.")
-        if not all(name is None or isinstance(name, str) for name in names):
-            raise DataError("the model file does not tell which column is the target.")
-        return cls({name: tuple(columns) for name, columns in views.items()}, *names)
+        problem = "the model file does not tell which columns are views and target"
+        try:
+            layout = validated(cls, value, where="its layout")
+        except DataError as error:
+            raise DataError(f"{problem}: {error}") from error
+        if not all(layout.views.values()):
+            raise DataError(f"{problem}: a view has no columns; fit the model again.")
+        return layout
 
 
-def known_name(given: str | None, choices: Sequence[str], names: Sequence[str]) -> str | None:
-    """Find the name that was given, or the first usual one."""
+def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> str | None:
+    """Name that was given, or the first usual one among the names of columns."""
     if given is not None:
         if given not in names:
             raise OptionError(f"there is no column {given!r}; {nearest(given, names)}")
         return given
     small = {name.lower(): name for name in reversed(names)}
-    return next((small[choice] for choice in choices if choice in small), None)
+    return next((small[name] for name in usual if name in small), None)
+
+
+def _target_and_id(
+    kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions, *, labelled: bool
+) -> tuple[str | None, str | None]:
+    """Choose target and identifier, the latter among columns or flat arrays."""
+    target = _column(options.target, TARGETS, names)
+    if target is None and labelled:
+        raise OptionError(
+            f"no {kind} is called {', '.join(TARGETS)}; name the {kind} of labels with --target: "
+            f"{_listed(names)}."
+        )
+    return target, _column(options.id, IDS, [name for name in flat if name != target])
 
 
 def table_layout(
@@ -114,13 +126,7 @@ def table_layout(
     >>> table_layout(["x1", "x2", "x3", "y"], FileOptions(views="u=x1:x2,v=x3")).views
     {'u': ('x1', 'x2'), 'v': ('x3',)}
     """
-    target = known_name(options.target, TARGETS, columns)
-    if target is None and labelled:
-        raise OptionError(
-            f"no column is called {', '.join(TARGETS)}; name the column of labels with --target: "
-            f"{_listed(columns)}."
-        )
-    identifier = known_name(options.id, IDS, [name for name in columns if name != target])
+    target, identifier = _target_and_id("column", columns, columns, options, labelled=labelled)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
         raise OptionError("there is no column beside target and id; a view needs at least one.")
@@ -137,8 +143,8 @@ def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
     without = []
     for column in columns:
-        name, found, _ = column.partition(SEPARATOR)
-        if found and name:
+        name, separator, _ = column.partition(SEPARATOR)
+        if separator and name:
             groups.setdefault(name, []).append(column)
         else:
             without.append(column)
@@ -208,13 +214,13 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
         if ends[0] > ends[1]:
             raise OptionError(f"view {view!r} asks for columns {part}, which run backwards.")
         return columns[ends[0] : ends[1] + 1]
-    found = [column for column in columns if column.startswith(part)]
-    if not found:
+    chosen = [column for column in columns if column.startswith(part)]
+    if not chosen:
         raise OptionError(
             f"view {view!r} asks for {part!r}, which is no column and begins none; "
             f"{nearest(part, columns)}"
         )
-    return found
+    return chosen
 
 
 def array_layout(
@@ -244,14 +250,8 @@ def array_layout(
     {'face': ('face',), 'voice': ('voice',)}
     """
     names = list(arrays)
-    target = known_name(options.target, TARGETS, names)
-    if target is None and labelled:
-        raise OptionError(
-            f"no array is called {', '.join(TARGETS)}; name the array of labels with --target: "
-            f"{_listed(names)}."
-        )
     flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
-    identifier = known_name(options.id, IDS, [name for name in flat if name != target])
+    target, identifier = _target_and_id("array", names, flat, options, labelled=labelled)
     if options.views is None:
         chosen = {
             name: name
@@ -269,3 +269,64 @@ def array_layout(
     if not chosen:
         raise OptionError(f"no array has two axes, samples and columns: {_listed(names)}.")
     return FileLayout({name: (key,) for name, key in chosen.items()}, target, identifier)
+
+
+def folder_layout(
+    folder: Path, columns: Mapping[str, Sequence[str]], options: FileOptions
+) -> tuple[FileLayout, str]:
+    """Deal out a folder with one table per view, joined by an identifier.
+
+    Each table has the column of identifiers. The target is a column of one of them, or of a table
+    of its own. With ``options.views`` only the tables that it names, separated by commas, are
+    views.
+
+    Parameters
+    ----------
+    folder : Path
+    columns : mapping of str to sequence of str
+        Names of each table's columns.
+    options : FileOptions
+
+    Returns
+    -------
+    layout : FileLayout
+    owner : str
+        Table that has the target.
+
+    Raises
+    ------
+    OptionError
+        If tables have no common identifier, there is no target or more than one, or no such view.
+    """
+    first = next(iter(columns.values()))
+    common = [name for name in first if all(name in names for names in columns.values())]
+    identifier = _column(options.id, IDS, common) if common else None
+    if identifier is None and len(common) == 1:
+        identifier = common[0]
+    if identifier is None:
+        raise OptionError(
+            f"the tables of {folder} are joined by an id column that each of them has; name it "
+            f"with --id{': ' + _listed(common) if common else ', once they have one'}."
+        )
+    free = {name: [n for n in names if n != identifier] for name, names in columns.items()}
+    usual = TARGETS if options.target is None else ()
+    targets = {}
+    for name, names in free.items():
+        target = options.target if options.target in names else _column(None, usual, names)
+        if target is not None:
+            targets[name] = target
+    if not targets:
+        wanted = options.target or ", ".join(TARGETS)
+        raise OptionError(f"no table of {folder} has a column {wanted}; name it with --target.")
+    if len(targets) > 1:
+        raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")
+    ((owner, target),) = targets.items()
+    tables = {name: tuple(n for n in names if n != target) for name, names in free.items()}
+    views = {name: names for name, names in tables.items() if names}
+    if options.views is not None:
+        wanted_views = [part.strip() for part in options.views.split(",") if part.strip()]
+        for name in wanted_views:
+            if name not in views:
+                raise OptionError(f"there is no table {name!r} of a view; {nearest(name, views)}")
+        views = {name: views[name] for name in wanted_views}
+    return FileLayout(views, target, identifier), owner

@@ -1,43 +1,65 @@
-"""A user's own file, or folder of files, with labels."""
+"""A user's own file, or folder of tables, read as views and labels."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.files.arrays import array_shapes, is_array_file, read_arrays
-from rcml_misa.datasets.files.folder import join_folder
-from rcml_misa.datasets.files.frames import frame_columns, is_frame_file, read_frame
-from rcml_misa.datasets.files.labels import as_labels
-from rcml_misa.datasets.files.layout import FileLayout, FileOptions, array_layout, table_layout
+from rcml_misa import storage
+from rcml_misa.datasets.files.formats import (
+    KINDS,
+    array_shapes,
+    frame_columns,
+    is_array_file,
+    is_frame_file,
+    read_arrays,
+    read_frame,
+)
+from rcml_misa.datasets.files.layout import (
+    FileLayout,
+    FileOptions,
+    array_layout,
+    folder_layout,
+    table_layout,
+)
 from rcml_misa.exceptions import DataError, RcmlMisaError
 from rcml_misa.views import MultiView
 
-__all__ = ["KINDS", "OwnFile", "file_sha256", "is_own_file", "read_own_file"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-KINDS = "csv, tsv, parquet, npz, mat or hdf5, or a folder with one table per view"
+__all__ = [
+    "JoinedTables",
+    "OwnFile",
+    "as_labels",
+    "class_codes",
+    "file_sha256",
+    "is_own_file",
+    "join_tables",
+    "read_own_file",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class OwnFile:
-    """What was read from a user's file.
+    """Content of a user's file.
 
     Attributes
     ----------
     views : MultiView
     labels : ndarray of str or int64 of shape (n,)
-        As they stand in the file.
+        Labels as they stand in the file; float64 where the task is a regression.
     layout : FileLayout
-        What was taken for what.
+        Columns or arrays that were taken for views, target and identifier.
     ids : ndarray of str of shape (n,) or None
     notes : tuple of str
-        What was left out or turned around.
+        Rows that were left out and arrays that were turned around.
+    task : {"classification", "regression"}
     """
 
     views: MultiView
@@ -45,6 +67,27 @@ class OwnFile:
     layout: FileLayout
     ids: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
+    task: Literal["classification", "regression"] = "classification"
+
+
+@dataclass(frozen=True)
+class JoinedTables:
+    """Tables of a folder, each with the same rows in the same order.
+
+    Attributes
+    ----------
+    views : dict of str to DataFrame
+        A row that a table lacks is NaN in it.
+    ids : list of str
+    labels : Series or None
+    notes : tuple of str
+        Rows that were left out.
+    """
+
+    views: Mapping[str, pd.DataFrame]
+    ids: list[str]
+    labels: Any
+    notes: tuple[str, ...]
 
 
 def is_own_file(name: str) -> bool:
@@ -56,14 +99,8 @@ def is_own_file(name: str) -> bool:
     (False, True, True)
     """
     path = Path(name)
-    return (
-        is_frame_file(path)
-        or is_array_file(path)
-        or "/" in name
-        or "\\" in name
-        or name in (".", "..")
-        or path.is_dir()
-    )
+    named = is_frame_file(path) or is_array_file(path) or name in (".", "..")
+    return named or "/" in name or "\\" in name or path.is_dir()
 
 
 def file_sha256(path: Path) -> str:
@@ -74,14 +111,10 @@ def file_sha256(path: Path) -> str:
     DataError
         If it can't be read.
     """
-    from rcml_misa.datasets.files.folder import folder_files
-
     try:
         if path.is_dir():
-            lines = [f"{one.name} {file_sha256(one)}\n" for one in folder_files(path).values()]
-            return hashlib.sha256("".join(lines).encode()).hexdigest()
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return storage.files_sha256(_folder_files(path).values())
+        return storage.file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
 
@@ -104,24 +137,24 @@ def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     DataError
         If it is missing, damaged, of an unknown kind, or its rows are no views and labels.
     OptionError
-        If the options name what is not there.
+        If the options name what does not exist.
     """
     try:
         if path.is_dir():
-            return _folder(path, options)
+            return _read_folder(path, options)
         if not path.exists():
             raise DataError(f"there is no file {path}; check its name.")
         if is_frame_file(path):
-            return _table(path, options)
+            return _read_table(path, options)
         if is_array_file(path):
-            return _arrays(path, options)
+            return _read_arrays(path, options)
     except RcmlMisaError as error:
         text = str(error)
         raise type(error)(text if str(path) in text else f"{path}: {text}") from error
     raise DataError(f"{path} is of no known kind; give a {KINDS}.")
 
 
-def _table(path: Path, options: FileOptions) -> OwnFile:
+def _read_table(path: Path, options: FileOptions) -> OwnFile:
     layout = table_layout(frame_columns(path), options)
     texts = [name for name in (layout.target, layout.id) if name is not None]
     columns = [name for view in layout.views.values() for name in view]
@@ -132,7 +165,7 @@ def _table(path: Path, options: FileOptions) -> OwnFile:
     return OwnFile(views, labels, layout, ids)
 
 
-def _arrays(path: Path, options: FileOptions) -> OwnFile:
+def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
     layout = array_layout(array_shapes(path), options)
     keys = [key for (key,) in layout.views.values()]
     others = [name for name in (layout.target, layout.id) if name is not None]
@@ -140,28 +173,182 @@ def _arrays(path: Path, options: FileOptions) -> OwnFile:
     labels = as_labels(arrays[str(layout.target)], name=str(layout.target), path=path)
     views, notes = {}, []
     for name, (key,) in layout.views.items():
-        views[name], turned = oriented(arrays[key], key, rows=len(labels), path=path)
+        shape = np.shape(arrays[key])
+        # MATLAB's arrays often lie as features by samples
+        turned = shape[:1] != (len(labels),) and path.suffix.lower() == ".mat"
+        if len(shape) != 2 or shape[1 if turned else 0] != len(labels):
+            raise DataError(
+                f"{path}: {key!r} has shape {shape}, but there are {len(labels)} labels; choose "
+                "the arrays that are views with --views."
+            )
+        views[name] = arrays[key].T if turned else arrays[key]
         if turned:
             notes.append(f"{key} is features by samples and was turned around")
     ids = None if layout.id is None else np.ravel(arrays[layout.id]).astype(str)
     return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
 
 
-def oriented(array: Any, key: str, *, rows: int, path: Path) -> tuple[Any, bool]:
-    """Return an array as samples by features, and whether it was turned, as MATLAB's often are."""
-    shape = np.shape(array)
-    if len(shape) == 2 and shape[0] == rows:
-        return array, False
-    if len(shape) == 2 and shape[1] == rows and path.suffix.lower() == ".mat":
-        return array.T, True
-    raise DataError(
-        f"{path}: {key!r} has shape {shape}, but there are {rows} labels; choose the arrays that "
-        "are views with --views."
-    )
+# folders
 
 
-def _folder(path: Path, options: FileOptions) -> OwnFile:
-    tables = join_folder(path, options)
-    labels = as_labels(tables.labels, name=str(tables.layout.target), path=path)
-    views: Mapping[str, Any] = tables.views
-    return OwnFile(MultiView(views), labels, tables.layout, np.array(tables.ids), tables.notes)
+def _read_folder(path: Path, options: FileOptions) -> OwnFile:
+    columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
+    layout, owner = folder_layout(path, columns, options)
+    tables = join_tables(path, layout, owner=owner)
+    labels = as_labels(tables.labels, name=str(layout.target), path=path)
+    return OwnFile(MultiView(tables.views), labels, layout, np.array(tables.ids), tables.notes)
+
+
+def _folder_files(folder: Path) -> dict[str, Path]:
+    """Tables of a folder by the name before the first dot, sorted."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and is_frame_file(path) and not path.name.startswith("."):
+            name = path.name.partition(".")[0]
+            if name in files:
+                raise DataError(f"{folder} has two tables called {name}; keep one of them.")
+            files[name] = path
+    if not files:
+        raise DataError(f"{folder} has no csv, tsv or parquet file; put one per view into it.")
+    return files
+
+
+def join_tables(folder: Path, layout: FileLayout, *, owner: str | None = None) -> JoinedTables:
+    """Join the tables of a folder by their identifier.
+
+    Parameters
+    ----------
+    folder : Path
+    layout : FileLayout
+        Tables that are views, with their columns, target and identifier.
+    owner : str, optional
+        Table with the target, whose rows are taken; those of all tables without it.
+
+    Raises
+    ------
+    DataError
+        If a table lacks a column, or an identifier appears twice in it.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    labels = None
+    for name, path in _folder_files(folder).items():
+        own = layout.views.get(name, ())
+        more = (str(layout.target),) if name == owner else ()
+        if own or more:
+            frame = _indexed(path, str(layout.id), own, more)
+            labels = frame[more[0]] if more else labels
+            tables[name] = frame[list(own)]
+    views = {name: table for name, table in tables.items() if name in layout.views}
+    if not views:
+        raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
+    if labels is not None:
+        ids = list(labels.index)
+    else:  # in the order of the longest table, then those that it lacks
+        longest = sorted(views.values(), key=len, reverse=True)
+        ids = list(dict.fromkeys(name for table in longest for name in table.index))
+    notes = [
+        f"{extra} rows of {name} have no label and are left out"
+        for name, table in views.items()
+        if (extra := len(table.index.difference(ids)))
+    ]
+    aligned = {name: table.reindex(ids) for name, table in views.items()}
+    return JoinedTables(aligned, ids, labels, tuple(notes))
+
+
+def _indexed(
+    path: Path, identifier: str, columns: tuple[str, ...], texts: tuple[str, ...]
+) -> pd.DataFrame:
+    lacking = [name for name in (identifier, *columns) if name not in frame_columns(path)]
+    if lacking:
+        raise DataError(f"{path} has no column {lacking[0]!r}, which is in the layout.")
+    wanted = [identifier, *columns, *texts]
+    frame = read_frame(path, wanted, texts=[identifier, *texts]).set_index(identifier)
+    frame.index = frame.index.astype(str)
+    if frame.index.has_duplicates:
+        twice = frame.index[frame.index.duplicated()][0]
+        raise DataError(f"{path} has the {identifier} {twice!r} twice; give each row its own.")
+    return frame
+
+
+# labels
+
+
+def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
+    """Check labels: an array of str or int64 of shape (n,).
+
+    Parameters
+    ----------
+    values : array of shape (n,), (n, 1) or (1, n)
+    name, path
+        The column's name and its file, for the errors.
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or they are measurements rather than classes.
+
+    Examples
+    --------
+    >>> as_labels([1.0, 2.0], name="y", path="a.csv")
+    array([1, 2])
+    >>> as_labels(["no", "yes"], name="y", path="a.csv").tolist()
+    ['no', 'yes']
+    """
+    labels = np.asarray(values)
+    if labels.size != max(labels.shape, default=0):
+        raise DataError(
+            f"{path}: {name!r} must hold one label per row, but its shape is {labels.shape}."
+        )
+    labels = labels.ravel()
+    if not labels.size:
+        raise DataError(f"{path} has no rows, only names.")
+    missing = _missing(labels)
+    if missing.any():
+        raise DataError(
+            f"{path}: {int(missing.sum())} of {len(labels)} rows have no label in {name!r} (the "
+            f"first is row {int(np.flatnonzero(missing)[0])}); fill these labels in, or leave "
+            "these rows out."
+        )
+    kind = labels.dtype.kind
+    if kind in "biu":
+        return labels.astype(np.int64) if kind != "b" else labels.astype(str)
+    if kind == "f":
+        if (labels != np.round(labels)).any() or np.abs(labels).max() > 2**53:
+            raise DataError(
+                f"{path}: {name!r} holds fractions such as {labels[labels != np.round(labels)][0]}"
+                "; a class label is a text or a whole number."
+            )
+        return labels.astype(np.int64)
+    texts = np.array([_text(label) for label in labels.tolist()])
+    try:
+        numbers = np.array([float(text) for text in texts])
+    except ValueError:
+        return texts
+    return as_labels(numbers, name=name, path=path)  # texts that are all numbers, as a csv has them
+
+
+def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    import pandas as pd
+
+    if labels.dtype.kind == "f":
+        return np.asarray(~np.isfinite(labels), dtype=np.bool_)
+    if labels.dtype.kind in "OU":
+        return np.array([bool(pd.isna(label)) or label == "" for label in labels.tolist()])
+    return np.zeros(len(labels), dtype=np.bool_)
+
+
+def _text(label: Any) -> str:
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Numbers 0 .. K-1 and the K labels in order.
+
+    Examples
+    --------
+    >>> codes, classes = class_codes(np.array([10, 2, 10]))
+    >>> codes.tolist(), classes
+    ([1, 0, 1], ('2', '10'))
+    """
+    values, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.int64), tuple(str(value) for value in values.tolist())

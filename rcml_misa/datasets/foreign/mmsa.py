@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, as_words, lengths_within
-from rcml_misa.datasets.foreign.npz import Parts, words
-from rcml_misa.datasets.foreign.pickles import read_pickle
+from rcml_misa.datasets.foreign.layout import (
+    FOLDS,
+    ForeignSet,
+    Parts,
+    as_words,
+    lengths_within,
+    words,
+)
+from rcml_misa.datasets.foreign.machine import read_pickle
 from rcml_misa.exceptions import DataError
 
 __all__ = ["PUBLISHED", "read_mmsa"]
 
-#: sha256 of the published files -> what they are.
+#: sha256 of the published files -> their names.
 PUBLISHED = {
     "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": "MOSI/unaligned_50.pkl",
     "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9": "MOSI/aligned_50.pkl",
@@ -31,7 +38,7 @@ CITATION = (
 VIEWS = ("text", "audio", "vision")
 LABELS = ("classification_labels", *(f"regression_labels_{view}" for view in "TAV"))
 
-Fold = Mapping[str, Any]
+Arrays = list[NDArray[Any]]
 
 
 def read_mmsa(path: Path) -> ForeignSet:
@@ -59,39 +66,34 @@ def read_mmsa(path: Path) -> ForeignSet:
     """
     content = read_pickle(path)
     if not isinstance(content, dict) or any(not _is_fold(content.get(f)) for f in FOLDS):
-        found = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else "no dict"
+        keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else "no dict"
         raise DataError(
             f"{path} is no MMSA file: it must be a dict of train, valid and test, each a dict, but "
-            f"it holds {found}."
+            f"it holds {keys}."
         )
-    folds: dict[str, Fold] = {fold: content[fold] for fold in FOLDS}
-    rows = {
-        fold: len(_array(path, one, fold, "regression_labels", 1)) for fold, one in folds.items()
-    }
-    steps = {view: _steps(path, folds, rows, view) for view in VIEWS}
-    ids = _joined(path, folds, rows, "id")
-    notes: list[str] = []
-    tokens = _tokens(path, folds, rows)
-    lengths = _lengths(path, folds, rows, steps, tokens, notes)
-    labels = {name: _labels(path, folds, rows, name) for name in LABELS}
+    reader = _Reader(path, {fold: content[fold] for fold in FOLDS})
+    steps = {view: reader.steps(view) for view in VIEWS}
+    ids = reader.joined("id")
+    tokens = reader.tokens()
+    lengths, notes = reader.lengths(steps, tokens)
+    labels = {name: reader.labels(name) for name in LABELS}
     sims = labels["regression_labels_T"] is not None
-    others = {name: Parts.of(found) for name, found in labels.items() if found is not None}
+    others = {name: Parts.of(arrays) for name, arrays in labels.items() if arrays is not None}
     if tokens:
         others["tokens"] = Parts.of(tokens)
-    if all("annotations" in fold for fold in folds.values()):
-        others["annotations"] = words(_joined(path, folds, rows, "annotations"))
-    target = np.concatenate(_labels(path, folds, rows, "regression_labels") or [])
+    if reader.has("annotations"):
+        others["annotations"] = words(reader.joined("annotations"))
     return ForeignSet(
         layout="mmsa",
         title="CH-SIMS" if sims else "MOSI or MOSEI",
         citation=CITATION,
-        views={view: found[0].shape[2] for view, found in steps.items()},
-        steps={view: Parts.of(found, mend=True) for view, found in steps.items()},
+        views={view: arrays[0].shape[2] for view, arrays in steps.items()},
+        steps={view: Parts.of(arrays, finite=True) for view, arrays in steps.items()},
         lengths=lengths,
-        rows=rows,
+        rows=reader.rows,
         ids=ids,
-        texts=_joined(path, folds, rows, "raw_text"),
-        target=target,
+        texts=reader.joined("raw_text"),
+        target=np.concatenate(reader.labels("regression_labels") or []),
         limit=1.0 if sims else 3.0,
         others=others,
         notes=tuple(notes),
@@ -102,116 +104,114 @@ def _is_fold(value: Any) -> bool:
     return isinstance(value, dict) and len(value) > 0
 
 
-def _array(path: Path, fold: Fold, name: str, key: str, dimensions: int) -> NDArray[Any]:
-    """A numeric array of a fold."""
-    if key not in fold:
-        raise DataError(
-            f"{path} has no {key!r} in {name!r}, which holds {', '.join(map(str, fold))}."
-        )
-    value = fold[key]
-    try:
-        found = value if isinstance(value, np.ndarray) else np.asarray(list(value))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: {key!r} of {name!r} is no array ({error}).") from error
-    if found.dtype.kind not in "biuf" or found.ndim != dimensions or 0 in found.shape:
-        raise DataError(
-            f"{path}: {key!r} of {name!r} is {found.dtype} of shape {found.shape}; it must be "
-            f"numbers in {dimensions} dimensions."
-        )
-    return found
+@dataclass
+class _Reader:
+    """Takes the arrays of one key from the folds, and checks them."""
 
+    path: Path
+    folds: Mapping[str, Mapping[str, Any]]
 
-def _steps(
-    path: Path, folds: Mapping[str, Fold], rows: Mapping[str, int], view: str
-) -> list[NDArray[Any]]:
-    """One view's arrays, fold by fold, of one number of steps and width."""
-    found = [_array(path, fold, name, view, 3) for name, fold in folds.items()]
-    for name, one in zip(folds, found, strict=True):
-        if len(one) != rows[name] or one.shape[1:] != found[0].shape[1:]:
-            wanted = (rows[name], *found[0].shape[1:])
+    def __post_init__(self) -> None:
+        self.rows = {fold: len(self.array(fold, "regression_labels", 1)) for fold in self.folds}
+
+    def has(self, key: str) -> bool:
+        """Tell whether every fold has a key."""
+        return all(key in content for content in self.folds.values())
+
+    def array(self, fold: str, key: str, dimensions: int) -> NDArray[Any]:
+        """Return a numeric array of a fold."""
+        where, content = f"{key!r} of {fold!r}", self.folds[fold]
+        if key not in content:
+            keys = ", ".join(map(str, content))
+            raise DataError(f"{self.path} has no {key!r} in {fold!r}, which holds {keys}.")
+        value = content[key]
+        try:
+            array = value if isinstance(value, np.ndarray) else np.asarray(list(value))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: {where} is no array ({error}).") from error
+        if array.dtype.kind not in "biuf" or array.ndim != dimensions or 0 in array.shape:
             raise DataError(
-                f"{path}: {view!r} of {name!r} has shape {one.shape}, not {wanted} as its labels "
-                "and the other folds have it."
+                f"{self.path}: {where} is {array.dtype} of shape {array.shape}; it must be "
+                f"numbers in {dimensions} dimensions."
             )
-    return found
+        return array
 
+    def steps(self, view: str) -> Arrays:
+        """Return a view's arrays, fold by fold, of one number of steps and width."""
+        arrays = [self.array(fold, view, 3) for fold in self.folds]
+        for (fold, count), array in zip(self.rows.items(), arrays, strict=True):
+            if array.shape != (wanted := (count, *arrays[0].shape[1:])):
+                raise DataError(
+                    f"{self.path}: {view!r} of {fold!r} has shape {array.shape}, not {wanted} as "
+                    "its labels and the other folds have it."
+                )
+        return arrays
 
-def _labels(
-    path: Path, folds: Mapping[str, Fold], rows: Mapping[str, int], key: str
-) -> list[NDArray[Any]] | None:
-    if any(key not in fold for fold in folds.values()):
-        return None
-    found = [_array(path, fold, name, key, 1) for name, fold in folds.items()]
-    for name, one in zip(folds, found, strict=True):
-        if len(one) != rows[name] or not np.isfinite(one).all():
-            raise DataError(
-                f"{path}: {key!r} of {name!r} is not one finite number for each of "
-                f"{rows[name]} samples."
-            )
-    return found
+    def labels(self, key: str) -> Arrays | None:
+        """Return one finite number per sample, fold by fold, if the file has them."""
+        if not self.has(key):
+            return None
+        arrays = [self.array(fold, key, 1) for fold in self.folds]
+        for (fold, count), array in zip(self.rows.items(), arrays, strict=True):
+            if len(array) != count or not np.isfinite(array).all():
+                raise DataError(
+                    f"{self.path}: {key!r} of {fold!r} is not one finite number for each of "
+                    f"{count} samples."
+                )
+        return arrays
 
+    def joined(self, key: str) -> list[str]:
+        """Return one word per sample of all folds."""
+        joined: list[str] = []
+        for fold, content in self.folds.items():
+            if key not in content:
+                raise DataError(f"{self.path} has no {key!r} in {fold!r}.")
+            joined += as_words(f"{self.path}: {key!r} of {fold!r}", content[key], self.rows[fold])
+        return joined
 
-def _joined(path: Path, folds: Mapping[str, Fold], rows: Mapping[str, int], key: str) -> list[str]:
-    found: list[str] = []
-    for name, fold in folds.items():
-        if key not in fold:
-            raise DataError(f"{path} has no {key!r} in {name!r}.")
-        found += as_words(f"{path}: {key!r} of {name!r}", fold[key], rows[name])
-    return found
+    def tokens(self) -> Arrays | None:
+        """Return token numbers, attention masks and token types, (n, 3, T), if they are there."""
+        if not self.has("text_bert"):
+            return None
+        arrays = [self.array(fold, "text_bert", 3) for fold in self.folds]
+        for (fold, count), raw in zip(self.rows.items(), arrays, strict=True):
+            if raw.shape[:2] != (count, 3) or not (raw == np.round(raw)).all() or raw.min() < 0:
+                raise DataError(
+                    f"{self.path}: 'text_bert' of {fold!r} has shape {raw.shape}; it must be whole "
+                    f"numbers of shape ({count}, 3, tokens)."
+                )
+        return arrays
 
-
-def _tokens(
-    path: Path, folds: Mapping[str, Fold], rows: Mapping[str, int]
-) -> list[NDArray[np.int32]] | None:
-    """Token numbers, attention masks and token types, (n, 3, T), if the file has them."""
-    if any("text_bert" not in fold for fold in folds.values()):
-        return None
-    found = []
-    for name, fold in folds.items():
-        raw = _array(path, fold, name, "text_bert", 3)
-        if raw.shape[:2] != (rows[name], 3) or not (raw == np.round(raw)).all() or raw.min() < 0:
-            raise DataError(
-                f"{path}: 'text_bert' of {name!r} has shape {raw.shape}; it must be whole numbers "
-                f"of shape ({rows[name]}, 3, tokens)."
-            )
-        found.append(raw)
-    return found
-
-
-def _lengths(
-    path: Path,
-    folds: Mapping[str, Fold],
-    rows: Mapping[str, int],
-    steps: Mapping[str, list[NDArray[Any]]],
-    tokens: list[NDArray[Any]] | None,
-    notes: list[str],
-) -> dict[str, NDArray[np.int64]]:
-    """Steps of each sample and view."""
-    found: dict[str, NDArray[np.int64]] = {}
-    for view, arrays in steps.items():
-        width, changed, parts = arrays[0].shape[1], 0, []
-        for number, (name, fold) in enumerate(folds.items()):
-            key = f"{view}_lengths"
-            if key in fold:
-                where = f"{path}: {key!r} of {name!r}"
-                one, wrong = lengths_within(where, fold[key], rows[name], width)
-                changed += wrong
-            elif view == "text" and tokens is not None:
-                one = np.clip(tokens[number][:, 1].sum(axis=1).astype(np.int64), 1, width)
-            elif view != "text" and width == steps["text"][0].shape[1]:
-                start = sum(list(rows.values())[:number])
-                one = found["text"][start : start + rows[name]]
-            else:
-                one = _until_zero(arrays[number])
-            parts.append(one)
-        found[view] = np.concatenate(parts)
-        if changed:
-            notes.append(f"{changed} lengths of {view} lay outside 1 to {width} and were clipped")
-    return found
+    def lengths(
+        self, steps: Mapping[str, Arrays], tokens: Arrays | None
+    ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
+        """Return the steps of each sample, by view, and notes on those that were clipped."""
+        lengths: dict[str, Arrays] = {}
+        notes = []
+        for view, arrays in steps.items():
+            width, changed = arrays[0].shape[1], 0
+            lengths[view] = []
+            for number, (fold, content) in enumerate(self.folds.items()):
+                if (key := f"{view}_lengths") in content:
+                    where = f"{self.path}: {key!r} of {fold!r}"
+                    counts, wrong = lengths_within(where, content[key], self.rows[fold], width)
+                    changed += wrong
+                elif view == "text" and tokens is not None:
+                    counts = np.clip(tokens[number][:, 1].sum(axis=1).astype(np.int64), 1, width)
+                elif view != "text" and width == steps["text"][0].shape[1]:
+                    counts = lengths["text"][number]
+                else:
+                    counts = _until_zero(arrays[number])
+                lengths[view].append(counts)
+            if changed:
+                notes.append(
+                    f"{changed} lengths of {view} lay outside 1 to {width} and were clipped"
+                )
+        return {view: np.concatenate(parts) for view, parts in lengths.items()}, notes
 
 
 def _until_zero(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Steps up to the last one that is not all 0; at least 1."""
+    """Count the steps up to the last one that is not all 0; at least 1."""
     lengths = np.ones(len(values), dtype=np.int64)
     for row, sample in enumerate(values):
         used = np.flatnonzero((sample != 0).any(axis=1))

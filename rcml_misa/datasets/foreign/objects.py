@@ -1,4 +1,4 @@
-"""What a foreign pickle may name: arrays, their types and plain containers, built here.
+"""Objects that a foreign pickle may name: arrays, their types and plain containers, built here.
 
 A name in the file is looked up in a table and never imported; what it would have called is done
 by a method of this module, on bytes whose number is known.
@@ -9,29 +9,28 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from collections import OrderedDict, UserList
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.source import RefusedError, Span, as_data
+from rcml_misa.datasets.foreign.source import Bytes, Global, RefusedError, Span, as_data
 
 __all__ = [
-    "GLOBALS",
     "ArgumentTuple",
     "ArrayDraft",
     "Builder",
     "ElementType",
     "FloatList",
-    "Global",
-    "find_global",
-    "scalar_key",
 ]
 
+HASH_BITS = 61  # bits of an int up to which few have the same hash
 
-class FloatList(Sequence[Any]):
+
+class FloatList(UserList[Any]):
     """A list whose items are floats, at eight bytes each; NumPy turns it into an array.
 
     It takes other items too and is then as large as any list.
@@ -44,66 +43,46 @@ class FloatList(Sequence[Any]):
     (2, 1.5, [0.5, 1.5])
     """
 
-    __slots__ = ("items",)
+    data: Any
 
-    def __init__(self) -> None:
-        self.items: array[float] | list[Any] = array("d")
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.data = array("d")
+        self.extend(items)
 
     def append(self, item: Any) -> None:
         """Add one item."""
         self.extend([item])
 
-    def extend(self, items: Sequence[Any]) -> None:
+    def extend(self, other: Iterable[Any]) -> None:
         """Add several items."""
-        if type(self.items) is array and {type(item) for item in items} - {float}:
-            self.items = list(self.items)
-        self.items.extend(items)
+        items = list(other)
+        if type(self.data) is array and {type(item) for item in items} - {float}:
+            self.data = list(self.data)
+        self.data.extend(items)
 
     def extend_raw(self, values: NDArray[np.float64]) -> None:
-        """Add an array of floats to a list that holds nothing else."""
-        if type(self.items) is array:
-            self.items.frombytes(values.tobytes())
+        """Add an array of floats."""
+        if type(self.data) is array:
+            self.data.frombytes(values.tobytes())
         else:
-            self.items.extend(values.tolist())
+            self.data.extend(values.tolist())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if type(self.items) is not array or not self.items:
-            return np.array(list(self.items), dtype=dtype)
-        shared: NDArray[Any] = np.frombuffer(self.items, dtype=np.float64)
-        return np.array(shared, dtype=dtype, copy=copy)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        return self.items[index]
+        if type(self.data) is not array or not self.data:
+            return np.array(list(self.data), dtype=dtype)
+        return np.array(np.frombuffer(self.data, dtype=np.float64), dtype=dtype, copy=copy)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items)
+        return iter(self.data)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, (list, FloatList)):
-            return list(self) == list(other)
-        return NotImplemented
+        return list(self) == list(other) if isinstance(other, (list, FloatList)) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
-        return repr(list(self.items))
-
-
-class Global:
-    """A name of the table; `Builder.call` knows what it does."""
-
-    __slots__ = ("does", "words")
-
-    def __init__(self, words: str, does: str) -> None:
-        self.words = words
-        self.does = does
+        return repr(list(self.data))
 
 
 class ArgumentTuple(tuple[Any, ...]):
@@ -112,40 +91,11 @@ class ArgumentTuple(tuple[Any, ...]):
     __slots__ = ()
 
 
-_NUMPY = {
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    **{
-        (f"numpy.{core}.{module}", name): name.lstrip("_")
-        for core in ("core", "_core")
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    },
-}
-_PLAIN = {
-    ("_codecs", "encode"): "encode",
-    ("collections", "OrderedDict"): "ordered",
-    **{
-        (module, name): name
-        for module in ("builtins", "__builtin__")
-        for name in ("set", "frozenset", "bytes", "bytearray")
-    },
-}
+@dataclass(slots=True, eq=False)
+class ArrayDraft:
+    """An array that was announced and whose content comes next; `slots` are its memo entries."""
 
-#: (module, name) of everything that may stand in a file -> what is done for it.
-GLOBALS = {**_NUMPY, **_PLAIN}
-
-
-def find_global(module: str, name: str) -> Global:
-    """Look a name up; nothing is imported."""
-    words = f"{module}.{name}"
-    if (module, name) not in GLOBALS:
-        shown = words if len(words) <= 60 and words.isprintable() else ascii(words)[:60]
-        raise RefusedError(f"asks for {shown}")
-    return Global(words, GLOBALS[module, name])
+    slots: list[int] = field(default_factory=list)
 
 
 class ElementType:
@@ -160,7 +110,7 @@ class ElementType:
         self.dtype = np.dtype("O" if text.endswith(("O", "O8")) else text)
 
     def set_state(self, state: Any) -> None:
-        """Set the byte order; the rest of NumPy's state is known or refused."""
+        """Set the byte order; the rest of NumPy's state is the default or refused."""
         if not isinstance(state, tuple) or len(state) < 8:
             raise RefusedError("has an array type without its state")
         order, inner = _word(state[1]), state[2:5]
@@ -170,29 +120,18 @@ class ElementType:
             self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
 
 
-class ArrayDraft:
-    """An array that was announced and whose content comes next."""
-
-    __slots__ = ("slots",)
-
-    def __init__(self) -> None:
-        self.slots: list[int] = []  # memo entries that wait for it
-
-
 class Builder:
     """Does what a pickler meant by calling a name of the table.
 
-    Parameters
-    ----------
-    spend : callable
-        Takes the number of bytes that a call is about to need.
+    `spend` takes the number of bytes that a call is about to need.
     """
 
     def __init__(self, spend: Callable[[int], None]) -> None:
         self.spend = spend
+        self.long_keys = 0
 
     def call(self, function: Global, arguments: Any) -> Any:
-        """Result of a call; arrays come as drafts, element types as such."""
+        """Return the result of a call; arrays come as drafts, element types as such."""
         if not isinstance(arguments, tuple) or function.does == "ndarray":
             raise RefusedError(f"calls {function.words} in a way that no pickler does")
         try:
@@ -203,11 +142,21 @@ class Builder:
             ) from None
 
     def finish(self, state: Any) -> NDArray[Any]:
-        """Array of NumPy's state: (version,) shape, type, Fortran order, content."""
+        """Return the array of NumPy's state: (version,) shape, type, Fortran order, content."""
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise RefusedError("has an array without its content")
         shape, kind, fortran, content = state[-4:]
         return self._array(content, kind, shape, "F" if fortran else "C")
+
+    def key(self, key: Any) -> Any:
+        """Return a dict's key or a set's item: a word or a number, never something nested."""
+        if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
+            raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
+        if isinstance(key, int) and key.bit_length() > HASH_BITS:
+            # any number of these may share one hash: each is compared with all before it
+            self.long_keys += 1
+            self.spend(self.long_keys)
+        return key
 
     def _reconstruct(self, kind: Any, *_: Any) -> ArrayDraft:
         if not isinstance(kind, Global) or kind.does != "ndarray":
@@ -226,7 +175,7 @@ class Builder:
         return self._array(content, kind, shape, "F" if _word(order) == "F" else "C")
 
     def _array(self, content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-        """Lay an array over bytes that are there; their number must be the shape's."""
+        """Lay an array over bytes of the file, as many as its shape asks for."""
         if not isinstance(kind, ElementType):
             raise RefusedError("has an array without a type")
         shape = (shape,) if isinstance(shape, int) else shape
@@ -245,21 +194,20 @@ class Builder:
         if dtype.kind in "bU":
             self.spend(len(data))
             data = _checked(data, dtype)
-        values = data.view(dtype) if count else np.empty(0, dtype)
-        found = values.reshape(shape, order=order)
-        found.flags.writeable = False
-        return found
+        values = (data.view(dtype) if count else np.empty(0, dtype)).reshape(shape, order=order)
+        values.flags.writeable = False
+        return values
 
     def _objects(self, content: Any, count: int) -> NDArray[Any]:
         if not isinstance(content, (list, FloatList)) or len(content) != count:
             raise RefusedError("has an array of objects without its objects")
         self.spend(8 * count)
-        found = np.empty(count, dtype=object)
+        objects = np.empty(count, dtype=object)
         for place, item in enumerate(content):
             if isinstance(item, np.ndarray) and item.dtype.kind == "O":
                 raise RefusedError("has an array of objects inside another")
-            found[place] = item
-        return found
+            objects[place] = item
+        return objects
 
     def _encode(self, text: Any, coding: Any = "latin-1") -> Any:
         word = _word(coding)
@@ -281,34 +229,27 @@ class Builder:
 
     def _ordered(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
         self.spend(8 * len(pairs))
-        return OrderedDict((scalar_key(key), value) for key, value in pairs)
+        return OrderedDict((self.key(key), value) for key, value in pairs)
 
     def _set(self, items: Any = ()) -> set[Any]:
         self.spend(8 * len(items))
-        return set(map(scalar_key, items))
+        return set(map(self.key, items))
 
     def _frozenset(self, items: Any = ()) -> frozenset[Any]:
         return frozenset(self._set(items))
 
 
-def scalar_key(key: Any) -> Any:
-    """A key of a dict or an item of a set: a word or a number, never something nested."""
-    if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
-        raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
-    return key
-
-
 def _word(value: Any) -> str:
-    found = value.plain() if isinstance(value, Span) else value
-    if isinstance(found, bytes):
-        found = found.decode("latin-1")
-    if not isinstance(found, str):
+    word = value.plain() if isinstance(value, Span) else value
+    if isinstance(word, bytes):
+        word = word.decode("latin-1")
+    if not isinstance(word, str):
         raise RefusedError(f"has a {type(value).__name__} where a word belongs")
-    return found
+    return word
 
 
-def _checked(data: NDArray[np.uint8], dtype: np.dtype[Any]) -> NDArray[np.uint8]:
-    """Content of which every bit pattern is a value."""
+def _checked(data: Bytes, dtype: np.dtype[Any]) -> Bytes:
+    """Refuse content of which some bit pattern is no value."""
     if dtype.kind == "b":
         return np.not_equal(data, 0).view(np.uint8)
     if len(data) and int(data.view(dtype.byteorder + "u4").max()) > 0x10FFFF:

@@ -1,19 +1,35 @@
-"""The bytes of a foreign pickle: a mapped file that is read within its bounds."""
+"""Bytes of a foreign pickle: a mapped file read within its bounds, its operations and strings."""
 
 from __future__ import annotations
 
 import codecs
 import mmap
+import pickletools
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Coding", "RefusedError", "Source", "Span", "as_data"]
+__all__ = [
+    "ENTRY",
+    "GETS",
+    "PUTS",
+    "Bytes",
+    "Coding",
+    "Global",
+    "RefusedError",
+    "Source",
+    "Span",
+    "as_data",
+    "find_global",
+    "memo_index",
+    "survey",
+    "two_words",
+]
 
 Bytes = NDArray[np.uint8]
 Coding = Literal["raw", "utf-8", "escaped", "python2", "python2-escaped"]
@@ -23,35 +39,74 @@ CHUNK = 1 << 20  # bytes of text decoded at once
 FLOAT = ord("G")
 LEAST = 1 << 28  # bytes that any file may take
 LONGEST = 1 << 24  # bytes of one text
+ENTRY = 100  # bytes of a dict's or a memo's entry
 RUN = 1000  # floats that a pickler writes between two appends
+#: code -> (name, length of its argument), as the standard library documents them.
+CODES = {
+    ord(op.code): (op.name, op.arg.n if op.arg is not None else 0) for op in pickletools.opcodes
+}
+_LENGTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: "<B",
+    pickletools.TAKEN_FROM_ARGUMENT4: "<i",
+    pickletools.TAKEN_FROM_ARGUMENT4U: "<I",
+    pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
+}
+GETS = ("GET", "BINGET", "LONG_BINGET")
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+FORBIDDEN = {
+    **dict.fromkeys(("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"), "makes an object of a class"),
+    **dict.fromkeys(("PERSID", "BINPERSID"), "names an object outside the file"),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), "uses copyreg's extensions"),
+    **dict.fromkeys(("NEXT_BUFFER", "READONLY_BUFFER"), "keeps its arrays in another file"),
+}
+# bytes of each operation that a survey may pass over at once; 0 for the others
+_SKIPPED = [0] * 256
+for _code, (_name, _size) in CODES.items():
+    if _size >= 0 and _name not in {"STOP", "BINFLOAT", *GETS, *FORBIDDEN}:
+        _SKIPPED[_code] = 1 + _size
+#: (module, name) of everything that may stand in a file -> what is done for it.
+GLOBALS = {
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    ("_codecs", "encode"): "encode",
+    ("collections", "OrderedDict"): "ordered",
+    **{
+        (f"numpy.{core}.{module}", name): name.lstrip("_")
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    },
+    **{
+        (module, name): name
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset", "bytes", "bytearray")
+    },
+}
 _RECORD = np.dtype([("code", "u1"), ("value", ">f8")])
+_CODECS = {"utf-8": "utf-8", "escaped": "raw-unicode-escape"}
 
 
 class RefusedError(Exception):
-    """Why a pickle is not read; the words that follow "it"."""
+    """Reason why a pickle is not read; the words that follow "it"."""
 
 
 class Source:
-    """A file mapped into memory, whose pages are given back as reading goes on.
+    """A file of one byte or more mapped into memory, whose pages are given back after reading.
 
     Arrays that are cut from it share the map: they take no memory of their own until they are
-    read, and the system can always drop them again.
-
-    Parameters
-    ----------
-    path : Path
-        A file with one byte or more.
-    limit : int
-        Bytes that all that is built from it may take; by default half as much again as the file
-        and at least 256 MiB.
+    read, and the system can always drop them again. All that is built from it may take half as
+    many bytes again as the file, and at least 256 MiB.
     """
 
-    def __init__(self, path: Path, *, limit: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         with path.open("rb") as stream:
             self.map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self.bytes: Bytes = np.frombuffer(self.map, dtype=np.uint8)
         self.size = len(self.map)
-        self.left = max(LEAST, self.size * 3 // 2) if limit is None else limit
+        self.left = max(LEAST, self.size * 3 // 2)
         self._given_back = 0
 
     def spend(self, cost: int) -> None:
@@ -63,11 +118,10 @@ class Source:
         if self.left < 0:
             raise RefusedError("needs more memory than a feature file of its size")
 
-    def number(self, position: int, kind: str) -> int:
-        """Whole number of a `struct` format at `position`, which must lie inside the file."""
-        stop = position + struct.calcsize(kind)
-        self.need(stop)
-        return int(struct.unpack_from(kind, self.map, position)[0])
+    def number(self, position: int, kind: str) -> Any:
+        """Unpack the number of a `struct` format at `position`, which must lie in the file."""
+        self.need(position + struct.calcsize(kind))
+        return struct.unpack_from(kind, self.map, position)[0]
 
     def need(self, stop: int) -> None:
         """Refuse a file that ends before `stop`."""
@@ -75,14 +129,37 @@ class Source:
             raise RefusedError(f"is cut off: it names {stop} bytes and has {self.size}")
 
     def line(self, position: int) -> int:
-        """Where the line that begins at `position` ends: the place of its newline."""
+        """Find the newline that ends the line beginning at `position`."""
         stop = self.map.find(b"\n", position)
         if stop < 0:
             raise RefusedError(f"is cut off inside a line that begins at byte {position}")
         return stop
 
+    def operation(self, position: int) -> tuple[str, int, int, int]:
+        """Return an operation's name, its content's start and stop, and the next one's place."""
+        self.need(position + 1)
+        code = self.map[position]
+        if code not in CODES:
+            raise RefusedError(f"is no pickle: byte {position} is {code}")
+        name, size = CODES[code]
+        start = position + 1
+        if size >= 0:
+            self.need(start + size)
+            return name, start, start + size, start + size
+        if size == pickletools.UP_TO_NEWLINE:
+            stop = self.line(start)
+            if name in ("GLOBAL", "INST"):
+                stop = self.line(stop + 1)
+            return name, start, stop, stop + 1
+        length = self.number(start, _LENGTHS[size])
+        start += struct.calcsize(_LENGTHS[size])
+        if length < 0:
+            raise RefusedError(f"is damaged: the string at byte {start} has {length} bytes")
+        self.need(start + length)
+        return name, start, start + length, start + length
+
     def float_run(self, position: int) -> int:
-        """How many whole `BINFLOAT` follow each other from `position`.
+        """Count the whole `BINFLOAT` that follow each other from `position`.
 
         At most 1000; 0 where there are fewer than eight, which are soon read one by one.
         """
@@ -94,81 +171,72 @@ class Source:
         return count if count >= 8 else 0
 
     def floats(self, position: int, count: int) -> NDArray[np.float64]:
-        """Values of `count` consecutive `BINFLOAT`."""
+        """Return the values of `count` consecutive `BINFLOAT`."""
         records = np.frombuffer(self.map, dtype=_RECORD, count=count, offset=position)
         return records["value"].astype(np.float64)
 
     def passed(self, position: int) -> None:
         """Give back pages that were read, once there are many of them."""
         if position - self._given_back > STEP:
-            self.give_back()
-            self._given_back = position
+            self.give_back(position)
 
-    def rewind(self) -> None:
-        """Begin to count given-back pages anew, for a second reading."""
-        self.give_back()
-        self._given_back = 0
-
-    def give_back(self) -> None:
-        """Let the system drop the pages that are in memory; they can be read again."""
+    def give_back(self, position: int) -> None:
+        """Let the system drop the pages in memory, which it can read again; count from there."""
+        self._given_back = position
         if hasattr(mmap, "MADV_DONTNEED"):
             self.map.madvise(mmap.MADV_DONTNEED)
 
 
+@dataclass(slots=True, eq=False)
 class Span:
     """A string that stays in the file until somebody wants it.
 
-    Only whoever takes it knows what it is: Python 2 wrote text and an array's bytes alike, and
-    Python 3 writes bytes as text in old protocols. So it is decoded on demand.
-
-    Parameters
-    ----------
-    source : Source
-    start, stop : int
-        Its bytes in the file.
-    coding : str
-        How they stand there.
-    as_bytes : bool
-        Whether it is bytes, where it is not an array's.
+    Only whoever takes it knows its kind: Python 2 wrote text and an array's bytes alike, and
+    Python 3 writes bytes as text in old protocols. So it is decoded on demand; `as_bytes` says
+    that it is bytes, where it is not an array's.
     """
 
-    __slots__ = ("_text", "as_bytes", "coding", "source", "start", "stop")
-
-    def __init__(
-        self, source: Source, start: int, stop: int, coding: Coding, *, as_bytes: bool = False
-    ) -> None:
-        self.source = source
-        self.start = start
-        self.stop = stop
-        self.coding = coding
-        self.as_bytes = as_bytes
-        self._text: str | None = None
+    source: Source
+    start: int
+    stop: int
+    coding: Coding
+    as_bytes: bool = False
+    _text: str | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def encoded(self) -> Span:
-        """The bytes that this text stands for, each character one of them."""
+        """Return the bytes that this text stands for, each character one of them."""
         return Span(self.source, self.start, self.stop, self.coding, as_bytes=True)
 
     def data(self) -> Bytes:
-        """Bytes of an array: text gives one byte per character."""
+        """Return the bytes of an array: text gives one byte per character."""
         if self.coding in ("raw", "python2"):
             return self.source.bytes[self.start : self.stop]
         self.source.spend(len(self))
-        decode = _DECODERS[self.coding]
-        found = bytearray()
-        for chunk in self._chunks():
-            try:
-                found += decode(chunk)
-            except ValueError:  # UnicodeError is one too
-                raise RefusedError(
-                    f"holds no bytes in the text that begins at byte {self.start}"
-                ) from None
-        return np.frombuffer(found, dtype=np.uint8)
+        try:
+            return np.frombuffer(self._recoded(), dtype=np.uint8)
+        except ValueError:  # UnicodeError is one too
+            raise RefusedError(
+                f"holds no bytes in the text that begins at byte {self.start}"
+            ) from None
+
+    def _recoded(self) -> bytes | bytearray:
+        """Decode by the megabyte, since characters may take four times the room of their bytes."""
+        if self.coding == "python2-escaped":
+            return _unescaped(self.source.map[self.start : self.stop])
+        decoder = codecs.getincrementaldecoder(_CODECS[self.coding])()
+        content = bytearray()
+        for start in range(self.start, self.stop, CHUNK):
+            stop = min(start + CHUNK, self.stop)
+            text = decoder.decode(self.source.map[start:stop], stop == self.stop)
+            content += text.encode("latin-1")
+            self.source.passed(stop)
+        return content
 
     def plain(self) -> str | bytes:
-        """The string as Python has it: bytes, or text, which Python 2 may have written."""
+        """Return the string as Python has it: bytes, or text, which Python 2 may have written."""
         if len(self) > LONGEST:
             raise RefusedError(f"has a text of {len(self)} bytes")
         if self.as_bytes:
@@ -180,10 +248,8 @@ class Span:
     def _decoded(self) -> str:
         raw = self.source.map[self.start : self.stop]
         try:
-            if self.coding == "utf-8":
-                return raw.decode("utf-8", "surrogatepass")
-            if self.coding == "escaped":
-                return raw.decode("raw-unicode-escape")
+            if self.coding in _CODECS:
+                return raw.decode(_CODECS[self.coding], "surrogatepass")
             if self.coding == "python2-escaped":
                 raw = _unescaped(raw)
         except ValueError:
@@ -193,51 +259,17 @@ class Span:
         except UnicodeDecodeError:
             return raw.decode("latin-1")
 
-    def _chunks(self) -> Iterator[bytes]:
-        """Parts of about a megabyte that end between two characters."""
-        position = self.start
-        while position < self.stop:
-            stop = min(position + CHUNK, self.stop)
-            if stop < self.stop:
-                stop = max(self._between(position, stop), position + 1)
-            yield self.source.map[position:stop]
-            position = stop
-            self.source.passed(position)
-
-    def _between(self, start: int, stop: int) -> int:
-        """The nearest place at or before `stop` where no character is cut in two."""
-        data = self.source.map
-        if self.coding == "utf-8":
-            while stop > start and data[stop] & 0xC0 == 0x80:
-                stop -= 1
-            return stop
-        last = data.rfind(b"\\", max(start, stop - 10), stop)
-        if last < 0:
-            return stop
-        first = last
-        while first > start and data[first - 1] == ord("\\"):
-            first -= 1
-        odd = (last - first) % 2 == 0
-        return last if odd else last + 1
-
 
 def _unescaped(raw: bytes) -> bytes:
-    """Python 2's escapes undone, the unknown ones left as they are."""
-    decode: Callable[[bytes], tuple[bytes, int]] = codecs.escape_decode
+    """Undo Python 2's escapes and leave the unknown ones as they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return decode(raw)[0]
-
-
-_DECODERS: dict[str, Callable[[bytes], bytes]] = {
-    "utf-8": lambda raw: raw.decode("utf-8").encode("latin-1"),
-    "escaped": lambda raw: raw.decode("raw-unicode-escape").encode("latin-1"),
-    "python2-escaped": _unescaped,
-}
+        decoded: bytes = codecs.escape_decode(raw)[0]
+    return decoded
 
 
 def as_data(value: Any) -> Bytes:
-    """Bytes of an array from whatever a pickler may have put them into."""
+    """Return the bytes of an array from whatever a pickler may have put them into."""
     if isinstance(value, Span):
         return value.data()
     if isinstance(value, str):  # an old protocol's bytes, when they are few
@@ -248,3 +280,68 @@ def as_data(value: Any) -> Bytes:
     if isinstance(value, (bytes, bytearray)):
         return np.frombuffer(value, dtype=np.uint8)
     raise RefusedError(f"has an array whose content is {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name of the table; `Builder.call` knows what it does."""
+
+    words: str
+    does: str
+
+
+def find_global(module: str, name: str) -> Global:
+    """Look a name up; nothing is imported."""
+    words = f"{module}.{name}"
+    if (module, name) not in GLOBALS:
+        shown = words if len(words) <= 60 and words.isprintable() else ascii(words)[:60]
+        raise RefusedError(f"asks for {shown}")
+    return Global(words, GLOBALS[module, name])
+
+
+def survey(source: Source) -> frozenset[int]:
+    """Return the memo entries that are read again, the only ones to keep.
+
+    The whole file is looked through before anything is built; it is refused if it is cut off,
+    goes on after its end, or names or does what it may not.
+    """
+    wanted: set[int] = set()
+    data, size, position, name = source.map, source.size, 0, ""
+    while name != "STOP":
+        source.passed(position)
+        skipped = _SKIPPED[data[position]] if position < size else 0
+        if skipped:
+            position += skipped
+            continue
+        count = source.float_run(position)
+        if count:
+            position += 9 * count
+            continue
+        name, start, stop, position = source.operation(position)
+        if name in ("GLOBAL", "INST"):
+            find_global(*two_words(source, start, stop))
+        if name in FORBIDDEN:
+            raise RefusedError(FORBIDDEN[name])
+        if name in GETS and (index := memo_index(source, name, start, stop)) not in wanted:
+            source.spend(ENTRY)
+            wanted.add(index)
+    if position != size:
+        raise RefusedError(f"goes on for {size - position} bytes after its end")
+    source.give_back(0)
+    return frozenset(wanted)
+
+
+def two_words(source: Source, start: int, stop: int) -> tuple[str, str]:
+    """Return the module and the name of a `GLOBAL`."""
+    module, _, name = source.map[start:stop].partition(b"\n")
+    return module.decode("utf-8", "replace"), name.decode("utf-8", "replace")
+
+
+def memo_index(source: Source, name: str, start: int, stop: int) -> int:
+    """Return the number of a memo entry that is put or got."""
+    if name in ("GET", "PUT"):
+        word = source.map[start : min(stop, start + 20)]
+        if not word.isdigit():
+            raise RefusedError("is damaged: a memo entry has no number")
+        return int(word)
+    return int.from_bytes(source.map[start:stop], "little")

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, as_words
-from rcml_misa.datasets.foreign.npz import Parts
-from rcml_misa.datasets.foreign.pickles import read_pickle
+from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, Parts, as_words
+from rcml_misa.datasets.foreign.machine import read_pickle
 from rcml_misa.exceptions import DataError
 
 __all__ = ["FILES", "read_urfunny"]
@@ -74,13 +73,13 @@ def read_urfunny(
     folds = _folds(folder, content["folds"])
     reader = _Reader(folder, content, len(vectors), context, room)
     complete = reader.complete(folds, leave_out_incomplete)
-    ids = [one for fold in FOLDS for one in complete[fold]]
-    lengths = np.array([reader.words[one] for one in ids], dtype=np.int64)
+    ids = [name for fold in FOLDS for name in complete[fold]]
+    lengths = np.array([reader.words[name] for name in ids], dtype=np.int64)
     total = int(lengths.sum())
     steps = {"text": Parts((total,), np.dtype(np.int32), reader.parts("text", ids))}
     for view in ("audio", "vision"):
         dtype, width = reader.kinds[view], reader.widths[view]
-        steps[view] = Parts((total, width), dtype, reader.parts(view, ids), mend=True)
+        steps[view] = Parts((total, width), dtype, reader.parts(view, ids), finite=True)
     left_out = sum(map(len, folds.values())) - len(ids)
     return ForeignSet(
         layout="urfunny",
@@ -91,8 +90,8 @@ def read_urfunny(
         lengths=dict.fromkeys(("text", "audio", "vision"), lengths),
         rows={fold: len(complete[fold]) for fold in FOLDS},
         ids=ids,
-        texts=[reader.sentence(one) for one in ids],
-        target=np.array([reader.label(one) for one in ids], dtype=np.int64),
+        texts=[reader.sentence(name) for name in ids],
+        target=np.array([reader.label(name) for name in ids], dtype=np.int64),
         classes=("0", "1"),
         others={"vectors": Parts.of([vectors])},
         notes=(f"{left_out} incomplete punchlines were left out",) if left_out else (),
@@ -111,33 +110,31 @@ def _file(folder: Path, part: str) -> Path:
 
 def _vectors(folder: Path, value: Any) -> NDArray[Any]:
     try:
-        found = np.asarray(value)
+        vectors = np.asarray(value)
     except ValueError as error:
         raise DataError(f"{folder}: the word vectors differ in width ({error}).") from error
-    if found.ndim != 2 or found.dtype.kind not in "iuf" or 0 in found.shape:
+    if vectors.ndim != 2 or vectors.dtype.kind not in "iuf" or 0 in vectors.shape:
         raise DataError(
-            f"{folder}: word_embedding_list.pkl has shape {found.shape}; it must be words by "
+            f"{folder}: word_embedding_list.pkl has shape {vectors.shape}; it must be words by "
             "numbers."
         )
-    return found
+    return vectors
 
 
 def _folds(folder: Path, value: Mapping[str, Any]) -> dict[str, list[str]]:
-    missing = [name for name in NAMES.values() if name not in value]
-    if missing:
-        raise DataError(f"{folder}: data_folds.pkl has no {missing[0]!r}.")
-    found = {
-        fold: as_words(f"{folder}: {name!r} of data_folds.pkl", value[name])
-        for fold, name in NAMES.items()
-    }
-    everything = [one for ids in found.values() for one in ids]
-    if not all(found.values()) or len(set(everything)) != len(everything):
+    folds = {}
+    for fold, name in NAMES.items():
+        if name not in value:
+            raise DataError(f"{folder}: data_folds.pkl has no {name!r}.")
+        folds[fold] = as_words(f"{folder}: {name!r} of data_folds.pkl", value[name])
+    everything = [name for ids in folds.values() for name in ids]
+    if not all(folds.values()) or len(set(everything)) != len(everything):
         raise DataError(f"{folder}: data_folds.pkl has an empty fold, or an id twice.")
-    return found
+    return folds
 
 
 class _IncompleteError(Exception):
-    """What a punchline lacks."""
+    """Gap of a punchline; the words that follow its id."""
 
 
 @dataclass
@@ -156,33 +153,33 @@ class _Reader:
         self.kinds: dict[str, np.dtype[Any]] = {}
 
     def complete(self, folds: Mapping[str, Sequence[str]], leave_out: bool) -> dict[str, list[str]]:
-        """Ids of whole punchlines; their words, and the widths of the views, are noted."""
-        found: dict[str, list[str]] = {fold: [] for fold in folds}
+        """Return the ids of whole punchlines; note their words, and the widths of the views."""
+        complete: dict[str, list[str]] = {fold: [] for fold in folds}
         wrong: list[str] = []
         for fold, ids in folds.items():
-            for one in ids:
+            for name in ids:
                 try:
-                    self.words[one] = self._check(one)
-                    found[fold].append(one)
+                    self.words[name] = self._check(name)
+                    complete[fold].append(name)
                 except _IncompleteError as error:
-                    wrong.append(f"{one} {error}")
-        if wrong and (not leave_out or not all(found.values())):
+                    wrong.append(f"{name} {error}")
+        if wrong and (not leave_out or not all(complete.values())):
             more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             raise DataError(
                 f"{self.folder}: punchline {'; '.join(wrong[:SHOWN])}{more}; complete the files, "
                 "or use --leave-out-incomplete."
             )
-        return found
+        return complete
 
-    def _check(self, one: str) -> int:
+    def _check(self, name: str) -> int:
         for part in ("language", "audio", "vision", "labels"):
-            if one not in self.content[part]:
+            if name not in self.content[part]:
                 raise _IncompleteError(f"is not in {FILES[part]}.pkl")
-        if self.label(one) not in (0, 1):
+        if self.label(name) not in (0, 1):
             raise _IncompleteError("has a label other than 0 and 1")
         counts = {}
         for view in ("text", "audio", "vision"):
-            tables = self._tables(view, one)
+            tables = self._tables(view, name)
             counts[view] = sum(map(len, tables))
             if view != "text":
                 self._note_width(view, tables)
@@ -206,13 +203,12 @@ class _Reader:
                 raise _IncompleteError(
                     f"has {table.shape[1]} {view} columns where others have {width}"
                 )
-            known = self.kinds.get(view, table.dtype)
-            self.kinds[view] = np.result_type(known, table.dtype)
+            self.kinds[view] = np.result_type(self.kinds.get(view, table.dtype), table.dtype)
 
-    def _tables(self, view: str, one: str) -> list[NDArray[Any]]:
-        """The words' rows, sentence by sentence; for the text the words' numbers."""
+    def _tables(self, view: str, name: str) -> list[NDArray[Any]]:
+        """Return the words' rows, sentence by sentence; for the text the words' numbers."""
         stem = "embedding_indexes" if view == "text" else "features"
-        entry = self.content["language" if view == "text" else view][one]
+        entry = self.content["language" if view == "text" else view][name]
         if not isinstance(entry, dict) or f"punchline_{stem}" not in entry:
             raise _IncompleteError(f"has no punchline_{stem} of {view}")
         sentences = [entry[f"punchline_{stem}"]]
@@ -234,31 +230,31 @@ class _Reader:
 
     def _table(self, view: str, sentence: Any) -> NDArray[Any]:
         try:
-            found = np.asarray(sentence)
+            table = np.asarray(sentence)
         except (TypeError, ValueError) as error:
             raise _IncompleteError(f"has {view} features of different widths") from error
-        if view != "text" or not found.size:
-            return found if found.size else np.empty(0)
-        numbers = found.reshape(-1)
-        whole = numbers.dtype.kind in "iu"
-        if not whole or numbers.min() < 0 or numbers.max() >= self.vocabulary:
-            raise _IncompleteError(f"has word numbers outside 0 to {self.vocabulary - 1}")
-        return numbers
+        if not table.size:
+            return np.empty(0)
+        if view == "text":
+            table = table.reshape(-1)
+            whole = table.dtype.kind in "iu"
+            if not whole or table.min() < 0 or table.max() >= self.vocabulary:
+                raise _IncompleteError(f"has word numbers outside 0 to {self.vocabulary - 1}")
+        return table
 
     def parts(self, view: str, ids: Sequence[str]) -> Iterator[NDArray[Any]]:
-        """Rows of all words of some punchlines, one punchline after the other."""
-        for one in ids:
-            yield np.concatenate(self._tables(view, one))
+        """Yield the rows of all words, one punchline after the other."""
+        for name in ids:
+            yield np.concatenate(self._tables(view, name))
 
-    def label(self, one: str) -> int:
-        """0 or 1, whatever number stands there."""
-        value = self.content["labels"][one]
-        found = np.asarray(value)
-        return int(found) if found.ndim == 0 and found.dtype.kind in "biuf" else -1
+    def label(self, name: str) -> int:
+        """Return 0 or 1, or the number that stands there; -1 for anything else."""
+        value = np.asarray(self.content["labels"][name])
+        return int(value) if value.ndim == 0 and value.dtype.kind in "biuf" else -1
 
-    def sentence(self, one: str) -> str:
-        """The spoken words, where the file has them."""
-        entry = self.content["language"][one]
+    def sentence(self, name: str) -> str:
+        """Return the spoken words, where the file has them."""
+        entry = self.content["language"][name]
         before = entry.get("context_sentences", []) if self.context else []
         parts = [*before, entry.get("punchline_sentence", "")]
         return " ".join(str(part) for part in parts if isinstance(part, str))

@@ -1,0 +1,156 @@
+"""Common ends of commands: errors in one sentence, JSON, files that a command leaves."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rcml_misa.exceptions import OptionError, RcmlMisaError
+
+__all__ = [
+    "FriendlyGroup",
+    "echo_json",
+    "file_size",
+    "listed",
+    "refuse_same",
+    "sentence",
+    "write_texts",
+]
+
+LONGEST = 300  # characters of an error's sentence
+TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
+
+
+def sentence(text: str) -> str:
+    r"""Put an error on one line of at most 300 characters, without control characters.
+
+    Examples
+    --------
+    >>> sentence("first\n  second\x1b.")
+    'first second?.'
+    >>> len(sentence("x" * 1000))
+    300
+    """
+    line = " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    if len(line) > LONGEST:  # the value stands first and the way out last
+        line = f"{line[:140]} ... {line[145 - LONGEST :]}"
+    return line
+
+
+def _stop(ctx: click.Context, text: str, status: int) -> None:
+    click.echo(f"error: {sentence(text)}", err=True)
+    ctx.exit(status)
+
+
+@contextmanager
+def _one_sentence(ctx: click.Context) -> Iterator[None]:
+    """Turn exceptions into a sentence on stderr and an exit status."""
+    try:
+        yield
+    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit, click.Abort):
+        raise
+    except click.UsageError as error:
+        where = (error.ctx or ctx).command_path
+        message = sentence(error.format_message()[: LONGEST - 50])
+        end = "" if message.endswith((".", "?", "!")) else "."
+        _stop(ctx, f"{message}{end} See {where} --help.", 2)
+    except RcmlMisaError as error:
+        _stop(ctx, str(error), 2)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        ctx.exit(130)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # click ends quietly when the reader of stdout has gone
+            raise
+        _stop(ctx, f"{error.filename or 'a file'} can't be used ({error.strerror or error}).", 2)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        _stop(
+            ctx,
+            f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}: {error}; "
+            f"this is a fault of rcml-misa: report it with what {TRACEBACK}=1 shows.",
+            1,
+        )
+
+
+class FriendlyGroup(click.Group):
+    """Group of commands that ends in one sentence and an exit status, never in a traceback.
+
+    A `RcmlMisaError`, a wrong option or an unusable file becomes ``error: ...`` on stderr and exit
+    status 2, an interruption by the keyboard exit status 130, any other exception exit status 1.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the group's own options."""
+        with _one_sentence(ctx):
+            return super().parse_args(ctx, args)
+        raise AssertionError("the context manager exits")  # pragma: no cover
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and turn exceptions into exit statuses."""
+        with _one_sentence(ctx):
+            return super().invoke(ctx)
+
+
+def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> None:
+    """Print one JSON object to stdout, or to stderr."""
+    click.echo(json.dumps(record, indent=indent, allow_nan=False), err=err)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write text files by name into a folder, each whole or not at all, with a last line end.
+
+    Raises
+    ------
+    DataError
+        If one can't be written.
+    """
+    from rcml_misa.storage import write_text
+
+    for name, text in texts.items():
+        write_text(folder / name, text if text.endswith("\n") else f"{text}\n")
+
+
+def refuse_same(out: Path, *inputs: str | Path) -> None:
+    """Refuse to write over a file that the command reads.
+
+    Raises
+    ------
+    OptionError
+    """
+    for path in inputs:
+        if out.resolve() == Path(path).resolve():
+            raise OptionError(f"--out {out} would replace what is read; give another file.")
+
+
+def file_size(size: int) -> str:
+    """Write a number of bytes for people.
+
+    Examples
+    --------
+    >>> file_size(1_250_000), file_size(900)
+    ('1.2 MB', '0.9 kB')
+    """
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Write names and their values in a row.
+
+    Examples
+    --------
+    >>> listed({"face": 3, "voice": 4})
+    'face 3, voice 4'
+    """
+    return ", ".join(f"{name} {value}" for name, value in values.items())

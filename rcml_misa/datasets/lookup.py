@@ -1,0 +1,391 @@
+"""Data sets by name: one lookup over this package's catalogue, imported sets and own files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rcml_misa.datasets.catalogue import (
+    CatalogueEntry,
+    imported_entry,
+    list_catalogue,
+    list_imported,
+    list_own,
+    own_entry,
+    write_own,
+)
+from rcml_misa.datasets.dataset import Dataset, as_task
+from rcml_misa.datasets.files.layout import FileLayout, FileOptions
+from rcml_misa.datasets.store import (
+    cache_folder,
+    checked_file,
+    checked_files,
+    fetch_file,
+    find_file,
+)
+from rcml_misa.exceptions import DataError, OptionError, nearest
+
+if TYPE_CHECKING:
+    from rcml_misa.datasets.files import OwnFile
+
+__all__ = [
+    "Status",
+    "add_own",
+    "fetch_dataset",
+    "find_entry",
+    "list_datasets",
+    "load_dataset",
+    "load_entry",
+    "load_labelled",
+    "locate",
+    "remove_own",
+]
+
+Status = Literal["here", "fetchable", "built in", "gone"]
+
+
+def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
+    """List the data sets of the catalogue, in its order.
+
+    Parameters
+    ----------
+    users : bool
+        Whether those that the user imported or added follow.
+
+    Returns
+    -------
+    tuple of CatalogueEntry
+
+    Examples
+    --------
+    >>> [entry.name for entry in list_datasets()]
+    ['digits', 'PIE', 'HandWritten', 'Scene15', 'CUB', 'LandUse21', 'MOSI', 'MOSI-words']
+    """
+    more = (*list_imported(), *list_own().values()) if users else ()
+    return (*list_catalogue(), *more)
+
+
+def find_entry(name: str) -> CatalogueEntry:
+    """Find the entry of one data set.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue, or the one under which it was imported or added.
+
+    Returns
+    -------
+    CatalogueEntry
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+    DataError
+        If the user's own catalogue is damaged.
+
+    Examples
+    --------
+    >>> find_entry("PIE").classes
+    68
+    >>> find_entry("PEI")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
+    """
+    entries = {entry.name: entry for entry in list_catalogue()} | list_own()
+    entry = entries.get(name) or imported_entry(name)
+    if entry is None:
+        names = [entry.name for entry in list_datasets(users=True)]
+        raise OptionError(f"there is no data set {name!r}; {nearest(name, names)}")
+    return entry
+
+
+def locate(name: str, data_dir: Path | None = None) -> Status:
+    """Tell whether a data set can be used at once.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue.
+    data_dir : Path, optional
+        Folder to look in first.
+
+    Returns
+    -------
+    {"here", "fetchable", "built in", "gone"}
+        ``"gone"`` if the file of an imported or own set is not where it was.
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+    DataError
+        If `data_dir` does not exist.
+
+    Examples
+    --------
+    >>> locate("digits")
+    'built in'
+    """
+    entry = find_entry(name)
+    if entry.built_in:
+        return "built in"
+    if find_file(entry, data_dir=data_dir):
+        return "here"
+    return "fetchable" if entry.sources or entry.url else "gone"
+
+
+def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
+    """Bring a data set's file to this machine, unless it is there.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the catalogue.
+    data_dir : Path, optional
+        Folder to have the file in, created if need be. By default a file that
+        ``RCML_MISA_DATA`` or the user's cache holds is enough, and the cache receives it.
+
+    Returns
+    -------
+    Path or None
+        Path of the file, or the folder of several; None for a built-in set.
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set.
+    DataError
+        If the file cannot be fetched, or its sha256 is not the expected one.
+    """
+    entry = find_entry(name)
+    if entry.built_in:
+        return None
+    if entry.format == "own":
+        return _checked_own(entry)
+    if entry.sources:
+        paths = [fetch_file(source, data_dir) for source in entry.sources.values()]
+        return paths[0].parent
+    return fetch_file(entry, data_dir)
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    split: str | None = None,
+    options: FileOptions | None = None,
+) -> Dataset:
+    """Load a data set by name, or a file of one's own.
+
+    Parameters
+    ----------
+    name : str
+        Its name; `list_datasets` has them all. ``"digits"`` needs no file. Or the path of a csv,
+        tsv, parquet, npz, mat or hdf5 file or of a folder with one table per view, or a name
+        in the user's own catalogue.
+    data_dir : Path, optional
+        Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
+        and the user's cache.
+    download : bool
+        Whether a missing file is fetched from its pinned address into the cache.
+    split : str, optional
+        Name of one of the given splits of a set with several; its own by default.
+    options : FileOptions, optional
+        Target, views and identifier of a file of one's own.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    OptionError
+        If there is no such data set or split, the split would leak labels, or options are given
+        for one that is no file of one's own.
+    DataError
+        If the file is missing, damaged or not the one that the catalogue knows.
+
+    Examples
+    --------
+    >>> data = load_dataset("digits")
+    >>> data.views
+    MultiView(1797 samples: pixels 64, fourier 34, projections 78, moments 22, dct 36, ...)
+    """
+    entry = _resolved(name, options or FileOptions())
+    return load_entry(entry, data_dir=data_dir, download=download, split=split)
+
+
+def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
+    """Entry of a path or name; options that are given count before those of the entry."""
+    from rcml_misa.datasets.files import is_own_file
+
+    if is_own_file(name):
+        path = Path(name).expanduser()
+        facts = {"file": str(path), "sha256": "", "samples": 0, "classes": 0}
+        return replace(own_entry(path.name or path.resolve().name, facts), options=options)
+    entry = find_entry(name)
+    given = {key: value for key, value in asdict(options).items() if value is not None}
+    if given and entry.format != "own":
+        raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
+    return replace(entry, options=replace(entry.options, **given))
+
+
+def load_entry(
+    entry: CatalogueEntry,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    split: str | None = None,
+) -> Dataset:
+    """Load the data set that an entry describes; see `load_dataset`."""
+    if entry.format == "mosi":
+        from rcml_misa.datasets.mosi import load_mosi
+
+        paths = checked_files(entry, data_dir=data_dir, download=download)
+        return load_mosi(entry, paths, split=split, cache=cache_folder())
+    if split is not None:
+        raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")
+    if entry.format == "digits":
+        from rcml_misa.datasets.digits import SOURCE, load_digits_views
+
+        return Dataset(entry.name, *load_digits_views(), SOURCE)
+    if entry.format == "own":
+        from rcml_misa.datasets.files import class_codes, file_sha256, read_own_file
+
+        path = _checked_own(entry)
+        own = read_own_file(path, entry.options)
+        codes, classes = class_codes(own.labels)
+        return Dataset(entry.name, own.views, codes, classes, file_sha256(path), str(path))
+    path = checked_file(entry, data_dir=data_dir, download=download)
+    if entry.format == "imported":
+        from rcml_misa.datasets.imported import load_imported
+
+        return load_imported(entry, path)
+    from rcml_misa.datasets.matlab import read_matlab
+
+    return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
+
+
+def _checked_own(entry: CatalogueEntry) -> Path:
+    """Path of a file of the user's own; one of the catalogue must be as it was when added."""
+    from rcml_misa.datasets.files import file_sha256
+
+    path = Path(entry.file)
+    if not entry.sha256:
+        return path
+    if not path.exists():
+        raise DataError(
+            f"{path} of your data set {entry.name} is gone; put it back, or forget it with "
+            f"`rcml-misa datasets remove {entry.name}`."
+        )
+    if file_sha256(path) != entry.sha256:
+        raise DataError(
+            f"{path} of your data set {entry.name} has changed since it was added; run `rcml-misa "
+            f"datasets remove {entry.name}` and add it again."
+        )
+    return path
+
+
+def load_labelled(
+    name: str,
+    options: FileOptions,
+    *,
+    data_dir: Path | None = None,
+    task: str | None = None,
+    default_task: str = "regression",
+) -> tuple[OwnFile, dict[str, str]]:
+    """Read a file, or a data set by name, as views and labels to fit a model on.
+
+    Parameters
+    ----------
+    name, options, data_dir
+        As in `load_dataset`. A data set of this package lies in files under the names of its views.
+    task : {"2", "3", "7", "regression"}, optional
+        Target of a data set of scores. No other set has one.
+    default_task : str
+        Task of a data set of scores where none is named.
+
+    Returns
+    -------
+    own : OwnFile
+        Labels as they stand in the file, the classes by name, or scores.
+    about : dict of str to str
+        Name and sha256 of the data set, for the header of a model file; the task if there is one.
+
+    Raises
+    ------
+    OptionError, DataError
+        See `load_dataset`.
+    """
+    import numpy as np
+
+    from rcml_misa.datasets.files import OwnFile, file_sha256, read_own_file
+
+    entry = _resolved(name, options)
+    if entry.format == "own":
+        if task is not None:
+            raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
+        path = _checked_own(entry)
+        own = read_own_file(path, entry.options)
+        return own, {"dataset": entry.name, "file_sha256": file_sha256(path)}
+    data = load_entry(entry, data_dir=data_dir)
+    about = {"dataset": data.name, "file_sha256": data.sha256}
+    if data.scores is not None:
+        task = task or default_task
+    if task is not None:
+        data = as_task(data, task)
+        about["task"] = task
+    labels = np.array(data.classes)[data.target] if data.classes else data.target
+    layout = FileLayout({view: (view,) for view in data.views.names})
+    return OwnFile(data.views, labels, layout, task=data.task), about
+
+
+def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
+    """Read a file once and record it in the user's own catalogue with its hash.
+
+    Raises
+    ------
+    OptionError
+        If the name is taken or looks like a file.
+    DataError
+        If the file can't be read as views and labels, or the catalogue not be written.
+    """
+    from rcml_misa.datasets.files import file_sha256, is_own_file, read_own_file
+
+    if not name.strip() or is_own_file(name):
+        raise OptionError(f"{name!r} is no name of a data set; choose a word without / and dots.")
+    if name in {entry.name for entry in list_datasets(users=True)}:
+        raise OptionError(
+            f"there is a data set {name} already; choose another name, or forget your own one with "
+            f"`rcml-misa datasets remove {name}`."
+        )
+    own = read_own_file(path, options)
+    facts = {
+        "file": str(path.resolve()),
+        "sha256": file_sha256(path),
+        "samples": own.views.n_samples,
+        "classes": len(set(own.labels.tolist())),
+        "views": dict(zip(own.views.names, own.views.widths, strict=True)),
+        "options": asdict(options),
+    }
+    entry = own_entry(name, facts)
+    write_own([*list_own().values(), entry])
+    return entry
+
+
+def remove_own(name: str) -> None:
+    """Forget a data set of the user's own catalogue; its file stays.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name.
+    """
+    entries = list_own()
+    if name not in entries:
+        names = nearest(name, entries) if entries else "it is empty."
+        raise OptionError(f"your catalogue has no data set {name!r}; {names}")
+    write_own(entry for key, entry in entries.items() if key != name)
