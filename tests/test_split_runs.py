@@ -310,8 +310,10 @@ def test_ablate(toy, tmp_path) -> None:
 
 def test_ablation_rows_are_the_papers(toy) -> None:
     from rcml_misa.cli.ablate import _recipes
+    from rcml_misa.cli.options import MethodOptions
 
-    made = _recipes("misa", ("text", "audio"), [], epochs=None, regression=True, only_views=False)
+    views = ("text", "audio")
+    made = _recipes("misa", views, MethodOptions(), regression=True, only_views=False)
     assert [one.variant for one in made] == [
         "whole", "minus text", "minus audio", "minus sim", "minus diff", "minus recon",
         "base", "inv", "sFusion", "iFusion",
