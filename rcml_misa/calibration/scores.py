@@ -1,24 +1,85 @@
-"""The width of an opinion about a score, calibrated on rows that the network was not trained on."""
+"""Widths of opinions about scores and reach of intervals, from rows that were not trained on."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize
 from torch import Tensor
 
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.opinions.nig import NIG
 
-__all__ = ["ScaleCalibrator"]
+__all__ = ["ScaleCalibrator", "conformal_factor", "conformal_rank"]
 
 Array = NDArray[np.float64]
 RIDGE = 5.0  # a prior of deviation 0.3 on each feature's weight
 LIMIT = 3.0  # standard deviations beyond which a feature's value counts no more
+
+
+def conformal_rank(rows: int, coverage: float) -> int:
+    """Rank of the finite-sample quantile of split conformal: ceil((n + 1) coverage).
+
+    Examples
+    --------
+    >>> conformal_rank(19, 0.9)
+    18
+    """
+    return math.ceil((rows + 1) * coverage - 1e-9)  # less than rounding makes of a whole number
+
+
+def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.9) -> float:
+    """How many times its scale an interval must reach to each side.
+
+    The ceil((n + 1) coverage)-th least of |error| / scale over n held-out rows. An interval
+    prediction +- factor scale then holds the target of a new row with at least that probability,
+    if the row comes from where the held-out rows come from, whatever the model.
+
+    Parameters
+    ----------
+    error, scale : array of shape (n,)
+        Errors of held-out rows, and the model's scale for each; 1 for intervals of equal width.
+    coverage : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    OptionError
+        If the coverage is out of range.
+    DataError
+        If there are too few rows: fewer than coverage / (1 - coverage).
+
+    References
+    ----------
+    Lei et al., Distribution-free predictive inference for regression, JASA 113, 2018, section
+    5.2 (locally weighted split conformal).
+
+    Examples
+    --------
+    >>> conformal_factor(np.arange(1.0, 20.0), np.ones(19), coverage=0.9)
+    18.0
+    """
+    if not 0 < coverage < 1:
+        raise OptionError(f"coverage={coverage} is not between 0 and 1; 0.9 is usual.")
+    ratios = np.sort(np.abs(np.asarray(error, dtype=np.float64)) / np.asarray(scale))
+    rank = conformal_rank(len(ratios), coverage)
+    if rank > len(ratios):
+        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise DataError(
+            f"{len(ratios)} validation rows are too few for intervals of coverage {coverage:g}; "
+            f"give {least} or more."
+        )
+    return float(ratios[rank - 1])
 
 
 @dataclass(frozen=True)

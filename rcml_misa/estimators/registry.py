@@ -91,7 +91,7 @@ _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
         {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
     ),
     "tmc": ("tmc:TMCClassifier", "TMC, ICLR 2021", {}),
-    "etmc": ("etmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "etmc": ("tmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
     "ccml": ("ccml:CCMLClassifier", "CCML, ACM MM 2024", {}),
     "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
 }

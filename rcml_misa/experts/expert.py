@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rcml_misa.calibration.classes import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.kernels import KERNELS, KernelChoice
 from rcml_misa.experts.ridge import (
@@ -172,19 +172,8 @@ def fit_temperature(scores: Array, target: Array, weights: Array | None = None) 
     >>> fit_temperature(scores, np.array([0, 1, 0, 0])) < 2
     True
     """
-    rows = np.arange(len(target))
-
-    def cross_entropy(log_temperature: float) -> float:
-        logs = log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target]
-        return float(-np.average(logs, weights=weights))
-
-    found = minimize_scalar(
-        cross_entropy,
-        bounds=(0.0, LARGEST_LOG_TEMPERATURE),
-        method="bounded",
-        options={"xatol": 0.02},
-    )
-    return float(np.exp(found.x))
+    bounds = (0.0, LARGEST_LOG_TEMPERATURE)
+    return fit_exponent(scores, target, weights, bounds=bounds, tolerance=0.02)
 
 
 def _cross_entropy(scores: Array, codes: Array, weights: Array | None) -> float:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from rcml_misa.calibration.posthoc import (
+from rcml_misa.calibration.classes import (
     ConformalSets,
     EvidenceTemperature,
     ProbabilityTemperature,

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.calibration.scores import ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
