@@ -26,9 +26,8 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.files import load_with_header
 from rcml_misa.estimators.foreign import TableClassifier
-from rcml_misa.estimators.registry import exported_estimators
+from rcml_misa.estimators.registry import exported_estimators, load_with_header
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.persistence import FORMAT_VERSION, describe, save
 from rcml_misa.persistence.codec import Decoder, Encoder

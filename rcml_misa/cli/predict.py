@@ -77,7 +77,7 @@ def predict(
     needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
     probability, uncertainty, degree of conflict and the two views in greatest conflict.
     """
-    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.estimators.registry import load_with_header
 
     check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
