@@ -87,8 +87,8 @@ def _log_shares(evidence: Array) -> Array:
 class Calibrator:
     """Sharpen shares of evidence by an exponent, then map the top one's odds.
 
-    The exponent is the one of least cross-entropy. That fit is ruled by the classes of small
-    probability, so that the top class may still be too sure: its probability p becomes
+    The exponent has the least cross-entropy. That fit is ruled by the classes of small
+    probability, so that the top class may still be overconfident: its probability p becomes
     sigmoid(slope logit(p) + offset), fitted on whether the top class is right, and the other
     classes divide the rest as before. The most probable class stays the same.
 

@@ -84,26 +84,27 @@ def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.
 
 @dataclass(frozen=True)
 class ScaleCalibrator:
-    """Multiplies an opinion's scale by a factor that depends on what the opinion looks like.
+    """Correction of an opinion's scale by a factor that depends on the opinion.
 
-    On rows that a network has learned by heart the errors are small, and so is the scale that it
-    states. Its logarithm is corrected by a constant and by three standardised features: the
-    stated scale itself, how far the prediction lies from the mean target, and how far the views
-    differ. Their weights are those of greatest likelihood on held-out rows, under a ridge.
+    A network's errors on its train rows are small, and so is the scale that it states. The
+    logarithm of the scale is corrected by a constant and by three standardised features: the
+    stated scale itself, the distance of the prediction from the mean target, and the spread of
+    the views' predictions. Their weights have the greatest likelihood on held-out rows, under a
+    ridge.
 
     Build it with `ScaleCalibrator.fit`.
 
     Attributes
     ----------
     centre, spread, weights : ndarray of shape (3,)
-        Of the features.
+        Means, deviations and weights of the features.
     offset : float
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> one = torch.ones(200, dtype=torch.float64)
-    >>> opinion = NIG(0 * one, one, 20 * one, one)
+    >>> ones = torch.ones(200, dtype=torch.float64)
+    >>> opinion = NIG(0 * ones, ones, 20 * ones, ones)
     >>> error = torch.from_numpy(rng.normal(0, 2, 200))
     >>> fixed = ScaleCalibrator.fit(opinion, opinion, error)(opinion, opinion)
     >>> bool((fixed.scale > 4 * opinion.scale).all())
@@ -134,8 +135,8 @@ class ScaleCalibrator:
             return float(RIDGE * (values[1:] ** 2).sum() - likelihood)
 
         start = np.zeros(1 + features.shape[1])
-        found = minimize(loss, start, method="BFGS").x
-        return cls(centre, spread, np.asarray(found[1:]), float(found[0]))
+        offset, *slopes = minimize(loss, start, method="BFGS").x
+        return cls(centre, spread, np.array(slopes), float(offset))
 
     def __call__(self, fused: NIG, views: NIG) -> NIG:
         """The fused opinion with its scale corrected."""

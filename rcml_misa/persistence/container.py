@@ -1,4 +1,4 @@
-"""The file itself: one safetensors file whose metadata holds a JSON header; nothing executable."""
+"""Container of a model: a safetensors file whose metadata holds a JSON header."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _json(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         cause = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise _no_model(path, f"its header is no JSON ({cause})") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise _no_model(path, "its header is no JSON object")
-    return found
+    return value
 
 
 def _check_version(path: Path, version: Any) -> None:
@@ -101,17 +101,17 @@ def _check_version(path: Path, version: Any) -> None:
         )
 
 
-def _check_size(path: Path, table: Mapping[str, Any], found: int) -> None:
+def _check_size(path: Path, table: Mapping[str, Any], size: int) -> None:
     """Compare the end of the last tensor with the end of the file."""
     try:
         ends = [int(entry["data_offsets"][1]) for entry in table.values()]
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise _no_model(path, "its header does not tell where tensors lie") from error
     expected = max(ends, default=0)
-    if found != expected:
-        problem = "truncated" if found < expected else "followed by something else"
+    if size != expected:
+        problem = "truncated" if size < expected else "followed by something else"
         raise DataError(
-            f"{path} is {problem}: {found} bytes of tensors where its header tells {expected}; "
+            f"{path} is {problem}: {size} bytes of tensors where its header tells {expected}; "
             "copy it again from where it was saved."
         )
 

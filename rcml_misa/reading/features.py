@@ -92,9 +92,9 @@ class QuantileTable:
         with np.errstate(over="ignore"):
             scale = CELLS / np.where(span > 0, span, 1.0)
         self.scale = np.where(np.isfinite(scale) & (span > 0), scale, 0.0)
-        found = [np.unique(column, return_counts=True) for column in order.T]
-        columns = [values for values, _ in found]
-        counts = [np.concatenate([[0], np.cumsum(count)]) for _, count in found]
+        distinct = [np.unique(column, return_counts=True) for column in order.T]
+        columns = [values for values, _ in distinct]
+        counts = [np.concatenate([[0], np.cumsum(count)]) for _, count in distinct]
         sizes = np.array([len(column) for column in columns])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         self.values = np.concatenate([*columns, [np.inf]])  # a place to look at past the end
@@ -134,7 +134,7 @@ class QuantileTable:
         low = self.first.take(cells, mode="clip").ravel()  # clip: without a look at the bounds
         cells += 1
         high, flat = self.first.take(cells, mode="clip").ravel(), turned.ravel()
-        # of most values nothing is left to compare, or one; a binary search does the rest
+        # most cells leave no value to compare, or a single one; a binary search does the rest
         places = np.flatnonzero(low < high)
         left, right = low.take(places, mode="clip"), high.take(places, mode="clip")
         wanted = flat.take(places, mode="clip")
@@ -148,13 +148,13 @@ class QuantileTable:
             low[places] = left
             places, wanted = places[going], wanted[going]
             left, right = left[going], right[going]
-        found = low.reshape(turned.shape)
-        equal = self.values.take(found, mode="clip") == turned
-        equal &= found < self.ends[:, None]
-        found *= 2
-        found += self.shift[:, None]
-        found += equal
-        return np.asarray(self.quantiles.take(found, mode="clip").T)
+        ranks = low.reshape(turned.shape)
+        equal = self.values.take(ranks, mode="clip") == turned
+        equal &= ranks < self.ends[:, None]
+        ranks *= 2
+        ranks += self.shift[:, None]
+        ranks += equal
+        return np.asarray(self.quantiles.take(ranks, mode="clip").T)
 
 
 @dataclass(frozen=True)

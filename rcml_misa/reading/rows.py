@@ -30,12 +30,12 @@ def hold_out(
     codes : ndarray of int of shape (n,)
         Class numbers.
     share : float
-        Of the rows to hold out; at least one is.
+        Share of the rows to hold out; at least one is.
     rng : Generator
 
     Returns
     -------
-    kept, held : ndarray of int
+    train, held : ndarray of int
         Row numbers, in order.
 
     Raises
@@ -45,8 +45,8 @@ def hold_out(
 
     Examples
     --------
-    >>> kept, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
-    >>> len(kept), len(held)
+    >>> train, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
+    >>> len(train), len(held)
     (3, 2)
     """
     order = rng.permutation(len(codes))
@@ -86,7 +86,7 @@ def row_weights(
     DataError
         If weights are negative, not finite, all zero, or not one per row.
     OptionError
-        If `class_weight` is neither, names a class that is not there, or a weight is negative.
+        If `class_weight` is neither, names a class that y lacks, or a weight is negative.
 
     Examples
     --------
@@ -133,13 +133,13 @@ def _by_class(labels: NDArray[Any], class_weight: Any, weights: Array) -> Array:
         raise OptionError(
             f"class_weight={class_weight!r} is not 'balanced' or a dict of class and weight."
         )
-    known = classes.tolist()
+    present = classes.tolist()
     for label, weight in class_weight.items():
-        if label not in known:
+        if label not in present:
             raise OptionError(f"class_weight names {label!r}, which is no class of y.")
         if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
             raise OptionError(f"class_weight of {label!r} is {weight!r}; give a number from 0 on.")
-    return np.array([float(class_weight.get(label, 1.0)) for label in known])[codes]
+    return np.array([float(class_weight.get(label, 1.0)) for label in present])[codes]
 
 
 class InputTable:
@@ -184,8 +184,8 @@ class InputTable:
 
     def _map(self, rows: slice | NDArray[Any]) -> list[Tensor]:
         mapped = [
-            torch.from_numpy(one.transform(dense(array, rows), np.float32))
-            for one, array in zip(self.maps, self.arrays, strict=True)
+            torch.from_numpy(mapping.transform(dense(array, rows), np.float32))
+            for mapping, array in zip(self.maps, self.arrays, strict=True)
         ]
         return [part.to(self.device) for part in (*mapped, *(other[rows] for other in self.others))]
 

@@ -106,8 +106,8 @@ class TMCClassifier(EpochClassifier):
         each = edl_loss(opinions, target.unsqueeze(1), kl_weight=kl_weight, reduction="none")
         if output.present is not None:
             views = output.present.shape[1]
-            there = output.present.to(each.dtype)
-            each = torch.cat([each[:, :views] * there, each[:, views:]], dim=1)
+            present = output.present.to(each.dtype)
+            each = torch.cat([each[:, :views] * present, each[:, views:]], dim=1)
         return {"loss": each.sum(dim=1).mean()}
 
 
