@@ -215,6 +215,11 @@ def test_the_file_keeps_nothing_of_train_rows_but_landmarks(tmp_path, saved):
     assert not [one for one in read_file(tmp_path / "plain")[1].values() if 60 in one.shape]
 
 
+def test_models_that_the_older_version_reads_are_written_for_it(saved, mixed_model):
+    assert read_header(saved)["format_version"] == 1
+    assert read_header(mixed_model)["format_version"] == FORMAT_VERSION == 2
+
+
 def test_facts_of_a_file(saved):
     model, header = load_with_header(saved)
     facts = describe(model, header, saved)

@@ -16,7 +16,7 @@ from rcml_misa.storage import whole_file
 __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 
 FORMAT = "rcml-misa"
-FORMAT_VERSION = 2  # 1, of rcml-misa 0.1, is read too
+FORMAT_VERSION = 2  # 1, which rcml-misa 0.1 reads too, holds opinions of tables' classes alone
 LARGEST_HEADER = 16 * 2**20  # bytes
 LENGTH = 8  # bytes that tell the header's length
 
@@ -31,8 +31,9 @@ def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDAr
     """
     from safetensors.numpy import save
 
-    versioned = {"format_version": FORMAT_VERSION, **header}
-    text = json.dumps(versioned, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        {"format_version": FORMAT_VERSION, **header}, allow_nan=False, separators=(",", ":")
+    )
     # one entry, since the order of several is not the same each time
     content = save(dict(tensors), metadata={FORMAT: text})
     if int.from_bytes(content[:LENGTH], "little") > LARGEST_HEADER:
