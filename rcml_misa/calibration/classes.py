@@ -12,6 +12,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
 from rcml_misa.calibration.scores import conformal_rank
+from rcml_misa.metrics import classes as metrics
+from rcml_misa.metrics.answers import BINS, Answers, all_classes
 
 __all__ = [
     "Calibrator",
@@ -19,12 +21,14 @@ __all__ = [
     "EvidenceTemperature",
     "ProbabilityTemperature",
     "fit_exponent",
+    "recalibrate",
 ]
 
 Array = NDArray[np.float64]
 LEAST_SHARE = 1e-6  # of a class in the mass, before its logarithm
 TIE = 1e-6  # what stays between the first and the second class
 TINY = 1e-12
+LEVEL = 0.9  # of conformal sets
 WIDEST = (-8.0, 8.0)  # logarithms of a factor that is looked for
 
 
@@ -251,3 +255,38 @@ class ConformalSets:
     def __call__(self, probability: Array) -> NDArray[np.bool_]:
         """Members (n, K) of each row's set."""
         return np.asarray(probability >= self.threshold)
+
+
+def recalibrate(
+    valid: Answers, valid_target: NDArray[np.int64], test: Answers, target: NDArray[np.int64]
+) -> dict[str, float]:
+    """Fit a temperature and conformal sets on rows held back, and score them on test rows.
+
+    The temperature scales evidence where there is some, else the probabilities' logarithms.
+    Conformal sets have a level of 90 %; rows held back whose class was not trained on are left out.
+
+    Returns
+    -------
+    dict of str to float
+        ``temperature_nll``, ``temperature_ece``, ``conformal_coverage`` and ``conformal_size``.
+    """
+    trained = np.isin(valid_target, valid.classes)
+    codes = np.searchsorted(valid.classes, valid_target[trained])
+    count = test.probability.shape[1]
+    temperature: EvidenceTemperature | ProbabilityTemperature
+    if valid.evidence is not None and test.evidence is not None:
+        temperature = EvidenceTemperature.fit(valid.evidence[trained], codes)
+        scaled = temperature(test.evidence)
+    else:
+        own = valid.probability[trained][:, valid.classes]
+        temperature = ProbabilityTemperature.fit(own, codes)
+        scaled = temperature(test.probability[:, valid.classes])
+    probability = all_classes(scaled, test.classes, count)
+    sets = ConformalSets.fit(valid.probability[trained], valid_target[trained], level=LEVEL)
+    members = sets(test.probability)
+    return {
+        "temperature_nll": metrics.nll(probability, target),
+        "temperature_ece": metrics.ece(probability, target, bins=BINS),
+        "conformal_coverage": float(members[np.arange(len(target)), target].mean()),
+        "conformal_size": float(members.sum(axis=1).mean()),
+    }

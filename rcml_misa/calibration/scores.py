@@ -35,7 +35,7 @@ def conformal_rank(rows: int, coverage: float) -> int:
 
 
 def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.9) -> float:
-    """How many times its scale an interval must reach to each side.
+    """Compute how many times its scale a conformal interval reaches to each side.
 
     The ceil((n + 1) coverage)-th least of |error| / scale over n held-out rows. An interval
     prediction +- factor scale then holds the target of a new row with at least that probability,
@@ -46,7 +46,7 @@ def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.
     error, scale : array of shape (n,)
         Errors of held-out rows, and the model's scale for each; 1 for intervals of equal width.
     coverage : float
-        Between 0 and 1.
+        Target coverage, in (0, 1).
 
     Returns
     -------

@@ -91,10 +91,6 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OptionError
@@ -116,16 +112,12 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         return replace(
             dataset, target=np.array(scores), classes=(), task="regression", class_values=None
         )
-    if task == "2":
-        codes = (scores >= 0).astype(np.int64)
-    elif task == "3":
-        codes = np.sign(scores).astype(np.int64) + 1
-    else:
-        codes = np.clip(np.round(scores), -3, 3).astype(np.int64) + 3
+    codes = {
+        "2": scores >= 0,
+        "3": np.sign(scores) + 1,
+        "7": np.clip(np.round(scores), -3, 3) + 3,
+    }[task].astype(np.int64)
+    classes, values = NAMES[task], VALUES[task]
     return replace(
-        dataset,
-        target=codes,
-        classes=NAMES[task],
-        task="classification",
-        class_values=VALUES[task],
+        dataset, target=codes, classes=classes, task="classification", class_values=values
     )

@@ -16,7 +16,7 @@ from rcml_misa.losses import (
     reconstruction_loss,
     similarity_loss,
 )
-from rcml_misa.nn import NotesNet, NotesOutput
+from rcml_misa.nn import NotesNet, TokenOpinions
 from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device
 
@@ -24,7 +24,7 @@ __all__ = ["NotesClassifier", "notes_loss"]
 
 
 def notes_loss(
-    output: NotesOutput,
+    output: TokenOpinions,
     target: Tensor,
     *,
     kl_weight: float,
@@ -37,7 +37,7 @@ def notes_loss(
 
     Parameters
     ----------
-    output : NotesOutput
+    output : TokenOpinions
     target : Tensor of shape (B, K)
         One-hot classes.
     kl_weight, conflict_weight, sim_weight, diff_weight, recon_weight : float
@@ -136,7 +136,9 @@ class NotesClassifier(EpochClassifier):
         tied = self.collectors == "tied"
         return NotesNet(self.widths_, classes=len(self.classes_), tied=tied)
 
-    def _terms(self, output: NotesOutput, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
+    def _terms(
+        self, output: TokenOpinions, target: Tensor, kl_weight: float
+    ) -> Mapping[str, Tensor]:
         loss = notes_loss(
             output,
             target,

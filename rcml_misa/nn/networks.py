@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.attention import AttentionMask, TokenFusion
+from rcml_misa.nn.attention import AttentionMask, TokenFusion, TokenStates
 from rcml_misa.nn.collectors import CollectorKind, Collectors, NIGCollectors, Sharing
 from rcml_misa.nn.encoders import (
     EncodedProjection,
@@ -37,32 +37,9 @@ __all__ = [
     "ScoreOpinions",
     "TokenFusionOperator",
     "TokenOpinions",
-    "TokenStates",
 ]
 
 TokenFusionOperator = Literal["mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenStates:
-    """Codes and tokens of one forward pass, for losses and figures.
-
-    Attributes
-    ----------
-    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
-        u_v, h_v^p, h_v^c and the reconstruction of u_v.
-    tokens : Tensor of shape (B, 2N, H)
-        The fused tokens, private ones first.
-    attention : Tensor of shape (B, L, heads, 2N, 2N), optional
-        How each token divides its attention, where it was asked for.
-    """
-
-    projected: Tensor
-    private_codes: Tensor
-    shared_codes: Tensor
-    reconstructed: Tensor
-    tokens: Tensor
-    attention: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,17 +154,17 @@ class RCMLMISANet(_TokenNet):
         See `TokenFusion`.
     sharing, collector
         See `Collectors`.
-    fusion : {"geometric", "mean", "pairwise", "cumulative", "dempster"}
-        How the opinions' evidence is fused.
+    fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
+        Fusion operator of the opinions.
     discount : bool
         Weigh the shared opinions by one minus the private ones' largest conflict, divided by
         their number: a joint view of contradicting views is no witness.
     experts : bool
         Whether `forward` is given experts' logits.
     weights : ndarray of shape (N + 1,), optional
-        Of the opinions in the mixture; see `fuse_mixture`.
+        Weights of the opinions in the mixture; see `fuse_mixture`.
     encoders : sequence of ViewEncoder, optional
-        What becomes of each view before it is projected, for sets with sequences or texts.
+        Encoders of the views before projection, for sets with sequences or texts.
     """
 
     def __init__(
@@ -248,7 +225,7 @@ class RCMLMISANet(_TokenNet):
         *,
         attention: bool = False,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
+        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) if any.
 
         With `present` of shape (B, N), views that a row lacks are seen by no token, have no
         evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
