@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rcml_misa.views import MultiView
 
-__all__ = ["Dataset", "Task", "as_task"]
+__all__ = ["Dataset", "Task", "as_task", "keep_views"]
 
 Task = Literal["2", "3", "7", "regression"]
 NAMES = {
@@ -121,3 +121,23 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     return replace(
         dataset, target=codes, classes=classes, task="classification", class_values=values
     )
+
+
+def keep_views(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Reduce a data set to some of its views, in its own order; all of them for no names.
+
+    Raises
+    ------
+    OptionError
+        If there is no such view.
+    """
+    from rcml_misa.views import MultiView
+
+    if not names:
+        return dataset
+    for name in names:
+        if name not in dataset.views:
+            choice = nearest(name, dataset.views.names)
+            raise OptionError(f"{dataset.name} has no view {name!r}; {choice}")
+    arrays = {name: array for name, array in dataset.views.items() if name in names}
+    return replace(dataset, views=MultiView(arrays))
