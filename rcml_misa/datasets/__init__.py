@@ -1,7 +1,6 @@
 """Data sets by name: a catalogue of facts, one reader per format, checked files."""
 
-from rcml_misa.datasets.catalogue import CatalogueEntry, FileOptions
-from rcml_misa.datasets.dataset import Dataset, as_task
+from rcml_misa.datasets.catalogue import CatalogueEntry, Dataset, FileOptions, as_task
 from rcml_misa.datasets.lookup import (
     Status,
     add_own,
