@@ -16,12 +16,12 @@ from scipy import stats
 
 import rcml_misa.datasets as datasets_module
 from rcml_misa.cli import main
-from rcml_misa.datasets import Dataset, as_task, load_dataset
+from rcml_misa.datasets import Dataset, as_task, keep_views, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols import Protocol, conflict_views, drop_views, partition_rows
 from rcml_misa.results import RunRecord, compare, summarise
-from rcml_misa.runs import RunOutputs, execute, keep_views, plan_tasks, run_task
+from rcml_misa.runs import RunOutputs, execute, plan_tasks, run_task
 from rcml_misa.views import MultiView, TokenTexts
 
 QUICK = ["epochs=2", "hidden=8", "feedforward=8", "text_encoder=words", "sequence_hidden=4"]

@@ -161,8 +161,7 @@ class DataOptions:
         OptionError, DataError
             If there is no such set, task, split or view.
         """
-        from rcml_misa.datasets import as_task, load_dataset
-        from rcml_misa.runs import keep_views
+        from rcml_misa.datasets import as_task, keep_views, load_dataset
         from rcml_misa.views import check_target
 
         dataset = load_dataset(

@@ -1,33 +1,24 @@
-"""Data sets, and their entries: those of this package, imported ones, and the user's own files."""
+"""Entries of data sets: those of this package, imported ones, and files of the user's own."""
 
 from __future__ import annotations
 
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
 
 from rcml_misa.datasets.store import cache_folder
-from rcml_misa.exceptions import DataError, OptionError, nearest, shortened, validated
+from rcml_misa.exceptions import DataError, nearest, shortened, validated
 from rcml_misa.storage import whole_file
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rcml_misa.views import MultiView
 
 __all__ = [
     "CatalogueEntry",
-    "Dataset",
     "FileOptions",
     "SourceFile",
-    "Task",
-    "as_task",
     "imported_entry",
     "imported_file",
     "list_catalogue",
@@ -42,13 +33,6 @@ __all__ = [
 
 Format = Literal["digits", "matlab", "mosi", "imported", "own"]
 Orientation = Literal["samples-by-features", "features-by-samples"]
-Task = Literal["2", "3", "7", "regression"]
-NAMES = {
-    "2": ("negative", "non-negative"),
-    "3": ("negative", "neutral", "positive"),
-    "7": ("-3", "-2", "-1", "0", "1", "2", "3"),
-}
-VALUES = {"2": (-1.0, 1.0), "3": (-1.0, 0.0, 1.0), "7": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)}
 HOST = "https://raw.githubusercontent.com"
 IMPORTED = "imported"  # folder in the cache
 IMPORTED_KEYS = (
@@ -172,104 +156,6 @@ class CatalogueEntry(SourceFile):
     def built_in(self) -> bool:
         """Whether the set needs no file."""
         return not self.file and not self.sources
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Views and target of one data set.
-
-    Attributes
-    ----------
-    name : str
-        Name of its entry.
-    views : MultiView
-        Raw features in their original units, of `n_samples` rows.
-    target : ndarray of int64 of shape (n_samples,)
-        Codes 0 .. K-1; cannot be written to. Floats where the task is a regression.
-    classes : tuple of str
-        The K original labels; none where the task is a regression.
-    sha256 : str
-        Hash of the file; of the images and labels for ``digits``.
-    source : str
-        Path or origin that it was read from.
-    task : {"classification", "regression"}
-    groups : ndarray of shape (n_samples,), optional
-        Group of each row, such as its video; no group is divided by a split.
-    folds : mapping of str to ndarray of int, optional
-        A given split: row numbers of ``"train"``, ``"test"`` and, where it has one, ``"valid"``.
-    valid_from : {"train", "test"}
-        Fold whose groups serve for validation if the given split has no ``"valid"``; ``"test"``
-        where features were trained on the labels of the train rows.
-    scores : ndarray of shape (n_samples,), optional
-        The measurement that classes were cut from, such as sentiment in [-3, 3].
-    score_limit : float
-        Largest absolute score of the scale: 3, or 1 for CH-SIMS.
-    class_values : tuple of float, optional
-        Place of each class on the scale of `scores`.
-    ids : ndarray of str of shape (n_samples,), optional
-        Names of the rows.
-    """
-
-    name: str
-    views: MultiView
-    target: NDArray[Any] = field(repr=False)
-    classes: tuple[str, ...] = field(repr=False)
-    sha256: str
-    source: str
-    task: Literal["classification", "regression"] = "classification"
-    groups: NDArray[Any] | None = field(default=None, repr=False)
-    folds: Mapping[str, NDArray[np.int64]] | None = field(default=None, repr=False)
-    valid_from: Literal["train", "test"] = "train"
-    scores: NDArray[np.float64] | None = field(default=None, repr=False)
-    score_limit: float = 3.0
-    class_values: tuple[float, ...] | None = field(default=None, repr=False)
-    ids: NDArray[Any] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        self.target.setflags(write=False)
-
-
-def as_task(dataset: Dataset, task: str) -> Dataset:
-    """Give a data set of sentiment scores the target of a task.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        One with `scores`, in [-3, 3].
-    task : {"2", "3", "7", "regression"}
-        Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
-        score itself.
-
-    Raises
-    ------
-    OptionError
-        If there is no such task, or the data set has no scores.
-    """
-    import numpy as np
-
-    if task not in get_args(Task):
-        raise OptionError(f"task {task!r} does not exist; {nearest(task, get_args(Task))}")
-    if dataset.scores is None:
-        raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
-    if task == "7" and dataset.score_limit < 3:
-        raise OptionError(
-            f"{dataset.name} has scores in [-{dataset.score_limit:g}, {dataset.score_limit:g}], "
-            "which are no seven classes; choose 2, 3 or regression."
-        )
-    scores = dataset.scores
-    if task == "regression":
-        return replace(
-            dataset, target=np.array(scores), classes=(), task="regression", class_values=None
-        )
-    codes = {
-        "2": scores >= 0,
-        "3": np.sign(scores) + 1,
-        "7": np.clip(np.round(scores), -3, 3) + 3,
-    }[task].astype(np.int64)
-    classes, values = NAMES[task], VALUES[task]
-    return replace(
-        dataset, target=codes, classes=classes, task="classification", class_values=values
-    )
 
 
 def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
-    Dataset,
     imported_entry,
     imported_file,
     list_catalogue,
@@ -22,6 +21,7 @@ from rcml_misa.datasets.catalogue import (
     parse_entry,
     write_imported,
 )
+from rcml_misa.datasets.dataset import Dataset
 from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, read_words, words, write_npz
 from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
 from rcml_misa.datasets.foreign.urfunny import read_urfunny

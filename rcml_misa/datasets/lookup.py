@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
-    Dataset,
     FileOptions,
-    as_task,
     imported_entry,
     list_catalogue,
     list_imported,
@@ -18,6 +16,7 @@ from rcml_misa.datasets.catalogue import (
     own_entry,
     write_own,
 )
+from rcml_misa.datasets.dataset import Dataset, as_task
 from rcml_misa.datasets.store import (
     cache_folder,
     checked_file,

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.catalogue import Dataset
+from rcml_misa.datasets.dataset import Dataset
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.storage import whole_file
 from rcml_misa.views import MultiView, Sequences, Texts

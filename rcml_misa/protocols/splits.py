@@ -258,30 +258,7 @@ def hold_back(
 def hold_back_groups(
     rows: Rows, groups: NDArray[Any] | None, *, share: float, rng: np.random.Generator
 ) -> tuple[Rows, Rows]:
-    """Hold whole groups of rows back to validate on; single rows where there are no groups.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-        Row numbers.
-    groups : ndarray of shape (n,), optional
-        Group of each row of the whole set.
-    share : float
-        Share of the groups, rounded; one at least.
-    rng : Generator
-
-    Returns
-    -------
-    rest, valid : ndarray of int
-        In the order of `rows`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> rest, valid = hold_back_groups(np.arange(8), np.arange(8) // 2, share=0.25, rng=rng)
-    >>> rest.tolist(), valid.tolist()
-    ([0, 1, 2, 3, 6, 7], [4, 5])
-    """
+    """Hold a share of whole groups back to validate on, one at least; of rows without groups."""
     owners = rows if groups is None else groups[rows]
     names = np.unique(owners)
     count = max(1, round(share * len(names)))

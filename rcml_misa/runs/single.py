@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.calibration.posthoc import recalibrate
-from rcml_misa.datasets import Dataset
+from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.metrics.answers import (
     Answers,
@@ -47,7 +47,6 @@ from rcml_misa.runs.tasks import (
     Event,
     RunOutputs,
     Task,
-    keep_views,
     protocol_config,
     recipe_config,
     throttled,
@@ -258,7 +257,7 @@ def run_task(
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
     """Fill the fields of a record from predicted scores; those about classes stay empty."""
     data, part = fitted.dataset, fitted.part
-    metrics = {name: _score_measures(data, found, part.test) for name, found in answers.items()}
+    metrics = {name: _score_measures(data, answer, part.test) for name, answer in answers.items()}
     if len(part.valid):
         valid = fitted.predict(data.views.take(part.valid))
         metrics["valid"] = _score_measures(data, valid, part.valid)

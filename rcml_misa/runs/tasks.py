@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe
-from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.protocols import Protocol, spawn_seeds
 from rcml_misa.results import RunRecord, plain
-from rcml_misa.views import MultiView
 
 __all__ = [
     "Event",
     "RunFailure",
     "RunOutputs",
     "Task",
-    "keep_views",
     "plan_tasks",
     "protocol_config",
     "recipe_config",
@@ -115,36 +112,18 @@ def protocol_config(protocol: Protocol) -> Mapping[str, Any]:
     return dict(plain(asdict(protocol)))
 
 
-def keep_views(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """Reduce a data set to some of its views, in its own order; all of them for no names.
-
-    Raises
-    ------
-    OptionError
-        If there is no such view.
-    """
-    if not names:
-        return dataset
-    for name in names:
-        if name not in dataset.views:
-            choice = nearest(name, dataset.views.names)
-            raise OptionError(f"{dataset.name} has no view {name!r}; {choice}")
-    arrays = {name: array for name, array in dataset.views.items() if name in names}
-    return replace(dataset, views=MultiView(arrays))
-
-
 def split_known(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], known: Sequence[RunRecord]
+    datasets: Sequence[Dataset], tasks: Sequence[Task], earlier: Sequence[RunRecord]
 ) -> tuple[list[RunRecord], list[Task]]:
     """Part tasks into the records of those done before, and the rest.
 
     A record stands for a task if options, data and protocol are the same.
     """
-    earlier = {(old.dataset, old.method, old.variant, old.seed): old for old in known}
+    done = {(old.dataset, old.method, old.variant, old.seed): old for old in earlier}
     records, missing = [], []
     for task in tasks:
         data, recipe = datasets[task.dataset], task.recipe
-        record = earlier.get((data.name, recipe.method, recipe.variant, task.seed))
+        record = done.get((data.name, recipe.method, recipe.variant, task.seed))
         config = plain(recipe_config(recipe, recipe.build(spawn_seeds(task.seed).model)))
         protocol = protocol_config(task.protocol.for_dataset(data))
         wanted = (config, data.sha256, task.run, protocol)
