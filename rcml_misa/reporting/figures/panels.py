@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-#: loss term -> what it is called in a figure.
+#: Loss term -> its name in a figure.
 TERMS = {"sim": "similarity", "diff": "difference", "recon": "reconstruction"}
-# each line's names in the history, best first, its words, and how it is drawn
+# names in the history, best first, then label, colour and style of each line
 LINES = (
     (("train ", ""), "train", BLUE, "-"),
     (("valid ",), "validation", ORANGE, "--"),
@@ -134,7 +134,7 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
     Parameters
     ----------
     attention : ndarray of shape (2N, 2N)
-        Row i: how token i divides its attention; private tokens first. 0 where an entry is
+        Row i: shares of token i's attention; private tokens first. 0 where an entry is
         masked in every row.
     views : sequence of str
         The N views.
@@ -315,7 +315,7 @@ class RiskCurve(NamedTuple):
 
 
 def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
-    """Draw how the uncertainty is distributed over clean rows and over rows with a replaced view.
+    """Draw the distribution of uncertainty over clean rows and over rows with a replaced view.
 
     Rows of all runs together; the legend gives the mean area under the ROC curve over runs.
     """
