@@ -27,7 +27,7 @@ class Calibrator:
     """Sharpen shares of evidence by an exponent, then map the top one's odds.
 
     The exponent is the one of least cross-entropy. That fit is ruled by the classes of small
-    probability, so that the top class may still be too sure: its probability p becomes
+    probability, so that the top class may still be overconfident: its probability p becomes
     sigmoid(slope logit(p) + offset), fitted on whether the top class is right, and the other
     classes divide the rest as before. The most probable class stays the same.
 
@@ -60,11 +60,11 @@ class Calibrator:
         logs, rows = _log_shares(evidence), np.arange(len(codes))
 
         def cross_entropy(log_exponent: float) -> float:
-            found = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
-            return float(-np.average(found, weights=weights))
+            likelihood = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
+            return float(-np.average(likelihood, weights=weights))
 
-        found = minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded")
-        exponent = float(np.exp(found.x))
+        least = minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded")
+        exponent = float(np.exp(least.x))
         probability = softmax(exponent * logs, axis=1)
         right = probability.argmax(axis=1) == codes
         odds = logit(np.clip(probability.max(axis=1), 1e-9, 1 - 1e-9))

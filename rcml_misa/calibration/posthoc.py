@@ -68,8 +68,8 @@ class EvidenceTemperature:
             alpha = np.exp(log_factor) * evidence + 1
             return float((np.log(alpha.sum(axis=1)) - np.log(alpha[rows, codes])).mean())
 
-        found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
-        return cls(float(np.exp(found.x)))
+        least = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
+        return cls(float(np.exp(least.x)))
 
     def __call__(self, evidence: Array) -> Array:
         """Probabilities (n, K) of rows with evidence (n, K)."""
@@ -103,8 +103,8 @@ class ProbabilityTemperature:
         def loss(log_exponent: float) -> float:
             return float(-log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes].mean())
 
-        found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
-        return cls(float(np.exp(found.x)))
+        least = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
+        return cls(float(np.exp(least.x)))
 
     def __call__(self, probability: Array) -> Array:
         """Probabilities (n, K) of rows with probabilities (n, K)."""

@@ -25,7 +25,7 @@ LIMIT = 3.0  # standard deviations beyond which a feature's value counts no more
 class ScaleCalibrator:
     """Multiplies an opinion's scale by a factor that depends on what the opinion looks like.
 
-    On rows that a network has learned by heart the errors are small, and so is the scale that it
+    On rows that a network has memorised the errors are small, and so is the scale that it
     states. Its logarithm is corrected by a constant and by three standardised features: the
     stated scale itself, how far the prediction lies from the mean target, and how far the views
     differ. Their weights are those of greatest likelihood on held-out rows, under a ridge.
@@ -35,7 +35,7 @@ class ScaleCalibrator:
     Attributes
     ----------
     centre, spread, weights : ndarray of shape (3,)
-        Of the features.
+        Moments and weights of the features.
     offset : float
 
     Examples
@@ -73,8 +73,8 @@ class ScaleCalibrator:
             return float(RIDGE * (values[1:] ** 2).sum() - likelihood)
 
         start = np.zeros(1 + features.shape[1])
-        found = minimize(loss, start, method="BFGS").x
-        return cls(centre, spread, np.asarray(found[1:]), float(found[0]))
+        fitted = minimize(loss, start, method="BFGS").x
+        return cls(centre, spread, np.asarray(fitted[1:]), float(fitted[0]))
 
     def __call__(self, fused: NIG, views: NIG) -> NIG:
         """The fused opinion with its scale corrected."""
