@@ -82,12 +82,11 @@ class _Layer(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         count, batch, hidden = tokens.shape
         queries, keys, values = self.parts(tokens)
-        chance = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         mixed = self.attended(mixed.permute(2, 0, 1, 3).reshape(count, batch, hidden))
-        tokens = tokens + F.dropout(mixed, chance, training=self.training)
+        tokens = tokens + F.dropout(mixed, self.dropout, training=self.training)
         wide = self.widen(self.before_feedforward(tokens)).relu()
-        return tokens + F.dropout(self.narrow(wide), chance, training=self.training)
+        return tokens + F.dropout(self.narrow(wide), self.dropout, training=self.training)
 
 
 class TokenFusion(nn.Module):

@@ -22,6 +22,7 @@ from rcml_misa.nn.encoders import (
     ViewProjection,
 )
 from rcml_misa.opinions import (
+    FusionOperator,
     fuse,
     fuse_mixture,
     keep_present,
@@ -88,29 +89,16 @@ class _TokenNet(nn.Module):
     def __init__(
         self,
         project: nn.Module,
+        subspaces: Subspaces,
+        fuse_tokens: TokenFusion,
         *,
-        views: int,
-        hidden: int,
-        heads: int,
-        feedforward: int,
-        layers: int,
         dropout: float,
-        attention_dropout: float,
-        mask: AttentionMask,
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.project = project
-        self.subspaces = Subspaces(views=views, hidden=hidden)
-        self.fuse_tokens = TokenFusion(
-            views=views,
-            hidden=hidden,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
-            dropout=attention_dropout,
-            mask=mask,
-        )
+        self.subspaces = subspaces
+        self.fuse_tokens = fuse_tokens
 
     def _states(
         self, views: Sequence[ViewInput], present: Tensor | None, *, attention: bool
@@ -192,14 +180,17 @@ class RCMLMISANet(_TokenNet):
             ViewProjection(widths, hidden=hidden)
             if encoders is None
             else EncodedProjection(encoders, hidden=hidden),
-            views=views,
-            hidden=hidden,
+            Subspaces(views=views, hidden=hidden),
+            TokenFusion(
+                views=views,
+                hidden=hidden,
+                heads=heads,
+                feedforward=feedforward,
+                layers=layers,
+                dropout=attention_dropout,
+                mask=mask,
+            ),
             dropout=dropout,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
-            attention_dropout=attention_dropout,
-            mask=mask,
         )
         self.fusion: TokenFusionOperator = fusion
         self.discount = discount
@@ -241,31 +232,28 @@ class RCMLMISANet(_TokenNet):
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
         if present is not None:
             shared = shared * present_share(present)
-        fused = self._fuse(private, shared, view_logits, present)
+        if self.fusion == "mixture":
+            witness = None if view_logits is None else view_logits.softmax(dim=-1)
+            fused = fuse_mixture(private, shared, witness, weights=self.weights, present=present)
+        else:
+            fused = self._fuse(private, shared, existing, self.fusion)
         return TokenOpinions(
             fused=fused, private=private, shared=shared, present=existing, **states
         )
 
     def _fuse(
-        self,
-        private: Tensor,
-        shared: Tensor,
-        view_logits: Tensor | None,
-        present: Tensor | None,
+        self, private: Tensor, shared: Tensor, existing: Tensor | None, operator: FusionOperator
     ) -> Tensor:
-        if self.fusion == "mixture":
-            witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            return fuse_mixture(private, shared, witness, weights=self.weights, present=present)
+        """Fuse by an operator of `fuse`, shared opinions discounted by conflict, if asked for."""
         weights = None
         if self.discount and shared.shape[1]:
             trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
             weights = torch.cat(
                 [torch.ones_like(private[..., 0]), trust.expand(shared.shape[:2])], dim=1
             )
-        if present is not None:
-            existing = opinions_present(present, shared.shape[1])
+        if existing is not None:
             weights = existing.to(private.dtype) if weights is None else weights * existing
-        return fuse(torch.cat([private, shared], dim=1), operator=self.fusion, weights=weights)
+        return fuse(torch.cat([private, shared], dim=1), operator=operator, weights=weights)
 
 
 class RegressionNet(_TokenNet):
@@ -279,7 +267,8 @@ class RegressionNet(_TokenNet):
     ----------
     encoders : sequence of ViewEncoder
         One per view.
-    hidden, heads, feedforward, layers : int
+    hidden, heads, feedforward : int
+        H and the sizes of the Transformer.
     dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
     mask : {"private", "none"}
@@ -295,7 +284,6 @@ class RegressionNet(_TokenNet):
         hidden: int = 128,
         heads: int = 2,
         feedforward: int = 256,
-        layers: int = 1,
         dropout: float = 0.2,
         mask: AttentionMask = "private",
         sharing: Sharing = "tied-mean",
@@ -304,14 +292,16 @@ class RegressionNet(_TokenNet):
         views = len(encoders)
         super().__init__(
             EncodedProjection(encoders, hidden=hidden),
-            views=views,
-            hidden=hidden,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
+            Subspaces(views=views, hidden=hidden),
+            TokenFusion(
+                views=views,
+                hidden=hidden,
+                heads=heads,
+                feedforward=feedforward,
+                dropout=dropout,
+                mask=mask,
+            ),
             dropout=dropout,
-            attention_dropout=dropout,
-            mask=mask,
         )
         self.collect = NIGCollectors(views=views, hidden=hidden, sharing=sharing, skip=skip)
 
