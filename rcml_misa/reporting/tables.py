@@ -75,8 +75,8 @@ MEASURE_NOTES = {
     "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 "
     "weighted",
     "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Error "
-    "corr: Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as they "
-    "are",
+    "corr: Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as "
+    "they are",
 }
 INTERVALS = {
     "nadeau-bengio": "interval and t p: Nadeau and Bengio's, for overlapping train sets",
