@@ -118,32 +118,32 @@ def frame_columns(path: Path) -> list[str]:
 
 def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table; `texts` stay as they are written, such as labels."""
-    import pandas as pd
-
-    with _readable(path):
-        separator = _separator(path)
-        if separator is not None:
-            frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
-            return _even(path, frame)[list(columns)]
-        table: pd.DataFrame = _parquet(path).read(columns=list(columns)).to_pandas()
-        return table
+    return next(frame_chunks(path, columns, None, texts=texts))
 
 
 def frame_chunks(
-    path: Path, columns: Sequence[str], rows: int, *, texts: Sequence[str] = ()
+    path: Path, columns: Sequence[str], rows: int | None, *, texts: Sequence[str] = ()
 ) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a table in chunks of at most so many rows; see `read_frame`."""
+    """Yield some columns of a table in chunks of at most so many rows, or whole for None."""
     import pandas as pd
 
+    wanted = list(columns)
     with _readable(path):
         separator = _separator(path)
-        if separator is not None:
+        if separator is None:
+            table = _parquet(path)
+            if rows is None:
+                yield table.read(columns=wanted).to_pandas()
+            else:
+                for batch in table.iter_batches(batch_size=rows, columns=wanted):
+                    yield batch.to_pandas()
+        elif rows is None:
+            frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
+            yield _even(path, frame)[wanted]
+        else:
             with pd.read_csv(**_csv_options(path, separator, texts), chunksize=rows) as chunks:
                 for chunk in chunks:
-                    yield _even(path, chunk)[list(columns)]
-            return
-        for batch in _parquet(path).iter_batches(batch_size=rows, columns=list(columns)):
-            yield batch.to_pandas()
+                    yield _even(path, chunk)[wanted]
 
 
 def _csv_options(path: Path, separator: str, texts: Sequence[str]) -> Any:
