@@ -38,6 +38,7 @@ PARQUET = (".parquet", ".pq")
 NPZ = ".npz"
 HDF5 = (".h5", ".hdf5", ".hdf")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+UNNAMED_INDEX = "__index_level_"  # beginning of the name that pandas writes an index under
 BUFFER = 2**20  # bytes read at once of a column
 # what stands for a gap among numbers; in a column of texts only nothing at all does
 GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>")
@@ -106,6 +107,7 @@ def frame_columns(path: Path) -> list[str]:
         separator = _separator(path)
         if separator is None:
             names = [str(name) for name in _parquet(path).schema_arrow.names]
+            names = [name for name in names if not name.startswith(UNNAMED_INDEX)]
         else:
             # the names as they stand: pandas would tell the second of two alike apart
             head = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str)
@@ -133,10 +135,10 @@ def frame_chunks(
         if separator is None:
             table = _parquet(path)
             if rows is None:
-                yield table.read(columns=wanted).to_pandas()
+                yield _with_index(table.read(columns=wanted).to_pandas())[wanted]
             else:
                 for batch in table.iter_batches(batch_size=rows, columns=wanted):
-                    yield batch.to_pandas()
+                    yield _with_index(batch.to_pandas())[wanted]
         elif rows is None:
             frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
             yield _even(path, frame)[wanted]
@@ -165,6 +167,12 @@ def _even(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path} has more entries in a row than names of columns; mend it.")
     return frame
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Bring an index that pandas wrote under a name back to the columns."""
+    names = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(names) if names else frame
 
 
 def _parquet(path: Path) -> Any:
