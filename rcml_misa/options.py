@@ -1,68 +1,45 @@
-"""Checks of estimators' options: choices from their annotations, numbers from one table."""
+"""Checks of estimators' options by scikit-learn's parameter constraints, declared once per name."""
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
 
 from rcml_misa.exceptions import OptionError, nearest
 
 __all__ = ["check_options", "choices_of"]
 
+_COUNT = Interval(Integral, 1, None, closed="left")
+_COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_WEIGHT = Interval(Real, 0, None, closed="left")
+_CHANCE = Interval(Real, 0, 1, closed="left")
+_FRACTION = Interval(Real, 0, 1, closed="neither")
 
-@dataclass(frozen=True)
-class _Limit:
-    """What a number has to be: its kind, its least value or bound, and what it stays below."""
-
-    whole: bool = False
-    least: float = -math.inf
-    above: float = -math.inf
-    below: float = math.inf
-
-    def __str__(self) -> str:
-        kind = "whole" if self.whole else "finite"
-        low = f" of {self.least:g} or more" if self.least > -math.inf else ""
-        low = f" above {self.above:g}" if self.above > -math.inf else low
-        high = f" and below {self.below:g}" if self.below < math.inf else ""
-        return f"{kind} number{low}{high}"
-
-    def allows(self, value: Any) -> bool:
-        if not isinstance(value, Integral if self.whole else Real) or isinstance(value, bool):
-            return False
-        number = float(value)
-        known = math.isfinite(number)
-        return known and self.least <= number < self.below and number > self.above
-
-
-_COUNT = _Limit(whole=True, least=1)
-_POSITIVE = _Limit(above=0)
-_WEIGHT = _Limit(least=0)
-_CHANCE = _Limit(least=0, below=1)
-
-# a name means the same thing in every estimator
-_LIMITS: Mapping[str, _Limit] = {
+# a name means the same in every estimator; of a tuple every part is checked
+_CONSTRAINTS: Mapping[str, Any] = {
     **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
     **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
-    **dict.fromkeys(("patience", "rounds"), _COUNT),
-    "text_layers": _Limit(whole=True, least=0),
-    **dict.fromkeys(("text_learning_rate", "reversal_weight", "clip"), _WEIGHT),
-    **dict.fromkeys(("shared_private_weight", "own_weight"), _WEIGHT),
+    **dict.fromkeys(("patience", "rounds", "groups", "selection_landmarks"), _COUNT),
+    **dict.fromkeys(("text_layers", "annealing_epochs", "random_state"), _COUNT_OR_ZERO),
+    **dict.fromkeys(("C", "prior_weight", "sharpness", "penalties"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "text_learning_rate", "weight_decay", "clip"), _WEIGHT),
+    **dict.fromkeys(("mixup", "kl_weight", "conflict_weight", "evidence_weight"), _WEIGHT),
+    **dict.fromkeys(("sim_weight", "diff_weight", "recon_weight", "reversal_weight"), _WEIGHT),
+    **dict.fromkeys(("shared_private_weight", "own_weight", "evidence_penalty"), _WEIGHT),
+    **dict.fromkeys(("complementary_weight", "consistent_kl_weight", "point_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
-    "validation_fraction": _Limit(above=0, below=1),
-    **dict.fromkeys(("evidence_weight", "evidence_penalty", "point_weight"), _WEIGHT),
-    "coverage": _Limit(above=0, below=1),
-    "annealing_epochs": _Limit(whole=True, least=0),
-    **dict.fromkeys(("C", "prior_weight", "sharpness"), _POSITIVE),
-    "norm_order": _Limit(least=1),
-    "learning_rate": _WEIGHT,
-    **dict.fromkeys(("weight_decay", "mixup", "kl_weight", "conflict_weight"), _WEIGHT),
-    **dict.fromkeys(("sim_weight", "diff_weight", "recon_weight"), _WEIGHT),
-    **dict.fromkeys(("complementary_weight", "consistent_kl_weight"), _WEIGHT),
     **dict.fromkeys(("dropout", "attention_dropout"), _CHANCE),
+    **dict.fromkeys(("validation_fraction", "coverage"), _FRACTION),
+    "cap": Interval(Real, 0, 1, closed="both"),
+    "norm_order": Interval(Real, 1, None, closed="left"),
+    "text_encoder": str,
 }
+_NEVER_EMPTY = ("groups", "penalties")
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
@@ -82,31 +59,76 @@ def check_options(estimator: Any) -> None:
     Parameters
     ----------
     estimator : estimator
-        Its parameters are read with ``get_params``; None and unknown names pass.
+        Its parameters are read with ``get_params``; None where it is annotated, and names without
+        a constraint, pass.
 
     Raises
     ------
     OptionError
-        For the first value that can't be, with its limit.
+        For the first value that can't be, with its limit and the nearest valid value.
 
     Examples
     --------
     >>> from rcml_misa.estimators import RCMLClassifier
     >>> check_options(RCMLClassifier(epochs=0))
     Traceback (most recent call last):
-    rcml_misa.exceptions.OptionError: epochs=0 is not a whole number of 1 or more.
+    rcml_misa.exceptions.OptionError: epochs=0 is not a whole number of 1 or more; the nearest is 1.
     """
     hints = get_type_hints(type(estimator).__init__)
     for name, value in estimator.get_params(deep=False).items():
-        choices = choices_of(hints.get(name))
-        if choices and value not in choices:
-            raise OptionError(f"{name}={value!r} does not exist; {nearest(str(value), choices)}")
-        if name not in _LIMITS or (value is None and "None" in str(hints.get(name))):
+        hint = hints.get(name)
+        constraint = _constraint(name, hint)
+        if constraint is None or (value is None and type(None) in get_args(hint)):
             continue
-        limit = _LIMITS[name]
-        parts = value if isinstance(value, tuple) and "tuple" in str(hints[name]) else (value,)
-        if not all(limit.allows(part) for part in parts):
-            raise OptionError(f"{name}={value!r} is not a {limit}.")
+        several = any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
+        parts = value if several and isinstance(value, tuple) else (value,)
+        if (
+            several != isinstance(value, tuple)
+            or (not parts and name in _NEVER_EMPTY)
+            or not all(constraint.is_satisfied_by(part) for part in parts)
+            or (hint is not bool and any(isinstance(part, bool) for part in parts))
+        ):
+            default = inspect.signature(type(estimator)).parameters[name].default
+            limit, way_out = _limit(value, constraint, several, default)
+            raise OptionError(f"{name}={repr(value)[:80]} {limit}; {way_out}")
     heads, hidden = (getattr(estimator, name, 1) for name in ("heads", "hidden"))
     if isinstance(hidden, int) and hidden % heads:
         raise OptionError(f"hidden={hidden} is not a multiple of heads={heads}; make it one.")
+
+
+def _constraint(name: str, hint: Any) -> Any:
+    """Constraint of a parameter by its annotation or else by its name; None where it has none."""
+    if choices := choices_of(hint):
+        return StrOptions(set(choices))
+    declared = "boolean" if hint is bool else _CONSTRAINTS.get(name)
+    return None if declared is None else make_constraint(declared)
+
+
+def _limit(value: Any, constraint: Any, several: bool, default: Any) -> tuple[str, str]:
+    """Words for a constraint that a value breaks, and for the way out."""
+    if isinstance(constraint, StrOptions):
+        return "does not exist", nearest(str(value)[:80], constraint.options)
+    shown = repr(default)
+    way_out = f"the default is {shown}." if len(shown) < 60 else "leave it out for the default."
+    if not isinstance(constraint, Interval):
+        return f"is not {'a text' if isinstance(default, str) else 'True or False'}", way_out
+    left, right, closed = constraint.left, constraint.right, constraint.closed
+    low = f" above {left:g}" if closed == "neither" else f" of {left:g} or more"
+    high = "" if right is None else f" and {'up to' if closed == 'both' else 'below'} {right:g}"
+    kind = "whole" if constraint.type is Integral else "finite"
+    if several:
+        count = "one or more " if value == () else ""
+        return f"is not a tuple of {count}{kind} numbers{low}{high}", way_out
+    close = _closest(value, constraint)
+    way_out = way_out if close is None else f"the nearest is {close:g}."
+    return f"is not a {kind} number{low}{high}", way_out
+
+
+def _closest(value: Any, interval: Any) -> float | None:
+    """Number of the interval that is nearest to a value; None where an open end has none."""
+    if not isinstance(value, Real) or isinstance(value, bool) or value - value != 0:
+        return None
+    close = max(value, interval.left)
+    close = close if interval.right is None else min(close, interval.right)
+    close = round(close) if interval.type is Integral else close
+    return close if close in interval else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +130,13 @@ def test_a_file_of_ones_own_beside_a_known_set(tmp_path) -> None:
 def test_all_means_every_method(monkeypatch) -> None:
     seen = {}
 
-    def stop(datasets, recipes, **rest):
+    def stop(datasets, recipes, repeats, **rest):
         from rcml_misa.cli.session import Session
 
         seen["labels"] = [one.label for one in recipes]
         return Session()
 
-    monkeypatch.setattr("rcml_misa.cli.grid.run_grid", stop)
+    monkeypatch.setattr(import_module("rcml_misa.cli.compare"), "run_session", stop)
     assert call("--methods", "lda,all").exit_code == 0
     from rcml_misa.estimators.registry import METHODS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -55,7 +56,7 @@ def nothing_runs(monkeypatch):
         raise AssertionError("a run was started")
 
     def start() -> None:
-        monkeypatch.setattr("rcml_misa.cli.grid.run_grid", refuse)
+        monkeypatch.setattr(import_module("rcml_misa.cli.experiment"), "run_session", refuse)
 
     return start
 
@@ -246,7 +247,7 @@ def test_the_same_file_gives_the_same_page(tmp_path) -> None:
 
 
 def test_every_committed_experiment_can_be_read() -> None:
-    from rcml_misa.cli.plan import read_plan
+    from rcml_misa.cli.experiment import read_plan
     from rcml_misa.datasets import find_entry
 
     files = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))

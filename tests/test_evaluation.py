@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from rcml_misa.calibration.classes import recalibrate
 from rcml_misa.estimators import FUMLClassifier, RCMLClassifier
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics.answers import (
@@ -15,7 +16,6 @@ from rcml_misa.metrics.answers import (
     Answers,
     ask,
     detection,
-    mend,
     ranking,
     risk_curve,
     score,
@@ -164,7 +164,7 @@ def test_mended_answers_are_better_calibrated_and_covered(evidential):
         )
 
     (valid, valid_target), (test, target) = overconfident(0), overconfident(1)
-    found = mend(valid, valid_target, test, target)
+    found = recalibrate(valid, valid_target, test, target)
     before = score(test, target)
     assert found["temperature_nll"] < before["nll"]
     assert found["temperature_ece"] < before["ece"]
@@ -181,5 +181,5 @@ def test_rows_held_back_of_a_class_that_was_not_trained_on_are_left_out():
         None,
         np.array([0, 1]),
     )
-    found = mend(two, target, two, np.minimum(target, 1))
+    found = recalibrate(two, target, two, np.minimum(target, 1))
     assert all(np.isfinite(value) for value in found.values())

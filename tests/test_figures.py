@@ -23,7 +23,7 @@ from rcml_misa.reporting.figures.style import PALETTE, STYLE, view_colours
 from rcml_misa.reporting.figures.subspaces import Codes, embed
 from rcml_misa.reporting.figures.trust import ConflictDoubt, uncertainty_figure
 from rcml_misa.results import RunRecord, RunStore
-from rcml_misa.runs.kept import kept_path
+from rcml_misa.runs.outputs import kept_path
 
 VIEWS = ("intensity", "lbp", "gabor")
 CONFIG = {"sim_weight": 0.8, "diff_weight": 0.3, "recon_weight": 0.8}

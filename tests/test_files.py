@@ -244,7 +244,6 @@ def test_names_that_do_not_tell():
     with pytest.raises(OptionError, match="no column beside target"):
         table_layout(["y"], FileOptions())
     assert table_layout(["age", "y"], FileOptions()).views == {"view1": ("age",)}
-    assert table_layout(["a", "b"], FileOptions(), labelled=False).target is None
     with pytest.raises(OptionError, match="no array is called target"):
         array_layout({"a": (3, 2)}, FileOptions())
     with pytest.raises(OptionError, match="there is no array 'z'"):

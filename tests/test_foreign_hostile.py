@@ -105,7 +105,13 @@ RUNNING = {
     "pandas": named("pandas.core.frame", "DataFrame") + b")R.",
     "a defaultdict": b"ccollections\ndefaultdict\n(c__builtin__\nlist\ntR.",
 }
+# numbers of one hash, each of which a dict or a set compares with all before it
+ONE_HASH = [b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little") for n in range(1, 3001)]
 FILLING = {
+    "keys of one hash": b"}(" + b"".join(key + b"N" for key in ONE_HASH) + b"u.",
+    "items of one hash": b"\x80\x04\x8f(" + b"".join(ONE_HASH) + b"\x90.",
+    "a frozen set of one hash": b"\x80\x04(" + b"".join(ONE_HASH) + b"\x91.",
+    "a called set of one hash": b"c__builtin__\nset\n((" + b"".join(ONE_HASH) + b"ltR.",
     "bytes of any length": b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x.",
     "text of any length": b"\x80\x04\x8d" + struct.pack("<Q", 2**63 - 1) + b"x.",
     "a negative length": b"T" + struct.pack("<i", -5) + b"x.",
@@ -200,6 +206,7 @@ def test_hostile_file_is_refused_in_one_sentence(tmp_path, monkeypatch, name) ->
         ("an array larger than its bytes", "shape (2147483647,) and type float64 with 8 bytes"),
         ("an array of another length", "shape (3,) and type float64 with 8 bytes"),
         ("bytes of any length", "is cut off"),
+        ("keys of one hash", "needs more memory than a feature file of its size"),
         ("millions of lists", "needs more memory than a feature file of its size"),
         ("one text decoded again and again", "needs more memory than a feature file of its size"),
         ("a list in itself", "what contains itself"),

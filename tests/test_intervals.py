@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rcml_misa.calibration.scores import conformal_factor
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.metrics.intervals import ause, conformal_factor, error_correlation, interval_scores
+from rcml_misa.metrics.scores import ause, error_correlation, interval_scores
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])

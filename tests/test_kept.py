@@ -14,7 +14,8 @@ from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.opinions import vacuity
 from rcml_misa.results import RunStore
-from rcml_misa.runs.kept import KEEPABLE, kept_path, loss_recorder, parse_keep, read_kept
+from rcml_misa.runs.outputs import KEEPABLE, kept_path, parse_keep, read_kept
+from rcml_misa.runs.watching import loss_recorder
 
 FEW = ("--runs", 1, "--jobs", 1, "--epochs", 2)
 SMALL = ("--collectors", "separate", "--set", "landmarks=40", "--set", "hidden=16")

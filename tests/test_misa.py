@@ -263,7 +263,7 @@ def test_order_and_block_of_rows_do_not_count() -> None:
 def test_without_validation_rows_patience_ends_nothing() -> None:
     rng = np.random.default_rng(0)
     X = {"a": rng.normal(size=(20, 3)), "b": rng.normal(size=(20, 2))}
-    model = MISARegressor(epochs=4, patience=1, validation_share=0.0, hidden=8, random_state=0)
+    model = MISARegressor(epochs=4, patience=1, early_stopping=False, hidden=8, random_state=0)
     assert len(model.fit(X, X["a"][:, 0]).history_["loss"]) == 4
 
 

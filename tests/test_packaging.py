@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from configparser import ConfigParser
 from fnmatch import fnmatch
 from importlib.metadata import entry_points, requires, version
@@ -21,8 +22,9 @@ import rcml_misa
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rcml_misa"
-ROOMS = (".ci", "rcml_misa", "benchmarks", "examples", "experiments", "tests")
+ROOMS = (".ci", "rcml_misa", "benchmarks", "docs", "examples", "experiments", "tests")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "rcml_misa.")
@@ -131,7 +133,7 @@ def test_importing_the_package_loads_no_heavy_library():
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    heavy = {"torch", "sklearn", "pandas", "scipy", "rich", "pooch", "matplotlib"}
+    heavy = {"torch", "sklearn", "pandas", "scipy", "rich", "pooch", "matplotlib", "pydantic"}
     assert heavy & set(done.stdout.split()) == set()
 
 
@@ -141,18 +143,36 @@ def test_readme_has_the_two_commands():
     assert 'pip install --quiet -c constraints.txt -e ".[test]"' in (ROOT / ".ci/run").read_text()
 
 
-def test_readme_maps_every_room():
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 130
+
+
+def test_the_map_names_every_room():
+    rooms = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
     for path in PACKAGE.iterdir():
         if path.name.startswith("_") or path.name == "py.typed":
             continue
         room = f"`rcml_misa/{path.name}{'/' if path.is_dir() else ''}`"
-        assert room in README, room
+        assert room in rooms, room
 
 
-def test_readme_example_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
-    script = tmp_path / "readme.py"
+def test_the_map_has_the_layers_of_the_contract():
+    rooms = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = (
+        contract["layers"]
+        for contract in settings["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    assert " → ".join(f"`{layer}`" for layer in layers[1:]) in rooms
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_code_on_a_page_runs(page, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    if not blocks:
+        return
+    script = tmp_path / "page.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     names = runpy.run_path(str(script))
     assert names["accuracy"] > 0.9
@@ -160,6 +180,7 @@ def test_readme_example_runs(tmp_path):
     assert names["trusted"].any()
 
 
-def test_readme_links_exist():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).is_file(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_of_a_page_exist(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).is_file(), target

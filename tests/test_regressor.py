@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from rcml_misa.estimators import MISAClassifier, MISARegressor, RCMLMISARegressor
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.metrics.intervals import error_correlation, interval_scores
+from rcml_misa.metrics.scores import error_correlation, interval_scores
 from rcml_misa.nn.collectors import NIGCollectors
 from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.networks import RegressionNet

@@ -281,7 +281,7 @@ def test_record_keeps_rows_answers_curves_and_scores() -> None:
     found = record.scores["conflict"]["altered"]["own"]
     assert found["auroc"] == record.metrics["conflict"]["conflict_auroc"]
     assert found["fpr95"] == record.metrics["conflict"]["conflict_fpr95"]
-    assert record.protocol == protocol_config(Protocol())
+    assert record.protocol == protocol_config(Protocol(split="random"))
     again = RunRecord.from_json(record.to_json())
     np.testing.assert_equal(again.scores, record.scores)
     assert (again.rows, again.correct) == (record.rows, record.correct)

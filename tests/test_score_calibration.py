@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rcml_misa.calibration.scores import ScaleCalibrator
-from rcml_misa.metrics.intervals import error_correlation
+from rcml_misa.metrics.scores import error_correlation
 from rcml_misa.opinions.nig import NIG, nig_nll
 
 

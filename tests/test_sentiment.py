@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import f1_score, mean_absolute_error
 
-from rcml_misa.metrics.sentiment import class_scores, regression_scores
+from rcml_misa.metrics.scores import class_scores, regression_scores
 
 
 def _loop(guess, right) -> dict[str, float]:

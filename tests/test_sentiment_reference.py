@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.metrics.sentiment import regression_scores, sims_scores
+from rcml_misa.metrics.scores import regression_scores, sims_scores
 
 
 def share(pairs) -> float:

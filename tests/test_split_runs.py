@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +16,13 @@ from scipy import stats
 
 import rcml_misa.datasets as datasets_module
 from rcml_misa.cli import main
-from rcml_misa.datasets import Dataset, as_task, load_dataset
+from rcml_misa.datasets import Dataset, as_task, keep_views, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.protocols.folds import keep_views, split_of, swap_views
+from rcml_misa.protocols import Protocol, conflict_views, drop_views, partition_rows
 from rcml_misa.results import RunRecord, compare, summarise
-from rcml_misa.runs import execute, plan_tasks, run_task
-from rcml_misa.runs.outputs import RunOutputs
-from rcml_misa.views import MultiView
+from rcml_misa.runs import RunOutputs, execute, plan_tasks, run_task
+from rcml_misa.views import MultiView, TokenTexts
 
 QUICK = ["epochs=2", "hidden=8", "feedforward=8", "text_encoder=words", "sequence_hidden=4"]
 
@@ -47,11 +47,22 @@ def _dataset(n: int = 90, *, tables: bool = False, **fields) -> Dataset:
     return Dataset("toy", MultiView(views), scores.copy(), (), "0" * 64, "", **(given | fields))
 
 
+def _partition(data: Dataset, seed: int):
+    return partition_rows(
+        data.target,
+        protocol=Protocol(),
+        seed=seed,
+        groups=data.groups,
+        folds=data.folds,
+        valid_from=data.valid_from,
+    )
+
+
 @given(st.integers(0, 1000), st.sampled_from(["train", "test"]))
 def test_validation_takes_whole_groups_from_where_it_may(seed, where) -> None:
     rows = np.arange(90)
     data = _dataset(folds={"train": rows[:60], "test": rows[60:]}, valid_from=where)
-    split = split_of(data, rng=np.random.default_rng(seed))
+    split = _partition(data, seed)
     parts = [set(data.groups[part]) for part in (split.train, split.valid, split.test)]
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
@@ -62,7 +73,7 @@ def test_validation_takes_whole_groups_from_where_it_may(seed, where) -> None:
 
 
 def test_given_split_is_kept() -> None:
-    split = split_of(_dataset(), rng=np.random.default_rng(3))
+    split = _partition(_dataset(), 3)
     assert split.valid.tolist() == list(range(60, 70))
 
 
@@ -76,8 +87,9 @@ def test_keep_views() -> None:
 
 def test_swapped_rows_come_from_the_next_class() -> None:
     data = as_task(_dataset(), "3")
-    test = data.folds["test"]
-    copy = swap_views(data.views, data.target, test=test, rng=np.random.default_rng(0))
+    train, test = data.folds["train"], data.folds["test"]
+    rng = np.random.default_rng(0)
+    copy = conflict_views(data.views, data.target, train=train, test=test, rng=rng)
     assert copy.replaced.sum() == int(0.4 * len(test))
     assert not copy.noisy.any()
     for row in np.flatnonzero(copy.replaced):
@@ -298,8 +310,10 @@ def test_ablate(toy, tmp_path) -> None:
 
 def test_ablation_rows_are_the_papers(toy) -> None:
     from rcml_misa.cli.ablate import _recipes
+    from rcml_misa.cli.options import MethodOptions
 
-    made = _recipes("misa", ("text", "audio"), [], epochs=None, regression=True, only_views=False)
+    views = ("text", "audio")
+    made = _recipes("misa", views, MethodOptions(), regression=True, only_views=False)
     assert [one.variant for one in made] == [
         "whole", "minus text", "minus audio", "minus sim", "minus diff", "minus recon",
         "base", "inv", "sFusion", "iFusion",
@@ -335,3 +349,163 @@ def test_runs_come_in_the_order_of_their_tasks() -> None:
     tasks = plan_tasks(made, datasets=1, runs=1, seed=0)
     found = list(execute([data], tasks, jobs=1))
     assert [one.config["epochs"] for one in found] == [1, 2]
+
+
+# one path for every kind of data set
+
+
+KINDS = {
+    "classes of tables": lambda: as_task(_dataset(tables=True), "3"),
+    "classes of sequences and texts": lambda: as_task(_dataset(), "3"),
+    "scores of tables": lambda: _dataset(tables=True),
+    "scores of sequences and texts": _dataset,
+    "classes of tables, drawn": lambda: as_task(_dataset(tables=True, folds=None), "3"),
+}
+
+
+def _record(data: Dataset, *, options=QUICK, outputs=None, seed: int = 0, **protocol) -> RunRecord:
+    made = recipe("misa", options=options, regression=data.task == "regression")
+    rules = Protocol(**protocol)
+    tasks = plan_tasks([made], datasets=1, runs=1, seed=seed, protocol=rules, outputs=outputs)
+    return run_task(data, tasks[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_record_has_every_field(kind) -> None:
+    data = KINDS[kind]()
+    record = _record(data)
+    assert len(record.rows) == record.test_rows > 0
+    assert record.protocol["split"] == ("random" if data.folds is None else "given")
+    assert record.history["loss"]
+    assert set(record.timing) == {"fit_seconds", "predict_seconds"}
+    if data.task == "regression":
+        assert list(record.metrics) == ["clean", "valid"]
+        assert not record.bins
+        assert not record.correct
+        assert not record.curves
+        assert not record.scores
+        return
+    for field in (record.metrics, record.bins, record.correct, record.curves, record.scores):
+        assert list(field) == ["clean", "conflict"]
+    assert len(record.correct["clean"]) == record.test_rows
+    assert len(record.curves["clean"]) == 20
+    assert set(record.scores["conflict"]) == {"errors", "altered"}
+    if data.folds is not None:
+        assert 0 <= record.metrics["clean"]["conformal_coverage"] <= 1
+    assert 0 <= record.metrics["conflict"]["copied_share"] <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_that_are_missing_are_a_test_set_of_every_kind(kind) -> None:
+    record = _record(KINDS[kind](), test_sets=("clean", "missing:0.5"))
+    assert not record.failures
+    assert record.metrics["missing:0.5"] != record.metrics["clean"]
+
+
+def test_missing_views_of_each_kind() -> None:
+    data = _dataset()
+    views = data.views.replace({"words": TokenTexts(["so good"] * 90, [[1, 7, 8, 2]] * 90)})
+    test = np.arange(40, 90)
+    copy, missing = drop_views(views, test=test, rng=np.random.default_rng(0), rate=0.6)
+    assert missing.any(axis=0).all()
+    assert not missing.all(axis=1).any()
+    np.testing.assert_array_equal(np.isnan(copy["a"][:, 0]), missing[:, 0])
+    for row in range(50):
+        gone = missing[row]
+        assert copy["words"].values[row] == ("" if gone[1] else "so good")
+        assert copy["words"].tokens[row].tolist() == ([1, 2] if gone[1] else [1, 7, 8, 2])
+        steps = copy["steps"]
+        assert steps.lengths[row] == (1 if gone[2] else views["steps"].lengths[test[row]])
+        assert bool(steps.values[row].any()) != gone[2]
+
+
+def test_conflict_at_any_rate_is_a_test_set_of_sequences_and_texts() -> None:
+    record = _record(as_task(_dataset(), "3"), test_sets=("conflict:1:train", "conflict:0.5"))
+    assert record.metrics["conflict:1:train"]["copied_share"] == 1
+    assert record.metrics["conflict:0.5"]["copied_share"] == 0
+
+
+def test_noise_is_a_test_set_of_the_scores_of_tables() -> None:
+    record = _record(_dataset(tables=True), test_sets=("noise:5",))
+    assert record.metrics["noise:5"]["mae"] > record.metrics["clean"]["mae"]
+
+
+def test_a_data_set_with_a_split_of_its_own_can_be_split_by_groups() -> None:
+    for data in (_dataset(), as_task(_dataset(), "3")):
+        record = _record(data, split="grouped", valid_share=0.25)
+        owners = {row // 5 for row in record.rows}
+        assert sorted(record.rows) == [row for row in range(90) if row // 5 in owners]
+        assert record.protocol["split"] == "grouped"
+        assert record.train_rows + record.test_rows < 90
+    folds = [_record(_dataset(), folds=3, seed=seed).rows for seed in (0, 0)]
+    assert folds[0] == folds[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "protocol", "message"),
+    [
+        ({}, {"split": "random"}, "a random split would divide the groups of toy"),
+        ({"valid_from": "test"}, {"split": "grouped"}, "rows of a grouped split would leak"),
+        ({"valid_from": "test"}, {"folds": 5}, "rows of a grouped split would leak"),
+        ({}, {"split": "given", "test_share": 0.3}, "leave test_share and valid_share out"),
+        ({}, {"valid_share": 0.1}, "leave test_share and valid_share out"),
+        ({}, {"test_sets": ("noise:1",)}, "'noise:1' adds noise to tables"),
+        ({}, {"test_sets": ("conflict:0.5",)}, "'conflict:0.5' needs classes"),
+        ({}, {"held_out": 1}, "held_out needs classes"),
+        ({"folds": None}, {"split": "stratified"}, "split='stratified' needs classes"),
+        ({}, {"selection": "best-valid"}, "selection='best-valid' needs classes"),
+    ],
+)
+def test_rules_that_a_data_set_cannot_follow(fields, protocol, message) -> None:
+    if protocol.get("selection") == "best-valid":
+        protocol = {**protocol, "split": "given"}
+    with pytest.raises(OptionError, match=message) as caught:
+        Protocol(**protocol).for_dataset(_dataset(**fields))
+    assert len(str(caught.value)) <= 300
+
+
+def test_looking_takes_no_time_of_the_fit(tmp_path, monkeypatch) -> None:
+    from rcml_misa.runs import watching
+
+    def slow(*_):
+        time.sleep(0.5)
+        return {"mae": 0.0}
+
+    monkeypatch.setattr(watching, "target_scores", slow)
+    outputs = RunOutputs(folder=tmp_path, per_epoch=True)
+    record = _record(_dataset(), outputs=outputs)
+    assert record.history["train mae"] == [0.0, 0.0]
+    assert record.timing["fit_seconds"] < 3 * 2 * 0.5
+
+
+def test_compare_of_a_given_split_ends_with_its_tables(monkeypatch, tmp_path) -> None:
+    data = _dataset(tables=True)
+    real = load_dataset
+    monkeypatch.setattr(
+        datasets_module,
+        "load_dataset",
+        lambda name, **options: data if name == "MOSI" else real(name, **options),
+    )
+    words = ["compare", "--datasets", "MOSI", "--methods", "majority,lda", "--runs", "2"]
+    result = _call(*words, "--jobs", "1", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "the data set's own split" in result.stdout
+    assert (tmp_path / "compare.json").is_file()
+    assert "lda" in (tmp_path / "compare.md").read_text()
+
+
+def test_run_takes_a_split_and_test_sets(toy) -> None:
+    words = ["run", "--dataset", "MOSI-words", "--method", "misa", "--runs", "1", "--jobs", "1"]
+    result = _call(*words, "--split", "given", "--test-sets", "conflict:0.5", *_sets())
+    assert result.exit_code == 0, result.output
+    assert "conflict:0.5" in result.stdout
+    assert "given split (60 train" in result.stdout
+    score = ["--task", "regression", "--split", "grouped", "--test-sets", "missing:0.5"]
+    result = _call(*words, *score, *_sets())
+    assert result.exit_code == 0, result.output
+    assert "grouped 80/20 splits" in result.stdout
+    assert "missing:0.5 rows" in result.stdout
+    result = _call(*words, "--split", "random", *_sets())
+    assert result.exit_code == 2
+    assert "would divide the groups" in result.stderr
+    assert result.stderr.count("\n") == 1

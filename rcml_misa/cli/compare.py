@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rcml_misa.cli.files import file_options
-from rcml_misa.cli.protocol import protocol_of, protocol_options
+from rcml_misa.cli.console import write_texts
+from rcml_misa.cli.options import (
+    DataOptions,
+    MethodOptions,
+    Repeats,
+    data_options,
+    folder,
+    method_options,
+    protocol_options,
+    records_option,
+    repeats_options,
+    words,
+)
+from rcml_misa.cli.session import run_session
 
 if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import Form, Table
     from rcml_misa.results import RunRecord
 
@@ -37,6 +50,7 @@ ENDINGS: dict[Form, str] = {
     metavar="NAME[,NAME]",
     help="Data sets, see `rcml-misa datasets`, or files of your own.",
 )
+@data_options("file", "task", "folder")
 @click.option(
     "--methods",
     default="all",
@@ -44,58 +58,35 @@ ENDINGS: dict[Form, str] = {
     metavar="all|NAME[,NAME]",
     help="Methods, the first being compared with each other one.",
 )
-@click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per method.")
-@click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
-)
-@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
+@method_options("device")
+@repeats_options
 @click.option(
     "--format",
     "form",
     default="text",
     show_default=True,
-    type=click.Choice(["text", "markdown", "latex", "html", "csv", "json"]),
+    type=click.Choice(list(ENDINGS)),
     help="What is printed.",
 )
-@click.option(
+@folder(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write compare.txt, .md, .tex, .html, .csv and .json here, and figures where matplotlib "
-    "is.",
+    "Write compare.txt, .md, .tex, .html, .csv and .json here, and figures where matplotlib is.",
 )
-@click.option(
-    "--records",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep a JSON record per run here, and skip the runs that are here already.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder to look in for data files first.",
-)
-@file_options
+@records_option
 @protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add the tables of uncertainty scores.")
 @click.pass_context
 def compare(
     ctx: click.Context,
     datasets: str,
+    data: DataOptions,
     methods: str,
-    runs: int,
-    seed: int,
-    device: str,
-    jobs: int | None,
+    settings: MethodOptions,
+    repeats: Repeats,
     form: Form,
     out: Path | None,
     records: Path | None,
-    data_dir: Path | None,
-    target: str | None,
-    view_spec: str | None,
-    id_name: str | None,
+    protocol: Protocol,
     report_uncertainty: bool,
 ) -> None:
     """Compare methods over data sets on shared splits.
@@ -104,54 +95,39 @@ def compare(
     data sets with Friedman's and Nemenyi's tests, and published figures in a column of their own.
     Progress goes to stderr, the tables to stdout.
     """
-    from rcml_misa.cli.grid import run_grid
-    from rcml_misa.cli.session import check_numbers, importable_here
-
-    check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1))
-    from rcml_misa.cli.sentiment import load_for_task
-    from rcml_misa.datasets import FileOptions, list_datasets
     from rcml_misa.reporting import experiment_tables, terminal_width
     from rcml_misa.results import RunStore
 
-    protocol = protocol_of(ctx)
-    importable_here()
-    recipes = _recipes(methods, device)
-    names = list(dict.fromkeys(part.strip() for part in datasets.split(",")))
-    known = {entry.name for entry in list_datasets()}
-    own = FileOptions(target=target, views=view_spec, id=id_name)
-    sets = [
-        load_for_task(name, None, data_dir=data_dir, options=None if name in known else own)
-        for name in names
-    ]
+    recipes = _recipes(methods, settings, regression=data.task == "regression")
+    sets = data.load_all(words(datasets))
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
-    session = run_grid(
-        sets,
-        recipes,
-        runs=runs,
-        seed=seed,
-        protocol=protocol,
-        records=records,
-        jobs=jobs,
-        cells=True,
+    session = run_session(
+        sets, recipes, repeats, protocol=protocol, folder=records, resume=True, cells=True
     )
     if session.records:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)
-        how = f"seeds {seed} to {seed + runs - 1}, {protocol.describe()}"
+        rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)
+        seeds = f"seeds {repeats.seed} to {repeats.seed + repeats.runs - 1}"
+        how = f"{seeds}, {'; '.join(rules)}"
         if out is not None:
             _write(out, tables, session.records, how)
         click.echo(_shown(form, tables, session.records, how, width=terminal_width()))
     ctx.exit(session.status)
 
 
-def _recipes(methods: str, device: str) -> list[Recipe]:
+def _recipes(methods: str, settings: MethodOptions, *, regression: bool) -> list[Recipe]:
     """Configure the methods, each in its recommended variant."""
-    from rcml_misa.estimators.registry import METHODS, find_method, recipe
+    from rcml_misa.estimators.registry import METHODS, find_method
 
-    given = list(dict.fromkeys(part.strip() for part in methods.split(",")))
-    names = [name for one in given for name in (METHODS if one == "all" else [one])]
+    able = [name for name, spec in METHODS.items() if spec.regressor or not regression]
+    names = [name for word in words(methods) for name in (able if word == "all" else [word])]
     return [
-        recipe(name, variant=find_method(name).compared[0], device=device)
+        settings.recipe(
+            name,
+            variant=find_method(name).run_unnamed(regression=regression)[0],
+            regression=regression,
+        )
         for name in dict.fromkeys(names)
     ]
 
@@ -161,11 +137,13 @@ def _shown(
 ) -> str:
     """Put the comparison in one form."""
     from rcml_misa.reporting import comparison_json, html_page, render
-    from rcml_misa.reporting.tables import summary_table
+    from rcml_misa.reporting.tables import summary_table, values_table
     from rcml_misa.results import summarise
 
     if form == "csv":
-        return render([summary_table(summarise(records))], "csv")
+        rows = summarise(records)
+        table = summary_table if any(row.accuracy for row in rows) else values_table
+        return render([table(rows)], "csv")
     if form == "json":
         return json.dumps(comparison_json(records, how=how), allow_nan=False)
     if form == "html":
@@ -178,11 +156,12 @@ def _write(out: Path, tables: list[Table], records: list[RunRecord], how: str) -
     """Write every form, and the figures where they can be drawn."""
     from rcml_misa.reporting import PAGE_WIDTH
     from rcml_misa.reporting.diagrams import draw_all
-    from rcml_misa.storage import write_text
 
-    for form, ending in ENDINGS.items():
-        text = _shown(form, tables, records, how, width=PAGE_WIDTH)
-        write_text(out / f"compare{ending}", text + "\n")
+    texts = {
+        f"compare{ending}": _shown(form, tables, records, how, width=PAGE_WIDTH)
+        for form, ending in ENDINGS.items()
+    }
+    write_texts(out, texts)
     drawn = draw_all(records, out)
     files = f"compare{', '.join(ENDINGS.values())} in {out}"
     click.echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

@@ -2,52 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
+from annotated_types import Interval, MinLen
+
+from rcml_misa.cli.console import write_texts
+from rcml_misa.cli.options import (
+    DataOptions,
+    Repeats,
+    data_options,
+    folder,
+    importable_here,
+    jobs_option,
+    records_option,
+)
+from rcml_misa.cli.session import run_session
+from rcml_misa.exceptions import DataError, OptionError, validated
 
 if TYPE_CHECKING:
-    from rcml_misa.cli.plan import Plan
+    from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
 
-__all__ = ["experiment"]
+__all__ = ["Entry", "Plan", "experiment", "read_plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """Keys of an experiment's file."""
+
+    datasets: Annotated[list[str], MinLen(1)] = field(
+        metadata={"hint": "give names: datasets = ['digits']."}
+    )
+    methods: Annotated[list[Any], MinLen(1)] = field(
+        metadata={"hint": "give names: methods = ['lda']."}
+    )
+    title: str | None = None
+    runs: int = 10
+    seed: int = 0
+    protocol: Any = field(default_factory=dict)
+    task: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Method:
+    """Keys of one method of the file."""
+
+    method: str = field(metadata={"hint": "give method = NAME."})
+    variant: str | None = None
+    preset: str = "default"
+    set: dict[str, Any] = field(
+        default_factory=dict, metadata={"hint": "give a table, such as set = { C = 1.0 }."}
+    )
+    grid: dict[str, list[Any]] = field(
+        default_factory=dict, metadata={"hint": "give lists, such as grid = { C = [1.0, 10.0] }."}
+    )
+    label: str | None = None
+    figure: Annotated[float, Interval(ge=0, le=1)] | None = field(
+        default=None, metadata={"hint": "give a fraction, such as 0.76."}
+    )
+    keep: list[str] = field(
+        default_factory=list, metadata={"hint": "give names of views: keep = ['a']."}
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One configured method of an experiment.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    setting : str
+        Values that its grid set, as text; empty without a grid.
+    figure : float or None
+        An accuracy published for this row, to be compared with.
+    """
+
+    recipe: Recipe
+    setting: str = ""
+    figure: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Content of an experiment's file, checked."""
+
+    title: str
+    datasets: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    runs: int
+    seed: int
+    protocol: Protocol
+    task: str | None = None
+
+
+def read_plan(file: Path) -> Plan:
+    """Read and check an experiment's file.
+
+    Raises
+    ------
+    DataError
+        If it can't be read or is not TOML.
+    OptionError
+        If a key, name or value in it does not exist.
+    """
+    from rcml_misa.protocols import Protocol
+
+    importable_here()
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file} can't be read ({error.strerror}); give a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is not TOML: {error}.") from error
+    plan = validated(_File, content, where=str(file), error=OptionError)
+    where = f"{file}: protocol"
+    protocol = validated(Protocol, plan.protocol, where=where, error=OptionError)
+    regression = plan.task == "regression"
+    entries = tuple(made for method in plan.methods for made in _entries(method, file, regression))
+    names = [(entry.recipe.method, entry.recipe.variant) for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"{file} has {' '.join(name)} twice; give each its own label.")
+    return Plan(
+        title=plan.title or file.stem,
+        datasets=tuple(plan.datasets),
+        entries=entries,
+        runs=plan.runs,
+        seed=plan.seed,
+        protocol=protocol,
+        task=plan.task,
+    )
+
+
+def _entries(entry: Any, file: Path, regression: bool) -> Iterator[Entry]:
+    """Configure one method of the file: a name, or a table with its options and their grid."""
+    from rcml_misa.estimators.registry import METHODS, recipe
+
+    if isinstance(entry, str):
+        for name in METHODS if entry == "all" else [entry]:
+            yield Entry(recipe(name, regression=regression))
+        return
+    method = validated(_Method, entry, where=f"{file}: a method", error=OptionError)
+    fixed = [f"{key}={_text(value)}" for key, value in method.set.items()]
+    for values in product(*method.grid.values()):
+        setting = [f"{key}={_text(value)}" for key, value in zip(method.grid, values, strict=True)]
+        made = recipe(
+            method.method,
+            variant=method.variant,
+            preset=method.preset,
+            options=[*fixed, *setting],
+            regression=regression,
+        )
+        # configurations of one method stay apart by what was set
+        changed = fixed or setting or method.keep
+        names = [made.variant] if made.variant != "-" or not changed else []
+        names += [f"only {' '.join(method.keep)}"] if method.keep else []
+        words = [*names, *fixed] if method.label is None else [method.label]
+        variant = " ".join([*words, *setting])
+        made = replace(made, variant=variant, keep=tuple(method.keep))
+        yield Entry(made, " ".join(setting), method.figure)
+
+
+def _text(value: Any) -> str:
+    """Write a TOML value as ``--set`` takes it."""
+    if isinstance(value, list):
+        return ",".join(_text(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for the table and the records' CSV.  [default: beside FILE]",
-)
+@folder("--out", "Folder for the page and the runs' csv.  [default: beside FILE]")
 @click.option("--runs", type=int, metavar="R", help="Instead of the file's number of runs.")
 @click.option("--seed", type=int, metavar="S", help="Instead of the file's first seed.")
-@click.option(
-    "--records",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep a JSON record per run here, and skip the runs that are here already.",
-)
-@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder to look in for data files first.",
-)
+@records_option
+@jobs_option
+@data_options("folder")
 @click.option(
     "--full",
     is_flag=True,
     help="Print every table, made of FILE.csv without running anything where that has all runs.",
 )
-@click.option(
-    "--from-csv",
-    is_flag=True,
-    help="Make the page of FILE.csv as it is; nothing runs.",
-)
+@click.option("--from-csv", is_flag=True, help="Make the page of FILE.csv as it is; nothing runs.")
 @click.pass_context
 def experiment(
     ctx: click.Context,
@@ -57,7 +201,7 @@ def experiment(
     seed: int | None,
     records: Path | None,
     jobs: int | None,
-    data_dir: Path | None,
+    data: DataOptions,
     full: bool,
     from_csv: bool,
 ) -> None:
@@ -67,42 +211,32 @@ def experiment(
     wins, and the paired differences of the first method to its strongest rivals. --full prints
     all tables: every method on each data set, all paired differences, ranks, uncertainty.
     """
-    from rcml_misa.cli.grid import run_grid
-    from rcml_misa.cli.plan import read_plan
-    from rcml_misa.cli.sentiment import load_for_task
-    from rcml_misa.cli.session import check_numbers, importable_here
     from rcml_misa.results import RunStore, runs_csv
-    from rcml_misa.storage import write_text
 
-    importable_here()
     plan = read_plan(file)
-    count = plan.runs if runs is None else runs
-    first = plan.seed if seed is None else seed
-    check_numbers(runs=(count, 1), seed=(first, 0), jobs=(jobs, 1))
-    folder = out or file.parent
-    table = folder / f"{file.stem}.csv"
+    repeats = Repeats(
+        plan.runs if runs is None else runs, plan.seed if seed is None else seed, jobs
+    )
+    place = out or file.parent
+    table = place / f"{file.stem}.csv"
     status = 0
-    if not from_csv and not (full and _is_complete(plan, table, seeds=range(first, first + count))):
-        datasets = [load_for_task(name, plan.task, data_dir=data_dir) for name in plan.datasets]
-        RunStore(folder)  # fails now rather than after the runs
-        session = run_grid(
-            datasets,
-            [entry.recipe for entry in plan.entries],
-            runs=count,
-            seed=first,
-            protocol=plan.protocol,
-            records=records,
-            jobs=jobs,
+    if not from_csv and not (full and _is_complete(plan, table, repeats)):
+        data = replace(data, task=plan.task)
+        datasets = [data.load(name) for name in plan.datasets]
+        RunStore(place)  # fails now rather than after the runs
+        recipes = [entry.recipe for entry in plan.entries]
+        session = run_session(
+            datasets, recipes, repeats, protocol=plan.protocol, folder=records, resume=True
         )
         status = session.status
         if session.interrupted or not session.records:
             ctx.exit(status)
-        write_text(table, runs_csv(_ordered(plan, session.records)))
+        write_texts(place, {table.name: runs_csv(_ordered(plan, session.records))})
     page = _page(plan, file, table, full=full)
     click.echo(page)
     if not full:
-        write_text(folder / f"{file.stem}.md", page)
-        click.echo(f"written: {folder / file.stem}.md{'' if from_csv else ' and .csv'}")
+        write_texts(place, {f"{file.stem}.md": page})
+        click.echo(f"written: {place / file.stem}.md{'' if from_csv else ' and .csv'}")
     ctx.exit(status)
 
 
@@ -114,7 +248,6 @@ def _runs_in(table: Path) -> list[RunRecord]:
     DataError
         If there is none, or it can't be read.
     """
-    from rcml_misa.exceptions import DataError
     from rcml_misa.results import read_runs_csv
 
     try:
@@ -123,28 +256,23 @@ def _runs_in(table: Path) -> list[RunRecord]:
         raise DataError(f"{table} can't be read ({error}); run the experiment first.") from error
 
 
-def _is_complete(plan: Plan, table: Path, *, seeds: range) -> bool:
+def _is_complete(plan: Plan, table: Path, repeats: Repeats) -> bool:
     """Whether a table has every run of the plan."""
-    from rcml_misa.exceptions import DataError
-
     try:
         records = _runs_in(table)
     except DataError:
         return False  # there is none, or an earlier version wrote it
     done = {(record.dataset, record.method, record.variant, record.seed) for record in records}
     sets = [{name for name, *_ in done} & _names(plan, name) for name in plan.datasets]
-    recipes = [entry.recipe for entry in plan.entries]
-    return (
-        all(sets)
-        and {
-            (name, recipe.method, recipe.variant, seed)
-            for some in sets
-            for name in some
-            for recipe in recipes
-            for seed in seeds
-        }
-        <= done
-    )
+    seeds = range(repeats.seed, repeats.seed + repeats.runs)
+    planned = {
+        (name, entry.recipe.method, entry.recipe.variant, seed)
+        for names in sets
+        for name in names
+        for entry in plan.entries
+        for seed in seeds
+    }
+    return all(sets) and planned <= done
 
 
 def _names(plan: Plan, dataset: str) -> set[str]:

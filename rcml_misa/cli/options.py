@@ -161,8 +161,7 @@ class DataOptions:
         OptionError, DataError
             If there is no such set, task, split or view.
         """
-        from rcml_misa.datasets import as_task, load_dataset
-        from rcml_misa.protocols.folds import keep_views
+        from rcml_misa.datasets import as_task, keep_views, load_dataset
         from rcml_misa.views import check_target
 
         dataset = load_dataset(
@@ -346,7 +345,12 @@ protocol_options = together(
     [
         click.option(f"--{name}", type=kind, metavar=word, help=text)
         for name, kind, word, text in (
-            ("split", str, "KIND", "random, stratified, grouped or given.  [default: random]"),
+            (
+                "split",
+                str,
+                "KIND",
+                "random, stratified, grouped or given.  [default: a set's own split, else random]",
+            ),
             ("folds", int, "K", "K-fold partitions in place of repeated splits."),
             ("test-share", float, "X", "Share of test rows.  [default: 0.2]"),
             ("valid-share", float, "X", "Share of train rows held back.  [default: 0]"),

@@ -2,36 +2,125 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rcml_misa.cli.files import file_options
-from rcml_misa.cli.protocol import protocol_of, protocol_options
+from rcml_misa.cli.console import echo_json, write_texts
+from rcml_misa.cli.options import (
+    DataOptions,
+    MethodOptions,
+    Repeats,
+    data_options,
+    json_option,
+    method_options,
+    protocol_options,
+    repeats_options,
+    together,
+    words,
+)
+from rcml_misa.cli.session import run_session
+from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
+    from rcml_misa.cli.session import Session
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import Table
-    from rcml_misa.results import PairedComparison, RunRecord, SummaryRow
+    from rcml_misa.results import RunRecord, SummaryRow
+    from rcml_misa.runs.outputs import RunOutputs
 
-__all__ = ["run"]
+__all__ = ["protocol_text", "run", "show_results"]
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Files that each run is asked to leave beside its record."""
+
+    out: Path | None
+    per_epoch: bool
+    save_samples: bool
+    save_features: bool
+    keep: str | None
+
+    def of_each_run(self) -> RunOutputs | None:
+        """Return them for the tasks; None for the record alone.
+
+        Raises
+        ------
+        OptionError
+            If there is no folder for them, or there is nothing of that name to keep.
+        """
+        from rcml_misa.runs.outputs import RunOutputs, parse_keep
+
+        keep = parse_keep(self.keep)
+        asked = {
+            "--per-epoch": self.per_epoch,
+            "--save-samples": self.save_samples,
+            "--save-features": self.save_features,
+            "--keep": bool(keep),
+        }
+        named = [option for option, wanted in asked.items() if wanted]
+        if not named:
+            return None
+        if self.out is None:
+            raise OptionError(f"{named[0]} needs a folder to write to; add --out DIR.")
+        return RunOutputs(
+            folder=self.out,
+            per_epoch=self.per_epoch,
+            samples=self.save_samples,
+            features=self.save_features,
+            keep=keep,
+        )
+
+
+_output_options = together(
+    "outputs",
+    _Outputs,
+    (
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Keep a JSON record per run, summary.csv and summary.md here.",
+        ),
+        click.option(
+            "--per-epoch",
+            is_flag=True,
+            help="Score train, validation and test rows after each epoch, into the records' "
+            "history.",
+        ),
+        click.option(
+            "--save-samples", is_flag=True, help="Write each test row's answer, a CSV per run."
+        ),
+        click.option(
+            "--save-features",
+            is_flag=True,
+            help="Write each row's private, shared and fused features, an npz per run.",
+        ),
+        click.option(
+            "--keep",
+            metavar="WHAT[,WHAT]",
+            help="Files for `plot`: history, codes, attention, opinions, or all.",
+        ),
+    ),
+)
 
 
 @click.command()
 @click.option(
     "--dataset",
-    "dataset_name",
+    "name",
     default="digits",
     show_default=True,
     metavar="NAME|FILE",
     help="A data set, or a file of your own.",
 )
-@file_options
-@click.option("--runs", default=10, show_default=True, metavar="R", help="Runs per variant.")
+@data_options("file", "task", "split", "folder")
 @click.option(
     "--method",
     "methods",
@@ -47,87 +136,35 @@ __all__ = ["run"]
     "[default: separate,tied; tied-mean for a regression]",
 )
 @click.option("--preset", default="default", show_default=True, metavar="default|notes")
-@click.option("--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r.")
-@click.option("--epochs", type=int, metavar="E", help="Passes over the train rows.")
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
-)
-@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="Set an option.")
-@click.option("--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Keep a JSON record per run, summary.csv and summary.md here.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder to look in for data files first.",
-)
-@click.option(
-    "--task",
-    metavar="2|3|7|regression",
-    help="What is predicted of a set of sentiment scores.  [default: 3]",
-)
-@click.option("--given-split", metavar="NAME", help="Which of the data set's own splits.")
-@click.option("--keep-views", metavar="A[,B]", help="Use these views only.")
-@click.option(
-    "--per-epoch",
-    is_flag=True,
-    help="Score train, validation and test rows after each epoch, into the records' history.",
-)
-@click.option("--save-samples", is_flag=True, help="Write each test row's answer, a CSV per run.")
-@click.option(
-    "--save-features",
-    is_flag=True,
-    help="Write each row's private, shared and fused features, an npz per run.",
-)
-@click.option(
-    "--keep",
-    metavar="WHAT[,WHAT]",
-    help="What `plot` needs: history, codes, attention, opinions, or all.",
-)
+@method_options()
+@repeats_options
+@_output_options
 @protocol_options
 @click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.option("--list-methods", is_flag=True, help="List the methods and exit.")
 @click.pass_context
 def run(
     ctx: click.Context,
-    dataset_name: str,
-    target: str | None,
-    view_spec: str | None,
-    id_name: str | None,
-    runs: int,
+    name: str,
+    data: DataOptions,
     methods: str,
     collectors: str | None,
     preset: str,
-    seed: int,
-    epochs: int | None,
-    device: str,
-    options: tuple[str, ...],
-    jobs: int | None,
-    out: Path | None,
-    data_dir: Path | None,
-    task: str | None,
-    given_split: str | None,
-    keep_views: str | None,
-    per_epoch: bool,
-    save_samples: bool,
-    save_features: bool,
-    keep: str | None,
+    settings: MethodOptions,
+    repeats: Repeats,
+    outputs: _Outputs,
+    protocol: Protocol,
     report_uncertainty: bool,
     as_json: bool,
     list_methods: bool,
 ) -> None:
-    """Train every variant on R random splits; score clean and conflictive test rows.
+    """Train every variant on R splits; score clean and conflictive test rows.
 
     Variants share the splits. Nothing is selected on test rows: the last step counts, or an
     epoch that was chosen on validation rows, unless --selection says otherwise. A data set with
-    a given split keeps it. A method is a name of --list-methods or module:Class, any
-    scikit-learn classifier of your own.
+    a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or
+    module:Class, any scikit-learn classifier of your own.
     """
     from rcml_misa.estimators.registry import METHODS
 
@@ -135,126 +172,159 @@ def run(
         for spec in METHODS.values():
             click.echo(f"{spec.name:30}{spec.summary}")
         return
-    from rcml_misa.cli.session import check_numbers, run_session
-
-    check_numbers(runs=(runs, 1), seed=(seed, 0), jobs=(jobs, 1), epochs=(epochs, 1))
-    from rcml_misa.cli.sentiment import load_for_task, run_outputs, show_measures
-    from rcml_misa.datasets import FileOptions
-    from rcml_misa.reporting import render, results_json, terminal_width
-    from rcml_misa.reporting.tables import paired_comparisons, summary_table
-    from rcml_misa.results import summarise
-    from rcml_misa.storage import write_text
-
-    regression = task == "regression"
-    protocol = protocol_of(ctx)
-    recipes = _recipes(methods, collectors, preset, options, device, epochs, regression=regression)
-    outputs = run_outputs(
-        out, per_epoch=per_epoch, samples=save_samples, features=save_features, keep=keep
+    recipes = _recipes(
+        methods, settings, collectors, preset=preset, regression=data.task == "regression"
     )
-    if device == "cuda":
-        from rcml_misa.training import pick_device
-
-        pick_device("cuda")
-    given = FileOptions(target=target, views=view_spec, id=id_name)
-    dataset = load_for_task(
-        dataset_name, task, split=given_split, keep=keep_views, data_dir=data_dir, options=given
+    files = outputs.of_each_run()
+    dataset = data.load(name)
+    session = run_session(
+        [dataset], recipes, repeats, protocol=protocol, outputs=files, folder=outputs.out
     )
-    from rcml_misa.runs import plan_tasks
-
-    tasks = plan_tasks(
-        recipes, datasets=1, runs=runs, seed=seed, protocol=protocol, outputs=outputs
+    heading = ", ".join([protocol_text(dataset, protocol), *settings.options])
+    show_results(
+        dataset,
+        session,
+        repeats,
+        heading=heading,
+        out=outputs.out,
+        as_json=as_json,
+        uncertainty=report_uncertainty,
     )
-    session = run_session([dataset], tasks, jobs=jobs, out=out)
-    if dataset.task == "regression":
-        show_measures(dataset, session.records, out=out, as_json=as_json, seed=seed)
-        ctx.exit(session.status)
-    rows = summarise(session.records)
-    comparisons = paired_comparisons(session.records)
-    tables = _tables(rows, comparisons)
-    if out is not None and rows:
-        write_text(out / "summary.csv", render([summary_table(rows)], "csv") + "\n")
-        write_text(out / "summary.md", render(tables[1:], "markdown") + "\n")
-    if as_json:
-        done = min((row.runs for row in rows), default=0)
-        record = results_json(rows, comparisons, dataset=dataset.name, runs=done, seed=seed)
-        click.echo(json.dumps(record, allow_nan=False))
-    elif rows:
-        click.echo(_heading(dataset, rows, seed, protocol, options))
-        click.echo(render(tables, "text", width=terminal_width()))
-        if dataset.scores is not None:
-            show_measures(dataset, session.records, out=out)
-        if report_uncertainty:
-            more = _uncertainty(rows, session.records)
-            click.echo("\n" + render(more, "text", width=terminal_width()))
-        click.echo(_where(out))
     ctx.exit(session.status)
 
 
 def _recipes(
     methods: str,
+    settings: MethodOptions,
     collectors: str | None,
-    preset: str,
-    options: tuple[str, ...],
-    device: str,
-    epochs: int | None,
     *,
-    regression: bool = False,
+    preset: str,
+    regression: bool,
 ) -> list[Recipe]:
-    """Configure every variant that the options ask for."""
-    from rcml_misa.cli.session import importable_here
-    from rcml_misa.estimators.registry import find_method, recipe
-    from rcml_misa.exceptions import OptionError
+    """Configure every variant that the options ask for.
 
-    importable_here()
+    Raises
+    ------
+    OptionError
+        If a name or an option does not exist.
+    """
+    from rcml_misa.estimators.registry import find_method
+
     recipes = []
-    for name in dict.fromkeys(part.strip() for part in methods.split(",")):
+    for name in words(methods):
         spec = find_method(name)
-        variants: list[str | None] = list(spec.run_unnamed(regression=regression))
+        variants: Sequence[str | None] = spec.run_unnamed(regression=regression)
         if collectors is not None and spec.variant_parameter == "collectors":
-            variants = list(dict.fromkeys(part.strip() for part in collectors.split(",")))
+            variants = words(collectors)
         elif collectors is not None and "," not in methods:
             raise OptionError(f"method {name} has no collectors; leave --collectors out.")
-        if any(option.startswith(f"{spec.variant_parameter}=") for option in options):
+        if any(option.startswith(f"{spec.variant_parameter}=") for option in settings.options):
             variants = [None]  # named by --set
         recipes += [
-            recipe(
-                name,
-                variant=variant,
-                preset=preset,
-                options=options,
-                device=device,
-                epochs=epochs,
-                regression=regression,
-            )
+            settings.recipe(name, variant=variant, preset=preset, regression=regression)
             for variant in variants
         ]
     return recipes
 
 
-def _tables(rows: list[SummaryRow], comparisons: list[PairedComparison]) -> list[Table]:
-    """Accuracy of every run, its moments, and the paired differences."""
-    from rcml_misa.reporting.tables import moments_table, paired_table, runs_table
+def protocol_text(dataset: Dataset, protocol: Protocol) -> str:
+    """Put the protocol of a data set in words, for a table's heading."""
+    settled = protocol.for_dataset(dataset)
+    if settled.split != "given" or dataset.folds is None:
+        return settled.describe()
+    counts = {name: len(rows) for name, rows in dataset.folds.items()}
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    drawn = "" if "valid" in counts else f", validation groups drawn from {dataset.valid_from}"
+    return ", ".join([f"given split ({parts} rows{drawn})", *settled.changes()])
 
-    paired = [paired_table(comparisons)] if comparisons else []
-    return [runs_table(rows), moments_table(rows), *paired]
 
-
-def _heading(
+def show_results(
     dataset: Dataset,
-    rows: list[SummaryRow],
-    seed: int,
-    protocol: Protocol,
-    options: tuple[str, ...],
-) -> str:
-    from rcml_misa.cli.sentiment import split_name
+    session: Session,
+    repeats: Repeats,
+    *,
+    heading: str,
+    out: Path | None,
+    as_json: bool = False,
+    uncertainty: bool = False,
+    measures_alone: bool = False,
+) -> None:
+    """Print the tables of one data set's runs, and write them beside the records.
 
-    count = rows[0].runs
-    runs = (
-        f"{count} runs, seeds {seed} to {seed + count - 1}" if count > 1 else f"1 run, seed {seed}"
-    )
-    how = protocol.describe() if dataset.folds is None else split_name(dataset)
-    told = "".join(f", {option}" for option in options)
-    return f"{dataset.name}: {runs}, {how}{told}\n"
+    Parameters
+    ----------
+    dataset : Dataset
+    session : Session
+    repeats : Repeats
+    heading : str
+        Protocol and options in words.
+    out : Path, optional
+        Folder for ``summary`` (classes) and ``measures`` (a scale of scores), .csv and .md.
+    as_json : bool
+        Print one JSON object in place of the tables.
+    uncertainty : bool
+        Add the tables of measures and uncertainty scores.
+    measures_alone : bool
+        Show every measure of clean rows in place of the accuracy of each run.
+
+    Raises
+    ------
+    DataError
+        If a file can't be written.
+    """
+    from rcml_misa.reporting import measures_json, render, results_json, tables, terminal_width
+    from rcml_misa.results import summarise
+
+    rows = summarise(session.records)
+    if not rows:
+        return
+    scored = [row for row in rows if row.test_set != "valid"]
+    clean = [row for row in scored if row.test_set == "clean"]
+    classes = dataset.task == "classification" and not measures_alone
+    shown: list[Table] = []
+    texts: dict[str, str] = {}
+    facts = {"dataset": dataset.name, "seed": repeats.seed}
+    if classes:
+        pairs = tables.paired_comparisons(session.records)
+        shown = [tables.runs_table(rows), tables.moments_table(rows)]
+        shown += [tables.paired_table(pairs)] if pairs else []
+        texts["summary.csv"] = render([tables.summary_table(rows)], "csv")
+        texts["summary.md"] = render(shown[1:], "markdown")
+        record = results_json(rows, pairs, runs=min(row.runs for row in rows), **facts)
+    if not classes or dataset.scores is not None:
+        shown += _measures(session.records, clean if classes else scored)
+        texts["measures.csv"] = render([tables.values_table(clean)], "csv")
+        spread = tables.measures_table(clean, spread=True)
+        texts["measures.md"] = render([spread], "markdown")
+    if not classes:
+        record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
+    if uncertainty and classes:
+        shown += _uncertainty(rows, session.records)
+    if out is not None:
+        write_texts(out, texts)
+    if as_json:
+        echo_json(record)
+        return
+    count = max(row.runs for row in rows)
+    click.echo(f"{dataset.name}: {repeats.text(count)}, {heading}\n")
+    click.echo(render(shown, "text", width=terminal_width()))
+    if out is None:
+        click.echo("\nrecords: not kept; add --out DIR to keep one JSON per run and the tables")
+    else:
+        click.echo(f"\nrecords: {out} (one JSON per run, {', '.join(texts)})")
+
+
+def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[Table]:
+    """Every measure of the rows' test sets, and the paired differences on clean rows."""
+    from rcml_misa.reporting import tables
+
+    shown = []
+    for name in dict.fromkeys(row.test_set for row in rows):
+        some = [row for row in rows if row.test_set == name]
+        title = "" if name == "clean" else f", {name} rows"
+        shown.append(tables.measures_table(some, title=f"Measures over the runs{title}"))
+    pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
+    return shown + ([tables.paired_table(pairs)] if pairs else [])
 
 
 def _uncertainty(rows: list[SummaryRow], records: list[RunRecord]) -> list[Table]:
@@ -265,9 +335,3 @@ def _uncertainty(rows: list[SummaryRow], records: list[RunRecord]) -> list[Table
     first = details.detection_table(rows)
     rest = details.robustness_tables(name, records) + details.uncertainty_tables(name, records)
     return rest if first is None else [first, *rest]
-
-
-def _where(out: Path | None) -> str:
-    if out is None:
-        return "\nrecords: not kept; add --out DIR to keep one JSON per run and the summary"
-    return f"\nrecords: {out} (one JSON per run, summary.csv, summary.md)"

@@ -1,9 +1,9 @@
-"""Run tasks with a live progress bar, keep what finishes, survive Ctrl-C."""
+"""One session of runs: progress on stderr, records as runs end, failures, Ctrl-C, status."""
 
 from __future__ import annotations
 
-import os
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,37 +11,83 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli.console import sentence
+
 if TYPE_CHECKING:
+    from rcml_misa.cli.options import Repeats
     from rcml_misa.datasets import Dataset
+    from rcml_misa.estimators.registry import Recipe
+    from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
-    from rcml_misa.runs import Task
+    from rcml_misa.runs import Event, Task
+    from rcml_misa.runs.outputs import RunOutputs
 
-__all__ = ["Session", "check_numbers", "importable_here", "in_order", "run_session"]
+__all__ = ["Session", "run_session"]
 
-
-def importable_here() -> None:
-    """Let methods be named by modules in the current folder, as ``python -m`` does."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+Cell = tuple[str, str]
 
 
-def check_numbers(**given: tuple[int | None, int]) -> None:
-    """Refuse numbers below their least value; each option is a pair of both.
+class _Board:
+    """A progress bar where stderr is a terminal; with `cells`, a line per finished method."""
 
-    Raises
-    ------
-    OptionError
-    """
-    from rcml_misa.exceptions import OptionError
+    def __init__(self, datasets: Sequence[Dataset], tasks: Sequence[Task], *, cells: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise OptionError(f"--{name} {value} is below {least}; give {least} or more.")
+        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.bar = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.line = self.bar.add_task("starting", total=len(tasks))
+        self.names = [data.name for data in datasets]
+        self.planned: Counter[Cell] = Counter()
+        if cells:
+            self.planned.update((self.names[task.dataset], task.recipe.label) for task in tasks)
+        self.records: defaultdict[Cell, list[RunRecord]] = defaultdict(list)
+
+    def show(self, event: Event) -> None:
+        """Move the bar on."""
+        if event.done:
+            self.bar.advance(self.line)
+            return
+        task = event.task
+        text = f"{task.recipe.label} run {task.run + 1}"
+        if len(self.names) > 1:
+            text = f"{self.names[task.dataset]}, {text}"
+        if event.epochs:
+            text += f", epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}"
+        self.bar.update(self.line, description=text)
+
+    def count(self, record: RunRecord) -> None:
+        """Print a line when this record is the last of its method on its data set."""
+        from rcml_misa.results import summarise
+
+        label = record.method if record.variant == "-" else f"{record.method} {record.variant}"
+        records = self.records[record.dataset, label]
+        records.append(record)
+        if len(records) != self.planned[record.dataset, label]:
+            return
+        figures = [
+            f"{row.test_set} {100 * row.measures['accuracy']:.2f} %"
+            if "accuracy" in row.measures
+            else f"{row.test_set} MAE {row.measures['mae']:.3f}"
+            for row in summarise(records)
+        ]
+        seconds = sum(sum(each.timing.values()) for each in records) / len(records)
+        runs = f"{len(records)} run{'s' if len(records) > 1 else ''}"
+        self.console.print(
+            f"{record.dataset}: {record.label}: {', '.join(figures)} ({runs}, {seconds:.1f} s each)"
+        )
 
 
 @dataclass
 class Session:
-    """What came of a set of tasks.
+    """Outcome of a set of tasks.
 
     Attributes
     ----------
@@ -63,7 +109,85 @@ class Session:
         return 130 if self.interrupted else int(bool(self.failures))
 
 
-def in_order(
+def run_session(
+    datasets: Sequence[Dataset],
+    recipes: Sequence[Recipe],
+    repeats: Repeats,
+    *,
+    protocol: Protocol | None = None,
+    outputs: RunOutputs | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    cells: bool = False,
+) -> Session:
+    """Carry out every recipe's runs on every data set over processes, and gather the records.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    recipes : sequence of Recipe
+    repeats : Repeats
+        Number of runs, first seed and number of processes.
+    protocol : Protocol, optional
+    outputs : RunOutputs, optional
+    folder : Path, optional
+        Folder that gets each record as soon as its run ends.
+    resume : bool
+        Take the records of the same runs that `folder` holds in place of running them again.
+    cells : bool
+        Whether stderr gets a line for each method that has done all its runs on a data set.
+
+    Raises
+    ------
+    RcmlMisaError
+        The first user's mistake that a run meets.
+    """
+    from rcml_misa.results import RunStore
+    from rcml_misa.runs import RunFailure, execute, plan_tasks, split_known
+    from rcml_misa.runs.pool import interrupts_deferred
+
+    tasks = plan_tasks(
+        recipes,
+        datasets=len(datasets),
+        runs=repeats.runs,
+        seed=repeats.seed,
+        protocol=protocol,
+        outputs=outputs,
+    )
+    store = None if folder is None else RunStore(folder)
+    earlier: list[RunRecord] = []
+    missing: Sequence[Task] = tasks
+    if store is not None and resume:
+        earlier, missing = split_known(datasets, tasks, store.read())
+    session = Session()
+    board = _Board(datasets, missing, cells=cells)
+    with board.bar:
+        try:
+            jobs = min(repeats.processes, max(len(missing), 1))
+            for result in execute(datasets, missing, jobs=jobs, on_event=board.show):
+                if isinstance(result, RunFailure):
+                    label, seed = result.task.recipe.label, result.task.seed
+                    session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
+                    continue
+                with interrupts_deferred():  # a run counts as finished once its record is written
+                    if store is not None:
+                        store.write(result)
+                    session.records.append(result)
+                board.count(result)
+        except KeyboardInterrupt:
+            session.interrupted = True
+    for failure in session.failures:
+        click.echo(f"a run failed: {failure}", err=True)
+    if session.interrupted:
+        finished = f"{len(session.records)} of {len(missing)} runs finished"
+        written = "" if folder is None else f" and are kept in {folder}"
+        click.echo(f"interrupted: {finished}{written}.", err=True)
+    sys.stderr.flush()
+    session.records = _in_order(datasets, tasks, [*earlier, *session.records])
+    return session
+
+
+def _in_order(
     datasets: Sequence[Dataset], tasks: Sequence[Task], records: Sequence[RunRecord]
 ) -> list[RunRecord]:
     """Sort records as their tasks were planned."""
@@ -71,56 +195,8 @@ def in_order(
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed): number
         for number, task in enumerate(tasks)
     }
-    return sorted(records, key=lambda one: place[one.dataset, one.method, one.variant, one.seed])
 
+    def number(record: RunRecord) -> int:
+        return place[record.dataset, record.method, record.variant, record.seed]
 
-def run_session(
-    datasets: Sequence[Dataset],
-    tasks: Sequence[Task],
-    *,
-    jobs: int | None,
-    out: Path | None,
-    cells: bool = False,
-) -> Session:
-    """Execute tasks over `jobs` processes (all cores by default) and gather their records.
-
-    Each record is written to `out` as soon as its run ends. With `cells`, a line on stderr tells
-    of each method that has done all its runs on a data set.
-    """
-    from rcml_misa.cli.board import board_of
-    from rcml_misa.results import RunStore
-    from rcml_misa.runs import RunFailure, execute
-    from rcml_misa.runs.pool import interrupts_deferred
-
-    store = None if out is None else RunStore(out)
-    session = Session()
-    # not every system tells which of its cores are ours
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    workers = min(jobs or cores, max(len(tasks), 1))
-    with board_of(datasets, tasks, cells=cells) as board:
-        try:
-            for result in execute(datasets, tasks, jobs=workers, on_event=board.show):
-                if isinstance(result, RunFailure):
-                    task = result.task
-                    session.failures.append(
-                        f"{task.recipe.label}, seed {task.seed}: {result.message}"
-                    )
-                    continue
-                with interrupts_deferred():  # a run counts as finished if it is kept
-                    if store is not None:
-                        store.write(result)
-                    session.records.append(result)
-                board.count(result)
-        except KeyboardInterrupt:
-            session.interrupted = True
-    session.records = in_order(datasets, tasks, session.records)
-    for failure in session.failures:
-        click.echo(f"a run failed: {failure}", err=True)
-    if session.interrupted:
-        kept = "" if out is None else f" and are kept in {out}"
-        click.echo(
-            f"interrupted: {len(session.records)} of {len(tasks)} runs finished{kept}.", err=True
-        )
-    sys.stderr.flush()
-    return session
+    return sorted(records, key=number)

@@ -1,8 +1,7 @@
 """Data sets by name: a catalogue of facts, one reader per format, checked files."""
 
-from rcml_misa.datasets.catalogue import CatalogueEntry
-from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.datasets.files.layout import FileOptions
+from rcml_misa.datasets.catalogue import CatalogueEntry, FileOptions
+from rcml_misa.datasets.dataset import Dataset, as_task, keep_views
 from rcml_misa.datasets.lookup import (
     Status,
     add_own,
@@ -27,6 +26,7 @@ __all__ = [
     "fetch_dataset",
     "find_entry",
     "find_file",
+    "keep_views",
     "list_datasets",
     "load_dataset",
     "load_entry",

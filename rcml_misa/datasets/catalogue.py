@@ -11,13 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from rcml_misa.datasets.files.layout import FileOptions
 from rcml_misa.datasets.store import cache_folder
 from rcml_misa.exceptions import DataError, nearest, shortened, validated
 from rcml_misa.storage import whole_file
 
 __all__ = [
     "CatalogueEntry",
+    "FileOptions",
     "SourceFile",
     "imported_entry",
     "imported_file",
@@ -45,6 +45,25 @@ REQUIRED = {
     "imported": ("file",),
     "own": ("file",),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Target, views and identifier of a file as a user names them; None leaves it to usual names.
+
+    Attributes
+    ----------
+    target : str, optional
+        Name of the label column or array.
+    views : str, optional
+        Such as ``"a=col1:col20,b=prefix_"``; see `table_layout` and `array_layout`.
+    id : str, optional
+        Name of the column that identifies rows.
+    """
+
+    target: str | None = None
+    views: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,23 +159,7 @@ class CatalogueEntry(SourceFile):
 
 
 def parse_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
-    """Check one table of a catalogue.
-
-    Parameters
-    ----------
-    name : str
-        Name of the table.
-    table : mapping
-        Its keys and values, as TOML or JSON gives them.
-
-    Returns
-    -------
-    CatalogueEntry
-
-    Raises
-    ------
-    DataError
-        If a key is missing, unknown or out of its choices.
+    """Check one table of a catalogue, as TOML or JSON gives it.
 
     Examples
     --------
@@ -181,7 +184,8 @@ def _sources(name: str, where: str, roles: Any) -> dict[str, Any]:
     names = [str(role) for role in (roles if isinstance(roles, list) else [roles])]
     for role in names:
         if role not in tables:
-            raise DataError(f"{where} has an unknown source {role!r}; {nearest(role, tables)}")
+            source = shortened(role, 40)
+            raise DataError(f"{where} has an unknown source {source!r}; {nearest(role, tables)}")
     return {role: {**tables[role], "name": name} for role in names}
 
 
@@ -202,25 +206,13 @@ def imported_file(name: str) -> Path:
 
 
 def write_imported(entry: CatalogueEntry) -> None:
-    """Write the entry of an imported set.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
-    """
+    """Write the entry of an imported set."""
     table = {key: getattr(entry, key) for key in IMPORTED_KEYS}
     _write_json(imported_file(entry.name).with_suffix(".json"), table)
 
 
 def imported_entry(name: str) -> CatalogueEntry | None:
-    """Read the entry of an imported set; None if there is none.
-
-    Raises
-    ------
-    DataError
-        If it is damaged.
-    """
+    """Read the entry of an imported set; None if there is none, a DataError if it is damaged."""
     path = imported_file(name).with_suffix(".json")
     if "/" in name or "\\" in name or not path.is_file():
         return None
@@ -250,12 +242,8 @@ def own_catalogue() -> Path:
 def list_own() -> dict[str, CatalogueEntry]:
     """All data sets of the user's own catalogue, by name.
 
-    Where version 0.1 left a catalogue in TOML and none in JSON exists, that one is read.
-
-    Raises
-    ------
-    DataError
-        If the catalogue is damaged.
+    Where version 0.1 left a catalogue in TOML and none in JSON exists, that one is read. A damaged
+    catalogue is a DataError.
     """
     path = own_catalogue()
     read: Callable[[str], Any] = json.loads
@@ -271,19 +259,7 @@ def list_own() -> dict[str, CatalogueEntry]:
 
 
 def own_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
-    """Check one table of the user's own catalogue.
-
-    Parameters
-    ----------
-    name : str
-    table : mapping
-        File, sha256, samples and classes; views and options if they are known.
-
-    Raises
-    ------
-    DataError
-        If it is no such table.
-    """
+    """Check one table of the user's own catalogue, which needs neither views nor options."""
     content = {"views": {}, **table}
     older = {new: content.pop(old) for old, new in OPTIONS_01.items() if old in content}
     content["options"] = options = {**older, **content.get("options", {})}
@@ -293,13 +269,7 @@ def own_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
 
 
 def write_own(entries: Iterable[CatalogueEntry]) -> None:
-    """Write the user's own catalogue.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
-    """
+    """Write the user's own catalogue."""
     tables = {}
     for entry in entries:
         options = {key: value for key, value in asdict(entry.options).items() if value is not None}

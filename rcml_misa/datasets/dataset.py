@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rcml_misa.views import MultiView
 
-__all__ = ["Dataset", "Task", "as_task"]
+__all__ = ["Dataset", "Task", "as_task", "keep_views"]
 
 Task = Literal["2", "3", "7", "regression"]
 NAMES = {
@@ -91,10 +91,6 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OptionError
@@ -116,16 +112,32 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
         return replace(
             dataset, target=np.array(scores), classes=(), task="regression", class_values=None
         )
-    if task == "2":
-        codes = (scores >= 0).astype(np.int64)
-    elif task == "3":
-        codes = np.sign(scores).astype(np.int64) + 1
-    else:
-        codes = np.clip(np.round(scores), -3, 3).astype(np.int64) + 3
+    codes = {
+        "2": scores >= 0,
+        "3": np.sign(scores) + 1,
+        "7": np.clip(np.round(scores), -3, 3) + 3,
+    }[task].astype(np.int64)
+    classes, values = NAMES[task], VALUES[task]
     return replace(
-        dataset,
-        target=codes,
-        classes=NAMES[task],
-        task="classification",
-        class_values=VALUES[task],
+        dataset, target=codes, classes=classes, task="classification", class_values=values
     )
+
+
+def keep_views(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Reduce a data set to some of its views, in its own order; all of them for no names.
+
+    Raises
+    ------
+    OptionError
+        If there is no such view.
+    """
+    from rcml_misa.views import MultiView
+
+    if not names:
+        return dataset
+    for name in names:
+        if name not in dataset.views:
+            choice = nearest(name, dataset.views.names)
+            raise OptionError(f"{dataset.name} has no view {name!r}; {choice}")
+    arrays = {name: array for name, array in dataset.views.items() if name in names}
+    return replace(dataset, views=MultiView(arrays))

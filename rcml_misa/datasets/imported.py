@@ -38,7 +38,7 @@ LICENCE = "see source"
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What became of an import.
+    """Outcome of an import.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class ImportReport:
     source_sha256 : str
         Of the file; of the lines "file sha256" of the files of a folder.
     published : str
-        Which published file it is; empty for none that is known.
+        Name of the published file that it is; empty for another one.
     mended : mapping of str to int
         Values of each view that were NaN or infinite and are 0 now.
     notes : tuple of str
@@ -85,18 +85,14 @@ def import_dataset(
     path : Path
         A file of MMSA, or a folder with UR_FUNNY's six files.
     name : str
-        What the set is to be called.
+        Name for the set.
     text : {"states", "tokens", "raw"}
-        What the text view is: the stored vectors of each word, the token numbers of the file (for
-        a pretrained encoder), or the words themselves.
+        Content of the text view: the stored vectors of each word, the token numbers of the file
+        (for a pretrained encoder), or the words themselves.
     context, leave_out_incomplete : bool
         For UR_FUNNY; see `rcml_misa.datasets.foreign.read_urfunny`.
     replace : bool
         Whether an earlier import of that name may be replaced.
-
-    Returns
-    -------
-    ImportReport
 
     Raises
     ------
@@ -173,23 +169,7 @@ def _entry(name: str, content: ForeignSet, text: TextForm, file: Path) -> Catalo
 
 
 def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
-    """Load the npz of an imported set.
-
-    Parameters
-    ----------
-    entry : CatalogueEntry
-    path : Path
-        Its npz, with the right content.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    DataError
-        If the npz is not one that an import wrote.
-    """
+    """Load the npz of an imported set; one that no import wrote is a DataError."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(read_words(arrays["about"])[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
+    FileOptions,
     imported_entry,
     list_catalogue,
     list_imported,
@@ -16,7 +17,6 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.datasets.files.layout import FileLayout, FileOptions
 from rcml_misa.datasets.store import (
     cache_folder,
     checked_file,
@@ -53,10 +53,6 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     users : bool
         Whether those that the user imported or added follow.
 
-    Returns
-    -------
-    tuple of CatalogueEntry
-
     Examples
     --------
     >>> [entry.name for entry in list_datasets()]
@@ -73,10 +69,6 @@ def find_entry(name: str) -> CatalogueEntry:
     ----------
     name : str
         Its name in the catalogue, or the one under which it was imported or added.
-
-    Returns
-    -------
-    CatalogueEntry
 
     Raises
     ------
@@ -196,10 +188,6 @@ def load_dataset(
     options : FileOptions, optional
         Target, views and identifier of a file of one's own.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OptionError
@@ -302,7 +290,7 @@ def load_labelled(
     Parameters
     ----------
     name, options, data_dir
-        As in `load_dataset`. A data set of this package lies in files under the names of its views.
+        As in `load_dataset`.
     task : {"2", "3", "7", "regression"}, optional
         Target of a data set of scores. No other set has one.
     default_task : str
@@ -311,7 +299,8 @@ def load_labelled(
     Returns
     -------
     own : OwnFile
-        Labels as they stand in the file, the classes by name, or scores.
+        The labels of a set that is no file are its classes by name, or scores; its layout has the
+        names of its views.
     about : dict of str to str
         Name and sha256 of the data set, for the header of a model file; the task if there is one.
 
@@ -322,7 +311,7 @@ def load_labelled(
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import OwnFile, file_sha256, read_own_file
+    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256, read_own_file
 
     entry = _resolved(name, options)
     if entry.format == "own":

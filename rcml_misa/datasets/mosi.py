@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -19,6 +20,8 @@ from rcml_misa.storage import whole_file
 from rcml_misa.views import MultiView, Sequences, Texts
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from rcml_misa.datasets.catalogue import CatalogueEntry
 
 __all__ = ["SPLITS", "assemble", "load_mosi"]
@@ -161,7 +164,8 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
         (table[:, -1] != labels).any() for table in columns.values()
     ):
         raise DataError("the labels of MOSI's features and of its sentiment file differ.")
-    folds = _standard_folds()
+    split = files("rcml_misa.datasets").joinpath("mosi_standard_split.csv")
+    folds = {row["video_id"]: row["part"] for row in _records(split)}
     videos = [key.rpartition("_")[0] for key in ids]
     timing = _timing(paths["words"], _segments(paths["segments"]), ids)
     padded = Sequences.from_list(timing)
@@ -179,42 +183,40 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
 
 
 def _text(transcript: str) -> str:
-    """Single spaces, and the apostrophes of contractions restored."""
+    """Restore single spaces and the apostrophes of contractions."""
     return " ".join(CONTRACTIONS.get(word, word) for word in transcript.split())
 
 
 def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:
-    with path.open(encoding=encoding, newline="") as stream:
-        return list(csv.reader(stream))
+    return list(csv.reader(StringIO(path.read_text(encoding))))
+
+
+def _records(path: Path | Traversable) -> Iterator[dict[str, str]]:
+    return csv.DictReader(StringIO(path.read_text("utf-8")))
 
 
 def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
     """Transcript and sentiment by utterance."""
-    spoken = {}
-    for path in paths:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                key = f"{row['video_id']}_{int(float(row['utterance_idx']))}"
-                spoken[key] = (row["utterance"], float(row["sentiment"]))
-    return spoken
+    return {
+        f"{row['video_id']}_{int(float(row['utterance_idx']))}": (
+            row["utterance"],
+            float(row["sentiment"]),
+        )
+        for path in paths
+        for row in _records(path)
+    }
 
 
 def _segments(path: Path) -> dict[str, tuple[float, float]]:
     """Start and end in seconds by utterance; the published file has an empty second line."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {
-            f"{row['video_id']}_{row['segment']}": (
-                round(float(row["start"]), 6),
-                round(float(row["end"]), 6),
-            )
-            for row in csv.DictReader(stream)
-            if row["segment"]
-        }
-
-
-def _standard_folds() -> dict[str, str]:
-    text = files("rcml_misa.datasets").joinpath("mosi_standard_split.csv").read_text("utf-8")
-    return {row["video_id"]: row["part"] for row in csv.DictReader(text.splitlines())}
+    return {
+        f"{row['video_id']}_{row['segment']}": (
+            round(float(row["start"]), 6),
+            round(float(row["end"]), 6),
+        )
+        for row in _records(path)
+        if row["segment"]
+    }
 
 
 def _timing(

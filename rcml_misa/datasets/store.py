@@ -87,25 +87,10 @@ def checked_files(
 
 
 def checked_file(entry: SourceFile, *, data_dir: Path | None = None, download: bool = True) -> Path:
-    """Get a data set's file, with the right content.
+    """Get the file of a data set, or one of its files, with the right content.
 
-    Parameters
-    ----------
-    entry : SourceFile
-        A data set that has one file, or one of the files of a set.
-    data_dir : Path, optional
-        Folder to look in first.
-    download : bool
-        Whether a missing file is fetched from its pinned address into the user's cache.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    DataError
-        If the file is missing and cannot be fetched, or its sha256 is another one.
+    A missing file is fetched from its pinned address into the user's cache if `download` allows it.
+    A file that can't be had, or has another sha256, is a DataError.
     """
     folders = _folders(data_dir)
     path = _first_with(entry, folders)

@@ -13,14 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
 from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.metrics.intervals import conformal_factor
 from rcml_misa.nn.attention import AttentionMask
 from rcml_misa.nn.collectors import Sharing
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder

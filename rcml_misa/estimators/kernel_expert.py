@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
@@ -33,7 +33,7 @@ from rcml_misa.opinions import (
     present_share,
 )
 from rcml_misa.reading.features import FeatureMap, Scaling
-from rcml_misa.reading.tables import InputTable
+from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import History, Optimisation, Progress, permuted_batches, train
 from rcml_misa.views import MultiView, dense
 

@@ -28,7 +28,7 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
-from rcml_misa.nn import NotesNet, NotesOutput, RCMLNet, ViewOpinions
+from rcml_misa.nn import NotesNet, RCMLNet, TokenOpinions, ViewOpinions
 from rcml_misa.opinions import FusionOperator, mean_conflict
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
@@ -281,7 +281,7 @@ class RCMLClassifier(EpochClassifier):
 
 
 def notes_loss(
-    output: NotesOutput,
+    output: TokenOpinions,
     target: Tensor,
     *,
     kl_weight: float,
@@ -294,7 +294,7 @@ def notes_loss(
 
     Parameters
     ----------
-    output : NotesOutput
+    output : TokenOpinions
         Output of the network for B rows.
     target : Tensor of shape (B, K)
         One-hot classes.
@@ -389,7 +389,9 @@ class NotesClassifier(EpochClassifier):
         tied = self.collectors == "tied"
         return NotesNet(self.widths_, classes=len(self.classes_), tied=tied)
 
-    def _terms(self, output: NotesOutput, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
+    def _terms(
+        self, output: TokenOpinions, target: Tensor, kl_weight: float
+    ) -> Mapping[str, Tensor]:
         loss = notes_loss(
             output,
             target,

@@ -9,14 +9,9 @@ from rcml_misa.nn.collectors import (
     shares_to_evidence,
 )
 from rcml_misa.nn.encoders import (
-    EncodedProjection,
-    Padded,
     SequenceEncoderKind,
     StackedLinear,
-    SubspaceCodes,
-    Subspaces,
     ViewEncoder,
-    ViewProjection,
 )
 from rcml_misa.nn.fuzzy import (
     FuzzyNet,
@@ -28,7 +23,7 @@ from rcml_misa.nn.fuzzy import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.nn.misa import MISANet, MISAOutput
+from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.nn.networks import (
     RCMLMISANet,
     RegressionNet,
@@ -40,7 +35,6 @@ from rcml_misa.nn.peers import (
     CCMLNet,
     DecoupledOpinions,
     NotesNet,
-    NotesOutput,
     PseudoViewNet,
     RCMLNet,
     ViewOpinions,
@@ -53,16 +47,14 @@ __all__ = [
     "CollectorKind",
     "Collectors",
     "DecoupledOpinions",
-    "EncodedProjection",
     "EvidenceCollector",
     "FuzzyNet",
     "FuzzyOutput",
     "MISANet",
     "MISAOutput",
+    "MISAVariant",
     "MembershipCollector",
     "NotesNet",
-    "NotesOutput",
-    "Padded",
     "PseudoViewNet",
     "RCMLMISANet",
     "RCMLNet",
@@ -71,14 +63,11 @@ __all__ = [
     "SequenceEncoderKind",
     "Sharing",
     "StackedLinear",
-    "SubspaceCodes",
-    "Subspaces",
     "TokenFusion",
     "TokenFusionOperator",
     "TokenOpinions",
     "ViewEncoder",
     "ViewOpinions",
-    "ViewProjection",
     "credibility",
     "decouple_evidence",
     "fuse_memberships",

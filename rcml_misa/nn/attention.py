@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-__all__ = ["AttentionMask", "TokenFusion", "private_mask"]
+__all__ = ["AttentionMask", "TokenFusion", "TokenStates", "private_mask"]
 
 AttentionMask = Literal["private", "none"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenStates:
+    """Codes and tokens of one forward pass of N views to M tokens, for losses and figures.
+
+    Attributes
+    ----------
+    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
+        u_v, h_v^p, h_v^c and the reconstruction of u_v.
+    tokens : Tensor of shape (B, M, H)
+        Fused tokens, private ones first; M = 2N but in MISA's ablations.
+    attention : Tensor of shape (B, L, heads, M, M), optional
+        Attention weights of each token over all tokens, where asked for.
+    """
+
+    projected: Tensor
+    private_codes: Tensor
+    shared_codes: Tensor
+    reconstructed: Tensor
+    tokens: Tensor
+    attention: Tensor | None = None
+
+
 def private_mask(views: int) -> Tensor:
-    """Who may look at whom: True at (i, j) where token i attends to token j.
+    """Return the attention mask, True at (i, j) where token i attends to token j.
 
     Tokens 0..N-1 are private, N..2N-1 shared. A private token sees its own view's two tokens
     only, so that its opinion stays about its own view; shared tokens see all.
@@ -49,7 +72,7 @@ class _Layer(nn.Module):
         return parts.permute(2, 1, 3, 0, 4)
 
     def weights(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """How each token divides its attention, (B, heads, T, T); `forward` never makes this."""
+        """Attention weights of each token, (B, heads, T, T); `forward` never makes them."""
         queries, keys, _ = self.parts(tokens)
         scores: Tensor = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
         if mask is not None:
@@ -59,12 +82,11 @@ class _Layer(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         count, batch, hidden = tokens.shape
         queries, keys, values = self.parts(tokens)
-        chance = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         mixed = self.attended(mixed.permute(2, 0, 1, 3).reshape(count, batch, hidden))
-        tokens = tokens + F.dropout(mixed, chance, training=self.training)
+        tokens = tokens + F.dropout(mixed, self.dropout, training=self.training)
         wide = self.widen(self.before_feedforward(tokens)).relu()
-        return tokens + F.dropout(self.narrow(wide), chance, training=self.training)
+        return tokens + F.dropout(self.narrow(wide), self.dropout, training=self.training)
 
 
 class TokenFusion(nn.Module):
@@ -123,22 +145,22 @@ class TokenFusion(nn.Module):
         return normed
 
     def maps(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
-        """How each layer's tokens divide their attention: (2N, B, H) to (B, L, heads, 2N, 2N).
+        """Compute each layer's attention weights: (2N, B, H) to (B, L, heads, 2N, 2N).
 
-        Row i of a map sums to 1. Worked out beside `forward`, which does not need it.
+        Row i of a map sums to 1. `forward` does without them.
         """
-        mask, found = self._open(self.first_mask, present), []
+        mask, maps = self._open(self.first_mask, present), []
         for layer in self.layers:
-            found.append(layer.weights(tokens, mask))  # type: ignore[operator]
+            maps.append(layer.weights(tokens, mask))  # type: ignore[operator]
             tokens = layer(tokens, mask)
             mask = self._open(self.deeper_mask, present)
-        return torch.stack(found, dim=1)
+        return torch.stack(maps, dim=1)
 
     def _open(self, mask: Tensor, present: Tensor | None) -> Tensor | None:
-        """Who may look at whom: (2N, 2N), or (B, 1, 2N, 2N) where views are missing."""
+        """Attention mask (2N, 2N), or (B, 1, 2N, 2N) where views are missing."""
         if present is None:
             return mask if self.masked else None
         keys = torch.cat([present, present], dim=1).unsqueeze(1)
-        # a missing view's own tokens see themselves: a softmax over nothing is not a number
+        # a missing view's tokens see themselves, since a softmax over nothing is not a number
         seen = keys | torch.eye(keys.shape[-1], dtype=torch.bool, device=keys.device)
         return (mask & seen if self.masked else seen).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Evidence collectors: from tokens, and experts' logits where there are any, to evidence."""
+"""Evidence collectors: tokens, and experts' logits if any, to evidence about classes or scores."""
 
 from __future__ import annotations
 
@@ -19,29 +19,14 @@ __all__ = [
     "EvidenceCollector",
     "NIGCollectors",
     "Sharing",
-    "relu_layers",
     "shares_to_evidence",
 ]
 
 CollectorKind = Literal["shares", "softplus"]
 Sharing = Literal["separate", "tied", "tied-mean", "private"]
 MASS = 2.0  # scale of the evidence per class
-LEAST = 1e-4  # of nu, alpha - 1 and beta
+LEAST = 1e-4  # lower bound of nu, alpha - 1 and beta
 ONSET = 0.02  # confidence at which the mass reaches half of what it would be otherwise
-
-
-def relu_layers(widths: Sequence[int], *, outputs: int, dropout: float) -> nn.Sequential:
-    """Stack [Linear, ReLU, Dropout] from width to width, then a Linear layer to the outputs.
-
-    Examples
-    --------
-    >>> len(relu_layers([4, 8], outputs=2, dropout=0.1))
-    4
-    """
-    layers: list[nn.Module] = []
-    for narrow, wide in pairwise(widths):
-        layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 
 
 class EvidenceCollector(nn.Module):
@@ -68,7 +53,10 @@ class EvidenceCollector(nn.Module):
 
     def __init__(self, widths: Sequence[int], *, classes: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.layers = relu_layers(widths, outputs=classes, dropout=dropout)
+        layers: list[nn.Module] = []
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, values: Tensor) -> Tensor:
         """Evidence (B, K) of rows (B, d)."""
@@ -76,12 +64,12 @@ class EvidenceCollector(nn.Module):
 
 
 def shares_to_evidence(logits: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """Evidence e = M pi with shares pi = softmax(logits) and a mass M that grows with max pi.
+    """Compute evidence M pi of shares pi = softmax(logits) and a mass M that grows with max pi.
 
     With c = (K max pi - 1) / (K - 1), the share's confidence above chance in [0, 1],
     M = 2 K [c / (c + 0.02)] softplus(slope c + offset): zero at uniform shares whatever is
     learned, and in proportion to the number of classes, so that vacuity means the same at any K.
-    No class can outgrow its share, which keeps one over-sure view from outvoting the others.
+    No class can outgrow its share, which keeps an overconfident view from outvoting the others.
 
     Parameters
     ----------
@@ -249,7 +237,7 @@ class NIGCollectors(_TokenCollectors):
 
 
 def _mean_token(tokens: Tensor, present: Tensor | None) -> Tensor:
-    """Mean (1, B, H) of the tokens (N, B, H) of the views that are there."""
+    """Mean (1, B, H) of the tokens (N, B, H) of present views."""
     if present is None:
         return tokens.mean(dim=0, keepdim=True)
     shares = present / present.sum(dim=1, keepdim=True).clamp_min(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.collectors import relu_layers
+from rcml_misa.nn.collectors import EvidenceCollector
 
 __all__ = [
     "FuzzyNet",
@@ -31,7 +31,7 @@ TINY = 1e-11  # keeps logarithms of 0 finite
 
 
 def credibility(membership: Tensor) -> Tensor:
-    """Mean of possibility and necessity: c_k = (m_k + 1 - max_{l != k} m_l) / 2.
+    """Average possibility and necessity: c_k = (m_k + 1 - max_{l != k} m_l) / 2.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def credibility(membership: Tensor) -> Tensor:
 
 
 def guided_credibility(membership: Tensor, target: Tensor) -> Tensor:
-    """Credibility in training, whose wrong classes look at the true class alone.
+    """Compute the credibility for training, whose wrong classes see the true class alone.
 
     r_k = (m_k + 1 - max_{l != k} m_l) / 2 for the true class, (m_k + 1 - m_y) / 2 for the others:
     pushing a wrong class down must not push another wrong class up.
@@ -85,7 +85,7 @@ def guided_credibility(membership: Tensor, target: Tensor) -> Tensor:
 
 
 def fuzzy_uncertainty(credible: Tensor) -> Tensor:
-    """Mean binary entropy of the credibilities in bits, (..., K) to (...), in [0, 1].
+    """Compute the mean binary entropy of the credibilities in bits, (..., K) to (...), in [0, 1].
 
     References
     ----------
@@ -96,25 +96,25 @@ def fuzzy_uncertainty(credible: Tensor) -> Tensor:
     >>> round(float(fuzzy_uncertainty(torch.tensor([0.5, 0.5]))), 4)
     1.0
     """
-    one = credible.clamp(0.0, 1.0)  # a norm rounds memberships to a little above 1
-    other = 1 - one
-    bits = one * (one + TINY).log() + other * (other + TINY).log()
+    true = credible.clamp(0.0, 1.0)  # a norm rounds memberships to a little above 1
+    false = 1 - true
+    bits = true * (true + TINY).log() + false * (false + TINY).log()
     return (-bits.mean(dim=-1) / math.log(2)).clamp(0.0, 1.0)
 
 
 def membership_conflict(membership: Tensor, present: Tensor | None = None) -> Tensor:
-    """Mean cosine distance of each view's memberships to the other views', in [0, 1].
+    """Compute the mean cosine distance of each view's memberships to the other views'.
 
     Parameters
     ----------
     membership : Tensor of shape (..., N, K)
     present : Tensor of bool of shape (..., N), optional
-        Which views there are; the others are in no pair.
+        Views that each row has; the others are in no pair.
 
     Returns
     -------
     Tensor of shape (..., N)
-        0 where there is no other view.
+        In [0, 1]; 0 without any other view.
 
     References
     ----------
@@ -146,7 +146,7 @@ def fuse_memberships(membership: Tensor, credible: Tensor, present: Tensor | Non
     credible : Tensor of shape (..., N, K)
         Credibilities that say how uncertain a view is; the label-guided ones in training.
     present : Tensor of bool of shape (..., N), optional
-        Which views there are, one at least; the others have no weight.
+        Views that each row has, at least one; the others have no weight.
 
     Returns
     -------
@@ -162,23 +162,19 @@ def fuse_memberships(membership: Tensor, credible: Tensor, present: Tensor | Non
     >>> fuse_memberships(same, credibility(same))
     tensor([1., 0.])
     """
-    sure = (1 - fuzzy_uncertainty(credible)) * (1 - membership_conflict(membership, present))
+    trust = (1 - fuzzy_uncertainty(credible)) * (1 - membership_conflict(membership, present))
     if present is not None:
-        sure = sure.masked_fill(~present, -torch.inf)
-    return (sure.softmax(dim=-1).unsqueeze(-1) * membership).sum(dim=-2)
+        trust = trust.masked_fill(~present, -torch.inf)
+    return (trust.softmax(dim=-1).unsqueeze(-1) * membership).sum(dim=-2)
 
 
-class MembershipCollector(nn.Module):
+class MembershipCollector(EvidenceCollector):
     """[Linear, ReLU, Dropout]* then Linear, division by the p-norm, and ReLU.
 
     Parameters
     ----------
-    widths : sequence of int
-        Width of the input and of each hidden layer.
-    classes : int
-        K.
-    dropout : float
-        Chance of dropping a hidden unit.
+    widths, classes, dropout
+        See `EvidenceCollector`.
     order : float
         p.
 
@@ -196,12 +192,11 @@ class MembershipCollector(nn.Module):
     def __init__(
         self, widths: Sequence[int], *, classes: int, dropout: float, order: float
     ) -> None:
-        super().__init__()
+        super().__init__(widths, classes=classes, dropout=dropout)
         self.order = order
-        self.layers = relu_layers(widths, outputs=classes, dropout=dropout)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Memberships (B, K) of rows (B, d)."""
+        """Compute memberships (B, K) of rows (B, d)."""
         return F.normalize(self.layers(values), p=self.order, dim=1).relu()
 
 
@@ -209,7 +204,7 @@ class MembershipCollector(nn.Module):
 class FuzzyOutput:
     """The views' memberships (B, N, K) and the fused ones (B, K).
 
-    `present` (B, N) tells which views there are; None: all.
+    `present` (B, N) marks the views that each row has; None: all.
     """
 
     private: Tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.nn.attention import TokenStates
 from rcml_misa.nn.encoders import (
     EncodedProjection,
     StackedLinear,
@@ -52,16 +53,18 @@ def reverse_gradient(values: Tensor, weight: float = 1.0) -> Tensor:
     return reversed_
 
 
-def _kept_views(projected: Tensor, chance: float) -> Tensor:
-    """Which views of which rows stay, (N, B, 1) of 0 and 1; at least one of each row."""
+def _staying_views(projected: Tensor, chance: float) -> Tensor:
+    """Mask (N, B, 1) of the views of each row that stay, at least one, 0 or 1."""
     draws = torch.rand(projected.shape[:2], device=projected.device)
-    kept = (draws >= chance) | (draws == draws.amax(dim=0))
-    return kept.unsqueeze(-1).to(projected.dtype)
+    stays = (draws >= chance) | (draws == draws.amax(dim=0))
+    return stays.unsqueeze(-1).to(projected.dtype)
 
 
-@dataclass(frozen=True)
-class MISAOutput:
-    """Everything one forward pass of MISA gives to losses, predictions and figures.
+@dataclass(frozen=True, kw_only=True)
+class MISAOutput(TokenStates):
+    """Predictions, codes and tokens of one forward pass; see `TokenStates`.
+
+    Codes that the variant does without are zeros.
 
     Attributes
     ----------
@@ -69,34 +72,17 @@ class MISAOutput:
         Scores of a regression, or logits of classes.
     own : Tensor of shape (B, N, outputs), optional
         The same by each view alone.
-    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
-        u_v, h_v^p, h_v^c and the reconstruction of u_v; zeros where the variant has none.
-    fused : Tensor of shape (B, M H)
-        The M fused tokens side by side.
     view_logits : Tensor of shape (B, N, N), optional
-        What the discriminator says which view each shared code came from.
+        First discriminator's logits of the view that each shared code came from.
     kind_logits : Tensor of shape (B, 2N, N + 1), optional
-        What the second discriminator says of each private and shared code: view v's private
-        code is class v, a shared code class N.
-    attention : Tensor of shape (B, 1, heads, M, M), optional
-        How each of the M tokens divides its attention, where it was asked for.
+        Second discriminator's logits of private, then shared codes: view v's private code is
+        class v, a shared code class N.
     """
 
     prediction: Tensor
     own: Tensor | None
-    projected: Tensor
-    private_codes: Tensor
-    shared_codes: Tensor
-    reconstructed: Tensor
-    fused: Tensor
     view_logits: Tensor | None
     kind_logits: Tensor | None
-    attention: Tensor | None = None
-
-    @property
-    def tokens(self) -> Tensor:
-        """The fused tokens one by one, (B, M, H)."""
-        return self.fused.reshape(len(self.fused), -1, self.projected.shape[-1])
 
 
 class MISANet(nn.Module):
@@ -118,7 +104,7 @@ class MISANet(nn.Module):
     adversarial, shared_private : bool
         Whether the two discriminators exist.
     reversal_weight : float
-        Of the reversed gradient that the first one sends back.
+        Weight of the reversed gradient that the first one sends back.
     view_dropout : float
         Chance of dropping all of a view from a row in training; the last one is never dropped.
     own : bool
@@ -191,7 +177,7 @@ class MISANet(nn.Module):
         """
         projected = self.project(views)
         if self.training and self.view_dropout and len(projected) > 1:
-            projected = projected * _kept_views(projected, self.view_dropout)
+            projected = projected * _staying_views(projected, self.view_dropout)
         private = shared = rebuilt = torch.zeros_like(projected)
         if self.subspaces is None:
             tokens = projected
@@ -203,11 +189,11 @@ class MISANet(nn.Module):
                 "iFusion": shared,
                 "full": torch.cat([private, shared]),
             }[self.variant]
-        fused = self.fuse(tokens).transpose(0, 1).flatten(start_dim=1)
-        prediction = self.head(fused)
+        maps = self._maps(tokens) if attention else None
+        tokens = self.fuse(tokens)
+        prediction = self.head(_side_by_side(tokens))
         if self.skip is not None:
-            direct = projected.transpose(0, 1).flatten(start_dim=1)
-            direct = F.dropout(direct, self.dropout, training=self.training)
+            direct = F.dropout(_side_by_side(projected), self.dropout, training=self.training)
             prediction = prediction + self.skip(direct)
         dropped = F.dropout(projected, self.dropout, training=self.training)
         own = None if self.own is None else self.own(dropped).transpose(0, 1)
@@ -220,7 +206,7 @@ class MISANet(nn.Module):
             private_codes=private.transpose(0, 1),
             shared_codes=shared.transpose(0, 1),
             reconstructed=rebuilt.transpose(0, 1),
-            fused=fused,
+            tokens=tokens.transpose(0, 1),
             view_logits=(
                 None if self.discriminate is None else self.discriminate(reversed_).transpose(0, 1)
             ),
@@ -229,13 +215,18 @@ class MISANet(nn.Module):
                 if self.discriminate_kind is None
                 else self.discriminate_kind(both).transpose(0, 1)
             ),
-            attention=self._maps(tokens) if attention else None,
+            attention=maps,
         )
 
     def _maps(self, tokens: Tensor) -> Tensor:
-        """What the Transformer layer's heads look at, worked out beside it: (B, 1, heads, M, M)."""
+        """Attention weights of the Transformer layer's heads, (B, 1, heads, M, M)."""
+        weights: Tensor
         _, weights = self.fuse.self_attn(
             tokens, tokens, tokens, need_weights=True, average_attn_weights=False
         )
-        found: Tensor = weights
-        return found.unsqueeze(1)
+        return weights.unsqueeze(1)
+
+
+def _side_by_side(vectors: Tensor) -> Tensor:
+    """Vectors (M, B, H) as rows (B, M H)."""
+    return vectors.transpose(0, 1).flatten(start_dim=1)

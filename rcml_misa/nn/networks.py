@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.attention import AttentionMask, TokenFusion
+from rcml_misa.nn.attention import AttentionMask, TokenFusion, TokenStates
 from rcml_misa.nn.collectors import CollectorKind, Collectors, NIGCollectors, Sharing
 from rcml_misa.nn.encoders import (
     EncodedProjection,
@@ -22,6 +22,7 @@ from rcml_misa.nn.encoders import (
     ViewProjection,
 )
 from rcml_misa.opinions import (
+    FusionOperator,
     fuse,
     fuse_mixture,
     keep_present,
@@ -37,32 +38,9 @@ __all__ = [
     "ScoreOpinions",
     "TokenFusionOperator",
     "TokenOpinions",
-    "TokenStates",
 ]
 
 TokenFusionOperator = Literal["mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenStates:
-    """Codes and tokens of one forward pass, for losses and figures.
-
-    Attributes
-    ----------
-    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
-        u_v, h_v^p, h_v^c and the reconstruction of u_v.
-    tokens : Tensor of shape (B, 2N, H)
-        The fused tokens, private ones first.
-    attention : Tensor of shape (B, L, heads, 2N, 2N), optional
-        How each token divides its attention, where it was asked for.
-    """
-
-    projected: Tensor
-    private_codes: Tensor
-    shared_codes: Tensor
-    reconstructed: Tensor
-    tokens: Tensor
-    attention: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,29 +89,16 @@ class _TokenNet(nn.Module):
     def __init__(
         self,
         project: nn.Module,
+        subspaces: Subspaces,
+        fuse_tokens: TokenFusion,
         *,
-        views: int,
-        hidden: int,
-        heads: int,
-        feedforward: int,
-        layers: int,
         dropout: float,
-        attention_dropout: float,
-        mask: AttentionMask,
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.project = project
-        self.subspaces = Subspaces(views=views, hidden=hidden)
-        self.fuse_tokens = TokenFusion(
-            views=views,
-            hidden=hidden,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
-            dropout=attention_dropout,
-            mask=mask,
-        )
+        self.subspaces = subspaces
+        self.fuse_tokens = fuse_tokens
 
     def _states(
         self, views: Sequence[ViewInput], present: Tensor | None, *, attention: bool
@@ -177,17 +142,17 @@ class RCMLMISANet(_TokenNet):
         See `TokenFusion`.
     sharing, collector
         See `Collectors`.
-    fusion : {"geometric", "mean", "pairwise", "cumulative", "dempster"}
-        How the opinions' evidence is fused.
+    fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
+        Fusion operator of the opinions.
     discount : bool
         Weigh the shared opinions by one minus the private ones' largest conflict, divided by
         their number: a joint view of contradicting views is no witness.
     experts : bool
         Whether `forward` is given experts' logits.
     weights : ndarray of shape (N + 1,), optional
-        Of the opinions in the mixture; see `fuse_mixture`.
+        Weights of the opinions in the mixture; see `fuse_mixture`.
     encoders : sequence of ViewEncoder, optional
-        What becomes of each view before it is projected, for sets with sequences or texts.
+        Encoders of the views before projection, for sets with sequences or texts.
     """
 
     def __init__(
@@ -215,14 +180,17 @@ class RCMLMISANet(_TokenNet):
             ViewProjection(widths, hidden=hidden)
             if encoders is None
             else EncodedProjection(encoders, hidden=hidden),
-            views=views,
-            hidden=hidden,
+            Subspaces(views=views, hidden=hidden),
+            TokenFusion(
+                views=views,
+                hidden=hidden,
+                heads=heads,
+                feedforward=feedforward,
+                layers=layers,
+                dropout=attention_dropout,
+                mask=mask,
+            ),
             dropout=dropout,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
-            attention_dropout=attention_dropout,
-            mask=mask,
         )
         self.fusion: TokenFusionOperator = fusion
         self.discount = discount
@@ -248,7 +216,7 @@ class RCMLMISANet(_TokenNet):
         *,
         attention: bool = False,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) where there are any.
+        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) if any.
 
         With `present` of shape (B, N), views that a row lacks are seen by no token, have no
         evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
@@ -264,31 +232,28 @@ class RCMLMISANet(_TokenNet):
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
         if present is not None:
             shared = shared * present_share(present)
-        fused = self._fuse(private, shared, view_logits, present)
+        if self.fusion == "mixture":
+            witness = None if view_logits is None else view_logits.softmax(dim=-1)
+            fused = fuse_mixture(private, shared, witness, weights=self.weights, present=present)
+        else:
+            fused = self._fuse(private, shared, existing, self.fusion)
         return TokenOpinions(
             fused=fused, private=private, shared=shared, present=existing, **states
         )
 
     def _fuse(
-        self,
-        private: Tensor,
-        shared: Tensor,
-        view_logits: Tensor | None,
-        present: Tensor | None,
+        self, private: Tensor, shared: Tensor, existing: Tensor | None, operator: FusionOperator
     ) -> Tensor:
-        if self.fusion == "mixture":
-            witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            return fuse_mixture(private, shared, witness, weights=self.weights, present=present)
+        """Fuse by an operator of `fuse`, shared opinions discounted by conflict, if asked for."""
         weights = None
         if self.discount and shared.shape[1]:
             trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
             weights = torch.cat(
                 [torch.ones_like(private[..., 0]), trust.expand(shared.shape[:2])], dim=1
             )
-        if present is not None:
-            existing = opinions_present(present, shared.shape[1])
+        if existing is not None:
             weights = existing.to(private.dtype) if weights is None else weights * existing
-        return fuse(torch.cat([private, shared], dim=1), operator=self.fusion, weights=weights)
+        return fuse(torch.cat([private, shared], dim=1), operator=operator, weights=weights)
 
 
 class RegressionNet(_TokenNet):
@@ -302,7 +267,8 @@ class RegressionNet(_TokenNet):
     ----------
     encoders : sequence of ViewEncoder
         One per view.
-    hidden, heads, feedforward, layers : int
+    hidden, heads, feedforward : int
+        H and the sizes of the Transformer.
     dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
     mask : {"private", "none"}
@@ -318,7 +284,6 @@ class RegressionNet(_TokenNet):
         hidden: int = 128,
         heads: int = 2,
         feedforward: int = 256,
-        layers: int = 1,
         dropout: float = 0.2,
         mask: AttentionMask = "private",
         sharing: Sharing = "tied-mean",
@@ -327,14 +292,16 @@ class RegressionNet(_TokenNet):
         views = len(encoders)
         super().__init__(
             EncodedProjection(encoders, hidden=hidden),
-            views=views,
-            hidden=hidden,
-            heads=heads,
-            feedforward=feedforward,
-            layers=layers,
+            Subspaces(views=views, hidden=hidden),
+            TokenFusion(
+                views=views,
+                hidden=hidden,
+                heads=heads,
+                feedforward=feedforward,
+                dropout=dropout,
+                mask=mask,
+            ),
             dropout=dropout,
-            attention_dropout=dropout,
-            mask=mask,
         )
         self.collect = NIGCollectors(views=views, hidden=hidden, sharing=sharing, skip=skip)
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from rcml_misa.nn.collectors import EvidenceCollector
+from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.opinions import FusionOperator, Opinion, fuse, keep_present
 
 __all__ = [
     "CCMLNet",
     "DecoupledOpinions",
     "NotesNet",
-    "NotesOutput",
     "PseudoViewNet",
     "RCMLNet",
     "ViewOpinions",
@@ -30,9 +30,9 @@ TINY = 1e-30
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOpinions:
-    """Evidence: fused (B, K), the views' (B, N, K), that of opinions on all views (B, M, K).
+    """Evidence: fused (B, K), private of each view (B, N, K), shared by all views (B, M, K).
 
-    `present` (B, N) says which views each row has, the others having no evidence; None: all.
+    `present` (B, N) marks the views that each row has; the others have no evidence. None: all.
     """
 
     fused: Tensor
@@ -42,10 +42,15 @@ class ViewOpinions:
 
 
 class _CollectorNet(nn.Module):
-    """One evidence collector per table of columns."""
+    """One evidence collector per table of columns; `RCMLNet` lists the parameters."""
 
     def __init__(
-        self, widths: Sequence[int], *, classes: int, hidden: Sequence[int], dropout: float
+        self,
+        widths: Sequence[int],
+        *,
+        classes: int,
+        hidden: Sequence[int] = (),
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.collectors = nn.ModuleList(
@@ -54,7 +59,7 @@ class _CollectorNet(nn.Module):
         )
 
     def _collect(self, tables: Sequence[Tensor], present: Tensor | None) -> Tensor:
-        """Evidence (B, M, K) of M tables (B, d_m); 0 where `present` (B, M) says so."""
+        """Evidence (B, M, K) of M tables (B, d_m), 0 where `present` (B, M) is not."""
         collected = [collect(table) for collect, table in zip(self.collectors, tables, strict=True)]
         return keep_present(torch.stack(collected, dim=1), present)
 
@@ -68,11 +73,11 @@ class RCMLNet(_CollectorNet):
         Columns of each view.
     classes : int
         K.
-    hidden : sequence of int, default=()
+    hidden : sequence of int
         Widths of each collector's hidden layers; the published code has none.
-    dropout : float, default=0.1
+    dropout : float
         Chance of dropping a hidden unit.
-    fusion : str, default="mean"
+    fusion : FusionOperator
         ``"mean"`` is the paper's Definition 1, ``"pairwise"`` its code.
 
     References
@@ -109,10 +114,8 @@ class PseudoViewNet(_CollectorNet):
         Columns of each view.
     classes : int
         K.
-    hidden : sequence of int, default=()
-        Widths of each collector's hidden layers.
-    dropout : float, default=0.1
-        Chance of dropping a hidden unit.
+    hidden, dropout
+        See `RCMLNet`.
 
     References
     ----------
@@ -218,7 +221,7 @@ class CCMLNet(_CollectorNet):
     """
 
     def __init__(self, widths: Sequence[int], *, classes: int, sharpness: float = 1.25) -> None:
-        super().__init__(widths, classes=classes, hidden=(), dropout=0.0)
+        super().__init__(widths, classes=classes)
         self.sharpness = sharpness
 
     def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> DecoupledOpinions:
@@ -235,30 +238,6 @@ class CCMLNet(_CollectorNet):
             consistent=consistent,
             complementary=complementary,
         )
-
-
-@dataclass(frozen=True)
-class NotesOutput:
-    """What the notes' forward pass returns.
-
-    Attributes
-    ----------
-    fused : Tensor of shape (B, K)
-        The sum of the private evidence divided by N; no shared evidence (fault 1).
-    private : Tensor of shape (B, N, K)
-        Evidence as the loss sees it: row 0 holds the sum over views (fault 2).
-    shared : Tensor of shape (B, N, K)
-        Evidence of the shared tokens, which nothing reads.
-    projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
-    """
-
-    fused: Tensor
-    private: Tensor
-    shared: Tensor
-    projected: Tensor
-    private_codes: Tensor
-    shared_codes: Tensor
-    reconstructed: Tensor
 
 
 def _collector(hidden: int, classes: int) -> nn.Sequential:
@@ -280,7 +259,7 @@ class NotesNet(nn.Module):
         K.
     tied : bool
         One collector for all shared tokens.
-    hidden : int, default=128
+    hidden : int
         H.
     """
 
@@ -304,7 +283,7 @@ class NotesNet(nn.Module):
             _collector(hidden, classes) for _ in range(1 if tied else views)
         )
 
-    def forward(self, views: Sequence[Tensor]) -> NotesOutput:
+    def forward(self, views: Sequence[Tensor]) -> TokenOpinions:
         """Run N views of shape (B, d_v)."""
         projected = [layer(view) for layer, view in zip(self.project, views, strict=True)]
         private = [layer(u) for layer, u in zip(self.encode_private, projected, strict=True)]
@@ -313,18 +292,19 @@ class NotesNet(nn.Module):
         tokens = self.transformer(torch.stack([*private, *shared]))
         count = len(views)
         evidence = [layer(tokens[v]) for v, layer in enumerate(self.collect_private)]
-        unread = [
+        unread = [  # by the fused opinion and by any loss
             self.collect_shared[v % len(self.collect_shared)](tokens[count + v])
             for v in range(count)
         ]
         total = torch.stack(evidence).sum(dim=0)
         evidence[0] = total  # fault 2: the sum was accumulated into the first view's evidence
-        return NotesOutput(
+        return TokenOpinions(
             fused=(total / count + total / count) / 2,  # fault 1: private evidence twice
-            private=torch.stack(evidence, dim=1),
+            private=torch.stack(evidence, dim=1),  # as the loss sees it
             shared=torch.stack(unread, dim=1),
             projected=torch.stack(projected, dim=1),
             private_codes=torch.stack(private, dim=1),
             shared_codes=torch.stack(shared, dim=1),
             reconstructed=torch.stack(decoded, dim=1),
+            tokens=tokens.transpose(0, 1),
         )

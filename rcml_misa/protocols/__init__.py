@@ -6,23 +6,26 @@ whatever scaling a method uses; what is returned is in raw units again.
 
 from rcml_misa.protocols.conflict import ConflictCopy, Donors, conflict_rows, conflict_views
 from rcml_misa.protocols.corruptions import (
+    MinMaxSpace,
     drop_views,
     imbalanced_rows,
     noise_views,
     noisy_labels,
     noisy_views,
+    only_tables,
+    scale_leaky,
 )
 from rcml_misa.protocols.evaluation_sets import EvaluationSet, make_test_set, parse_test_set
-from rcml_misa.protocols.plan import (
-    BEST_TEST,
+from rcml_misa.protocols.plan import BEST_TEST, Protocol, Selection, partition_rows
+from rcml_misa.protocols.splits import (
     Partition,
-    Protocol,
-    Selection,
-    partition_rows,
+    RunSeeds,
+    SplitKind,
+    fold_rows,
+    hold_back,
+    spawn_seeds,
+    split_rows,
 )
-from rcml_misa.protocols.seeds import RunSeeds, spawn_seeds
-from rcml_misa.protocols.spaces import MinMaxSpace, scale_leaky
-from rcml_misa.protocols.splits import SplitKind, fold_rows, hold_back, split_rows
 
 __all__ = [
     "BEST_TEST",
@@ -45,6 +48,7 @@ __all__ = [
     "noise_views",
     "noisy_labels",
     "noisy_views",
+    "only_tables",
     "parse_test_set",
     "partition_rows",
     "scale_leaky",

@@ -1,4 +1,4 @@
-"""Conflictive copies of the test rows: the published one, and conflict at any rate."""
+"""Conflictive copies of the test rows, of any kind of view: the published one, or at any rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rcml_misa.exceptions import DataError, OptionError, nearest
-from rcml_misa.protocols.spaces import MinMaxSpace
+from rcml_misa.protocols.corruptions import MinMaxSpace, only_tables
 from rcml_misa.views import MultiView
 
 __all__ = ["ConflictCopy", "Donors", "conflict_rows", "conflict_views"]
@@ -29,7 +29,7 @@ class ConflictCopy:
     noisy : ndarray of bool, shape (n_test,)
         Rows with noise in at least one view.
     replaced_view : ndarray of int, shape (n_test,)
-        Which view was replaced, -1 for none.
+        Number of the replaced view, -1 for none.
     donor : ndarray of int, shape (n_test,), or None
         Number, in the whole set, of the row that the replaced view was copied from, -1 for none.
     """
@@ -66,7 +66,8 @@ def conflict_views(
     In the min-max space of the train rows: on `noise_share` of the rows a random number in
     0..N-1 of views gets N(0, sigma^2) noise; then on `conflict_share` of the rows one random view
     is replaced by that view of the first row, of the whole set, of the next class (y + 1 mod K).
-    That donor is mostly a train row; one that lacks the view is passed over.
+    That donor is mostly a train row; one that lacks the view is passed over. Where some view is a
+    sequence or a text, noise is left out for every view: it means nothing to a text.
 
     Parameters
     ----------
@@ -94,13 +95,15 @@ def conflict_views(
     """
     codes = np.asarray(target)
     classes, count, rows = int(codes.max()) + 1, views.n_views, len(test)
-    space = MinMaxSpace.fit(views.take(train))
-    arrays = space.enter(views.take(test))
+    tables = only_tables(views)
     noisy = np.zeros(rows, dtype=bool)
-    for row in rng.choice(rows, size=int(noise_share * rows), replace=False):
-        for view in rng.choice(count, size=rng.integers(count), replace=False):
-            arrays[view][row] += rng.normal(0.0, noise_sigma, arrays[view].shape[1])
-            noisy[row] = True
+    if tables:
+        space = MinMaxSpace.fit(views.take(train))
+        arrays = space.enter(views.take(test))
+        for row in rng.choice(rows, size=int(noise_share * rows), replace=False):
+            for view in rng.choice(count, size=rng.integers(count), replace=False):
+                arrays[view][row] += rng.normal(0.0, noise_sigma, arrays[view].shape[1])
+                noisy[row] = True
     donors = _first_rows(views, codes)
     replaced, donor = (np.full(rows, -1, dtype=np.int64) for _ in range(2))
     for row in rng.choice(rows, size=int(conflict_share * rows), replace=False):
@@ -109,18 +112,28 @@ def conflict_views(
         while other not in donors[view]:
             other = (other + 1) % classes
         replaced[row], donor[row] = view, donors[view][other]
-        arrays[view][row] = space.enter(views.take([donor[row]]))[view][0]
-    return ConflictCopy(space.leave(arrays, views), noisy, replaced, donor)
+        if tables:
+            arrays[view][row] = space.enter(views.take([donor[row]]))[view][0]
+    copy = space.leave(arrays, views) if tables else _swapped(views, test, replaced, donor)
+    return ConflictCopy(copy, noisy, replaced, donor)
+
+
+def _swapped(views: MultiView, test: Rows, replaced: Rows, donor: Rows) -> MultiView:
+    """Take the test rows, each replaced view from its donor."""
+    sources = {
+        name: np.where(replaced == place, donor, test) for place, name in enumerate(views.names)
+    }
+    return MultiView({name: view[sources[name]] for name, view in views.items()})
 
 
 def _first_rows(views: MultiView, codes: NDArray[np.int64]) -> list[dict[int, int]]:
-    """For each view, by class, the first row of the class that has the view."""
-    found = []
-    for here in views.present.T:
-        rows = np.flatnonzero(here)
-        known, first = np.unique(codes[rows], return_index=True)
-        found.append(dict(zip(known.tolist(), rows[first].tolist(), strict=True)))
-    return found
+    """Map each class to its first row that has the view, view by view."""
+    donors = []
+    for present in views.present.T:
+        rows = np.flatnonzero(present)
+        classes, first = np.unique(codes[rows], return_index=True)
+        donors.append(dict(zip(classes.tolist(), rows[first].tolist(), strict=True)))
+    return donors
 
 
 def conflict_rows(
@@ -145,9 +158,9 @@ def conflict_rows(
         Row numbers.
     rng : Generator
     share : float
-        Of the test rows, rounded; in [0, 1].
+        Share of the test rows, rounded; in [0, 1].
     donors : {"train", "test", "any"}
-        Where donors come from. A method may know a train row by heart, and be surer of its copy
+        Part that donors come from. A method may know a train row by heart, and be surer of its copy
         than of any new row; ``"test"`` asks about conflict alone.
 
     Raises
@@ -170,7 +183,6 @@ def conflict_rows(
     codes = np.asarray(target)
     pool = {"train": train, "test": test, "any": np.concatenate([train, test])}[donors]
     present = views.present
-    sources = np.tile(test, (views.n_views, 1))
     replaced, donor = (np.full(len(test), -1, dtype=np.int64) for _ in range(2))
     for row in rng.choice(len(test), size=round(share * len(test)), replace=False):
         view = int(rng.integers(views.n_views))
@@ -180,8 +192,6 @@ def conflict_rows(
                 f"no {donors} row with view {views.names[view]!r} is of another class than test "
                 f"row {test[row]}; a conflict needs two classes among its donors."
             )
-        chosen = int(rng.choice(others))
-        sources[view, row], replaced[row], donor[row] = chosen, view, chosen
-    taken = [array[rows] for array, rows in zip(views.arrays, sources, strict=True)]
-    copy = MultiView(dict(zip(views.names, taken, strict=True)))
+        replaced[row], donor[row] = view, int(rng.choice(others))
+    copy = _swapped(views, test, replaced, donor)
     return ConflictCopy(copy, np.zeros(len(test), dtype=bool), replaced, donor)

@@ -1,20 +1,96 @@
-"""Noise, missing views, label noise and imbalance; each returns new data."""
+"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.protocols.spaces import MinMaxSpace
-from rcml_misa.views import MultiView, dense
+from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
-__all__ = ["drop_views", "imbalanced_rows", "noise_views", "noisy_labels", "noisy_views"]
+__all__ = [
+    "MinMaxSpace",
+    "drop_views",
+    "imbalanced_rows",
+    "noise_views",
+    "noisy_labels",
+    "noisy_views",
+    "only_tables",
+    "scale_leaky",
+]
 
+Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
+def only_tables(views: MultiView) -> bool:
+    """Tell whether no view is a sequence or a text, so that noise and scaling mean something."""
+    return not {"sequence", "text"} & set(views.kinds)
+
+
+@dataclass(frozen=True)
+class MinMaxSpace:
+    """The space in which each column of the train rows spans [0, 1]; build it with `fit`.
+
+    Attributes
+    ----------
+    low, span : tuple of ndarray
+        Per view, each column's least value and width (1 where a column is constant).
+    """
+
+    low: tuple[Array, ...]
+    span: tuple[Array, ...]
+
+    @classmethod
+    def fit(cls, train: MultiView) -> Self:
+        """Measure the columns of the train rows; rows that lack a view do not count there."""
+        arrays = [dense(array) for array in train.arrays]
+        # fmin and fmax leave out the NaN of missing views
+        low = tuple(np.fmin.reduce(array, axis=0) for array in arrays)
+        span = [np.fmax.reduce(x, axis=0) - least for x, least in zip(arrays, low, strict=True)]
+        return cls(low, tuple(np.where(width > 0, width, 1.0) for width in span))
+
+    def enter(self, views: MultiView) -> list[Array]:
+        """Raw units to this space; new dense arrays."""
+        return [
+            (dense(array) - low) / span
+            for array, low, span in zip(views.arrays, self.low, self.span, strict=True)
+        ]
+
+    def leave(self, arrays: list[Array], views: MultiView) -> MultiView:
+        """This space to raw units, with the names of `views`."""
+        raw = [
+            array * span + low for array, low, span in zip(arrays, self.low, self.span, strict=True)
+        ]
+        return MultiView(dict(zip(views.names, raw, strict=True)))
+
+
+def scale_leaky(views: MultiView, *, ranges_of: MultiView) -> MultiView:
+    """Min-max scale with the ranges of ALL rows, test rows included, as RCML's code does.
+
+    This leaks: test rows shape what the method trains on. It exists to reproduce published runs.
+
+    Parameters
+    ----------
+    views : MultiView
+        Rows to scale.
+    ranges_of : MultiView
+        The whole set, whose columns' ranges become [0, 1].
+
+    Examples
+    --------
+    >>> everything = MultiView([np.array([[2.0], [4.0], [6.0]])])
+    >>> scale_leaky(everything.take([1]), ranges_of=everything).arrays[0].tolist()
+    [[0.5]]
+    """
+    space = MinMaxSpace.fit(ranges_of)
+    return MultiView(dict(zip(views.names, space.enter(views), strict=True)))
+
+
 def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Generator) -> MultiView:
-    """Rows of pure noise in every view: uniform over the train rows' range of each column.
+    """Draw rows of pure noise in every view: uniform over the train rows' range of each column.
 
     Parameters
     ----------
@@ -22,7 +98,7 @@ def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Gene
     train : ndarray of int
         Rows that fix the ranges.
     rows : int
-        How many to make.
+        Number of rows to make.
     rng : Generator
 
     Examples
@@ -38,7 +114,7 @@ def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Gene
 def noisy_views(
     views: MultiView, *, train: Rows, test: Rows, rng: np.random.Generator, sigma: float
 ) -> MultiView:
-    """Test rows with Gaussian noise in half of their views, rounded up, drawn anew for each row.
+    """Add Gaussian noise to half of the views of each test row, rounded up, drawn anew per row.
 
     Parameters
     ----------
@@ -74,7 +150,10 @@ def noisy_views(
 def drop_views(
     views: MultiView, *, test: Rows, rng: np.random.Generator, rate: float
 ) -> tuple[MultiView, NDArray[np.bool_]]:
-    """Test rows that lack views: each is missing with chance `rate`, one always stays.
+    """Take views away from test rows: each is missing with chance `rate`, one always stays.
+
+    A missing table's row is NaN throughout, a missing sequence one step of zeros, a missing text
+    empty: its first and last token alone where it has tokens.
 
     Parameters
     ----------
@@ -89,7 +168,7 @@ def drop_views(
     Returns
     -------
     views : MultiView
-        A missing view's row is wholly NaN.
+        The test rows in their order.
     missing : ndarray of bool, shape (n_test, N)
 
     Examples
@@ -100,20 +179,35 @@ def drop_views(
     >>> bool((some.present == ~missing).all()), bool(missing.all(axis=1).any())
     (True, False)
     """
-    there = views.take(test).present
-    missing = there & (rng.random(there.shape) < rate)
-    for row in np.flatnonzero((there & ~missing).sum(axis=1) == 0):
-        missing[row, rng.choice(np.flatnonzero(there[row]))] = False
-    arrays = [dense(array, test) for array in views.arrays]
-    for view, array in enumerate(arrays):
-        array[missing[:, view]] = np.nan
-    return MultiView(dict(zip(views.names, arrays, strict=True))), missing
+    rows = views.take(test)
+    present = rows.present
+    missing = present & (rng.random(present.shape) < rate)
+    for row in np.flatnonzero((present & ~missing).sum(axis=1) == 0):
+        missing[row, rng.choice(np.flatnonzero(present[row]))] = False
+    flags = dict(zip(views.names, missing.T, strict=True))
+    return rows.map(lambda name, array: _without(array, flags[name])), missing
+
+
+def _without(array: ViewArray, missing: NDArray[np.bool_]) -> ViewArray:
+    """Copy a view with nothing to read in some of its rows."""
+    if isinstance(array, Sequences):
+        values = np.where(missing[:, None, None], 0.0, array.values)
+        return Sequences(values, np.where(missing, 1, array.lengths))
+    if isinstance(array, Texts):
+        texts = ["" if gone else text for text, gone in zip(array, missing, strict=True)]
+        if not isinstance(array, TokenTexts):
+            return Texts(texts)
+        pairs = zip(array.tokens, missing, strict=True)
+        return TokenTexts(texts, [ids[[0, -1]] if gone else ids for ids, gone in pairs])
+    table = dense(array, np.arange(len(missing)))
+    table[missing] = np.nan
+    return table
 
 
 def noisy_labels(
     codes: NDArray[np.int64], *, share: float, classes: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Labels of which a share, rounded, became one of the other classes, each alike.
+    """Turn a share of the labels, rounded, into one of the other classes, each alike.
 
     Parameters
     ----------
@@ -140,7 +234,7 @@ def noisy_labels(
 def imbalanced_rows(
     train: Rows, target: NDArray[np.int64], *, ratio: float, rng: np.random.Generator
 ) -> Rows:
-    """Train rows with long-tailed classes: their sizes fall exponentially from 1 to `ratio`.
+    """Thin train rows to long-tailed classes: sizes fall exponentially from 1 to `ratio`.
 
     Class c of K, in random order, keeps n_max ratio^(c / (K - 1)) rows, rounded, one at least, and
     no more than it has.
@@ -162,16 +256,16 @@ def imbalanced_rows(
     Examples
     --------
     >>> target = np.repeat([0, 1, 2], 10)
-    >>> kept = imbalanced_rows(np.arange(30), target, ratio=0.1, rng=np.random.default_rng(0))
-    >>> sorted(int(count) for count in np.bincount(target[kept]))
+    >>> rows = imbalanced_rows(np.arange(30), target, ratio=0.1, rng=np.random.default_rng(0))
+    >>> sorted(int(count) for count in np.bincount(target[rows]))
     [1, 3, 10]
     """
     codes = target[train]
     present = rng.permutation(np.unique(codes))
     most = int(np.bincount(codes).max())
-    kept = np.zeros(len(train), dtype=bool)
+    chosen = np.zeros(len(train), dtype=bool)
     for place, code in enumerate(present):
         rows = np.flatnonzero(codes == code)
-        wanted = round(most * ratio ** (place / max(len(present) - 1, 1)))
-        kept[rng.choice(rows, size=min(max(wanted, 1), len(rows)), replace=False)] = True
-    return train[kept]
+        size = round(most * ratio ** (place / max(len(present) - 1, 1)))
+        chosen[rng.choice(rows, size=min(max(size, 1), len(rows)), replace=False)] = True
+    return train[chosen]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.protocols.conflict import Donors, conflict_rows, conflict_views
-from rcml_misa.protocols.corruptions import drop_views, noisy_views
-from rcml_misa.protocols.seeds import RunSeeds
+from rcml_misa.protocols.corruptions import drop_views, noisy_views, only_tables
+from rcml_misa.protocols.splits import Partition, RunSeeds
 from rcml_misa.views import MultiView
-
-if TYPE_CHECKING:
-    from rcml_misa.protocols.plan import Partition
 
 __all__ = ["EvaluationSet", "NamedSet", "make_test_set", "parse_test_set"]
 
@@ -26,7 +23,7 @@ _FORMS = ("clean", "conflict", "conflict:SHARE", "conflict:SHARE:DONORS", "noise
 
 @dataclass(frozen=True)
 class NamedSet:
-    """What a test set's name says.
+    """Kind and numbers that a test set's name stands for.
 
     Attributes
     ----------
@@ -34,7 +31,7 @@ class NamedSet:
     amount : float or None
         Share, sigma or rate; None for the clean rows and the published conflictive copy.
     donors : {"train", "test", "any"}
-        Of conflicts.
+        Part that the donors of conflicts come from.
     """
 
     kind: str
@@ -67,8 +64,8 @@ def parse_test_set(text: str) -> NamedSet:
     if kind in ("clean", "conflict") and not rest:
         return NamedSet(kind)
     if kind not in _NUMBERS or not rest or len(rest) > (2 if kind == "conflict" else 1):
-        known = nearest(text, (*_FORMS, "missing:RATE"))
-        raise OptionError(f"there is no test set {text!r}; {known}")
+        choice = nearest(text, (*_FORMS, "missing:RATE"))
+        raise OptionError(f"there is no test set {text!r}; {choice}")
     word, unbounded = _NUMBERS[kind]
     try:
         amount = float(rest[0])
@@ -126,12 +123,14 @@ def make_test_set(
     Raises
     ------
     DataError
-        If the rows can't be made, such as those with missing views where none may be missing.
+        If the rows can't be made, such as those with noise where a view is no table.
     """
     named, train, test = parse_test_set(name), part.train, part.test
     if named.kind == "clean":
         return EvaluationSet(name, views.take(test))
     if named.kind == "noise":
+        if not only_tables(views):
+            raise DataError(f"the test set {name!r} needs tables; a view is a sequence or a text.")
         sigma = float(named.amount or 0)
         noisy = noisy_views(views, train=train, test=test, rng=seeds.test_set(name), sigma=sigma)
         return EvaluationSet(name, noisy, np.full(len(test), sigma > 0))

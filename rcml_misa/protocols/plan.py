@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError, OptionError, nearest
-from rcml_misa.protocols.corruptions import imbalanced_rows, noisy_labels
+from rcml_misa.protocols.corruptions import imbalanced_rows, noisy_labels, only_tables
 from rcml_misa.protocols.evaluation_sets import parse_test_set
-from rcml_misa.protocols.seeds import spawn_seeds
-from rcml_misa.protocols.splits import SplitKind, fold_rows, hold_back, split_rows
+from rcml_misa.protocols.splits import (
+    Partition,
+    SplitKind,
+    fold_rows,
+    hold_back,
+    hold_back_groups,
+    spawn_seeds,
+    split_rows,
+)
 
-__all__ = ["BEST_TEST", "Partition", "Protocol", "Selection", "partition_rows"]
+if TYPE_CHECKING:
+    from rcml_misa.datasets import Dataset
+
+__all__ = ["BEST_TEST", "Protocol", "Selection", "partition_rows"]
 
 Rows = NDArray[np.int64]
 Selection = Literal["last", "best-valid", "best-test-epoch"]
 BEST_TEST: Selection = "best-test-epoch"  # reads the test rows' classes; to reproduce papers only
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+TEST_SHARE = 0.2  # of drawn splits, by default
+GROUP_SHARES = {"test": 1 / 3, "train": 0.15}  # of the groups, where validation comes from there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How data are split, what is done to train rows, which epoch counts, what is scored.
+    """Rules of an experiment: the split, changes of train rows, the epoch that counts, test sets.
 
     Parameters
     ----------
-    split : {"random", "stratified", "grouped", "given"}
+    split : {"auto", "random", "stratified", "grouped", "given"}
         ``"grouped"`` keeps the rows of a group together, ``"given"`` takes the data set's own
-        folds.
+        split, ``"auto"`` does so where there is one and draws a random split elsewhere; see
+        `for_dataset`.
     folds : int
         0 draws a new split for each run; k of 2 or more makes run r fold r mod k of a partition
         that is drawn anew every k runs.
@@ -39,9 +52,9 @@ class Protocol:
         Share of test rows of a split that is not in folds.
     valid_share : float
         Share of train rows held back for selection, temperature and conformal sets; 0 for none.
-        A given split has its own.
+        A given split has its own, or takes whole groups for them.
     selection : {"last", "best-valid", "best-test-epoch"}
-        Which epoch counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
+        Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
     test_sets : tuple of str
         ``clean``; ``conflict``, the published conflictive copy; ``conflict:SHARE[:DONORS]``;
@@ -67,9 +80,9 @@ class Protocol:
     5
     """
 
-    split: SplitKind = "random"
+    split: SplitKind = "auto"
     folds: int = 0
-    test_share: float = 0.2
+    test_share: float = TEST_SHARE
     valid_share: float = 0.0
     selection: Selection = "last"
     test_sets: tuple[str, ...] = ("clean", "conflict")
@@ -82,8 +95,8 @@ class Protocol:
         for name, kinds in (("split", SplitKind), ("selection", Selection)):
             value = getattr(self, name)
             if value not in get_args(kinds):
-                known = nearest(str(value), get_args(kinds))
-                raise OptionError(f"{name}={value!r} does not exist; {known}")
+                choice = nearest(str(value), get_args(kinds))
+                raise OptionError(f"{name}={value!r} does not exist; {choice}")
         limits = (
             ("test_share", 0 < self.test_share < 1, "between 0 and 1; 0.2 is usual"),
             ("valid_share", 0 <= self.valid_share < 1, "0 or more and below 1"),
@@ -113,28 +126,102 @@ class Protocol:
         """Whether test rows decide anything."""
         return self.selection == BEST_TEST
 
+    def for_dataset(self, dataset: Dataset) -> Protocol:
+        """Settle ``split="auto"`` for a data set, and refuse rules that it can't follow.
+
+        Raises
+        ------
+        OptionError
+            If the split would leak or divide groups, a part is asked for that a given split has
+            already, scores are to be treated as classes, or noise is to be added to a text.
+
+        Examples
+        --------
+        >>> from rcml_misa.datasets import load_dataset
+        >>> Protocol().for_dataset(load_dataset("digits")).split
+        'random'
+        """
+        name, given, split = dataset.name, dataset.folds is not None, self.split
+        if split == "auto":
+            if not given or self.folds or self.test_share != TEST_SHARE:
+                split = "grouped" if given and dataset.groups is not None else "random"
+            else:
+                split = "given"
+        if split == "given" and (self.test_share != TEST_SHARE or self.valid_share):
+            raise OptionError(
+                f"the given split of {name} has test and validation rows of its own; leave "
+                "test_share and valid_share out."
+            )
+        if split != "given" and given and dataset.valid_from == "test":
+            raise OptionError(
+                f"the features of {name} were trained on the classes of its own train rows, so "
+                f"that test rows of a {split} split would leak; use split 'given'."
+            )
+        if split in ("random", "stratified") and given and dataset.groups is not None:
+            raise OptionError(
+                f"a {split} split would divide the groups of {name}, such as one speaker's rows, "
+                "between train and test; use split 'given' or 'grouped'."
+            )
+        self._check_target(dataset, split)
+        if not only_tables(dataset.views):
+            for test_set in self.test_sets:
+                if parse_test_set(test_set).kind == "noise":
+                    raise OptionError(
+                        f"{test_set!r} adds noise to tables, and {name} has a view that is a "
+                        "sequence or a text; choose clean, conflict or missing."
+                    )
+        return replace(self, split=split)
+
+    def _check_target(self, dataset: Dataset, split: SplitKind) -> None:
+        """Refuse what needs classes where scores are predicted."""
+        if dataset.task == "classification":
+            return
+        options = {
+            "split='stratified'": split == "stratified",
+            f"selection={self.selection!r}": self.selection != "last",
+            "label_noise": self.label_noise > 0,
+            "imbalance": self.imbalance < 1,
+            "held_out": self.held_out > 0,
+            "checkpoints": bool(self.checkpoints),
+            **{repr(name): name.startswith("conflict:") for name in self.test_sets},
+        }
+        for option, asked in options.items():
+            if asked:
+                raise OptionError(
+                    f"{option} needs classes and {dataset.name} has scores to predict; leave it "
+                    "out or choose a task of classes."
+                )
+
     def describe(self) -> str:
-        """Say in words what is done.
+        """Put the protocol in words.
 
         Examples
         --------
         >>> Protocol(folds=5, split="stratified", label_noise=0.2).describe()
         'stratified 5-fold partitions, last epoch, 20 % of the train labels wrong'
         """
+        share, kind = round(100 * self.test_share), self.split.replace("auto", "random")
+        split = f"{kind} {100 - share}/{share} splits"
         if self.split == "given":
-            words = ["the data set's own split"]
+            split = "the data set's own split"
         elif self.folds:
-            words = [f"{self.split} {self.folds}-fold partitions"]
-        else:
-            share = round(100 * self.test_share)
-            words = [f"{self.split} {100 - share}/{share} splits"]
-        words.append(
-            {
-                "last": "last epoch",
-                "best-valid": "best epoch on rows held back",
-                BEST_TEST: "best epoch on the test rows, which is no estimate for new rows",
-            }[self.selection]
-        )
+            split = f"{kind} {self.folds}-fold partitions"
+        epoch = {
+            "last": "last epoch",
+            "best-valid": "best epoch on rows held back",
+            BEST_TEST: "best epoch on the test rows, which is no estimate for new rows",
+        }[self.selection]
+        return ", ".join([split, epoch, *self.changes()])
+
+    def changes(self) -> list[str]:
+        """List in words what is done to the train rows.
+
+        Examples
+        --------
+        >>> Protocol(imbalance=0.1).changes()
+        ['train classes imbalanced down to 0.1']
+        """
+        words = []
         if self.valid_share:
             words.append(f"{100 * self.valid_share:g} % of the train rows held back")
         if self.label_noise:
@@ -143,54 +230,38 @@ class Protocol:
             words.append(f"train classes imbalanced down to {self.imbalance:g}")
         if self.held_out:
             words.append(f"{self.held_out} classes not trained on")
-        return ", ".join(words)
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Row numbers of one run's parts.
-
-    Attributes
-    ----------
-    train : ndarray of int
-    codes : ndarray of int
-        Class numbers to train on, one per train row; wrong ones among them if asked for.
-    valid, test : ndarray of int
-    held_out : ndarray of int
-        Test rows of the classes that are not trained on.
-    """
-
-    train: Rows
-    codes: NDArray[np.int64]
-    valid: Rows
-    test: Rows
-    held_out: Rows
+        return words
 
 
 def partition_rows(
-    target: NDArray[np.int64],
+    target: NDArray[Any],
     *,
     protocol: Protocol,
     seed: int,
     run: int = 0,
     groups: NDArray[Any] | None = None,
     folds: Mapping[str, NDArray[np.int64]] | None = None,
+    valid_from: Literal["train", "test"] | None = None,
 ) -> Partition:
     """Cut one run's parts.
 
     Parameters
     ----------
-    target : ndarray of int, shape (n,)
-        Class numbers 0..K-1.
+    target : ndarray of shape (n,)
+        Class numbers 0..K-1, or scores.
     protocol : Protocol
+        Rules; ``split="auto"`` is the given split where there are folds, else a random one.
     seed : int
-        The run's; runs of one series have consecutive ones.
+        Seed of the run; runs of one series have consecutive ones.
     run : int
         Number in the series, from 0.
     groups : ndarray of shape (n,), optional
-        What ``split="grouped"`` keeps together.
+        Group of each row, which ``split="grouped"`` keeps together.
     folds : mapping of str to ndarray of int, optional
         Rows named ``"train"``, ``"test"`` and perhaps ``"valid"``, for ``split="given"``.
+    valid_from : {"train", "test"}, optional
+        Part of a given split without validation rows that gives some, drawn anew in each run: a
+        third of the groups of its test rows, or 15 % of those of its train rows; none by default.
 
     Raises
     ------
@@ -205,7 +276,13 @@ def partition_rows(
     (60, 20, 20)
     """
     seeds = spawn_seeds(seed)
-    train, valid, test = _split(target, protocol, seed, run, groups, folds)
+    given = protocol.split == "given" or (protocol.split == "auto" and folds is not None)
+    if given:
+        chance = np.random.default_rng(seeds.split)
+        train, valid, test = _given_split(folds, groups, valid_from, protocol, chance)
+    else:
+        train, test = _drawn_split(target, protocol, seed, run, groups)
+        valid = NO_ROWS
     rng = np.random.default_rng(seeds.training)
     held = NO_ROWS
     if protocol.held_out:
@@ -220,44 +297,55 @@ def partition_rows(
         train, valid, test = (
             rows[~np.isin(target[rows], unknown)] for rows in (train, valid, test)
         )
-    if protocol.valid_share and protocol.split != "given":
-        train, valid = hold_back(
-            train,
-            target,
-            share=protocol.valid_share,
-            rng=np.random.default_rng(seeds.validation),
-        )
+    if protocol.valid_share and not given:
+        chance, share = np.random.default_rng(seeds.validation), protocol.valid_share
+        if np.issubdtype(target.dtype, np.integer):
+            train, valid = hold_back(train, target, share=share, rng=chance)
+        else:
+            owners = groups if protocol.split == "grouped" else None
+            train, valid = hold_back_groups(train, owners, share=share, rng=chance)
     if protocol.imbalance < 1:
         train = imbalanced_rows(train, target, ratio=protocol.imbalance, rng=rng)
     codes = target[train]
     if protocol.label_noise:
-        known = np.unique(codes)
-        codes = noisy_labels(codes, share=protocol.label_noise, classes=known, rng=rng)
+        classes = np.unique(codes)
+        codes = noisy_labels(codes, share=protocol.label_noise, classes=classes, rng=rng)
     return Partition(train, codes, valid, test, held)
 
 
-def _split(
-    target: NDArray[np.int64],
+def _given_split(
+    folds: Mapping[str, NDArray[np.int64]] | None,
+    groups: NDArray[Any] | None,
+    valid_from: Literal["train", "test"] | None,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> tuple[Rows, Rows, Rows]:
+    """Take train, validation and test rows of the data set's own split."""
+    if folds is None or not {"train", "test"} <= set(folds):
+        raise DataError("this data set has no folds of its own; ask for another split.")
+    train, valid, test = (
+        np.asarray(folds.get(name, NO_ROWS), dtype=np.int64) for name in ("train", "valid", "test")
+    )
+    if "valid" not in folds and valid_from == "test":
+        test, valid = hold_back_groups(test, groups, share=GROUP_SHARES["test"], rng=rng)
+    elif "valid" not in folds and valid_from == "train":
+        train, valid = hold_back_groups(train, groups, share=GROUP_SHARES["train"], rng=rng)
+    if protocol.selection == "best-valid" and not len(valid):
+        raise DataError("this data set's folds have no validation rows to select on.")
+    every = np.concatenate([train, valid, test])
+    if not len(train) or not len(test) or len(np.unique(every)) < len(every):
+        raise DataError("this data set's folds are empty or share rows; correct them.")
+    return train, valid, test
+
+
+def _drawn_split(
+    target: NDArray[Any],
     protocol: Protocol,
     seed: int,
     run: int,
     groups: NDArray[Any] | None,
-    folds: Mapping[str, NDArray[np.int64]] | None,
-) -> tuple[Rows, Rows, Rows]:
-    """Train, validation and test rows before anything is done to them."""
-    if protocol.split == "given":
-        if folds is None or not {"train", "test"} <= set(folds):
-            raise DataError("this data set has no folds of its own; ask for another split.")
-        train, valid, test = (
-            np.asarray(folds.get(name, NO_ROWS), dtype=np.int64)
-            for name in ("train", "valid", "test")
-        )
-        if protocol.selection == "best-valid" and not len(valid):
-            raise DataError("this data set's folds have no validation rows to select on.")
-        every = np.concatenate([train, valid, test])
-        if not len(train) or not len(test) or len(np.unique(every)) < len(every):
-            raise DataError("this data set's folds are empty or share rows; mend them.")
-        return train, valid, test
+) -> tuple[Rows, Rows]:
+    """Draw train and test rows, before anything is done to them."""
     if protocol.split == "grouped" and groups is None:
         raise DataError("this data set has no groups; ask for a random or stratified split.")
     how: dict[str, Any] = {
@@ -266,11 +354,9 @@ def _split(
     }
     if not protocol.folds:
         rng = np.random.default_rng(spawn_seeds(seed).split)
-        train, test = split_rows(len(target), rng=rng, test_share=protocol.test_share, **how)
-        return train, NO_ROWS, test
+        return split_rows(len(target), rng=rng, test_share=protocol.test_share, **how)
     # the runs of one partition share the seed of its first run in the series
     first = seed - run + run // protocol.folds
     rng = np.random.default_rng(spawn_seeds(first).split)
     fold = run % protocol.folds
-    train, test = fold_rows(len(target), folds=protocol.folds, fold=fold, rng=rng, **how)
-    return train, NO_ROWS, test
+    return fold_rows(len(target), folds=protocol.folds, fold=fold, rng=rng, **how)

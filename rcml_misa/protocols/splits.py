@@ -1,7 +1,8 @@
-"""Which rows are trained on and which are tested: random, stratified, grouped, in folds."""
+"""Rows to train on and to test, random, stratified, grouped or in folds, and a run's seeds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +17,80 @@ from sklearn.model_selection import (
 
 from rcml_misa.exceptions import DataError, OptionError
 
-__all__ = ["SplitKind", "fold_rows", "hold_back", "split_rows"]
+__all__ = [
+    "Partition",
+    "RunSeeds",
+    "SplitKind",
+    "fold_rows",
+    "hold_back",
+    "hold_back_groups",
+    "spawn_seeds",
+    "split_rows",
+]
 
 Rows = NDArray[np.int64]
-SplitKind = Literal["random", "stratified", "grouped", "given"]
+SplitKind = Literal["auto", "random", "stratified", "grouped", "given"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Row numbers of one run's parts.
+
+    Attributes
+    ----------
+    train : ndarray of int
+    codes : ndarray
+        Targets to train on, one per train row: class numbers, wrong ones among them if asked for,
+        or scores.
+    valid, test : ndarray of int
+    held_out : ndarray of int
+        Test rows of the classes that are not trained on.
+    """
+
+    train: Rows
+    codes: NDArray[Any]
+    valid: Rows
+    test: Rows
+    held_out: Rows
+
+
+@dataclass(frozen=True)
+class RunSeeds:
+    """One run's independent sources of chance.
+
+    Attributes
+    ----------
+    split, corruption, noise : numpy.random.SeedSequence
+        For the split, `conflict_views` and `noise_views`.
+    model : int
+        For an estimator's `random_state`.
+    validation, training : numpy.random.SeedSequence
+        For the rows held back, and for what is done to the train rows.
+    """
+
+    split: np.random.SeedSequence
+    corruption: np.random.SeedSequence
+    noise: np.random.SeedSequence
+    model: int
+    validation: np.random.SeedSequence
+    training: np.random.SeedSequence
+
+    def test_set(self, name: str) -> np.random.Generator:
+        """Draw for the test set of that name, whichever others there are."""
+        return np.random.default_rng([*self.corruption.generate_state(4), *name.encode()])
+
+
+def spawn_seeds(seed: int) -> RunSeeds:
+    """Spawn a run's seeds from one number.
+
+    Examples
+    --------
+    >>> spawn_seeds(0).model == spawn_seeds(0).model, spawn_seeds(0).model == spawn_seeds(1).model
+    (True, False)
+    """
+    split, corruption, noise, model, validation, training = np.random.SeedSequence(seed).spawn(6)
+    state = int(model.generate_state(1)[0])
+    return RunSeeds(split, corruption, noise, state, validation, training)
 
 
 def split_rows(
@@ -63,18 +134,18 @@ def split_rows(
     """
     if not 0 < test_share < 1:
         raise OptionError(f"test_share={test_share} is not between 0 and 1; 0.2 is usual.")
-    kept = int((1 - test_share) * n_samples + 1e-9)
-    if kept < 1 or kept == n_samples:
+    size = int((1 - test_share) * n_samples + 1e-9)
+    if size < 1 or size == n_samples:
         raise DataError(f"{n_samples} rows are too few to split; give at least 5.")
     if target is None and groups is None:
         order = rng.permutation(n_samples)
-        return order[:kept], order[kept:]
+        return order[:size], order[size:]
     number = int(rng.integers(2**31))
     try:
         if groups is not None:
             cut: Any = GroupShuffleSplit(1, test_size=test_share, random_state=number)
         else:
-            cut = StratifiedShuffleSplit(1, test_size=n_samples - kept, random_state=number)
+            cut = StratifiedShuffleSplit(1, test_size=n_samples - size, random_state=number)
         train, test = next(cut.split(np.empty(n_samples), target, groups))
     except ValueError as error:
         kind = "grouped" if groups is not None else "stratified"
@@ -91,13 +162,13 @@ def fold_rows(
     target: NDArray[np.int64] | None = None,
     groups: NDArray[Any] | None = None,
 ) -> tuple[Rows, Rows]:
-    """One fold of a shuffled k-fold partition; the folds' test parts are disjoint and cover all.
+    """Cut one fold of a shuffled k-fold partition; the folds' test parts are disjoint, cover all.
 
     Parameters
     ----------
     n_samples : int
     folds, fold : int
-        How many, 2 or more, and which, from 0.
+        Number of folds, 2 or more, and the number of this one, from 0.
     rng : Generator
         Shuffles; the folds of one partition need generators of the same state.
     target, groups : ndarray, optional
@@ -166,8 +237,8 @@ def hold_back(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> kept, valid = hold_back(np.arange(8), np.arange(8) % 2, share=0.25, rng=rng)
-    >>> len(kept), len(valid)
+    >>> rest, valid = hold_back(np.arange(8), np.arange(8) % 2, share=0.25, rng=rng)
+    >>> len(rest), len(valid)
     (6, 2)
     """
     held = np.zeros(len(train), dtype=bool)
@@ -182,3 +253,14 @@ def hold_back(
             "valid_share."
         )
     return train[~held], train[held]
+
+
+def hold_back_groups(
+    rows: Rows, groups: NDArray[Any] | None, *, share: float, rng: np.random.Generator
+) -> tuple[Rows, Rows]:
+    """Hold a share of whole groups back to validate on, one at least; of rows without groups."""
+    owners = rows if groups is None else groups[rows]
+    names = np.unique(owners)
+    count = max(1, round(share * len(names)))
+    chosen = np.isin(owners, rng.permutation(names)[:count])
+    return rows[~chosen], rows[chosen]

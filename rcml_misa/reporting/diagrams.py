@@ -125,7 +125,8 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     ----------
     dataset : str
     records : sequence of RunRecord
-        Of this data set; the first method and the seven of the least area are drawn.
+        Records of this data set with risk curves; the first method and the seven of the least
+        area are drawn.
     path : Path
         Its ending says the format.
 

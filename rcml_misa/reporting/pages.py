@@ -248,6 +248,7 @@ def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
                 "dataset": row.dataset,
                 "method": row.method,
                 "variant": row.variant,
+                "test_set": row.test_set,
                 "seconds_per_run": row.seconds_per_run,
                 "measures": measures,
             }

@@ -1,22 +1,18 @@
 """Records of runs, written whole or not at all; their aggregation and statistics."""
 
-from rcml_misa.results.pairs import (
+from rcml_misa.results.records import LEAKS, RunRecord, RunStore, plain, record_stem
+from rcml_misa.results.runs_csv import read_runs_csv, runs_csv
+from rcml_misa.results.statistics import (
     LOWER_IS_BETTER,
     McNemar,
     PairedComparison,
+    Ranking,
+    alike_groups,
     compare,
     holm,
     mcnemar,
+    rank_methods,
 )
-from rcml_misa.results.ranks import Ranking, alike_groups, rank_methods
-from rcml_misa.results.records import (
-    LEAKS,
-    RunRecord,
-    RunStore,
-    plain,
-    record_stem,
-)
-from rcml_misa.results.runs_csv import read_runs_csv, runs_csv
 from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [

@@ -35,7 +35,11 @@ def label(method: str, variant: str, *, leaky: bool) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One training of one variant, and what it scored.
+    """One training of one variant, and its scores.
+
+    Every record has every field. Where scores are predicted, the fields about classes (`bins`,
+    `correct`, `scores`, `curves`) are empty, and ``"valid"`` stands among the test sets of
+    `metrics` for the rows held back.
 
     Attributes
     ----------
@@ -47,9 +51,9 @@ class RunRecord:
     config : dict
         The estimator's full parameters.
     versions : dict
-        Of the package, Python and its libraries.
+        Versions of the package, Python and its libraries.
     data_sha256 : str
-        Of the data file.
+        Checksum of the data file.
     train_rows, test_rows : int
     metrics : dict
         Test set to measure to value; accuracy is a fraction.
@@ -60,14 +64,14 @@ class RunRecord:
     history : dict
         Loss terms per epoch.
     protocol : dict
-        The whole protocol.
+        The whole protocol, its split settled for the data set.
     rows : list of int
         Numbers of the test rows.
     correct : dict of str to str
         Test set to one digit per test row, 1 where the answer is right.
     scores : dict
-        Test set to what is told (``errors``, ``altered``, ``held_out``), to uncertainty score,
-        to ``auroc``, ``aupr`` and ``fpr95``.
+        Test set to the rows to be told apart (``errors``, ``altered``, ``held_out``), to
+        uncertainty score, to ``auroc``, ``aupr`` and ``fpr95``.
     curves : dict
         Test set to the risk at each of `rcml_misa.metrics.answers.COVERAGES`.
     checkpoints : dict
@@ -117,7 +121,7 @@ class RunRecord:
         return bool(self.config.get("leaky")) or chosen
 
     def to_json(self) -> str:
-        """Strict JSON; NaN becomes null."""
+        """Write strict JSON; NaN becomes null."""
         return json.dumps(plain(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -146,7 +150,7 @@ class RunRecord:
 def _with_nan(value: Any) -> Any:
     """Turn the nulls of nested mappings into NaN again."""
     if isinstance(value, Mapping):
-        return {name: _with_nan(one) for name, one in value.items()}
+        return {name: _with_nan(part) for name, part in value.items()}
     return math.nan if value is None else value
 
 
@@ -159,11 +163,11 @@ def plain(value: Any) -> Any:
     {'a': [1, None]}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
@@ -174,7 +178,7 @@ def plain(value: Any) -> Any:
 
 
 def record_stem(dataset: str, method: str, variant: str, seed: int) -> str:
-    """Name of a run's files without their endings.
+    """Name a run's files, without their endings.
 
     Examples
     --------
@@ -212,13 +216,13 @@ class RunStore:
             ) from error
 
     def write(self, record: RunRecord) -> Path:
-        """Keep one record; an earlier one of the same run is replaced."""
+        """Write one record; an earlier one of the same run is replaced."""
         name = record_stem(record.dataset, record.method, record.variant, record.seed)
         path = self.folder / f"{name}.json"
         write_text(path, record.to_json(), remedy="free some space or give another --out folder")
         return path
 
     def read(self) -> list[RunRecord]:
-        """All records of the folder, by file name."""
+        """Read all records of the folder, by file name."""
         paths = sorted(self.folder.glob("*-seed*.json"))
         return [RunRecord.from_json(path.read_text(encoding="utf-8")) for path in paths]

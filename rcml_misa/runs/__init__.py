@@ -5,6 +5,7 @@ from rcml_misa.runs.single import FittedTask, fit_task, run_task, versions
 from rcml_misa.runs.tasks import (
     Event,
     RunFailure,
+    RunOutputs,
     Task,
     plan_tasks,
     protocol_config,
@@ -18,6 +19,7 @@ __all__ = [
     "Event",
     "FittedTask",
     "RunFailure",
+    "RunOutputs",
     "Task",
     "Watcher",
     "execute",

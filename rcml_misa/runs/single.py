@@ -1,4 +1,4 @@
-"""One run: split, train, and score every test set on the one trained model."""
+"""One run of any data set: split, train, and score every test set on the one trained model."""
 
 from __future__ import annotations
 
@@ -13,37 +13,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets import Dataset
-from rcml_misa.exceptions import OptionError, RcmlMisaError
+from rcml_misa.calibration.classes import recalibrate
+from rcml_misa.datasets import Dataset, keep_views
+from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.metrics.answers import (
     Answers,
+    ScoreAnswers,
     ask,
+    ask_scores,
     confidence_bins,
     detection,
-    mend,
     ranking,
     risk_curve,
     score,
     uncertainty_scores,
 )
+from rcml_misa.metrics.scores import ause, class_scores, error_correlation, interval_scores
 from rcml_misa.protocols import (
     BEST_TEST,
     EvaluationSet,
     Partition,
-    Protocol,
     RunSeeds,
     make_test_set,
     noise_views,
+    only_tables,
     partition_rows,
     scale_leaky,
     spawn_seeds,
 )
-from rcml_misa.protocols.folds import keep_views
 from rcml_misa.results import RunRecord, plain
-from rcml_misa.runs.kept import check_keep
-from rcml_misa.runs.outputs import epoch_recorders, keep_for_figures, write_outputs
-from rcml_misa.runs.tasks import Event, Task, protocol_config, recipe_config, throttled
-from rcml_misa.runs.watching import Watcher
+from rcml_misa.runs.outputs import check_outputs, write_outputs
+from rcml_misa.runs.tasks import (
+    Event,
+    RunOutputs,
+    Task,
+    protocol_config,
+    recipe_config,
+    throttled,
+)
+from rcml_misa.runs.watching import Watcher, epoch_recorders, target_scores
 from rcml_misa.views import MultiView
 
 __all__ = ["FittedTask", "fit_task", "run_task", "versions"]
@@ -64,15 +72,17 @@ class FittedTask:
     Attributes
     ----------
     dataset : Dataset
+        With the views that the recipe keeps.
     task : Task
+        With the protocol that is settled for the data set.
     seeds : RunSeeds
     part : Partition
     estimator : estimator
     watcher : Watcher
     seconds : float
-        Of training, without those of looking on.
+        Time of the training, without that of looks at it.
     history : dict of str to list of float
-        What was noted of train, validation and test rows after each epoch, on request.
+        Measures of train, validation and test rows after each epoch, on request.
     """
 
     dataset: Dataset
@@ -85,13 +95,16 @@ class FittedTask:
     history: Mapping[str, Sequence[float]]
 
     def ask(self, views: MultiView) -> Answers:
-        """What the estimator says of rows in raw units."""
-        return ask(self.estimator, _scaled(self.dataset, self.task, views), self.classes)
+        """Ask the estimator about rows of classes, in raw units."""
+        return ask(self.estimator, self.scaled(views), len(self.dataset.classes))
 
-    @property
-    def classes(self) -> int:
-        """Number of classes of the data set."""
-        return len(self.dataset.classes)
+    def predict(self, views: MultiView) -> ScoreAnswers:
+        """Ask the estimator about rows of scores, in raw units."""
+        return ask_scores(self.estimator, self.scaled(views))
+
+    def scaled(self, views: MultiView) -> MultiView:
+        """Bring rows into the units that the estimator is given."""
+        return _scaled(self.dataset, self.task, views)
 
     def test_set(self, name: str) -> EvaluationSet:
         """Make a test set of this run, in raw units."""
@@ -104,20 +117,21 @@ def _scaled(dataset: Dataset, task: Task, views: MultiView) -> MultiView:
     return scale_leaky(views, ranges_of=dataset.views) if task.recipe.leaky else views
 
 
-def _as_fitted(dataset: Dataset, task: Task) -> Dataset:
-    """The data set in the units that the estimator is given."""
-    return replace(dataset, views=_scaled(dataset, task, dataset.views))
-
-
 def fit_task(
     dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
 ) -> FittedTask:
     """Split, do to the train rows what the protocol says, and train.
 
     Test rows take no part, unless the recipe or the selection is one that leaks by name.
+
+    Raises
+    ------
+    OptionError
+        If the data set can't follow the protocol, or the method has not what is to be kept.
     """
-    seeds, protocol = spawn_seeds(task.seed), task.protocol
     dataset = keep_views(dataset, task.recipe.keep)
+    task = replace(task, protocol=task.protocol.for_dataset(dataset))
+    seeds, protocol = spawn_seeds(task.seed), task.protocol
     part = partition_rows(
         dataset.target,
         protocol=protocol,
@@ -125,30 +139,30 @@ def fit_task(
         run=task.run,
         groups=dataset.groups,
         folds=dataset.folds,
+        valid_from=dataset.valid_from,
     )
     estimator = task.recipe.build(seeds.model)
+    check_outputs(estimator, task.outputs)
 
-    def rows(numbers: NDArray[np.int64]) -> tuple[MultiView, NDArray[np.int64]]:
+    def rows(numbers: NDArray[np.int64]) -> tuple[MultiView, NDArray[Any]]:
         return _scaled(dataset, task, dataset.views.take(numbers)), dataset.target[numbers]
 
     valid = rows(part.valid) if len(part.valid) else None
-    tests: dict[str, tuple[MultiView, NDArray[np.int64]]] = {}
+    tests: dict[str, tuple[MultiView, NDArray[Any]]] = {}
     if protocol.checkpoints or protocol.selection == BEST_TEST:
-        for name in (one for one in protocol.test_sets if one in WATCHED):
+        for name in (name for name in protocol.test_sets if name in WATCHED):
             made = make_test_set(name, dataset.views, dataset.target, part=part, seeds=seeds)
             tests[name] = (_scaled(dataset, task, made.views), dataset.target[part.test])
-    check_keep(estimator, task.outputs.keep)
     history: dict[str, list[float]] = {}
-    numbers = {"train": part.train, "valid": part.valid, "test": part.test}
+    parts = {"train": part.train, "valid": part.valid, "test": part.test}
+    given = _as_given(dataset, task) if task.outputs != RunOutputs() else dataset
     watcher = Watcher(
         estimator,
         protocol=protocol,
         valid=valid,
         tests=tests,
         also=throttled(task, report),
-        others=epoch_recorders(
-            estimator, _as_fitted(dataset, task), task.outputs, numbers, history
-        ),
+        others=epoch_recorders(estimator, given, task.outputs, parts, history),
     )
     taken = inspect.signature(estimator.fit).parameters
     options: dict[str, Any] = {"callback": watcher} if "callback" in taken else {}
@@ -161,32 +175,45 @@ def fit_task(
     return FittedTask(dataset, task, seeds, part, estimator, watcher, seconds, history)
 
 
+def _as_given(dataset: Dataset, task: Task) -> Dataset:
+    """Bring the data set into the units that the estimator is given."""
+    return replace(dataset, views=_scaled(dataset, task, dataset.views))
+
+
 def run_task(
     dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
 ) -> RunRecord:
     """Train one variant on one split and score it on every test set of the protocol.
 
+    Tables, sequences and texts, classes and scores, drawn and given splits all go this way.
     Nothing is chosen on test rows, but by name. The split and the test sets depend on the seed
     alone, so that variants compared share them. A test set that the method can't answer about is
-    kept as a failure of that test set.
-    """
-    if _splits_itself(dataset, task):
-        from rcml_misa.runs.splits import run_split_task  # which needs this module
+    kept as a failure of that test set. A regression is scored on its validation rows too, as
+    ``"valid"``; it has no conflictive copy, which takes classes.
 
-        return run_split_task(dataset, task, report=report)
+    Raises
+    ------
+    OptionError
+        If the data set can't follow the protocol, or the method has not what is to be kept.
+    DataError
+        If a part is empty, or the method can't answer about the clean test rows.
+    """
     fitted = fit_task(dataset, task, report=report)
-    part, protocol, watcher = fitted.part, task.protocol, fitted.watcher
-    target = dataset.target[part.test]
-    answers: dict[str, Answers] = {}
+    dataset, task, part, watcher = fitted.dataset, fitted.task, fitted.part, fitted.watcher
+    classes = dataset.task == "classification"
+    answer = fitted.ask if classes else fitted.predict
+    answers: dict[str, Any] = {}
     made: dict[str, EvaluationSet] = {}
     failures: dict[str, str] = {}
     seconds = 0.0
-    for name in protocol.test_sets:
+    for name in task.protocol.test_sets:
+        if name == "conflict" and not classes:
+            continue
         watcher.load_best(name)
         started = time.perf_counter()
         try:
             made[name] = fitted.test_set(name)
-            answers[name] = fitted.ask(made[name].views)
+            answers[name] = answer(made[name].views)
         except ValueError as error:
             if name == "clean":
                 raise
@@ -194,8 +221,18 @@ def run_task(
         if name == "clean":
             seconds = time.perf_counter() - started
     watcher.load_best("clean")
-    _leave(fitted, made)
-    record = RunRecord(
+    if task.outputs != RunOutputs():
+        copy = made.get("conflict")
+        write_outputs(
+            _as_given(dataset, task),
+            task,
+            fitted.estimator,
+            test=part.test,
+            views={name: fitted.scaled(made[name].views) for name in WATCHED if name in made},
+            replaced=None if copy is None else copy.altered,
+        )
+    scored = _score_classes(fitted, answers, made) if classes else _score_scores(fitted, answers)
+    return RunRecord(
         dataset=dataset.name,
         method=task.recipe.method,
         variant=task.recipe.variant,
@@ -207,123 +244,109 @@ def run_task(
         data_sha256=dataset.sha256,
         train_rows=len(part.train),
         test_rows=len(part.test),
-        metrics={name: _measures(name, answers, made, target) for name in answers},
-        bins={name: confidence_bins(one, target) for name, one in answers.items()},
         timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
         history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
-        protocol=protocol_config(protocol),
+        protocol=protocol_config(task.protocol),
         rows=[int(row) for row in part.test],
-        correct={name: _digits(one.predicted == target) for name, one in answers.items()},
-        scores={name: _rankings(name, answers, made, target) for name in answers},
-        curves={name: risk_curve(one, target) for name, one in answers.items()},
         checkpoints=watcher.checkpoints,
         chosen=watcher.chosen,
-        failures=failures,
+        **{**scored, "failures": failures | scored.get("failures", {})},
     )
-    return _with_extras(record, fitted, answers)
 
 
-def _leave(fitted: FittedTask, made: Mapping[str, EvaluationSet]) -> None:
-    """Write what the task asks for beside its record."""
-    dataset, task, test = fitted.dataset, fitted.task, fitted.part.test
-    if task.outputs.keep:
-        views = {name: _scaled(dataset, task, made[name].views) for name in WATCHED if name in made}
-        copy = made.get("conflict")
-        keep_for_figures(
-            dataset,
-            task,
-            fitted.estimator,
-            views,
-            target=dataset.target[test],
-            replaced=None if copy is None else copy.altered,
-        )
-    write_outputs(_as_fitted(dataset, task), task, fitted.estimator, test)
+def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
+    """Fill the fields of a record from predicted scores; those about classes stay empty."""
+    data, part = fitted.dataset, fitted.part
+    metrics = {name: _score_measures(data, answer, part.test) for name, answer in answers.items()}
+    if len(part.valid):
+        valid = fitted.predict(data.views.take(part.valid))
+        metrics["valid"] = _score_measures(data, valid, part.valid)
+    return {"metrics": metrics}
 
 
-def _splits_itself(dataset: Dataset, task: Task) -> bool:
-    """Whether the data set brings its split, or something else that the protocols don't know.
-
-    Raises
-    ------
-    OptionError
-        If a protocol is asked for that such a data set can't follow.
-    """
-    plain = task.protocol == Protocol()
-    tables = not {"sequence", "text"} & set(dataset.views.kinds)
-    known = dataset.task == "classification" and tables and dataset.scores is None
-    if known:
-        return dataset.folds is not None and plain
-    if not plain:
-        raise OptionError(
-            f"{dataset.name} with these options keeps its own split and test sets; leave --split, "
-            "--test-sets and the other options of the protocol out."
-        )
-    return True
-
-
-def _digits(flags: NDArray[np.bool_]) -> str:
-    """One digit per row, 1 for right."""
-    return "".join("1" if flag else "0" for flag in flags)
-
-
-def _measures(
-    name: str,
-    answers: dict[str, Answers],
-    made: dict[str, EvaluationSet],
-    target: NDArray[np.int64],
+def _score_measures(
+    dataset: Dataset, answers: ScoreAnswers, rows: NDArray[np.int64]
 ) -> dict[str, float]:
-    found = score(answers[name], target)
-    altered, copied = made[name].altered, made[name].copied
-    if altered is None:
-        return found
-    found |= detection(answers["clean"], answers[name], altered)
-    if copied is not None and altered.any():
-        right = answers[name].predicted == target
-        found["copied_share"] = float(copied.sum() / altered.sum())
-        for word, rows in (("copied", copied), ("not_copied", altered & ~copied)):
-            found[f"accuracy_{word}"] = float(right[rows].mean()) if rows.any() else float("nan")
-    return found
+    measures = target_scores(dataset, answers.predicted, rows)
+    if answers.low is None or answers.high is None:
+        return measures
+    width, error = answers.high - answers.low, answers.predicted - dataset.target[rows]
+    measures |= interval_scores(answers.low, answers.high, dataset.target[rows])
+    return measures | {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
 
 
-def _rankings(
-    name: str,
-    answers: dict[str, Answers],
-    made: dict[str, EvaluationSet],
-    target: NDArray[np.int64],
-) -> dict[str, dict[str, dict[str, float]]]:
-    """How each uncertainty score ranks errors, and altered rows above their clean selves."""
-    doubts = uncertainty_scores(answers[name])
-    found = {"errors": ranking(doubts, answers[name].predicted != target)}
-    altered = made[name].altered
-    if altered is not None and altered.any():
-        clean = uncertainty_scores(answers["clean"])
-        both = {key: np.concatenate([doubts[key][altered], clean[key][altered]]) for key in doubts}
-        found["altered"] = ranking(both, np.repeat([True, False], int(altered.sum())))
-    return found
-
-
-def _with_extras(record: RunRecord, fitted: FittedTask, answers: dict[str, Answers]) -> RunRecord:
-    """Add what noise rows, rows of unknown classes and rows held back tell."""
+def _score_classes(
+    fitted: FittedTask, answers: Mapping[str, Answers], made: Mapping[str, EvaluationSet]
+) -> dict[str, Any]:
+    """Fill the fields of a record from answers about rows of classes."""
     data, part, clean = fitted.dataset, fitted.part, answers["clean"]
     target = data.target[part.test]
-    metrics = {name: dict(found) for name, found in record.metrics.items()}
-    scores = {name: dict(found) for name, found in record.scores.items()}
-    failures = dict(record.failures)
-    rng = np.random.default_rng(fitted.seeds.noise)
-    noise = noise_views(data.views, train=part.train, rows=len(part.test), rng=rng)
-    unsure = fitted.ask(noise).uncertainty > np.quantile(clean.uncertainty, 0.95)
-    metrics["clean"]["noise_flagged"] = float(unsure.mean())
+    metrics: dict[str, dict[str, float]] = {}
+    scores: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    for name, answer in answers.items():
+        altered, copied = made[name].altered, made[name].copied
+        metrics[name] = score(answer, target)
+        if altered is not None:
+            metrics[name] |= detection(clean, answer, altered)
+        if altered is not None and copied is not None and altered.any():
+            metrics[name] |= _copies(answer.predicted == target, altered, copied)
+        if data.scores is not None and data.class_values is not None:
+            metrics[name] |= class_scores(
+                answer.probability,
+                data.scores[part.test],
+                data.class_values,
+                predicted=answer.predicted,
+            )
+        scores[name] = {"errors": ranking(uncertainty_scores(answer), answer.predicted != target)}
+        if altered is not None and altered.any():
+            scores[name]["altered"] = _ranked_above(
+                uncertainty_scores(answer), uncertainty_scores(clean), altered
+            )
+    if only_tables(data.views):
+        rng = np.random.default_rng(fitted.seeds.noise)
+        noise = noise_views(data.views, train=part.train, rows=len(part.test), rng=rng)
+        flagged = fitted.ask(noise).uncertainty > np.quantile(clean.uncertainty, 0.95)
+        metrics["clean"]["noise_flagged"] = float(flagged.mean())
     if len(part.held_out):
-        strange = uncertainty_scores(fitted.ask(data.views.take(part.held_out)))
-        known = uncertainty_scores(clean)
-        both = {key: np.concatenate([strange[key], known[key]]) for key in known}
-        flags = np.repeat([True, False], [len(part.held_out), len(part.test)])
-        scores["clean"]["held_out"] = ranking(both, flags)
+        unknown = uncertainty_scores(fitted.ask(data.views.take(part.held_out)))
+        scores["clean"]["held_out"] = _ranked_above(unknown, uncertainty_scores(clean))
     if len(part.valid):
         try:
             valid = fitted.ask(data.views.take(part.valid))
-            for name, found in answers.items():
-                metrics[name] |= mend(valid, data.target[part.valid], found, target)
+            for name, answer in answers.items():
+                metrics[name] |= recalibrate(valid, data.target[part.valid], answer, target)
         except RcmlMisaError as error:
             failures["valid"] = str(error)
-    return replace(record, metrics=metrics, scores=scores, failures=failures)
+    return {
+        "metrics": metrics,
+        "bins": {name: confidence_bins(answer, target) for name, answer in answers.items()},
+        "correct": {
+            name: "".join("01"[int(right)] for right in answer.predicted == target)
+            for name, answer in answers.items()
+        },
+        "scores": scores,
+        "curves": {name: risk_curve(answer, target) for name, answer in answers.items()},
+        "failures": failures,
+    }
+
+
+def _copies(
+    right: NDArray[np.bool_], altered: NDArray[np.bool_], copied: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Measure how much of a conflict is copies of train rows, and the accuracy on those."""
+    measures = {"copied_share": float(copied.sum() / altered.sum())}
+    for word, rows in (("copied", copied), ("not_copied", altered & ~copied)):
+        measures[f"accuracy_{word}"] = float(right[rows].mean()) if rows.any() else float("nan")
+    return measures
+
+
+def _ranked_above(
+    upper: Mapping[str, NDArray[np.float64]],
+    lower: Mapping[str, NDArray[np.float64]],
+    rows: NDArray[np.bool_] | slice = slice(None),
+) -> dict[str, dict[str, float]]:
+    """Measure how each uncertainty score ranks some rows above those that should be lower."""
+    both = {name: np.concatenate([upper[name][rows], lower[name][rows]]) for name in lower}
+    counts = [len(values["own"][rows]) for values in (upper, lower)]
+    return ranking(both, np.repeat([True, False], counts))

@@ -1,4 +1,4 @@
-"""Looking at an estimator between its epochs: checkpoints, and the epoch that counts."""
+"""Looks at an estimator between its epochs: checkpoints, histories, the epoch that counts."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa import metrics
+from rcml_misa.datasets import Dataset
+from rcml_misa.metrics.scores import class_scores, regression_scores, sims_scores
 from rcml_misa.protocols import BEST_TEST, Protocol
+from rcml_misa.runs.tasks import RunOutputs
 from rcml_misa.views import MultiView
 
-__all__ = ["Watcher", "asking"]
+__all__ = ["Watcher", "epoch_recorders", "loss_recorder", "target_scores"]
 
 EVERY = 10  # epochs between two looks for the best one; the last epoch is always looked at
 
-Rows = tuple[MultiView, NDArray[np.int64]]
+Rows = tuple[MultiView, NDArray[Any]]
+Callback = Callable[[Any], None]
 
 
 class Watcher:
     """A callback of `fit` that scores an estimator while it trains.
 
-    It works on estimators that keep their network in `module_` and tell of their epochs. After
-    the last epoch the network gets the weights of the best epoch on the validation rows back, if
-    the protocol says so, before anything else is fitted to it.
+    It works on estimators that keep their network in `module_` and call back after each epoch.
+    After the last epoch the network gets the weights of the best epoch on the validation rows
+    back, if the protocol says so, before anything else is fitted to it.
 
     Parameters
     ----------
     estimator : estimator
-        That is being fitted.
     protocol : Protocol
     valid : (MultiView, ndarray of int) or None
         Validation rows and their class numbers.
     tests : mapping of str to (MultiView, ndarray of int)
         Test sets by name; read for checkpoints and for ``"best-test-epoch"`` alone.
     also : callable
-        Called with the progress first.
+        Called with the progress first, and on the fit's own time.
     others : sequence of callable
-        That look too.
+        Recorders, called with the progress; see `epoch_recorders`.
 
     Attributes
     ----------
@@ -50,7 +53,7 @@ class Watcher:
     chosen : dict of str to int
         ``"valid"``, or test sets, to the epoch that counts.
     seconds : float
-        Spent on looking.
+        Time spent on looks, which is no time of the fit.
     """
 
     def __init__(
@@ -60,8 +63,8 @@ class Watcher:
         protocol: Protocol,
         valid: Rows | None,
         tests: Mapping[str, Rows],
-        also: Callable[[Any], None] = lambda _: None,
-        others: Sequence[Callable[[Any], None]] = (),
+        also: Callback = lambda _: None,
+        others: Sequence[Callback] = (),
     ) -> None:
         self.estimator = estimator
         self.protocol = protocol
@@ -81,9 +84,9 @@ class Watcher:
         if not hasattr(self.estimator, "module_"):
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs
-        with asking(self.estimator):
-            for look in self.others:
-                look(progress)
+        with _evaluation(self.estimator):
+            for record in self.others:
+                record(progress)
             if progress.epoch in self.protocol.checkpoints:
                 self.checkpoints[str(progress.epoch)] = {
                     name: metrics.accuracy(self.estimator.predict(views), target)
@@ -96,7 +99,7 @@ class Watcher:
         self.seconds += time.perf_counter() - started
 
     def _look(self, epoch: int) -> None:
-        """Keep the weights of an epoch that is better than all before it."""
+        """Remember the weights of an epoch that is better than all before it."""
         selection = self.protocol.selection
         rows: dict[str, Rows] = dict(self.tests) if selection == BEST_TEST else {}
         if selection == "best-valid" and self.valid is not None:
@@ -104,20 +107,20 @@ class Watcher:
         for name, (views, target) in rows.items():
             accuracy = metrics.accuracy(self.estimator.predict(views), target)
             # the published code keeps the first of equally good epochs, and so do we on test rows
-            found = (accuracy, -self._surprise(views, target) if name == "valid" else 0.0)
-            if name not in self._best or found > self._best[name]:
-                self._best[name], self.chosen[name] = found, epoch
+            quality = (accuracy, -self._nll(views, target) if name == "valid" else 0.0)
+            if name not in self._best or quality > self._best[name]:
+                self._best[name], self.chosen[name] = quality, epoch
                 self._states[name] = copy.deepcopy(self.estimator.module_.state_dict())
 
-    def _surprise(self, views: MultiView, target: NDArray[np.int64]) -> float:
-        """Negative log-likelihood, which tells equally accurate epochs apart."""
-        known = np.asarray(self.estimator.classes_).astype(np.int64)
-        inside = np.isin(target, known)
+    def _nll(self, views: MultiView, target: NDArray[np.int64]) -> float:
+        """Compute the negative log-likelihood, which orders equally accurate epochs."""
+        trained = np.asarray(self.estimator.classes_).astype(np.int64)
+        inside = np.isin(target, trained)
         if hasattr(self.estimator, "predict_opinion"):
             p = self.estimator.predict_opinion(views).projected_probability
         else:
             p = self.estimator.predict_proba(views)
-        return metrics.nll(p[inside], np.searchsorted(known, target[inside]))
+        return metrics.nll(p[inside], np.searchsorted(trained, target[inside]))
 
     def load_best(self, name: str) -> None:
         """Give the network the weights of the best epoch on a test set; to reproduce papers.
@@ -130,7 +133,7 @@ class Watcher:
 
 
 @contextmanager
-def asking(estimator: Any) -> Iterator[None]:
+def _evaluation(estimator: Any) -> Iterator[None]:
     """Put the network out of training for a while, if it is in it."""
     training = estimator.module_.training
     estimator.module_.eval()
@@ -138,3 +141,102 @@ def asking(estimator: Any) -> Iterator[None]:
         yield
     finally:
         estimator.module_.train(training)
+
+
+def epoch_recorders(
+    estimator: Any,
+    dataset: Dataset,
+    outputs: RunOutputs,
+    parts: Mapping[str, NDArray[np.int64]],
+    history: dict[str, list[float]],
+) -> list[Callback]:
+    """Make callbacks that write into `history` what `outputs` asks for after each epoch.
+
+    They select nothing: the estimator never sees what they record.
+
+    Parameters
+    ----------
+    estimator : estimator
+    dataset : Dataset
+    outputs : RunOutputs
+    parts : mapping of str to ndarray of int
+        Row numbers of ``train``, ``valid`` and ``test``; empty parts are left out.
+    history : dict
+        Receives a list per part and measure.
+    """
+    recorders: list[Callback] = []
+    if outputs.per_epoch:
+
+        def record(_: Any) -> None:
+            for name, rows in parts.items():
+                if len(rows):
+                    guess = _guess(estimator, dataset.views.take(rows))
+                    for measure, value in target_scores(dataset, guess, rows).items():
+                        history.setdefault(f"{name} {measure}", []).append(value)
+
+        recorders.append(record)
+    if "history" in outputs.keep:
+        held = "valid" if len(parts["valid"]) else "test"
+        pair = {name: parts[name] for name in ("train", held)}
+        recorders.append(loss_recorder(estimator, dataset.views, dataset.target, pair, history))
+    return recorders
+
+
+def _guess(estimator: Any, views: MultiView) -> NDArray[Any]:
+    """Predict scores (n,) or evidence or probabilities of classes (n, K), while it trains."""
+    if not hasattr(estimator, "predict_proba"):
+        return np.asarray(estimator.predict(views))
+    if hasattr(estimator, "predict_opinion"):
+        return np.asarray(estimator.predict_opinion(views).evidence)
+    return np.asarray(estimator.predict_proba(views))
+
+
+def target_scores(
+    dataset: Dataset, guess: NDArray[Any], rows: NDArray[np.int64]
+) -> dict[str, float]:
+    """Measure answers to some rows: accuracy of classes, and the measures of the score's scale."""
+    if dataset.task == "regression":
+        measure = sims_scores if dataset.score_limit == 1 else regression_scores
+        return measure(guess, dataset.target[rows])
+    measures = {"accuracy": float((guess.argmax(axis=1) == dataset.target[rows]).mean())}
+    if dataset.scores is not None and dataset.class_values is not None:
+        measures |= class_scores(guess, dataset.scores[rows], dataset.class_values)
+    return measures
+
+
+def loss_recorder(
+    estimator: Any,
+    views: MultiView,
+    target: NDArray[Any],
+    parts: Mapping[str, NDArray[np.int64]],
+    history: dict[str, list[float]],
+) -> Callback:
+    """Make a callback that notes the loss terms of some rows after each epoch.
+
+    Each part is cut to as many rows as the smallest has, since discrepancies and overlaps of
+    codes depend on how many rows they are taken over.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator with `loss_terms`.
+    views : MultiView
+        All rows.
+    target : ndarray of shape (n,)
+    parts : mapping of str to ndarray of int
+        Row numbers, by the name that stands before each term's in `history`.
+    history : dict
+        Receives a list per part and term.
+    """
+    least = min(map(len, parts.values()))
+    drawn = {
+        name: np.random.default_rng(0).permutation(rows)[:least] for name, rows in parts.items()
+    }
+    taken = {name: (views.take(rows), target[rows]) for name, rows in drawn.items()}
+
+    def record(_: Any) -> None:
+        for name, (rows, wanted) in taken.items():
+            for term, value in estimator.loss_terms(rows, wanted).items():
+                history.setdefault(f"{name} {term}", []).append(value)
+
+    return record

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array
 from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.reading import OwnFile
@@ -75,13 +75,21 @@ def check_file(own: OwnFile) -> list[Finding]:
             findings += _leaks(name, array, own.labels, scores)
     findings += [*_presence(own), *_rows(own)]
     findings += _scores(own.labels) if scores else _classes(own.labels)
-    findings += [Finding("note", note, "Kept so.") for note in own.notes]
+    findings += [_note(note, "Kept so.") for note in own.notes]
     if own.views.n_views == 1:
         findings.append(
-            Finding("note", "there is one view only", "No conflict can be seen; cut with --views.")
+            _note("there is one view only", "No conflict can be seen; cut with --views.")
         )
     order = {"fact": 0, "note": 1, "warning": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def _note(what: str, consequence: str) -> Finding:
+    return Finding("note", what, consequence)
+
+
+def _warning(what: str, consequence: str) -> Finding:
+    return Finding("warning", what, consequence)
 
 
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
@@ -91,17 +99,12 @@ def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
         if isinstance(array, Sequences | Texts):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
-        values = array if isinstance(array, np.ndarray) else array.data
-        if not values.size:
-            yield Finding("fact", f"view {name}: {array.shape[1]} columns, {kind}, all 0")
-            continue
-        least, most = float(np.nanmin(values)), float(np.nanmax(values))
-        if issparse(array):
-            least, most = min(least, 0.0), max(most, 0.0)
-        yield Finding(
-            "fact",
-            f"view {name}: {array.shape[1]} columns, {kind}, from {least:.6g} to {most:.6g}",
-        )
+        if isinstance(array, np.ndarray):
+            least, most = np.nanmin(array), np.nanmax(array)
+        else:
+            least, most = array.nanmin(), array.nanmax()
+        span = f"from {least:.6g} to {most:.6g}" if least or most else "all 0"
+        yield Finding("fact", f"view {name}: {array.shape[1]} columns, {kind}, {span}")
 
 
 def _some(array: ViewArray) -> NDArray[np.float64]:
@@ -118,24 +121,19 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
     width = values.shape[1]
     constant = (values == values[:1]).all(axis=0)
     if count := int(constant.sum()):
-        yield Finding(
-            "note",
-            f"view {name}: {count} of {width} columns {'is' if count == 1 else 'are'} constant",
-            "Kept; scaled to 0 they tell nothing.",
-        )
+        columns = f"{count} of {width} columns {'is' if count == 1 else 'are'} constant"
+        yield _note(f"view {name}: {columns}", "Kept; scaled to 0 they tell nothing.")
     varying = values[:, ~constant].T
     copies = len(varying) - len({column.tobytes() for column in varying})
     if copies:
-        yield Finding(
-            "note",
-            f"view {name}: {copies} of {width} columns {'repeats' if copies == 1 else 'repeat'} "
-            "another one",
+        columns = f"{copies} of {width} columns {'repeats' if copies == 1 else 'repeat'}"
+        yield _note(
+            f"view {name}: {columns} another one",
             "Kept; they weigh twice within their view, not against other views.",
         )
     spread = np.abs(values).max(axis=0)
     if spread.max() > 1e6 * max(float(np.median(spread)), 1e-300):
-        yield Finding(
-            "note",
+        yield _note(
             f"view {name}: columns differ in range by more than a million times",
             "Each is scaled to [0, 1] by train rows.",
         )
@@ -147,8 +145,7 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
     values = dense(array) if rows * width <= 5e7 else _some(array)
     square = width == rows and len(values) == rows
     if square and np.isfinite(values).all() and np.allclose(values, values.T, atol=1e-8):
-        yield Finding(
-            "warning",
+        yield _warning(
             f"view {name} is a symmetric square matrix, as many columns as rows",
             "It looks like similarities between rows, which new rows do not have; give features.",
         )
@@ -168,8 +165,7 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
     else:
         codes = np.unique(labels, return_inverse=True)[1]
         if _one_hot(values, codes):
-            yield Finding(
-                "warning",
+            yield _warning(
                 f"view {name} is nearly one-hot of the label",
                 f"It gives the answer away; {leave_out}",
             )
@@ -178,8 +174,7 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
         relation = f"tells the label in {100 * NEARLY:.0f} % of the rows or more"
     if len(telling):
         others = f", and so do others ({len(telling) - 1})" if len(telling) > 1 else ""
-        yield Finding(
-            "warning",
+        yield _warning(
             f"view {name}: column {telling[0]} {relation}{others}",
             f"It may be the label itself; {leave_out}",
         )
@@ -209,14 +204,12 @@ def _presence(own: OwnFile) -> Iterator[Finding]:
     present = own.views.present
     for name, column in zip(own.views.names, present.T, strict=True):
         if gaps := int((~column).sum()):
-            yield Finding(
-                "note",
+            yield _note(
                 f"view {name} is missing in {gaps} of {len(column)} rows",
                 "Such a row has no opinion from it, and what rests on all views is discounted.",
             )
     if empty := int((~present.any(axis=1)).sum()):
-        yield Finding(
-            "warning",
+        yield _warning(
             f"{empty} {'row has' if empty == 1 else 'rows have'} no view at all",
             "They can't be trained on; drop them.",
         )
@@ -224,29 +217,22 @@ def _presence(own: OwnFile) -> Iterator[Finding]:
 
 def _rows(own: OwnFile) -> Iterator[Finding]:
     """Rows that are the same in every view, and whether their labels agree."""
-    firsts: dict[bytes, int] = {}
-    copies = clashes = 0
-    labels = own.labels.tolist()
-    example = (0, 0)
-    for row, key in enumerate(_row_digests(own)):
-        first = firsts.setdefault(key, row)
-        if first != row:
-            copies += 1
-            if labels[first] != labels[row]:
-                clashes += 1
-                example = (first, row)
-    if copies:
-        rows = "1 row repeats" if copies == 1 else f"{copies} rows repeat"
-        yield Finding(
-            "note",
+    digests = np.array(list(_row_digests(own)))
+    _, index, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    first = index[inverse]
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    clashes = copies[own.labels[first[copies]] != own.labels[copies]]
+    if len(copies):
+        rows = "1 row repeats" if len(copies) == 1 else f"{len(copies)} rows repeat"
+        yield _note(
             f"{rows} an earlier one in every view",
             "Kept; a copy in the test rows flatters a comparison.",
         )
-    if clashes:
-        yield Finding(
-            "warning",
-            f"{clashes} of these {'has' if clashes == 1 else 'have'} another label than the first "
-            f"(such as rows {example[0]} and {example[1]})",
+    if len(clashes):
+        count = f"{len(clashes)} of these {'has' if len(clashes) == 1 else 'have'}"
+        example = f"(such as rows {first[clashes[-1]]} and {clashes[-1]})"
+        yield _warning(
+            f"{count} another label than the first {example}",
             "Kept as they are; one of the labels is likely wrong.",
         )
 
@@ -274,16 +260,14 @@ def _classes(labels: NDArray[Any]) -> Iterator[Finding]:
     classes, counts = np.unique(labels, return_counts=True)
     rarest, largest = int(counts.argmin()), int(counts.argmax())
     if len(classes) < 2:
-        yield Finding("warning", "there is one class only", "Nothing can be learnt; add others.")
+        yield _warning("there is one class only", "Nothing can be learnt; add others.")
     elif counts[rarest] < 2:
-        yield Finding(
-            "warning",
+        yield _warning(
             f"class {classes[rarest]} has 1 row",
             "`run` refuses it: one to train and one to test are needed; merge it or drop it.",
         )
     elif counts[rarest] < FEW or counts[largest] > UNEVEN * counts[rarest]:
-        yield Finding(
-            "note",
+        yield _note(
             f"classes have {counts[rarest]} ({classes[rarest]}) to {counts[largest]} "
             f"({classes[largest]}) rows",
             "Each row counts alike; `--set class_weight=balanced` lets each class count alike.",
@@ -291,8 +275,7 @@ def _classes(labels: NDArray[Any]) -> Iterator[Finding]:
     else:
         yield Finding("fact", f"classes have {counts[rarest]} to {counts[largest]} rows each")
     if len(classes) > max(20, len(labels) / 3):
-        yield Finding(
-            "warning",
+        yield _warning(
             f"{len(classes)} different labels in {len(labels)} rows",
             "Check that the target is a class and not a measurement or a name.",
         )

@@ -1,4 +1,8 @@
-"""Kinds of files: tables (csv, tsv, parquet) and named arrays (npz, MATLAB, HDF5)."""
+"""Kinds of files: tables (csv, tsv, parquet) and named arrays (npz, MATLAB, HDF5).
+
+Every function raises a DataError of one sentence for a file that is absent, damaged or of another
+kind than its name says.
+"""
 
 from __future__ import annotations
 
@@ -95,20 +99,14 @@ def _separator(path: Path) -> str | None:
 
 
 def frame_columns(path: Path) -> list[str]:
-    """Names of a table's columns, without its rows.
+    """Names of a table's columns, without its rows; each name must stand once."""
+    import pandas as pd
 
-    Raises
-    ------
-    DataError
-        If the file is no table, or two columns have one name.
-    """
     with _readable(path):
         separator = _separator(path)
         if separator is None:
             names = [str(name) for name in _parquet(path).schema_arrow.names]
         else:
-            import pandas as pd
-
             # the names as they stand: pandas would tell the second of two alike apart
             head = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str)
             names = [str(name) for name in head.iloc[0].fillna("")]
@@ -119,20 +117,7 @@ def frame_columns(path: Path) -> list[str]:
 
 
 def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
-    """Read some columns of a table.
-
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-    texts : sequence of str
-        Those whose entries stay as they are written, such as labels and names of rows.
-
-    Raises
-    ------
-    DataError
-        If the file is no table.
-    """
+    """Read some columns of a table; `texts` stay as they are written, such as labels."""
     import pandas as pd
 
     with _readable(path):
@@ -147,13 +132,7 @@ def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ())
 def frame_chunks(
     path: Path, columns: Sequence[str], rows: int, *, texts: Sequence[str] = ()
 ) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a table in chunks of at most so many rows; see `read_frame`.
-
-    Raises
-    ------
-    DataError
-        If the file is no table.
-    """
+    """Yield some columns of a table in chunks of at most so many rows; see `read_frame`."""
     import pandas as pd
 
     with _readable(path):
@@ -204,25 +183,13 @@ def _parquet(path: Path) -> Any:
 
 
 def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file's arrays; of a MATLAB cell array ``X`` the cells X1, X2, ...
-
-    Raises
-    ------
-    DataError
-        If the file is damaged or of another format.
-    """
+    """Names and shapes of a file's arrays; of a MATLAB cell array ``X`` the cells X1, X2, ..."""
     with _opened(path) as arrays:
         return {name: tuple(np.shape(array)) for name, array in arrays.items()}
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Read arrays by name.
-
-    Raises
-    ------
-    DataError
-        If one is absent, or the file is damaged or of another format.
-    """
+    """Read arrays by name."""
     with _opened(path) as arrays:
         for name in names:
             if name not in arrays:
@@ -249,13 +216,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file.
-
-    Raises
-    ------
-    DataError
-        If h5py is not installed or the file is damaged.
-    """
+    """Open an HDF5 file, for which h5py must be installed."""
     try:
         import h5py
     except ImportError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
 __all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_layout"]
@@ -14,25 +15,6 @@ __all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_
 SEPARATOR = "__"
 TARGETS = ("target", "label", "labels", "class", "y", "gt")
 IDS = ("id",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """Target, views and identifier of a file as a user names them; None leaves it to usual names.
-
-    Attributes
-    ----------
-    target : str, optional
-        Name of the label column or array.
-    views : str, optional
-        Such as ``"a=col1:col20,b=prefix_"``; see `table_layout` and `array_layout`.
-    id : str, optional
-        Name of the column that identifies rows.
-    """
-
-    target: str | None = None
-    views: str | None = None
-    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +39,7 @@ class FileLayout:
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:
-        """Read that form.
-
-        Raises
-        ------
-        DataError
-            If it is not one.
-        """
+        """Read that form; anything else is a DataError."""
         problem = "the model file does not tell which columns are views and target"
         try:
             layout = validated(cls, value, where="its layout")
@@ -85,11 +61,11 @@ def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> st
 
 
 def _target_and_id(
-    kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions, *, labelled: bool
-) -> tuple[str | None, str | None]:
+    kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions
+) -> tuple[str, str | None]:
     """Choose target and identifier, the latter among columns or flat arrays."""
     target = _column(options.target, TARGETS, names)
-    if target is None and labelled:
+    if target is None:
         raise OptionError(
             f"no {kind} is called {', '.join(TARGETS)}; name the {kind} of labels with --target: "
             f"{_listed(names)}."
@@ -97,27 +73,14 @@ def _target_and_id(
     return target, _column(options.id, IDS, [name for name in flat if name != target])
 
 
-def table_layout(
-    columns: Sequence[str], options: FileOptions, *, labelled: bool = True
-) -> FileLayout:
+def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     """Deal out the columns of a table.
 
     Without ``options.views`` columns called ``view__column`` go to the view before the ``__``;
     where no column is called so, all make one view. With it, views are separated by commas, each a
     name, ``=`` and columns: one name; ``first:last``; or the beginning of names, such as
-    ``face_``. A part without ``=`` belongs to the view before it.
-
-    Parameters
-    ----------
-    columns : sequence of str
-    options : FileOptions
-    labelled : bool
-        Whether a target is needed.
-
-    Raises
-    ------
-    OptionError
-        If a name does not exist, a column belongs to two views, or names do not tell.
+    ``face_``. A part without ``=`` belongs to the view before it. An OptionError tells a name that
+    does not exist, a column of two views, or a missing target.
 
     Examples
     --------
@@ -126,7 +89,7 @@ def table_layout(
     >>> table_layout(["x1", "x2", "x3", "y"], FileOptions(views="u=x1:x2,v=x3")).views
     {'u': ('x1', 'x2'), 'v': ('x3',)}
     """
-    target, identifier = _target_and_id("column", columns, columns, options, labelled=labelled)
+    target, identifier = _target_and_id("column", columns, columns, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
         raise OptionError("there is no column beside target and id; a view needs at least one.")
@@ -203,17 +166,17 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
         return [part]
     first, colon, last = part.partition(":")
     if colon:
-        ends = []
-        for end, otherwise in ((first, columns[0]), (last, columns[-1])):
-            if (wanted := end.strip() or otherwise) not in columns:
+        ends = (first.strip() or columns[0], last.strip() or columns[-1])
+        for end in ends:
+            if end not in columns:
                 raise OptionError(
-                    f"view {view!r} asks for columns {part}, but there is no {wanted!r}; "
-                    f"{nearest(wanted, columns)}"
+                    f"view {view!r} asks for columns {part}, but there is no {end!r}; "
+                    f"{nearest(end, columns)}"
                 )
-            ends.append(columns.index(wanted))
-        if ends[0] > ends[1]:
+        start, stop = (columns.index(end) for end in ends)
+        if start > stop:
             raise OptionError(f"view {view!r} asks for columns {part}, which run backwards.")
-        return columns[ends[0] : ends[1] + 1]
+        return columns[start : stop + 1]
     chosen = [column for column in columns if column.startswith(part)]
     if not chosen:
         raise OptionError(
@@ -223,25 +186,11 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
     return chosen
 
 
-def array_layout(
-    arrays: Mapping[str, tuple[int, ...]], options: FileOptions, *, labelled: bool = True
-) -> FileLayout:
+def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) -> FileLayout:
     """Deal out a file's arrays, given by name and shape.
 
     Without ``options.views`` every array of two axes is a view. With it, views are separated by
-    commas, each the name of an array or ``name=array``.
-
-    Parameters
-    ----------
-    arrays : mapping of str to tuple of int
-    options : FileOptions
-    labelled : bool
-        Whether a target is needed.
-
-    Raises
-    ------
-    OptionError
-        If a name does not exist, or there is no target or view.
+    commas, each the name of an array or ``name=array``. Errors are those of `table_layout`.
 
     Examples
     --------
@@ -251,7 +200,7 @@ def array_layout(
     """
     names = list(arrays)
     flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
-    target, identifier = _target_and_id("array", names, flat, options, labelled=labelled)
+    target, identifier = _target_and_id("array", names, flat, options)
     if options.views is None:
         chosen = {
             name: name
@@ -277,26 +226,8 @@ def folder_layout(
     """Deal out a folder with one table per view, joined by an identifier.
 
     Each table has the column of identifiers. The target is a column of one of them, or of a table
-    of its own. With ``options.views`` only the tables that it names, separated by commas, are
-    views.
-
-    Parameters
-    ----------
-    folder : Path
-    columns : mapping of str to sequence of str
-        Names of each table's columns.
-    options : FileOptions
-
-    Returns
-    -------
-    layout : FileLayout
-    owner : str
-        Table that has the target.
-
-    Raises
-    ------
-    OptionError
-        If tables have no common identifier, there is no target or more than one, or no such view.
+    of its own, which is returned beside the layout. With ``options.views`` only the tables that it
+    names, separated by commas, are views. `columns` are those of each table.
     """
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]

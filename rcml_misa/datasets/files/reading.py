@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "JoinedTables",
     "OwnFile",
     "as_labels",
     "class_codes",
@@ -70,47 +68,15 @@ class OwnFile:
     task: Literal["classification", "regression"] = "classification"
 
 
-@dataclass(frozen=True)
-class JoinedTables:
-    """Tables of a folder, each with the same rows in the same order.
-
-    Attributes
-    ----------
-    views : dict of str to DataFrame
-        A row that a table lacks is NaN in it.
-    ids : list of str
-    labels : Series or None
-    notes : tuple of str
-        Rows that were left out.
-    """
-
-    views: Mapping[str, pd.DataFrame]
-    ids: list[str]
-    labels: Any
-    notes: tuple[str, ...]
-
-
 def is_own_file(name: str) -> bool:
-    """Tell a path from the name of a data set.
-
-    Examples
-    --------
-    >>> is_own_file("digits"), is_own_file("faces.csv"), is_own_file("data/faces")
-    (False, True, True)
-    """
+    """Tell a path from the name of a data set: ``faces.csv`` and ``data/faces`` are paths."""
     path = Path(name)
     named = is_frame_file(path) or is_array_file(path) or name in (".", "..")
     return named or "/" in name or "\\" in name or path.is_dir()
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file; of a folder, of the names and sha256 of its tables.
-
-    Raises
-    ------
-    DataError
-        If it can't be read.
-    """
+    """Sha256 of a file; of a folder, of the names and sha256 of its tables."""
     try:
         if path.is_dir():
             return storage.files_sha256(_folder_files(path).values())
@@ -121,16 +87,6 @@ def file_sha256(path: Path) -> str:
 
 def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     """Read views and labels from a file or folder of any known kind.
-
-    Parameters
-    ----------
-    path : Path
-        A csv, tsv, parquet, npz, mat (also version 7.3) or hdf5 file, or a folder.
-    options : FileOptions
-
-    Returns
-    -------
-    OwnFile
 
     Raises
     ------
@@ -194,9 +150,9 @@ def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
 def _read_folder(path: Path, options: FileOptions) -> OwnFile:
     columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    tables = join_tables(path, layout, owner=owner)
-    labels = as_labels(tables.labels, name=str(layout.target), path=path)
-    return OwnFile(MultiView(tables.views), labels, layout, np.array(tables.ids), tables.notes)
+    views, ids, column, notes = join_tables(path, layout, owner=owner)
+    labels = as_labels(column, name=str(layout.target), path=path)
+    return OwnFile(MultiView(views), labels, layout, np.array(ids), notes)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
@@ -213,21 +169,13 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def join_tables(folder: Path, layout: FileLayout, *, owner: str | None = None) -> JoinedTables:
-    """Join the tables of a folder by their identifier.
+def join_tables(
+    folder: Path, layout: FileLayout, *, owner: str | None = None
+) -> tuple[dict[str, pd.DataFrame], list[str], Any, tuple[str, ...]]:
+    """Join the tables of a folder: views, identifiers, labels, and notes on rows left out.
 
-    Parameters
-    ----------
-    folder : Path
-    layout : FileLayout
-        Tables that are views, with their columns, target and identifier.
-    owner : str, optional
-        Table with the target, whose rows are taken; those of all tables without it.
-
-    Raises
-    ------
-    DataError
-        If a table lacks a column, or an identifier appears twice in it.
+    The rows are those of `owner`, the table with the target; those of all tables without it. A row
+    that a table lacks is NaN in it.
     """
     tables: dict[str, pd.DataFrame] = {}
     labels = None
@@ -252,7 +200,7 @@ def join_tables(folder: Path, layout: FileLayout, *, owner: str | None = None) -
         if (extra := len(table.index.difference(ids)))
     ]
     aligned = {name: table.reindex(ids) for name, table in views.items()}
-    return JoinedTables(aligned, ids, labels, tuple(notes))
+    return aligned, ids, labels, tuple(notes)
 
 
 def _indexed(
@@ -274,25 +222,14 @@ def _indexed(
 
 
 def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
-    """Check labels: an array of str or int64 of shape (n,).
+    """Check labels of shape (n,), (n, 1) or (1, n): texts, or whole numbers as int64.
 
-    Parameters
-    ----------
-    values : array of shape (n,), (n, 1) or (1, n)
-    name, path
-        The column's name and its file, for the errors.
-
-    Raises
-    ------
-    DataError
-        If a label is missing, or they are measurements rather than classes.
+    A missing label or a fraction is a DataError.
 
     Examples
     --------
-    >>> as_labels([1.0, 2.0], name="y", path="a.csv")
+    >>> as_labels(["1", "2.0"], name="y", path="a.csv")
     array([1, 2])
-    >>> as_labels(["no", "yes"], name="y", path="a.csv").tolist()
-    ['no', 'yes']
     """
     labels = np.asarray(values)
     if labels.size != max(labels.shape, default=0):
@@ -342,13 +279,6 @@ def _text(label: Any) -> str:
 
 
 def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Numbers 0 .. K-1 and the K labels in order.
-
-    Examples
-    --------
-    >>> codes, classes = class_codes(np.array([10, 2, 10]))
-    >>> codes.tolist(), classes
-    ([1, 0, 1], ('2', '10'))
-    """
+    """Numbers 0 .. K-1 of labels, and the K labels in order."""
     values, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64), tuple(str(value) for value in values.tolist())

@@ -196,15 +196,8 @@ def _ids(values: Any) -> list[str]:
 
 
 def _rows_of_folder(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
-    tables = join_tables(path, layout)
-    for start in range(0, len(tables.ids), rows):
+    tables, ids, *_ = join_tables(path, layout)
+    for start in range(0, len(ids), rows):
         part = slice(start, start + rows)
-        yield FileRows(
-            start,
-            {
-                view: tables.views[view].iloc[part] if view in tables.views else None
-                for view in layout.views
-            },
-            tables.ids[part],
-            None,
-        )
+        views = {view: tables[view].iloc[part] if view in tables else None for view in layout.views}
+        yield FileRows(start, views, ids[part], None)

@@ -14,7 +14,6 @@ from rcml_misa.datasets.foreign.objects import (
     Builder,
     ElementType,
     FloatList,
-    scalar_key,
 )
 from rcml_misa.datasets.foreign.source import (
     ENTRY,
@@ -272,13 +271,13 @@ class Machine:
         self.spend(ENTRY * (len(items) // 2))
         items = self.settle(items)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            container[scalar_key(key)] = value
+            container[self.builder.key(key)] = value
 
     def add_items(self, items: list[Any]) -> None:
         """Add items to the set below them."""
         container = self.target(set)
         self.spend(ENTRY * len(items))
-        container.update(map(scalar_key, self.settle(items)))
+        container.update(map(self.builder.key, self.settle(items)))
 
     def tuple_of(self, items: list[Any]) -> None:
         """Push a tuple, for data or for a call."""
@@ -404,7 +403,7 @@ _STEPS: dict[str, Step] = {
     "SETITEMS": lambda m, *_: m.set_items(m.pop_mark()),
     "EMPTY_SET": lambda m, *_: m.push_new(set()),
     "ADDITEMS": lambda m, *_: m.add_items(m.pop_mark()),
-    "FROZENSET": lambda m, *_: m.push_new(frozenset(map(scalar_key, m.settle(m.pop_mark())))),
+    "FROZENSET": lambda m, *_: m.push_new(frozenset(map(m.builder.key, m.settle(m.pop_mark())))),
     "EMPTY_TUPLE": lambda m, *_: m.push(()),
     "TUPLE": lambda m, *_: m.tuple_of(m.pop_mark()),
     "TUPLE1": lambda m, *_: m.tuple_of(m.pop(1)),

@@ -25,8 +25,9 @@ __all__ = [
     "Builder",
     "ElementType",
     "FloatList",
-    "scalar_key",
 ]
+
+HASH_BITS = 61  # bits of an int up to which few have the same hash
 
 
 class FloatList(UserList[Any]):
@@ -127,6 +128,7 @@ class Builder:
 
     def __init__(self, spend: Callable[[int], None]) -> None:
         self.spend = spend
+        self.long_keys = 0
 
     def call(self, function: Global, arguments: Any) -> Any:
         """Return the result of a call; arrays come as drafts, element types as such."""
@@ -145,6 +147,16 @@ class Builder:
             raise RefusedError("has an array without its content")
         shape, kind, fortran, content = state[-4:]
         return self._array(content, kind, shape, "F" if fortran else "C")
+
+    def key(self, key: Any) -> Any:
+        """Return a dict's key or a set's item: a word or a number, never something nested."""
+        if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
+            raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
+        if isinstance(key, int) and key.bit_length() > HASH_BITS:
+            # any number of these may share one hash: each is compared with all before it
+            self.long_keys += 1
+            self.spend(self.long_keys)
+        return key
 
     def _reconstruct(self, kind: Any, *_: Any) -> ArrayDraft:
         if not isinstance(kind, Global) or kind.does != "ndarray":
@@ -217,21 +229,14 @@ class Builder:
 
     def _ordered(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
         self.spend(8 * len(pairs))
-        return OrderedDict((scalar_key(key), value) for key, value in pairs)
+        return OrderedDict((self.key(key), value) for key, value in pairs)
 
     def _set(self, items: Any = ()) -> set[Any]:
         self.spend(8 * len(items))
-        return set(map(scalar_key, items))
+        return set(map(self.key, items))
 
     def _frozenset(self, items: Any = ()) -> frozenset[Any]:
         return frozenset(self._set(items))
-
-
-def scalar_key(key: Any) -> Any:
-    """Return a dict's key or a set's item: a word or a number, never something nested."""
-    if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
-        raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
-    return key
 
 
 def _word(value: Any) -> str:

@@ -24,7 +24,7 @@ from rcml_misa.reporting.figures.trust import (
     uncertainty_figure,
 )
 from rcml_misa.results import RunRecord
-from rcml_misa.runs.kept import Kept, kept_path, read_kept
+from rcml_misa.runs.outputs import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Measures of sentiment: of predicted scores, and of predicted classes on a sentiment scale."""
+"""Measures of predicted scores and intervals, and of classes on a sentiment scale."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from sklearn.metrics import f1_score
 
-__all__ = ["class_scores", "regression_scores", "sims_scores"]
+__all__ = [
+    "ause",
+    "class_scores",
+    "error_correlation",
+    "interval_scores",
+    "regression_scores",
+    "sims_scores",
+]
 
 Array = NDArray[np.float64]
 
@@ -37,7 +45,7 @@ def _binary(predicted: ArrayLike, truth: ArrayLike, name: str) -> dict[str, floa
 
 
 def regression_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """The measures of MOSI's and MOSEI's tables for scores in [-3, 3].
+    """Compute the measures of MOSI's and MOSEI's tables for scores in [-3, 3].
 
     Parameters
     ----------
@@ -57,8 +65,8 @@ def regression_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float
 
     Examples
     --------
-    >>> found = regression_scores([1.0, -1.0, 0.4, -0.2], [2.0, -1.0, 0.0, 0.0])
-    >>> round(found["mae"], 3), found["acc2_has0"], found["acc2_non0"]
+    >>> measures = regression_scores([1.0, -1.0, 0.4, -0.2], [2.0, -1.0, 0.0, 0.0])
+    >>> round(measures["mae"], 3), measures["acc2_has0"], measures["acc2_non0"]
     (0.4, 0.75, 1.0)
     """
     guess = np.asarray(predicted, dtype=np.float64)
@@ -81,7 +89,7 @@ def class_scores(
     *,
     predicted: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """The classification form: accuracy and F1 of the classes, and of the sign both ways.
+    """Compute accuracy and F1 of the classes, and of the sign both ways.
 
     Has0: a neutral class counts as non-negative. Non0: rows of true zeros are left out, and the
     larger of the negative and the positive classes' probability decides.
@@ -93,7 +101,7 @@ def class_scores(
     truth : array of shape (n,)
         Scores in [-3, 3], or the classes' values.
     values : sequence of float
-        Where each class stands: (-1, 0, 1), (-1, 1) or (-3, ..., 3).
+        Place of each class on the scale: (-1, 0, 1), (-1, 1) or (-3, ..., 3).
     predicted : array of int of shape (n,), optional
         Class numbers; those of largest probability by default.
 
@@ -105,8 +113,8 @@ def class_scores(
 
     Examples
     --------
-    >>> found = class_scores([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [1.0, -2.0], (-1, 0, 1))
-    >>> found["acc3"], found["acc2_has0"], found["acc2_non0"]
+    >>> measures = class_scores([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [1.0, -2.0], (-1, 0, 1))
+    >>> measures["acc3"], measures["acc2_has0"], measures["acc2_non0"]
     (0.5, 1.0, 1.0)
     """
     share = np.asarray(probability, dtype=np.float64)
@@ -114,25 +122,25 @@ def class_scores(
     place = np.asarray(values, dtype=np.float64)
     chosen = share.argmax(axis=1) if predicted is None else np.asarray(predicted)
     limit = int(np.abs(place).max())
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     if len(place) != 2:
         # the sign for three classes, the nearest whole number for more
         target = np.sign(right) if limit == 1 else _whole(right, limit)
         guess = place[chosen].astype(np.int64)
-        found[f"acc{len(place)}"] = float((guess == target).mean())
+        measures[f"acc{len(place)}"] = float((guess == target).mean())
         weighted = f1_score(target.astype(np.int64), guess, average="weighted", zero_division=0)
-        found[f"f1_{len(place)}"] = float(weighted)
+        measures[f"f1_{len(place)}"] = float(weighted)
     signed = right != 0
     positive = share[:, place > 0].sum(axis=1) > share[:, place < 0].sum(axis=1)
     return {
-        **found,
+        **measures,
         **_binary(place[chosen] >= 0, right >= 0, "has0"),
         **_binary(positive[signed], right[signed] > 0, "non0"),
     }
 
 
 def sims_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """The measures of CH-SIMS's tables, for scores in [-1, 1].
+    """Compute the measures of CH-SIMS's tables, for scores in [-1, 1].
 
     Both are clipped to [-1, 1] first. Classes are half-open on the left: two at 0, where 0 is
     negative; three at -0.1 and 0.1; five at -0.7, -0.1, 0.1 and 0.7.
@@ -153,15 +161,81 @@ def sims_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
 
     Examples
     --------
-    >>> found = sims_scores([0.2, -0.05, 0.9], [0.1, -0.2, 0.8])
-    >>> found["acc2"], round(found["acc3"], 3)
+    >>> measures = sims_scores([0.2, -0.05, 0.9], [0.1, -0.2, 0.8])
+    >>> measures["acc2"], round(measures["acc3"], 3)
     (1.0, 0.333)
     """
     guess = np.clip(np.asarray(predicted, dtype=np.float64), -1, 1)
     right = np.clip(np.asarray(truth, dtype=np.float64), -1, 1)
-    found = {"mae": float(np.abs(guess - right).mean()), "corr": _pearson(guess, right)}
+    measures = {"mae": float(np.abs(guess - right).mean()), "corr": _pearson(guess, right)}
     for edges in ((0.0,), (-0.1, 0.1), (-0.7, -0.1, 0.1, 0.7)):
         classes = [np.searchsorted(edges, values, side="left") for values in (guess, right)]
-        found[f"acc{len(edges) + 1}"] = float((classes[0] == classes[1]).mean())
+        measures[f"acc{len(edges) + 1}"] = float((classes[0] == classes[1]).mean())
     weighted = f1_score(right > 0, guess > 0, average="weighted", zero_division=0)
-    return {**found, "f1": float(weighted)}
+    return {**measures, "f1": float(weighted)}
+
+
+def interval_scores(low: ArrayLike, high: ArrayLike, target: ArrayLike) -> dict[str, float]:
+    """Measure the share of targets inside their intervals, bounds included, and the mean width.
+
+    Examples
+    --------
+    >>> interval_scores([0.0, 0.0], [1.0, 3.0], [0.5, 4.0])
+    {'coverage': 0.5, 'width': 2.0}
+    """
+    a, b, y = (np.asarray(values, dtype=np.float64) for values in (low, high, target))
+    return {
+        "coverage": float(((a <= y) & (y <= b)).mean()),
+        "width": float((b - a).mean()),
+    }
+
+
+def _sparsification(order_by: Array, error: Array) -> Array:
+    """Average the error of the rows left when those of highest `order_by` are taken away."""
+    place = np.unique(order_by, return_inverse=True)[1]
+    tied = np.bincount(place, weights=error) / np.bincount(place)  # ties share their mean
+    ordered = tied[np.sort(place)]
+    return np.asarray(np.cumsum(ordered) / np.arange(1, len(order_by) + 1))
+
+
+def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
+    """Measure the area between the sparsification curves of an uncertainty and of the error itself.
+
+    Rows are taken away, the most uncertain first; the mean absolute error of those that are left,
+    minus what it would be if the errors themselves had been the order, relative to the mean error
+    of all rows, on average over all shares left. 0 is a perfect order; rows in random order give
+    what the errors' spread makes of it.
+
+    Parameters
+    ----------
+    uncertainty, error : array of shape (n,)
+
+    References
+    ----------
+    Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018.
+
+    Examples
+    --------
+    >>> ause([0.1, 0.2, 0.3], [1.0, 2.0, 3.0])
+    0.0
+    """
+    distance = np.abs(np.asarray(error, dtype=np.float64))
+    if not distance.mean():
+        return 0.0
+    order = np.asarray(uncertainty, dtype=np.float64)
+    gap = _sparsification(order, distance) - _sparsification(distance, distance)
+    return float(gap.mean() / distance.mean())
+
+
+def error_correlation(uncertainty: ArrayLike, error: ArrayLike) -> float:
+    """Correlate uncertainty and absolute error by Spearman; NaN where one is constant.
+
+    Examples
+    --------
+    >>> error_correlation([0.1, 0.2, 0.3], [-1.0, 2.0, 3.0])
+    1.0
+    """
+    stated, distance = np.asarray(uncertainty), np.abs(np.asarray(error))
+    if np.ptp(stated) == 0 or np.ptp(distance) == 0:
+        return float("nan")
+    return float(stats.spearmanr(stated, distance).statistic)

@@ -1,0 +1,292 @@
+"""Probabilities and sets of classes, calibrated on rows that the model was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax, logit, softmax
+
+from rcml_misa.calibration.scores import conformal_rank
+from rcml_misa.metrics import classes as metrics
+from rcml_misa.metrics.answers import BINS, Answers, all_classes
+
+__all__ = [
+    "Calibrator",
+    "ConformalSets",
+    "EvidenceTemperature",
+    "ProbabilityTemperature",
+    "fit_exponent",
+    "recalibrate",
+]
+
+Array = NDArray[np.float64]
+LEAST_SHARE = 1e-6  # of a class in the mass, before its logarithm
+TIE = 1e-6  # what stays between the first and the second class
+TINY = 1e-12
+LEVEL = 0.9  # of conformal sets
+WIDEST = (-8.0, 8.0)  # logarithms of a factor that is looked for
+
+
+def fit_exponent(
+    logs: Array,
+    codes: NDArray[np.int64],
+    weights: Array | None = None,
+    *,
+    bounds: tuple[float, float] = WIDEST,
+    tolerance: float = 1e-5,
+) -> float:
+    """Exponent t of least cross-entropy of softmax(t logs), 1 / temperature.
+
+    Parameters
+    ----------
+    logs : ndarray of shape (n, K)
+        Logarithms of probabilities or scores of rows that were not trained on.
+    codes : ndarray of int of shape (n,)
+        Class numbers.
+    weights : ndarray of shape (n,), optional
+        Weights of the rows.
+    bounds : tuple of float
+        Least and largest logarithm of t.
+    tolerance : float
+        Error of that logarithm.
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
+
+    Examples
+    --------
+    >>> logs = np.log(np.array([[0.9, 0.1]] * 4))
+    >>> round(fit_exponent(logs, np.array([0, 0, 0, 1])), 2)
+    0.5
+    """
+    rows = np.arange(len(codes))
+
+    def loss(log_exponent: float) -> float:
+        own = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
+        return float(-np.average(own, weights=weights))
+
+    return _least(loss, bounds, tolerance)
+
+
+def _least(
+    loss: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-5
+) -> float:
+    """Positive number whose logarithm has the least loss."""
+    least = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
+    return float(np.exp(least.x))
+
+
+def _log_shares(evidence: Array) -> Array:
+    total = np.maximum(evidence.sum(axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.log(evidence / total + LEAST_SHARE))
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Sharpen shares of evidence by an exponent, then map the top one's odds.
+
+    The exponent has the least cross-entropy. That fit is ruled by the classes of small
+    probability, so that the top class may still be overconfident: its probability p becomes
+    sigmoid(slope logit(p) + offset), fitted on whether the top class is right, and the other
+    classes divide the rest as before. The most probable class stays the same.
+
+    Build it with `Calibrator.fit`, on rows whose evidence comes from a model that has not seen
+    them (leave-one-out, held out).
+
+    Attributes
+    ----------
+    exponent, slope, offset : float
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017; Platt, 1999.
+
+    Examples
+    --------
+    >>> evidence = np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0], [3.0, 1.0]] * 9)
+    >>> calibrator = Calibrator.fit(evidence, np.array([0, 1, 1, 0] * 9))
+    >>> calibrator(evidence)[0].round(2).tolist()
+    [0.75, 0.25]
+    """
+
+    exponent: float
+    slope: float
+    offset: float
+
+    @classmethod
+    def fit(cls, evidence: Array, codes: NDArray[np.int64], weights: Array | None = None) -> Self:
+        """Fit on evidence (n, K), class numbers (n,) and weights of the rows (n,)."""
+        logs = _log_shares(evidence)
+        exponent = fit_exponent(logs, codes, weights, bounds=(-3.0, 3.0))
+        probability = softmax(exponent * logs, axis=1)
+        right = probability.argmax(axis=1) == codes
+        odds = logit(np.clip(probability.max(axis=1), 1e-9, 1 - 1e-9))
+
+        def top_loss(values: Array) -> float:
+            score = values[0] * odds + values[1]
+            # one prior row on each side keeps the fit finite where every row is right
+            each = np.logaddexp(0, np.where(right, -score, score))
+            loss = each.sum() if weights is None else weights @ each
+            return float(loss + np.logaddexp(0, values[1]) + np.logaddexp(0, -values[1]))
+
+        # a falling map would turn the order of rows around
+        fitted = minimize(top_loss, [1.0, 0.0], bounds=[(0.05, 5.0), (-5.0, 5.0)])
+        return cls(exponent, float(fitted.x[0]), float(fitted.x[1]))
+
+    def __call__(self, evidence: Array) -> Array:
+        """Probabilities (n, K) of rows with evidence (n, K)."""
+        probability = softmax(self.exponent * _log_shares(evidence), axis=1)
+        rows, best = np.arange(len(probability)), probability.argmax(axis=1)
+        top = np.clip(probability[rows, best], 1e-9, 1 - 1e-9)
+        others = probability.copy()
+        others[rows, best] = 0
+        others /= np.maximum(others.sum(axis=1, keepdims=True), 1e-300)
+        second = others.max(axis=1)
+        # above where the second class would catch up, by more than float32 rounds away
+        least = (second + TIE) / (1 + second)
+        mapped = np.maximum(expit(self.slope * logit(top) + self.offset), least)
+        result = others * (1 - mapped)[:, None]
+        result[rows, best] = mapped
+        result[~evidence.any(axis=1)] = 1 / evidence.shape[1]  # no evidence, no favourite
+        return np.asarray(result)
+
+
+@dataclass(frozen=True)
+class EvidenceTemperature:
+    """Evidence times one factor: p = (t e + 1) / (t sum e + K), t of least negative log-likelihood.
+
+    The order of the classes of a row stays; uncertainty changes with the factor.
+
+    Examples
+    --------
+    >>> evidence = np.array([[90.0, 10.0]] * 4)
+    >>> scaled = EvidenceTemperature.fit(evidence, np.array([0, 0, 0, 1]))
+    >>> scaled(evidence)[0].round(2).tolist()
+    [0.75, 0.25]
+    """
+
+    factor: float
+
+    @classmethod
+    def fit(cls, evidence: Array, codes: NDArray[np.int64]) -> Self:
+        """Fit on evidence (n, K) and class numbers (n,) of rows that were not trained on."""
+        rows = np.arange(len(codes))
+
+        def loss(log_factor: float) -> float:
+            alpha = np.exp(log_factor) * evidence + 1
+            return float((np.log(alpha.sum(axis=1)) - np.log(alpha[rows, codes])).mean())
+
+        return cls(_least(loss, WIDEST))
+
+    def __call__(self, evidence: Array) -> Array:
+        """Probabilities (n, K) of rows with evidence (n, K)."""
+        alpha = self.factor * evidence + 1
+        return np.asarray(alpha / alpha.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class ProbabilityTemperature:
+    """Probabilities to one power: softmax(log p / T), T of least negative log-likelihood.
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
+
+    Examples
+    --------
+    >>> probability = np.array([[0.9, 0.1]] * 4)
+    >>> scaled = ProbabilityTemperature.fit(probability, np.array([0, 0, 0, 1]))
+    >>> scaled(probability)[0].round(2).tolist()
+    [0.75, 0.25]
+    """
+
+    exponent: float
+
+    @classmethod
+    def fit(cls, probability: Array, codes: NDArray[np.int64]) -> Self:
+        """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
+        return cls(fit_exponent(np.log(np.maximum(probability, TINY)), codes))
+
+    def __call__(self, probability: Array) -> Array:
+        """Probabilities (n, K) of rows with probabilities (n, K)."""
+        return np.asarray(softmax(self.exponent * np.log(np.maximum(probability, TINY)), axis=1))
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """Split-conformal sets of classes: those of a probability at or above one threshold.
+
+    The threshold is the finite-sample quantile of 1 - p_y on rows held back, so that a new row
+    that is exchangeable with them has its class in the set with a chance of at least the level.
+
+    Attributes
+    ----------
+    threshold : float
+        Least probability of a member; below 0 where too few rows were held back to exclude any.
+
+    References
+    ----------
+    Sadinle, Lei and Wasserman, Least ambiguous set-valued classifiers with bounded error levels,
+    JASA 2019; Angelopoulos and Bates, A gentle introduction to conformal prediction, 2021.
+
+    Examples
+    --------
+    >>> probability = np.linspace(0.05, 0.95, 19)[:, None] * [[1.0, -1.0]] + [[0.0, 1.0]]
+    >>> sets = ConformalSets.fit(probability, np.zeros(19, int), level=0.9)
+    >>> round(sets.threshold, 2), sets(np.array([[0.5, 0.5], [0.95, 0.05]])).sum(axis=1).tolist()
+    (0.1, [2, 1])
+    """
+
+    threshold: float
+
+    @classmethod
+    def fit(cls, probability: Array, codes: NDArray[np.int64], *, level: float = 0.9) -> Self:
+        """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
+        own = np.sort(probability[np.arange(len(codes)), codes])[::-1]
+        rank = conformal_rank(len(own), level)
+        return cls(float(own[rank - 1]) if rank <= len(own) else -1.0)
+
+    def __call__(self, probability: Array) -> NDArray[np.bool_]:
+        """Members (n, K) of each row's set."""
+        return np.asarray(probability >= self.threshold)
+
+
+def recalibrate(
+    valid: Answers, valid_target: NDArray[np.int64], test: Answers, target: NDArray[np.int64]
+) -> dict[str, float]:
+    """Fit a temperature and conformal sets on rows held back, and score them on test rows.
+
+    The temperature scales evidence where there is some, else the probabilities' logarithms.
+    Conformal sets have a level of 90 %; rows held back whose class was not trained on are left out.
+
+    Returns
+    -------
+    dict of str to float
+        ``temperature_nll``, ``temperature_ece``, ``conformal_coverage`` and ``conformal_size``.
+    """
+    trained = np.isin(valid_target, valid.classes)
+    codes = np.searchsorted(valid.classes, valid_target[trained])
+    count = test.probability.shape[1]
+    temperature: EvidenceTemperature | ProbabilityTemperature
+    if valid.evidence is not None and test.evidence is not None:
+        temperature = EvidenceTemperature.fit(valid.evidence[trained], codes)
+        scaled = temperature(test.evidence)
+    else:
+        own = valid.probability[trained][:, valid.classes]
+        temperature = ProbabilityTemperature.fit(own, codes)
+        scaled = temperature(test.probability[:, valid.classes])
+    probability = all_classes(scaled, test.classes, count)
+    sets = ConformalSets.fit(valid.probability[trained], valid_target[trained], level=LEVEL)
+    members = sets(test.probability)
+    return {
+        "temperature_nll": metrics.nll(probability, target),
+        "temperature_ece": metrics.ece(probability, target, bins=BINS),
+        "conformal_coverage": float(members[np.arange(len(target)), target].mean()),
+        "conformal_size": float(members.sum(axis=1).mean()),
+    }
