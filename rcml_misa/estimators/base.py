@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    dataclass_transform,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
@@ -41,11 +49,36 @@ __all__ = [
     "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
+    "keyword_parameters",
 ]
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 BLOCK = 4096  # rows whose opinions are computed at once
+
+
+_Kind = TypeVar("_Kind", bound=type[Any])
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def keyword_parameters(kind: _Kind) -> _Kind:
+    """Make the annotated defaults of an estimator class, and of its bases, keyword-only parameters.
+
+    The `__init__` that results only assigns them, as scikit-learn asks.
+
+    Examples
+    --------
+    >>> @keyword_parameters
+    ... class Ridge(MultiViewEstimator):
+    ...     penalty: float = 1.0
+    >>> Ridge(penalty=2.0).get_params()
+    {'penalty': 2.0}
+    """
+    dataclass(kw_only=True, eq=False, repr=False)(kind)
+    # resolved here, since a base's annotations may use names of another module
+    hints = get_type_hints(kind)
+    kind.__init__.__annotations__ |= {field.name: hints[field.name] for field in fields(kind)}
+    return kind
 
 
 class TrainRows(NamedTuple):

@@ -14,7 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
-from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
+from rcml_misa.estimators.base import (
+    MultiViewRegressor,
+    check_presence,
+    keyword_parameters,
+    target_numbers,
+)
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
@@ -22,13 +27,11 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
 from rcml_misa.nn.attention import AttentionMask
 from rcml_misa.nn.collectors import Sharing
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
-from rcml_misa.nn.pretrained import Precision
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
-from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.rows import hold_out
-from rcml_misa.training import Device, Progress, Schedule
+from rcml_misa.training import Progress
 from rcml_misa.views import MultiView
 
 __all__ = ["RCMLMISARegressor"]
@@ -36,6 +39,7 @@ __all__ = ["RCMLMISARegressor"]
 Array = NDArray[np.float64]
 
 
+@keyword_parameters
 class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     """RCML-MISA for a score: evidential regression from any number and kind of views.
 
@@ -115,88 +119,13 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     ((80,), True)
     """
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        collectors: Sharing = "tied-mean",
-        attention_mask: AttentionMask = "private",
-        skip: bool = True,
-        evidence_weight: float = 0.1,
-        evidence_penalty: float = 0.01,
-        penalty_form: Regulariser = "meinert",
-        point_weight: float = 1.0,
-        own_weight: float = 0.5,
-        coverage: float = 0.9,
-        sequence_encoder: SequenceEncoderKind = "lstm",
-        sequence_hidden: int = 32,
-        text_encoder: str = "minilm",
-        text_layers: int | None = 6,
-        precision: Precision = "auto",
-        scaling: Scaling = "standard",
-        features: Features = "plain",
-        hidden: int = 128,
-        heads: int = 2,
-        feedforward: int = 256,
-        dropout: float = 0.2,
-        sim_weight: float = 0.3,
-        diff_weight: float = 0.1,
-        recon_weight: float = 1.0,
-        epochs: int = 10,
-        batch_size: int = 16,
-        update_epochs: int = 1,
-        learning_rate: float = 1e-3,
-        text_learning_rate: float = 2e-4,
-        weight_decay: float = 1e-2,
-        schedule: Schedule = "cosine",
-        clip: float = 0.8,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.15,
-        patience: int | None = 8,
-        averaging: float = 0.98,
-        validation_share: float | None = None,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.collectors = collectors
-        self.attention_mask = attention_mask
-        self.skip = skip
-        self.evidence_weight = evidence_weight
-        self.evidence_penalty = evidence_penalty
-        self.penalty_form = penalty_form
-        self.point_weight = point_weight
-        self.own_weight = own_weight
-        self.coverage = coverage
-        self.sequence_encoder = sequence_encoder
-        self.sequence_hidden = sequence_hidden
-        self.text_encoder = text_encoder
-        self.text_layers = text_layers
-        self.precision = precision
-        self.scaling = scaling
-        self.features = features
-        self.hidden = hidden
-        self.heads = heads
-        self.feedforward = feedforward
-        self.dropout = dropout
-        self.sim_weight = sim_weight
-        self.diff_weight = diff_weight
-        self.recon_weight = recon_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.update_epochs = update_epochs
-        self.learning_rate = learning_rate
-        self.text_learning_rate = text_learning_rate
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.clip = clip
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.averaging = averaging
-        self.validation_share = validation_share
-        self.device = device
-        self.random_state = random_state
+    collectors: Sharing = "tied-mean"
+    attention_mask: AttentionMask = "private"
+    evidence_weight: float = 0.1
+    evidence_penalty: float = 0.01
+    penalty_form: Regulariser = "meinert"
+    point_weight: float = 1.0
+    coverage: float = 0.9
 
     def fit(
         self,

@@ -18,6 +18,7 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
+    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
 from rcml_misa.experts.kernels import KernelChoice
@@ -42,6 +43,7 @@ __all__ = ["ExpertTables", "KernelExpertClassifier", "TableTrainer"]
 SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collectors start
 
 
+@keyword_parameters
 class KernelExpertClassifier(EvidentialClassifier):
     """One closed-form kernel expert per view and one for all views, fused; nothing is trained.
 
@@ -79,24 +81,13 @@ class KernelExpertClassifier(EvidentialClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        landmarks: int = 2100,
-        kernel: KernelChoice = "auto",
-        stacking: bool = True,
-        scaling: Scaling = "minmax",
-        class_weight: ClassWeight = None,
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.landmarks = landmarks
-        self.kernel = kernel
-        self.stacking = stacking
-        self.scaling = scaling
-        self.class_weight = class_weight
-        self.random_state = random_state
+    views: Any = None
+    landmarks: int = 2100
+    kernel: KernelChoice = "auto"
+    stacking: bool = True
+    scaling: Scaling = "minmax"
+    class_weight: ClassWeight = None
+    random_state: int | None = None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit every expert on views X, one label per row y and weights of the rows.

@@ -14,7 +14,11 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor
+from rcml_misa.estimators.base import (
+    MultiViewClassifier,
+    MultiViewRegressor,
+    keyword_parameters,
+)
 from rcml_misa.estimators.outputs import in_row_order
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError, OptionError
@@ -25,13 +29,11 @@ from rcml_misa.losses import (
     similarity_loss,
     view_confusion_loss,
 )
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
-from rcml_misa.nn.pretrained import Precision
-from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import PreparedViews
 from rcml_misa.reading.rows import hold_out
-from rcml_misa.training import Device, Progress, Schedule, pick_device
+from rcml_misa.training import Progress, pick_device
 from rcml_misa.views import MultiView
 
 __all__ = ["MISABase", "MISAClassifier", "MISARegressor"]
@@ -42,89 +44,16 @@ TaskLoss = Literal["auto", "mae", "mse"]
 BLEND_STEPS = 200  # of the weights of the fused and the views' own predictions
 
 
+@keyword_parameters
 class MISABase(ViewNetworkEstimator):
     """Base of the classifier and the regressor; `MISAClassifier` lists the parameters."""
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        variant: MISAVariant = "full",
-        sequence_encoder: SequenceEncoderKind = "lstm",
-        sequence_hidden: int = 32,
-        text_encoder: str = "minilm",
-        text_layers: int | None = 6,
-        precision: Precision = "auto",
-        scaling: Scaling = "standard",
-        features: Features = "plain",
-        hidden: int = 128,
-        heads: int = 2,
-        feedforward: int = 256,
-        dropout: float = 0.2,
-        view_dropout: float = 0.0,
-        skip: bool = True,
-        similarity: Similarity = "cmd",
-        task_loss: TaskLoss = "auto",
-        sim_weight: float = 0.3,
-        diff_weight: float = 0.1,
-        recon_weight: float = 1.0,
-        shared_private_weight: float = 0.0,
-        own_weight: float = 0.5,
-        reversal_weight: float = 0.8,
-        epochs: int = 10,
-        batch_size: int = 16,
-        update_epochs: int = 1,
-        learning_rate: float = 1e-3,
-        text_learning_rate: float = 2e-4,
-        weight_decay: float = 1e-2,
-        schedule: Schedule = "cosine",
-        clip: float = 0.8,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.15,
-        patience: int | None = 8,
-        averaging: float = 0.98,
-        validation_share: float | None = None,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.variant = variant
-        self.sequence_encoder = sequence_encoder
-        self.sequence_hidden = sequence_hidden
-        self.text_encoder = text_encoder
-        self.text_layers = text_layers
-        self.precision = precision
-        self.scaling = scaling
-        self.features = features
-        self.hidden = hidden
-        self.heads = heads
-        self.feedforward = feedforward
-        self.dropout = dropout
-        self.view_dropout = view_dropout
-        self.skip = skip
-        self.similarity = similarity
-        self.task_loss = task_loss
-        self.sim_weight = sim_weight
-        self.diff_weight = diff_weight
-        self.recon_weight = recon_weight
-        self.shared_private_weight = shared_private_weight
-        self.own_weight = own_weight
-        self.reversal_weight = reversal_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.update_epochs = update_epochs
-        self.learning_rate = learning_rate
-        self.text_learning_rate = text_learning_rate
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.clip = clip
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.averaging = averaging
-        self.validation_share = validation_share
-        self.device = device
-        self.random_state = random_state
+    variant: MISAVariant = "full"
+    view_dropout: float = 0.0
+    similarity: Similarity = "cmd"
+    task_loss: TaskLoss = "auto"
+    shared_private_weight: float = 0.0
+    reversal_weight: float = 0.8
 
     @abstractmethod
     def _width(self) -> int:
@@ -382,7 +311,7 @@ class MISARegressor(MultiViewRegressor, MISABase):
     """MISA for a score, such as the intensity of a sentiment.
 
     The network learns the target standardised with mean and deviation of the train rows. For the
-    parameters see `MISAClassifier`.
+    parameters see `MISAClassifier` and `MultiViewEstimator`.
 
     Attributes
     ----------

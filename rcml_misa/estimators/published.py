@@ -18,6 +18,7 @@ from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewOpinion,
     TrainRows,
+    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import evidential_terms, present_views
 from rcml_misa.losses import (
@@ -179,6 +180,7 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
         )
 
 
+@keyword_parameters
 class RCMLClassifier(EpochClassifier):
     """Reliable conflictive multi-view learning: one evidence collector per view, averaged.
 
@@ -225,44 +227,23 @@ class RCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        fusion: FusionOperator = "mean",
-        scaling: Scaling = "minmax",
-        hidden: tuple[int, ...] = (),
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-5,
-        conflict_weight: float = 1.0,
-        annealing_epochs: int = 50,
-        dropout: float = 0.1,
-        class_weight: ClassWeight = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.fusion = fusion
-        self.scaling = scaling
-        self.hidden = hidden
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.conflict_weight = conflict_weight
-        self.annealing_epochs = annealing_epochs
-        self.dropout = dropout
-        self.class_weight = class_weight
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.device = device
-        self.random_state = random_state
+    views: Any = None
+    fusion: FusionOperator = "mean"
+    scaling: Scaling = "minmax"
+    hidden: tuple[int, ...] = ()
+    epochs: int = 500
+    batch_size: int = 200
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-5
+    conflict_weight: float = 1.0
+    annealing_epochs: int = 50
+    dropout: float = 0.1
+    class_weight: ClassWeight = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 10
+    device: Device = "auto"
+    random_state: int | None = None
 
     def _build(self) -> RCMLNet:
         return RCMLNet(
@@ -318,6 +299,7 @@ def notes_loss(
     )
 
 
+@keyword_parameters
 class NotesClassifier(EpochClassifier):
     """Reproduction of the notes' RCML-MISA with its five faults; never a default.
 
@@ -352,38 +334,20 @@ class NotesClassifier(EpochClassifier):
     (150,)
     """
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        collectors: Literal["separate", "tied"] = "tied",
-        scaling: Scaling = "minmax",
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-4,
-        weight_decay: float = 1e-5,
-        annealing_epochs: int = 50,
-        conflict_weight: float = 1.0,
-        sim_weight: float = 0.8,
-        diff_weight: float = 0.3,
-        recon_weight: float = 0.8,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.collectors = collectors
-        self.scaling = scaling
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.conflict_weight = conflict_weight
-        self.sim_weight = sim_weight
-        self.diff_weight = diff_weight
-        self.recon_weight = recon_weight
-        self.device = device
-        self.random_state = random_state
+    views: Any = None
+    collectors: Literal["separate", "tied"] = "tied"
+    scaling: Scaling = "minmax"
+    epochs: int = 500
+    batch_size: int = 200
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-5
+    annealing_epochs: int = 50
+    conflict_weight: float = 1.0
+    sim_weight: float = 0.8
+    diff_weight: float = 0.3
+    recon_weight: float = 0.8
+    device: Device = "auto"
+    random_state: int | None = None
 
     def _build(self) -> NotesNet:
         tied = self.collectors == "tied"

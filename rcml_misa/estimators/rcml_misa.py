@@ -18,6 +18,7 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
+    keyword_parameters,
 )
 from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
 from rcml_misa.estimators.outputs import (
@@ -73,6 +74,7 @@ LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder ne
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
 
 
+@keyword_parameters
 class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     """RCML-MISA: evidential classification from private and shared tokens of any number of views.
 
@@ -168,90 +170,46 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     _leaves_out_missing: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        collectors: Sharing = "separate",
-        fusion: TokenFusionOperator = "mixture",
-        collector: CollectorKind = "shares",
-        expert: Literal["kernel", "none"] = "kernel",
-        landmarks: int = 2100,
-        kernel: KernelChoice = "auto",
-        stacking: bool = True,
-        scaling: Scaling = "minmax",
-        features: Features = "root-layernorm",
-        attention_mask: AttentionMask = "private",
-        conflict_discount: bool = True,
-        hidden: int = 64,
-        heads: int = 2,
-        feedforward: int = 128,
-        layers: int = 1,
-        dropout: float = 0.2,
-        attention_dropout: float = 0.0,
-        epochs: int | None = None,
-        batch_size: int = 200,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
-        mixup: float = 1.0,
-        kl_weight: float = 0.1,
-        conflict_weight: float = 0.1,
-        sim_weight: float = 0.8,
-        diff_weight: float = 0.3,
-        recon_weight: float = 0.8,
-        sequence_encoder: SequenceEncoderKind = "lstm",
-        sequence_hidden: int = 32,
-        text_encoder: str = "minilm",
-        text_layers: int | None = 6,
-        precision: Precision = "auto",
-        text_learning_rate: float = 2e-4,
-        class_weight: ClassWeight = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.collectors = collectors
-        self.fusion = fusion
-        self.collector = collector
-        self.expert = expert
-        self.landmarks = landmarks
-        self.kernel = kernel
-        self.stacking = stacking
-        self.scaling = scaling
-        self.features = features
-        self.attention_mask = attention_mask
-        self.conflict_discount = conflict_discount
-        self.hidden = hidden
-        self.heads = heads
-        self.feedforward = feedforward
-        self.layers = layers
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.mixup = mixup
-        self.kl_weight = kl_weight
-        self.conflict_weight = conflict_weight
-        self.sim_weight = sim_weight
-        self.diff_weight = diff_weight
-        self.recon_weight = recon_weight
-        self.sequence_encoder = sequence_encoder
-        self.sequence_hidden = sequence_hidden
-        self.text_encoder = text_encoder
-        self.text_layers = text_layers
-        self.precision = precision
-        self.text_learning_rate = text_learning_rate
-        self.class_weight = class_weight
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.device = device
-        self.random_state = random_state
+    views: Any = None
+    collectors: Sharing = "separate"
+    fusion: TokenFusionOperator = "mixture"
+    collector: CollectorKind = "shares"
+    expert: Literal["kernel", "none"] = "kernel"
+    landmarks: int = 2100
+    kernel: KernelChoice = "auto"
+    stacking: bool = True
+    scaling: Scaling = "minmax"
+    features: Features = "root-layernorm"
+    attention_mask: AttentionMask = "private"
+    conflict_discount: bool = True
+    hidden: int = 64
+    heads: int = 2
+    feedforward: int = 128
+    layers: int = 1
+    dropout: float = 0.2
+    attention_dropout: float = 0.0
+    epochs: int | None = None
+    batch_size: int = 200
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    mixup: float = 1.0
+    kl_weight: float = 0.1
+    conflict_weight: float = 0.1
+    sim_weight: float = 0.8
+    diff_weight: float = 0.3
+    recon_weight: float = 0.8
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    text_learning_rate: float = 2e-4
+    class_weight: ClassWeight = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 10
+    device: Device = "auto"
+    random_state: int | None = None
 
     def fit(
         self,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -23,7 +24,9 @@ from rcml_misa.estimators.outputs import (
 )
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn import TokenOpinions
-from rcml_misa.nn.encoders import ViewEncoder
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
     Device,
@@ -118,23 +121,43 @@ class AnyViews:
         )
 
 
+@keyword_parameters
 class ViewNetworkEstimator(TokenEstimator):
     """Base of MISA and of RCML-MISA for scores: an encoder per view, the best epoch counts."""
 
-    epochs: int
-    update_epochs: int
-    learning_rate: float
-    text_learning_rate: float
-    weight_decay: float
-    schedule: Schedule
-    clip: float
-    early_stopping: bool
-    validation_fraction: float
-    patience: int | None
-    averaging: float
-    validation_share: float | None
-    device: Device
-    random_state: int | None
+    views: Any = None
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    scaling: Scaling = "standard"
+    features: Features = "plain"
+    hidden: int = 128
+    heads: int = 2
+    feedforward: int = 256
+    dropout: float = 0.2
+    skip: bool = True
+    sim_weight: float = 0.3
+    diff_weight: float = 0.1
+    recon_weight: float = 1.0
+    own_weight: float = 0.5
+    epochs: int = 10
+    batch_size: int = 16
+    update_epochs: int = 1
+    learning_rate: float = 1e-3
+    text_learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine"
+    clip: float = 0.8
+    early_stopping: bool = True
+    validation_fraction: float = 0.15
+    patience: int | None = 8
+    averaging: float = 0.98
+    validation_share: float | None = None
+    device: Device = "auto"
+    random_state: int | None = None
+
     _reads_sequences: ClassVar[bool] = True
 
     @abstractmethod
