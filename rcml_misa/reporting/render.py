@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from rcml_misa.reporting.table import Cell, Column, Table, Text, printable
 
-__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width"]
+__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width", "wrapped"]
 
 Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
 
@@ -52,15 +53,15 @@ _STYLE = (
 
 def terminal_width() -> int:
     """Width of the terminal; 80 where stdout is none and COLUMNS does not say otherwise."""
-    if not sys.stdout.isatty():
-        return _declared_width() or 80
-    return shutil.get_terminal_size((80, 24)).columns
-
-
-def _declared_width() -> int:
-    """Value of the variable COLUMNS, 0 where it is no positive number."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
     declared = os.environ.get("COLUMNS", "")
-    return int(declared) if declared.isdecimal() else 0
+    return int(declared) if declared.isdecimal() and int(declared) else 80
+
+
+def wrapped(text: str, width: int) -> str:
+    """Wrap a heading at spaces; words that are longer, such as paths, stay whole."""
+    return textwrap.fill(printable(text), max(width, LEAST_WIDTH), break_long_words=False)
 
 
 def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> str:
@@ -111,25 +112,18 @@ def html_page(title: str, tables: Sequence[Table]) -> str:
 
 def _text(table: Table, width: int) -> str:
     from rich.console import Console
+    from rich.text import Text as Line
 
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        legacy_windows=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    console.print(printable(table.title), overflow="fold")
+    console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
+    console.print(Line(printable(table.title), overflow="fold"))
     blocks = _blocks(table, width)
     for number, places in enumerate(blocks):
         if number:
             console.print()
         console.print(_grid(table, places))
     for note in table.notes:
-        console.print(printable(note), overflow="fold")
+        console.print(Line(printable(note), overflow="fold"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
