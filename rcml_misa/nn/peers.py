@@ -42,7 +42,7 @@ class ViewOpinions:
 
 
 class RCMLNet(nn.Module):
-    """Evidence of each view from its own collector, fused.
+    """One evidence collector per view, and the fusion of their evidence.
 
     Parameters
     ----------
