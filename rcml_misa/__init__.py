@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         RCMLMISAClassifier,
         RCMLMISARegressor,
     )
-    from rcml_misa.estimators.files import load
+    from rcml_misa.estimators.registry import load
     from rcml_misa.views import MultiView
 
 __all__ = [
@@ -47,7 +47,7 @@ _HOMES = {
     "RCMLClassifier": "rcml_misa.estimators",
     "RCMLMISAClassifier": "rcml_misa.estimators",
     "RCMLMISARegressor": "rcml_misa.estimators",
-    "load": "rcml_misa.estimators.files",
+    "load": "rcml_misa.estimators.registry",
     "load_dataset": "rcml_misa.datasets",
 }
 

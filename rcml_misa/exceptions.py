@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend; each carries one sentence."""
+"""Errors that a user can cause and correct; each carries one sentence."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     >>> nearest("zzz", ["PIE", "CUB"])
     'choose from CUB, PIE.'
     """
-    known = {choice.lower(): choice for choice in choices}
+    names = {choice.lower(): choice for choice in choices}
     close = [
-        known[word] for word in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        names[word] for word in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     ]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"choose from {', '.join(sorted(known.values(), key=str.lower))}."
+    return f"choose from {', '.join(sorted(names.values(), key=str.lower))}."
 
 
 def shortened(value: object, most: int = 100) -> str:

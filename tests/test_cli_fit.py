@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from click.testing import CliRunner
 from foreign_files import mmsa, save
 
 import rcml_misa
+from rcml_misa import persistence
 from rcml_misa.cli import main
 from rcml_misa.datasets.files import FileLayout, FileOptions, read_own_file
 from rcml_misa.datasets.imported import import_dataset
-from rcml_misa.estimators import RCMLClassifier
+from rcml_misa.estimators import MISAClassifier, RCMLClassifier
+from rcml_misa.estimators.registry import recipe
 from rcml_misa.views import MultiView
 
 QUICK = ("--set", "hidden=8", "--set", "feedforward=8", "--epochs", 2, "--device", "cpu")
@@ -331,7 +334,7 @@ def test_scores_are_checked_and_fitted_as_classes_or_as_they_are(need_data, tmp_
     assert "none, scores are predicted" in done("inspect", model).stdout
     result = call("predict", model, tmp_path / "x.csv")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "no opinion of classes" in result.stderr
+    assert "there is no file" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["states", "raw"])
@@ -355,3 +358,62 @@ def test_the_classes_of_a_set_are_no_task(tmp_path):
     result = call("fit", "--dataset", "digits", "--task", 3, "--out", tmp_path / "m.rcml")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "digits has classes of its own; leave the task out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "columns"),
+    [
+        ("fuml", ["class", "probability", "uncertainty", "conflict"]),
+        ("misa", ["class", "probability", "uncertainty"]),
+    ],
+)
+def test_methods_without_opinions_fit_and_predict(files, tmp_path, method, columns):
+    done(
+        "fit", "--dataset", files / "train.csv", "--target", "who", "--method", method,
+        "--epochs", 3, "--device", "cpu", "--out", tmp_path / "m.rcml",
+    )  # fmt: skip
+    assert "classes    3: ant, bee, cat" in done("inspect", tmp_path / "m.rcml").stdout
+    result = done("predict", tmp_path / "m.rcml", files / "new.csv", "--coverage", 0.5, "--json")
+    lines = pd.read_csv(StringIO(result.stdout))
+    assert lines.columns.tolist() == ["id", *columns, "refused"]
+    model = rcml_misa.load(tmp_path / "m.rcml")
+    own = read_own_file(files / "new.csv", FileOptions(target="who"))
+    assert lines["class"].tolist() == model.predict(own.views).tolist()
+    assert lines["uncertainty"].between(0, 1).all()
+    facts = json.loads(result.stderr)
+    assert facts["accuracy"] == np.mean(model.predict(own.views) == own.labels)
+    assert facts["refused"] == 20
+
+
+@pytest.mark.parametrize("method", ["rcml-misa", "misa"])
+def test_regressors_predict_scores_of_a_file(method, files, tmp_path):
+    own = read_own_file(files / "train.csv", FileOptions(target="who"))
+    model = recipe(method, epochs=2, device="cpu", regression=True).build(0)
+    model.fit(own.views, 2 * own.views["face"][:, 0])
+    persistence.save(model, tmp_path / "m.rcml", about={"layout": own.layout.to_json()})
+    assert "scores" in done("inspect", tmp_path / "m.rcml").stdout
+    result = done("predict", tmp_path / "m.rcml", files / "new.csv", "--json")
+    lines = pd.read_csv(StringIO(result.stdout))
+    intervals = ["low", "high", "scale", "deviation"] if method == "rcml-misa" else []
+    assert lines.columns.tolist() == ["id", "score", *intervals]
+    new = read_own_file(files / "new.csv", FileOptions(target="who"))
+    np.testing.assert_allclose(lines["score"], model.predict(new.views), rtol=1e-4, atol=1e-5)
+    assert json.loads(result.stderr)["accuracy"] is None
+    refused = call("predict", tmp_path / "m.rcml", files / "new.csv", "--reject-above", 0.5)
+    assert "--reject-above needs an uncertainty from 0 to 1" in refused.stderr
+    result = call("predict", tmp_path / "m.rcml", files / "new.csv", "--coverage", 0.5)
+    if method == "misa":
+        assert "--coverage needs an uncertainty, which MISARegressor" in result.stderr
+    else:
+        lines = pd.read_csv(StringIO(result.stdout))
+        assert lines["refused"].sum() == 20
+        assert lines["scale"][lines["refused"]].min() >= lines["scale"][~lines["refused"]].max()
+
+
+def test_what_no_file_holds_is_refused_before_the_file_is_read(tmp_path):
+    voice = np.random.default_rng(0).normal(size=(20, 3, 2))
+    model = MISAClassifier(epochs=1, hidden=8, random_state=0, device="cpu")
+    model.fit({"voice": voice}, np.arange(20) % 2).save(tmp_path / "m.rcml")
+    refused = call("predict", tmp_path / "m.rcml", tmp_path / "rows.csv")
+    assert refused.exit_code == 2
+    assert "reads view 'voice' as a sequence, which no file of predict holds" in refused.stderr

@@ -325,7 +325,8 @@ def test_diagrams_are_drawn(tmp_path):
 
 
 def test_diagrams_without_matplotlib(tmp_path, monkeypatch):
-    monkeypatch.setattr("rcml_misa.reporting.diagrams.find_spec", lambda _: None)
+    for module in ("diagrams", "figures.style"):
+        monkeypatch.setattr(f"rcml_misa.reporting.{module}.find_spec", lambda _: None)
     assert draw_all(records(), tmp_path) == []
     with pytest.raises(OptionError, match="need matplotlib"):
         draw_critical_difference(rankings(records())["clean"], tmp_path / "x.png")
@@ -347,7 +348,7 @@ def test_diagrams_of_records_without_curves_and_scores(tmp_path):
     ]
     assert draw_all(scores, tmp_path) == []
     titles = [table.title for table in experiment_tables(scores)]
-    assert titles == ["MOSI: measures", "MOSI: paired differences"]
+    assert titles == ["MOSI: measures over the runs", "MOSI: paired differences"]
     # one method with curves among others without
     mixed = [*every, *(make("PIE", "rcml-tuned", run, 0.5, 0.5) for run in range(2))]
     assert [path.name for path in draw_all(mixed, tmp_path)] == ["risk-PIE.png"]

@@ -99,6 +99,30 @@ def test_catalogue_tables_are_checked(changes, words) -> None:
         parse_entry("Mine", lacking)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"samples": True}, "has samples=True; give a whole number."),
+        ({"samples": 4.0}, "has samples=4.0; give a whole number."),
+        ({"views": {"a": "x" * 1000}}, "has views.a='xxxx"),
+        ({"x" * 1000: 1}, "has an unknown key 'xxxx"),
+        ({"note": ["two\nlines"] * 99}, "give a text in quotes."),
+        ({"views": {"y" * 1000: None}}, "views.yyyy"),
+        ({"format": "m\natlab"}, "did you mean matlab?"),
+        ({"sources": ["nowhere" * 99]}, "unknown source"),
+        ({"sources": 3}, "unknown source '3'"),
+    ],
+)
+def test_a_wrong_value_gets_one_short_sentence(changes, words) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_entry("Mine", fact_table(**changes))
+    sentence = str(caught.value)
+    assert sentence.startswith("catalogue table 'Mine' has ")
+    assert words in sentence
+    assert "\n" not in sentence
+    assert len(sentence) <= 300
+
+
 def test_unknown_name_names_its_neighbours() -> None:
     for ask in (load_dataset, locate, fetch_dataset, find_entry):
         with pytest.raises(OptionError, match="no data set 'pie'; did you mean PIE"):

@@ -473,7 +473,7 @@ def test_rows_beyond_a_block_change_nothing(monkeypatch):
     options = {"epochs": 2, "batch_size": 30, "device": "cpu", "random_state": 0}
     whole = RCMLMISAClassifier(**options).fit(X, y)
     wanted = whole.predict_opinion(X)
-    monkeypatch.setattr("rcml_misa.reading.tables.KEPT", 10)
+    monkeypatch.setattr("rcml_misa.reading.rows.KEPT", 10)
     monkeypatch.setattr("rcml_misa.estimators.base.BLOCK", 40)
     blocked = RCMLMISAClassifier(**options).fit(X, y)
     found = blocked.predict_opinion(X)

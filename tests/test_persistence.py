@@ -26,9 +26,8 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.files import load_with_header
 from rcml_misa.estimators.foreign import TableClassifier
-from rcml_misa.estimators.registry import exported_estimators
+from rcml_misa.estimators.registry import exported_estimators, load_with_header
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.persistence import FORMAT_VERSION, describe, save
 from rcml_misa.persistence.codec import Decoder, Encoder
@@ -214,6 +213,11 @@ def test_the_file_keeps_nothing_of_train_rows_but_landmarks(tmp_path, saved):
     plain = MODELS["plain"]().fit(X, y)
     plain.save(tmp_path / "plain")
     assert not [one for one in read_file(tmp_path / "plain")[1].values() if 60 in one.shape]
+
+
+def test_models_that_the_older_version_reads_are_written_for_it(saved, mixed_model):
+    assert read_header(saved)["format_version"] == 1
+    assert read_header(mixed_model)["format_version"] == FORMAT_VERSION == 2
 
 
 def test_facts_of_a_file(saved):

@@ -142,7 +142,7 @@ def test_records_of_scores() -> None:
     assert back[0].metrics["clean"] == {"mae": 0.987654, "acc7": 0.375}
     assert back[0].metrics["valid"] == {"mae": 1.0}
     page = experiment_page(back, title="T", command="t.toml")
-    assert "| misa | 0.9877 ± 0.0000 | 37.50 ± 0.00 | 2 |" in page
+    assert "| misa | 0.9877 ± 0.0000 | 37.50 ± 0.00 | 1.8 |" in page
 
 
 def test_short_pages_have_at_most_60_lines() -> None:

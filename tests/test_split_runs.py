@@ -269,7 +269,7 @@ def test_run_shows_the_measures(toy, tmp_path) -> None:
     words = ["run", "--dataset", "MOSI-words", "--method", "misa", "--task", "regression"]
     result = _call(*words, "--runs", "2", "--jobs", "1", "--out", str(tmp_path), *_sets())
     assert result.exit_code == 0, result.output
-    assert "given split (60 train, 10 valid, 20 test rows)" in result.stdout
+    assert "given split (60 train, 10 valid, 20 test rows)" in " ".join(result.stdout.split())
     # records tell the task, so that those of another one are never taken for these
     (first,) = tmp_path.glob("*-seed0.json")
     assert json.loads(first.read_text())["dataset"] == "toy-regression"

@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from rcml_misa.experts.stacking import stack_weights
-from rcml_misa.experts.view_experts import ExpertLogits
+from rcml_misa.experts.view_experts import ExpertLogits, stack_weights
 
 
 def opinions(rng, target, skills, classes=3):

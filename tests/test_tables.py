@@ -18,6 +18,7 @@ from rcml_misa.reporting.tables import (
     paired_comparisons,
     paired_table,
     runs_table,
+    spread_table,
     summary_table,
     values_table,
 )
@@ -194,13 +195,13 @@ def test_measures_of_sentiment() -> None:
         ["", "var", "0.000000", "0.041667", ""],
         ["", "std", "0.0000", "20.41", ""],
     ]
-    (first, _) = measures_table(rows, spread=True).rows
-    assert [str(cell) for cell in first][2:] == ["1.2500 ± 0.0000", "75.00 ± 20.41", "2"]
+    (first, _) = spread_table(rows).rows
+    assert [str(cell) for cell in first][1:] == ["1.2500 ± 0.0000", "75.00 ± 20.41", "1.5"]
     values = pd.read_csv(io.StringIO(render([values_table(rows)], "csv")))
     assert values["values"][1] == "0.5 0.75 1.0"
     assert values["mean"][1] == 0.75
     page = experiment_page(every, title="T", command="t.toml")
-    assert "| rcml-misa tied | 1.2500 ± 0.0000 | 75.00 ± 20.41 | 2 |" in page
+    assert "| rcml-misa tied | 1.2500 ± 0.0000 | 75.00 ± 20.41 | 1.5 |" in page
     assert len(page.splitlines()) <= 60
 
 

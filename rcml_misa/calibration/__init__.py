@@ -1,12 +1,12 @@
-"""Temperatures, conformal sets and scales of scores, fitted on rows that the model was not."""
+"""Temperatures, conformal sets and intervals, and scales of scores, fitted on held-out rows."""
 
-from rcml_misa.calibration.evidence import Calibrator
-from rcml_misa.calibration.posthoc import (
+from rcml_misa.calibration.classes import (
+    Calibrator,
     ConformalSets,
     EvidenceTemperature,
     ProbabilityTemperature,
 )
-from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
 
 __all__ = [
     "Calibrator",
@@ -14,4 +14,5 @@ __all__ = [
     "EvidenceTemperature",
     "ProbabilityTemperature",
     "ScaleCalibrator",
+    "conformal_factor",
 ]

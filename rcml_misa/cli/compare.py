@@ -136,7 +136,7 @@ def _shown(
     form: Form, tables: list[Table], records: list[RunRecord], how: str, *, width: int
 ) -> str:
     """Put the comparison in one form."""
-    from rcml_misa.reporting import comparison_json, html_page, render
+    from rcml_misa.reporting import comparison_json, html_page, render, wrapped
     from rcml_misa.reporting.tables import summary_table, values_table
     from rcml_misa.results import summarise
 
@@ -148,7 +148,9 @@ def _shown(
         return json.dumps(comparison_json(records, how=how), allow_nan=False)
     if form == "html":
         return html_page(f"Comparison: {how}", tables).rstrip()
-    heading = f"% {how}; the tables need the package booktabs" if form == "latex" else how
+    heading = wrapped(how, width) if form == "text" else how
+    if form == "latex":
+        heading = f"% {how}; the tables need the package booktabs"
     return f"{heading}\n\n{render(tables, form, width=width)}"
 
 

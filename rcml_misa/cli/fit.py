@@ -63,7 +63,7 @@ def fit(
     No rows are held out here: `run` tells how good the method is on this data set.
     """
     from rcml_misa.datasets import load_labelled
-    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.estimators.registry import load_with_header
     from rcml_misa.persistence import check_savable, describe, save
 
     check_least(seed=(seed, 0))
@@ -104,7 +104,7 @@ def fit(
 @json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
-    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.estimators.registry import load_with_header
     from rcml_misa.persistence import describe
 
     estimator, header = load_with_header(model, device="cpu")

@@ -24,8 +24,7 @@ from rcml_misa.exceptions import DataError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rcml_misa.datasets.files import FileLayout, FileRows
-    from rcml_misa.estimators.base import EvidentialClassifier
+    from rcml_misa.datasets.files import FileLayout
     from rcml_misa.training import Device
 
 __all__ = ["predict"]
@@ -75,9 +74,10 @@ def predict(
 
     FILE has the columns or arrays that `fit` saw, of any kind that `fit` reads; the target is not
     needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
-    probability, uncertainty, degree of conflict and the two views in greatest conflict.
+    probability, uncertainty, degree of conflict and the two views in greatest conflict, or its
+    score with scale and interval, as far as the method states them.
     """
-    from rcml_misa.estimators.files import load_with_header
+    from rcml_misa.estimators.registry import load_with_header
 
     check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
@@ -88,11 +88,7 @@ def predict(
     if out is not None:
         refuse_same(out, model, file)
     fitted, header = load_with_header(model, device=device)
-    if not hasattr(fitted, "predict_opinion") or not hasattr(fitted, "classes_"):
-        raise OptionError(
-            f"{model} holds a {type(fitted).__name__}, which gives no opinion of classes; read it "
-            "with rcml_misa.load and call its predict."
-        )
+    _check_model(fitted, reject_above=reject_above, coverage=coverage)
     tally = _Tally()
     tables = _answers(fitted, header, file, tally, per_view=per_view, rows=chunk)
     limit = reject_above
@@ -158,7 +154,60 @@ class _Tally:
         return float(correct[counted].mean()) if counted.any() else None
 
 
-def _layout(model: EvidentialClassifier, header: Mapping[str, Any]) -> FileLayout:
+def _check_model(model: Any, *, reject_above: float | None, coverage: float | None) -> None:
+    """Refuse models whose views are in no file, and limits of an uncertainty that is not stated.
+
+    Raises
+    ------
+    OptionError
+    """
+    method = type(model).__name__
+    for view, kind in zip(model.view_names_, model.kinds_, strict=True):
+        if kind in ("sequence", "text"):
+            raise OptionError(
+                f"the {method} reads view {view!r} as a {kind}, which no file of predict holds; "
+                "read the model with rcml_misa.load and call its predict."
+            )
+    if hasattr(model, "classes_"):
+        return
+    if reject_above is not None or (coverage is not None and not hasattr(model, "predict_opinion")):
+        option = "coverage" if reject_above is None else "reject-above"
+        raise OptionError(
+            f"--{option} needs an uncertainty{' from 0 to 1' * (option != 'coverage')}, which "
+            f"{method} does not state; leave it out."
+        )
+
+
+def _table(model: Any, views: Mapping[str, Any], *, per_view: bool) -> pd.DataFrame:
+    """Lay out predictions with what the model states of its uncertainty, a row per row."""
+    import pandas as pd
+    from scipy.stats import entropy
+
+    if hasattr(model, "classes_") and hasattr(model, "predict_opinion"):
+        table: pd.DataFrame = model.predict_opinion(views).to_frame(per_view=per_view)
+    elif hasattr(model, "classes_"):
+        shares = model.predict_proba(views)
+        table = pd.DataFrame({"class": model.predict(views), "probability": shares.max(axis=1)})
+        stated = hasattr(model, "predict_uncertainty")
+        table["uncertainty"] = (
+            model.predict_uncertainty(views)
+            if stated
+            else entropy(shares, axis=1, base=shares.shape[1])
+        )
+        if hasattr(model, "predict_conflict"):
+            table["conflict"] = model.predict_conflict(views)
+    elif hasattr(model, "predict_opinion"):
+        table = model.predict_opinion(views).to_frame()
+        reach = model.interval_factor_ * table["scale"]  # NaN where nothing fixed the intervals
+        table.insert(1, "low", table["score"] - reach)
+        table.insert(2, "high", table["score"] + reach)
+        table = table if per_view else table.loc[:, :"deviation"]
+    else:
+        table = pd.DataFrame({"score": model.predict(views)})
+    return table
+
+
+def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
     """Layout of a model's views in files: by their own names where its file has none.
 
     Raises
@@ -179,7 +228,7 @@ def _layout(model: EvidentialClassifier, header: Mapping[str, Any]) -> FileLayou
 
 
 def _answers(
-    model: EvidentialClassifier,
+    model: Any,
     header: Mapping[str, Any],
     path: Path,
     tally: _Tally,
@@ -198,33 +247,35 @@ def _answers(
 
     layout = _layout(model, header)
     widths = dict(zip(model.view_names_, model.widths_, strict=True))
-    codes = {label: code for code, label in enumerate(model.classes_.tolist())}
+    classes = set(model.classes_.tolist()) if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows):
         end = chunk.start + len(chunk)
         try:
-            opinion = model.predict_opinion(chunk.views)
+            table = _table(model, chunk.views, per_view=per_view)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
-        table = opinion.to_frame(per_view=per_view)
         name, names = (
             ("row", range(chunk.start, end)) if chunk.ids is None else (layout.id, chunk.ids)
         )
         table.insert(0, name, list(names))
         tally.rows += len(chunk)
-        tally.uncertainty.extend(opinion.uncertainty.tolist())
-        tally.correct.extend(_correct(chunk, opinion.evidence.argmax(axis=1), codes))
+        certainty = "uncertainty" if classes is not None else "scale"
+        if certainty in table:
+            tally.uncertainty.extend(table[certainty].tolist())
+        if classes is None or chunk.labels is None:
+            tally.correct.extend(b"\2" * len(chunk))
+        else:
+            tally.correct.extend(_correct(chunk.labels, table["class"], classes))
         yield table
 
 
-def _correct(chunk: FileRows, predicted: Any, codes: Mapping[Any, int]) -> bytes:
+def _correct(labels: Any, predicted: Any, classes: set[Any]) -> bytes:
     """Compare classes with labels, taken as `fit` took them: numbers where classes are numbers."""
-    if chunk.labels is None:
-        return b"\2" * len(chunk)
-    numbers = not isinstance(next(iter(codes)), str)
-    labels = (_label(value, numbers) for value in chunk.labels.tolist())
+    numbers = not isinstance(next(iter(classes)), str)
+    stated = (_label(value, numbers) for value in labels.tolist())
     return bytes(
-        2 if label is None else int(codes.get(label) == code)
-        for label, code in zip(labels, predicted, strict=True)
+        2 if label is None else int(label == predicted_class)
+        for label, predicted_class in zip(stated, predicted, strict=True)
     )
 
 

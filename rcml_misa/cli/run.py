@@ -272,7 +272,14 @@ def show_results(
     DataError
         If a file can't be written.
     """
-    from rcml_misa.reporting import measures_json, render, results_json, tables, terminal_width
+    from rcml_misa.reporting import (
+        measures_json,
+        render,
+        results_json,
+        tables,
+        terminal_width,
+        wrapped,
+    )
     from rcml_misa.results import summarise
 
     rows = summarise(session.records)
@@ -294,8 +301,7 @@ def show_results(
     if not classes or dataset.scores is not None:
         shown += _measures(session.records, clean if classes else scored)
         texts["measures.csv"] = render([tables.values_table(clean)], "csv")
-        spread = tables.measures_table(clean, spread=True)
-        texts["measures.md"] = render([spread], "markdown")
+        texts["measures.md"] = render([tables.spread_table(clean)], "markdown")
     if not classes:
         record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
     if uncertainty and classes:
@@ -306,7 +312,8 @@ def show_results(
         echo_json(record)
         return
     count = max(row.runs for row in rows)
-    click.echo(f"{dataset.name}: {repeats.text(count)}, {heading}\n")
+    line = f"{dataset.name}: {repeats.text(count)}, {heading}"
+    click.echo(wrapped(line, terminal_width()) + "\n")
     click.echo(render(shown, "text", width=terminal_width()))
     if out is None:
         click.echo("\nrecords: not kept; add --out DIR to keep one JSON per run and the tables")
@@ -320,9 +327,7 @@ def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[
 
     shown = []
     for name in dict.fromkeys(row.test_set for row in rows):
-        some = [row for row in rows if row.test_set == name]
-        title = "" if name == "clean" else f", {name} rows"
-        shown.append(tables.measures_table(some, title=f"Measures over the runs{title}"))
+        shown.append(tables.measures_table([row for row in rows if row.test_set == name]))
     pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
     return shown + ([tables.paired_table(pairs)] if pairs else [])
 

@@ -184,7 +184,8 @@ def _sources(name: str, where: str, roles: Any) -> dict[str, Any]:
     names = [str(role) for role in (roles if isinstance(roles, list) else [roles])]
     for role in names:
         if role not in tables:
-            raise DataError(f"{where} has an unknown source {role!r}; {nearest(role, tables)}")
+            source = shortened(role, 40)
+            raise DataError(f"{where} has an unknown source {source!r}; {nearest(role, tables)}")
     return {role: {**tables[role], "name": name} for role in names}
 
 

@@ -1,4 +1,4 @@
-"""The classical controls: what any new method has to beat before it is worth its trouble."""
+"""Classical controls: standard classifiers that a new method has to beat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
@@ -26,7 +27,7 @@ Model = Literal[
 ]
 Combine = Literal["concatenate", "average", "best"]
 Array = NDArray[np.float64]
-BINS, SHARE = 63, 0.1  # of each column's histogram; of columns looked at in a split of boosting
+BINS, SHARE = 63, 0.1  # boosting's bins of a column; share of the columns that a split reads
 FOLDS = 5  # of the cross-validation that picks the best view
 
 
@@ -148,15 +149,17 @@ class ControlClassifier(MultiViewClassifier):
         least = int(np.bincount(codes).min())
         kind = StratifiedKFold if least >= 2 else KFold
         count = min(FOLDS, least if least >= 2 else len(codes))
-        folds = list(kind(count, shuffle=True, random_state=self.random_state).split(codes, codes))
-        right = np.zeros(len(parts))
-        for view, part in enumerate(parts):
-            for train, test in folds:
-                given = {} if weights is None else {"sample_weight": weights[train]}
-                model = self._new_model().fit(part[train], codes[train], **given)
-                each = model.predict(part[test]) == codes[test]
-                right[view] += each.sum() if weights is None else weights[test][each].sum()
-        return int(np.argmax(right))
+        folds = kind(count, shuffle=True, random_state=self.random_state)
+        options = None if weights is None else {"sample_weight": weights}
+        accuracies = [
+            accuracy_score(
+                codes,
+                cross_val_predict(self._new_model(), part, codes, cv=folds, params=options),
+                sample_weight=weights,
+            )
+            for part in parts
+        ]
+        return int(np.argmax(accuracies))
 
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities of shape (n, K); those of ``"rbf-svm"`` are not calibrated."""

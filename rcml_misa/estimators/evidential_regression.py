@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rcml_misa.calibration.posthoc import conformal_factor
-from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
 from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.misa_base import Labelled, MISABase, check_pairs
 from rcml_misa.estimators.score_opinion import ScoreOpinion

@@ -1,4 +1,4 @@
-"""Anybody's scikit-learn classifier as a method, named by the path to it."""
+"""Any scikit-learn classifier as a method, named by the path to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def load_object(path: str) -> Any:
-    """Import what ``module:name`` names.
+    """Import the object that ``module:name`` names.
 
     Raises
     ------
@@ -36,9 +36,9 @@ def load_object(path: str) -> Any:
     """
     module, _, name = path.partition(":")
     try:
-        found: Any = import_module(module)
+        target: Any = import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, ValueError) as error:
         raise OptionError(
             f"the method {path!r} can't be imported ({error}); write it as my.module:MyClassifier, "
@@ -46,7 +46,7 @@ def load_object(path: str) -> Any:
         ) from error
     except AttributeError as error:
         raise OptionError(f"the method {path!r} does not exist: {error}.") from error
-    return found
+    return target
 
 
 def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any:
@@ -55,8 +55,8 @@ def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any
     Parameters
     ----------
     path : str
-        To a class, to a function that returns an estimator, or to an estimator such as a Pipeline,
-        of which a clone is taken.
+        Path to a class, to a function that returns an estimator, or to an estimator such as a
+        Pipeline, of which a clone is taken.
     params : mapping
         Parameters to set, nested ones as ``step__parameter``.
     seed : int or None
@@ -163,13 +163,13 @@ class TableClassifier(MultiViewClassifier):
         scores = np.eye(classes)[np.asarray(self.estimator_.predict(table), dtype=int)]
         if not hasattr(self.estimator_, "decision_function"):
             return np.asarray(scores)
-        found = np.asarray(self.estimator_.decision_function(table), dtype=np.float64)
-        if found.ndim == 1:
-            found = np.column_stack([np.zeros_like(found), found])
-        one_each = found.shape[1] == classes  # not so one against one
-        return np.asarray(softmax(found, axis=1) if one_each else scores, dtype=np.float64)
+        values = np.asarray(self.estimator_.decision_function(table), dtype=np.float64)
+        if values.ndim == 1:
+            values = np.column_stack([np.zeros_like(values), values])
+        per_class = values.shape[1] == classes  # not so for one against one
+        return np.asarray(softmax(values, axis=1) if per_class else scores, dtype=np.float64)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Class of each row, as the classifier says."""
+        """Class that the classifier predicts for each row."""
         table = self._check_rows(X).to_array()
         return np.asarray(self.classes_[np.asarray(self.estimator_.predict(table), dtype=int)])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, MultiViewOpinion
 from rcml_misa.experts.kernels import KernelChoice
 from rcml_misa.experts.ridge import blocks

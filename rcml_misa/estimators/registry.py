@@ -1,17 +1,20 @@
-"""The methods by name: their classes, variants and presets, and options given as text."""
+"""Methods by name, options given as text, and model files of exported estimators."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import isabstract, signature
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from rcml_misa.estimators.foreign import build_foreign, load_object
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.options import check_options, choices_of
+from rcml_misa.persistence import read_model
+from rcml_misa.training import Device
 
 __all__ = [
     "LEAKY",
@@ -20,11 +23,14 @@ __all__ = [
     "Recipe",
     "exported_estimators",
     "find_method",
+    "load",
+    "load_with_header",
     "recipe",
 ]
 
 LEAKY = "paper-leaky"  # a value of `scaling` that the run carries out, not the estimator
 HERE = "rcml_misa.estimators"
+_CONTROL = f"{HERE}.controls:ControlClassifier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +40,20 @@ class MethodSpec:
     Attributes
     ----------
     name, summary : str
-    path : str
-        ``module:Class`` of the estimator, imported when it is needed.
+    path, regressor : str
+        ``module:Class`` of the estimator for classes and for scores (empty where there is none),
+        imported when it is needed.
     params : mapping
         Parameters that make this method of the class.
     variant_parameter : str or None
-        The parameter that tells the variants apart.
-    variants : tuple of str
-        All of them; the recommended one first.
-    compared : tuple of str
-        Those that run when none is named.
+        Parameter that distinguishes the variants.
+    variants, compared : tuple of str
+        All variants, the recommended one first; those that run when none is named.
     presets : mapping of str to (path, params)
         Other configurations by name.
-    regressor : str
-        ``module:Class`` of the estimator for a regression; empty where there is none.
     regressor_variant : str
-        The variant that is recommended for a regression, and runs when none is named; the same
-        as for classes where it is empty.
+        Variant that is recommended for a regression, and runs when none is named; empty where it
+        is the one for classes.
     """
 
     name: str
@@ -66,15 +69,15 @@ class MethodSpec:
 
     @property
     def default_variant(self) -> str:
-        """The variant that is recommended."""
+        """Recommended variant."""
         return self.variants[0]
 
     def recommended(self, *, regression: bool) -> str:
-        """The variant that is recommended for classes, or for a regression."""
+        """Recommended variant for classes, or for a regression."""
         return (self.regressor_variant if regression else "") or self.default_variant
 
     def run_unnamed(self, *, regression: bool) -> tuple[str, ...]:
-        """The variants that run when none is named."""
+        """Variants that run when none is named."""
         return (self.regressor_variant,) if regression and self.regressor_variant else self.compared
 
 
@@ -91,7 +94,7 @@ _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
         {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
     ),
     "tmc": ("tmc:TMCClassifier", "TMC, ICLR 2021", {}),
-    "etmc": ("etmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "etmc": ("tmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
     "ccml": ("ccml:CCMLClassifier", "CCML, ACM MM 2024", {}),
     "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
 }
@@ -124,7 +127,7 @@ _CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 
-#: Method name -> what it is.
+#: Methods by name.
 METHODS: Mapping[str, MethodSpec] = {
     spec.name: spec
     for spec in (
@@ -177,12 +180,7 @@ METHODS: Mapping[str, MethodSpec] = {
             for name, (path, summary, params) in _PEERS.items()
         ),
         *(
-            MethodSpec(
-                name=name,
-                summary=summary,
-                path=f"{HERE}.controls:ControlClassifier",
-                params=params,
-            )
+            MethodSpec(name=name, summary=summary, path=_CONTROL, params=params)
             for name, (summary, params) in _CONTROLS.items()
         ),
     )
@@ -198,21 +196,17 @@ def exported_estimators() -> dict[str, type[Any]]:
     True
     """
     module = import_module(HERE)
-    members = ((name, getattr(module, name)) for name in module.__all__)
-    return {
-        name: member
-        for name, member in members
-        if inspect.isclass(member) and hasattr(member, "fit") and not inspect.isabstract(member)
-    }
+    kinds = {name: getattr(module, name) for name in module.__all__}
+    return {n: kind for n, kind in kinds.items() if hasattr(kind, "fit") and not isabstract(kind)}
 
 
 def find_method(name: str) -> MethodSpec:
-    """Look a method up; ``module:name`` is a scikit-learn classifier of one's own.
+    """Look a method up; ``module:name`` is the path to the user's own scikit-learn classifier.
 
     Raises
     ------
     OptionError
-        If there is none of that name.
+        If no method has that name.
 
     Examples
     --------
@@ -233,16 +227,16 @@ class Recipe:
     Attributes
     ----------
     method, variant : str
-    default : bool
-        Whether it is the method's recommended configuration.
     path : str
     params : mapping
+    default : bool
+        Whether it is the method's recommended configuration.
     leaky : bool
         Whether the data are scaled on all rows first, as in the paper.
     keep : tuple of str
-        The views that are used; empty for all.
+        Views that are used; empty for all.
     foreign : bool
-        Whether it is somebody's own classifier, given by its path.
+        Whether it is the user's own classifier, given by its path.
     """
 
     method: str
@@ -268,7 +262,7 @@ class Recipe:
 
 def _regressor(spec: MethodSpec, preset: str) -> str:
     if not spec.regressor:
-        able = ", ".join(one.name for one in METHODS.values() if one.regressor)
+        able = ", ".join(name for name, other in METHODS.items() if other.regressor)
         raise OptionError(f"method {spec.name} has no regression; choose from {able}.")
     if preset != "default":
         raise OptionError(f"preset {preset!r} of {spec.name} is for classes; leave it out.")
@@ -298,7 +292,7 @@ def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     except (KeyError, ValueError):
         kind = type(default).__name__ if default is not None else "number"
         raise OptionError(f"{key}={text} is not a {kind}; the default is {default}.") from None
-    if default is None and annotation is None:  # somebody's own class tells no types
+    if default is None and annotation is None:  # a foreign class has no annotations
         with suppress(ValueError):
             return _number(text)
     return text
@@ -340,34 +334,33 @@ def recipe(
         params |= given
     overrides = _overrides(method, path, options, {"device": device, "epochs": epochs})
     recommended = spec.recommended(regression=regression)
-    named = overrides.get(spec.variant_parameter or "", recommended)
-    chosen = named if variant is None else variant
-    if chosen not in spec.variants:
-        raise OptionError(
-            f"method {method} has no variant {chosen!r}; {nearest(chosen, spec.variants)}"
-        )
+    if variant is None:
+        variant = overrides.get(spec.variant_parameter or "", recommended)
+    if variant not in spec.variants:
+        others = nearest(variant, spec.variants)
+        raise OptionError(f"method {method} has no variant {variant!r}; {others}")
     if spec.variant_parameter is not None:
-        overrides[spec.variant_parameter] = chosen
+        overrides[spec.variant_parameter] = variant
     params |= overrides
     leaky = params.get("scaling") == LEAKY
     if leaky:
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
-    default = chosen == recommended and preset == "default" and not changed
+    default = variant == recommended and preset == "default" and not changed
     foreign = method not in METHODS
-    found = Recipe(method, chosen, default, path, params, leaky, foreign=foreign)
-    made = found.build(0)
-    if not found.foreign:
-        check_options(made)
-    return found
+    configured = Recipe(method, variant, default, path, params, leaky, foreign=foreign)
+    estimator = configured.build(0)
+    if not foreign:
+        check_options(estimator)
+    return configured
 
 
 def _overrides(
     method: str, path: str, options: Sequence[str], general: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Parse ``key=value`` texts, and the options that not every method has."""
-    known, hints = _parameters(path, foreign=method not in METHODS)
-    settable = [key for key in known if key.rpartition("__")[2] not in ("views", "random_state")]
+    defaults, hints = _parameters(path, foreign=method not in METHODS)
+    settable = [key for key in defaults if key.rpartition("__")[2] not in ("views", "random_state")]
     overrides: dict[str, Any] = {}
     for option in options:
         key, equals, text = option.partition("=")
@@ -375,23 +368,60 @@ def _overrides(
             raise OptionError(f"--set {option} has no value; write it as key=value.")
         if key not in settable:
             raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
-        overrides[key] = _parse(key, text, hints.get(key), known[key])
+        overrides[key] = _parse(key, text, hints.get(key), defaults[key])
     for key, value in general.items():
-        if value is None:
-            continue
-        if key in settable:
+        if value is not None and key in settable:
             overrides[key] = value
-        elif key == "epochs":
+        elif value is not None and key == "epochs":
             raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
     return overrides
 
 
 def _parameters(path: str, *, foreign: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of an estimator with their defaults, and what is known of their types."""
+    """Parameters of an estimator with their defaults, and their annotations."""
     if foreign:
-        made = build_foreign(path, {}, None)
-        inner = getattr(made, "estimator", made)
-        return inner.get_params(), {}
+        estimator = build_foreign(path, {}, None)
+        return getattr(estimator, "estimator", estimator).get_params(), {}
     kind = load_object(path)
-    signature = inspect.signature(kind).parameters
-    return {key: one.default for key, one in signature.items()}, get_type_hints(kind.__init__)
+    parameters = signature(kind).parameters.values()
+    return {each.name: each.default for each in parameters}, get_type_hints(kind.__init__)
+
+
+def load(path: str | Path, *, device: Device | None = None) -> Any:
+    """Read an estimator that `save` wrote; it predicts what it predicted then, bit for bit.
+
+    Parameters
+    ----------
+    path : str or Path
+    device : {"auto", "cpu", "cuda"}, optional
+        Where it is to run; by default where its parameter says.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of a newer format version, or its tensors and its header
+        do not fit.
+    OptionError
+        If the device, or a text model that the file refers to, is not available.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from rcml_misa import KernelExpertClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = KernelExpertClassifier(views=[2, 2]).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/iris.rcml")
+    ...     again = load(f"{folder}/iris.rcml")
+    >>> bool((again.predict_proba(X) == model.predict_proba(X)).all())
+    True
+    """
+    return load_with_header(path, device=device)[0]
+
+
+def load_with_header(
+    path: str | Path, *, device: Device | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Read an estimator and the header of its file; see `load`."""
+    return read_model(path, classes=exported_estimators(), device=device)

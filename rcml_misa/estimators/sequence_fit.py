@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.terms import present_views
 from rcml_misa.exceptions import OptionError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.terms import mixing_partners, present_views
 from rcml_misa.experts.kernels import KernelChoice
@@ -21,7 +21,7 @@ from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import Sharing, TokenOpinions
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
-from rcml_misa.reading.tables import InputTable
+from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import Optimisation, Progress, permuted_batches, seeded, train
 from rcml_misa.views import MultiView, dense
 

@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rcml_misa.calibration.classes import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.kernels import KERNELS, KernelChoice
 from rcml_misa.experts.ridge import (
@@ -66,7 +66,7 @@ class Columns:
         """Columns of rows given as one raw array (n, d_v) per view."""
         return self.join(
             [
-                [one.transform(part) for one, part in zip(kind, parts, strict=True)]
+                [mapping.transform(part) for mapping, part in zip(kind, parts, strict=True)]
                 for kind in self.maps
             ]
         )
@@ -74,7 +74,7 @@ class Columns:
     @property
     def owners(self) -> NDArray[np.intp]:
         """Number of the view that each column belongs to."""
-        widths = [[one.width for one in kind] for kind in self.maps]
+        widths = [[mapping.width for mapping in kind] for kind in self.maps]
         return np.concatenate([np.repeat(np.arange(len(kind)), kind) for kind in widths])
 
     def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
@@ -108,7 +108,10 @@ class MappedViews:
         ]
         some = slice(None) if self.rows <= BLOCK else evenly(self.rows, BLOCK)
         self.mapped = [
-            [one.transform(dense(part, some)) for one, part in zip(kind, parts, strict=True)]
+            [
+                mapping.transform(dense(part, some))
+                for mapping, part in zip(kind, parts, strict=True)
+            ]
             for kind in self.maps
         ]
 
@@ -172,19 +175,8 @@ def fit_temperature(scores: Array, target: Array, weights: Array | None = None) 
     >>> fit_temperature(scores, np.array([0, 1, 0, 0])) < 2
     True
     """
-    rows = np.arange(len(target))
-
-    def cross_entropy(log_temperature: float) -> float:
-        logs = log_softmax(np.exp(log_temperature) * scores, axis=1)[rows, target]
-        return float(-np.average(logs, weights=weights))
-
-    found = minimize_scalar(
-        cross_entropy,
-        bounds=(0.0, LARGEST_LOG_TEMPERATURE),
-        method="bounded",
-        options={"xatol": 0.02},
-    )
-    return float(np.exp(found.x))
+    bounds = (0.0, LARGEST_LOG_TEMPERATURE)
+    return fit_exponent(scores, target, weights, bounds=bounds, tolerance=0.02)
 
 
 def _cross_entropy(scores: Array, codes: Array, weights: Array | None) -> float:
@@ -217,7 +209,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Ridge penalties to choose from.
     cap : float or None, default=0.7
         Scores are bounded above at this quantile of the leave-one-out scores of the true
-        classes: a copy of a train row must not be surer than rows that are not copies.
+        classes: a copy of a train row must not score higher than rows that are not copies.
     scaling : {"minmax", "standard", "quantile", "none"}, default="minmax"
         Column scaling, fitted on train rows.
     random_state : int, optional
@@ -278,8 +270,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_options(self)
         weights = row_weights(y, sample_weight, None)
         if weights is not None and not weights.all():
-            kept = weights > 0
-            X, y, weights = X[kept], y[kept], row_weights(y[kept], weights[kept], None)
+            used = weights > 0
+            X, y, weights = X[used], y[used], row_weights(y[used], weights[used], None)
         if len(np.unique(y)) < 2:
             raise DataError(f"y holds one class only ({y[0]}); a classifier needs two or more.")
         views = MappedViews(self._parts(X), scaling=self.scaling)
@@ -312,12 +304,12 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         order = np.random.default_rng(self.random_state).permutation(views.rows)
         onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.columns_, self.layout_ = views.columns(), views.layout()
-        kept = min(self.landmarks, views.rows)
+        count = min(self.landmarks, views.rows)
         self.kernel_: str = self.kernel
         if self.kernel == "auto":
             self.kernel_ = self._choose(views, order, onehot, weights)
-        ridge = self._ridge(views, order, kept, onehot, self.kernel_, weights)
-        self.landmark_values_ = views.values(self.columns_, order[:kept])
+        ridge = self._ridge(views, order, count, onehot, self.kernel_, weights)
+        self.landmark_values_ = views.values(self.columns_, order[:count])
         self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
         self.weights_, self.intercept_ = ridge.weights, ridge.intercept
         self.penalty_ = ridge.penalty
@@ -332,10 +324,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, views: MappedViews, order: Array, onehot: Array, weights: Array | None
     ) -> str:
         """Name of the kernel of least leave-one-out cross-entropy on some of the rows."""
-        kept = min(self.landmarks, views.rows)
+        count = min(self.landmarks, views.rows)
         # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
-        near = min(self.selection_landmarks, kept)
-        some = order[: min(near * views.rows // kept, LARGEST_SELECTION)]
+        near = min(self.selection_landmarks, count)
+        some = order[: min(near * views.rows // count, LARGEST_SELECTION)]
         codes = onehot[some].argmax(axis=1)
         heavy = None if weights is None else weights[some]
 

@@ -15,7 +15,7 @@ __all__ = ["NystroemFeatures", "Ridge", "blocks", "fit_ridge"]
 
 Array = NDArray[Any]
 BLOCK = 8192  # rows held at once
-LIFTS = 4  # of the diagonal, each ten times the one before
+LIFTS = 4  # attempts to lift the diagonal, each ten times the last
 SMALL = 400  # landmarks up to which float64 costs nothing
 
 
@@ -171,18 +171,18 @@ def fit_ridge(
         return np.asarray((onehot[block] - fitted) / np.maximum(1 - leverage[:, [number]], 1e-6))
 
     errors = np.zeros(len(penalties))
-    kept = []
+    blocked = []
     for block in blocks(rows):
         rotated = phi(block) @ narrow - shift
         leverage = weighed((1 / rows + (rotated**2) @ inverse).astype(np.float64), block)
         for number in range(len(penalties)):
             squares = residuals(rotated, leverage, block, number) ** 2
             errors[number] += float(weighed(squares, block).sum())
-        kept.append((rotated if rows <= BLOCK else None, leverage))
+        blocked.append((rotated if rows <= BLOCK else None, leverage))
     best = int(np.argmin(errors))
     scores = np.empty(onehot.shape)
-    for block, (known, leverage) in zip(blocks(rows), kept, strict=True):
-        rotated = phi(block) @ narrow - shift if known is None else known
+    for block, (held, leverage) in zip(blocks(rows), blocked, strict=True):
+        rotated = phi(block) @ narrow - shift if held is None else held
         scores[block] = onehot[block] - residuals(rotated, leverage, block, best)
     coefficients = basis @ solutions[best]
     weights = solve_triangular(phi.factor.T, coefficients, lower=False, check_finite=False)

@@ -1,4 +1,4 @@
-"""Scores of all kernel experts of a set of views at once, without doing anything twice."""
+"""Scores of all kernel experts of a set of views at once, with shared maps and distances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ExpertScorer", "RawScores"]
 
 Array = NDArray[Any]
-ENTRIES = 2**19  # of a kernel matrix at once: what the caches hold
+ENTRIES = 2**19  # entries of a kernel matrix at once, which the caches hold
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RawScores:
     Attributes
     ----------
     views : list of ndarray of shape (n, K)
-        Of each view's expert.
+        Scores of each view's expert.
     joint : ndarray of shape (n, K)
     nearest : ndarray of shape (n,)
         Squared distance to the joint expert's nearest landmark, in its columns.
@@ -42,14 +42,14 @@ class RawScores:
 
 @dataclass(frozen=True)
 class _Block:
-    """One view in one kind of map, as one expert sees it.
+    """One view in one kind of map, for one expert.
 
     Attributes
     ----------
     map : FeatureMap
     matrix : ndarray of shape (d + 2, m) or None
-        What mapped columns x, |x|^2 and 1 are multiplied by to give minus the squared distances
-        to the landmarks; None where another expert's product serves as well.
+        Factor of mapped columns x, |x|^2 and 1 whose product is minus the squared distances to
+        the landmarks; None where another expert's product serves as well.
     linear : ndarray of shape (d, K)
         The linear part of the kernel, summed over landmarks.
     """
@@ -66,7 +66,7 @@ class _Block:
 
 
 class _Parts:
-    """An expert taken apart: its blocks, and how Gaussians add up to scores.
+    """An expert's blocks, and the terms in which Gaussians add up to its scores.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class _Parts:
     product : float or None
         Width of the product over views, per view; None where it is a term of the only view.
     weights : ndarray of shape (m, K)
-        Of kernel values over the weight of the product.
+        Weights of kernel values over the weight of the product.
     """
 
     def __init__(self, expert: KernelExpert) -> None:
@@ -96,19 +96,14 @@ class _Parts:
         self.blocks: list[list[_Block]] = [[] for _ in range(views)]
         start = 0
         for kind, factors in zip(columns.maps, columns.factors, strict=True):
-            for view, (one, factor) in enumerate(zip(kind, factors, strict=True)):
-                part = exact[:, start : start + one.width]
-                start += one.width
+            for view, (mapping, factor) in enumerate(zip(kind, factors, strict=True)):
+                part = exact[:, start : start + mapping.width]
+                start += mapping.width
                 squares = (part**2).sum(axis=1)
                 rows = [2 * factor * part.T, np.full((1, len(part)), -(factor**2)), -squares[None]]
                 linear = kernel.linear * factor / (kinds * views) * (part.T @ expert.weights_)
-                self.blocks[view].append(
-                    _Block(
-                        one,
-                        np.concatenate(rows).astype(self.dtype),
-                        linear.astype(self.dtype),
-                    )
-                )
+                matrix = np.concatenate(rows).astype(self.dtype)
+                self.blocks[view].append(_Block(mapping, matrix, linear.astype(self.dtype)))
 
 
 class ExpertScorer:
@@ -128,13 +123,13 @@ class ExpertScorer:
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:
         self.joint = _Parts(joint)
-        self.own = [_Parts(one) for one in views] if len(views) > 1 else []
+        self.own = [_Parts(expert) for expert in views] if len(views) > 1 else []
         self.shared = []
         for own, blocks in zip(self.own, self.joint.blocks, strict=False):
             pairs = list(zip(blocks, own.blocks[0], strict=True))
-            self.shared.append(all(one.serves(other, own.landmarks) for one, other in pairs))
-            if self.shared[-1]:  # nor is it kept twice
-                own.blocks[0] = [replace(other, matrix=None) for _, other in pairs]
+            self.shared.append(all(mine.serves(theirs, own.landmarks) for mine, theirs in pairs))
+            if self.shared[-1]:  # its matrix is not held twice
+                own.blocks[0] = [replace(theirs, matrix=None) for _, theirs in pairs]
         self.rows = max(32, ENTRIES // self.joint.landmarks)
 
     def __call__(self, arrays: Sequence[ViewArray]) -> RawScores:
@@ -144,7 +139,9 @@ class ExpertScorer:
         joint, nearest = np.empty((count, classes)), np.empty(count)
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
-            scores, joint[rows], nearest[rows] = self._tile([dense(one, rows) for one in arrays])
+            scores, joint[rows], nearest[rows] = self._tile(
+                [dense(array, rows) for array in arrays]
+            )
             for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
         return RawScores(views or [joint], joint, nearest)
@@ -163,21 +160,21 @@ class ExpertScorer:
                 negative = table @ block.matrix
                 together[kind] += negative
                 total += table[:, :-2] @ block.linear
-                found = {width: _gaussian(negative, width, joint.dtype) for width in joint.terms}
+                gaussians = {w: _gaussian(negative, w, joint.dtype) for w in joint.terms}
                 for width, weight in joint.terms.items():
-                    _add(added, found[width], weight)
+                    _add(added, gaussians[width], weight)
                 if own is None or near is None or score is None:
                     continue
                 other = own.blocks[0][kind]
                 if self.shared[view]:
                     negative = negative[:, : own.landmarks]
                 else:
-                    found = {}
+                    gaussians = {}
                     table = _mapped(other.map, part, own.dtype)
                     negative = table @ other.matrix
                 score += table[:, :-2] @ other.linear
                 for width, weight in own.terms.items():
-                    gaussian = found.get(width)
+                    gaussian = gaussians.get(width)
                     if gaussian is None:
                         gaussian = _gaussian(negative, width, own.dtype)
                     _add(near, gaussian[:, : own.landmarks], weight)
@@ -190,28 +187,28 @@ class ExpertScorer:
 
 
 def _gaussian(negative: Array, width: float | None, dtype: type[Any]) -> Array:
-    found = negative * dtype(width)
-    return np.asarray(np.exp(found, out=found))
+    exponents = negative * dtype(width)
+    return np.asarray(np.exp(exponents, out=exponents))
 
 
 def _add(total: Array, values: Array, weight: float) -> None:
     total += values if weight == 1 else values * total.dtype.type(weight)
 
 
-def _mapped(one: FeatureMap, part: Array, dtype: type[Any]) -> Array:
+def _mapped(mapping: FeatureMap, part: Array, dtype: type[Any]) -> Array:
     """Mapped columns x of rows, then |x|^2 and 1."""
-    table = np.empty((len(part), one.width + 2), dtype=dtype)
+    table = np.empty((len(part), mapping.width + 2), dtype=dtype)
     columns = table[:, :-2]
-    columns[:] = one.transform(part, dtype)
+    columns[:] = mapping.transform(part, dtype)
     table[:, -2] = np.einsum("ij,ij->i", columns, columns)
     table[:, -1] = 1
     return table
 
 
-def _same_map(one: FeatureMap, other: FeatureMap) -> bool:
+def _same_map(left: FeatureMap, right: FeatureMap) -> bool:
     """Whether two maps give the same columns."""
-    if one is other:
+    if left is right:
         return True
     names = ("shift", "scale", "mean", "spread", "order")
-    pairs = ((getattr(one, name), getattr(other, name)) for name in names)
-    return one.features == other.features and all(np.array_equal(a, b) for a, b in pairs)
+    pairs = ((getattr(left, name), getattr(right, name)) for name in names)
+    return left.features == right.features and all(np.array_equal(a, b) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""The experts of a set of views: one per view, one joint, and what they say of each other."""
+"""Experts of a set of views: one per view, one joint, their agreement and their stacking."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 
 from rcml_misa.experts.expert import KernelExpert, MappedViews
 from rcml_misa.experts.kernels import KernelChoice, squared_distances
 from rcml_misa.experts.ridge import blocks
 from rcml_misa.experts.scoring import ExpertScorer
-from rcml_misa.experts.stacking import stack_weights
 from rcml_misa.opinions import SHARED_WEIGHT, log_shares, membership
 from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, dense
 
-__all__ = ["ExpertLogits", "ViewExperts"]
+__all__ = ["ExpertLogits", "Familiarity", "ViewExperts", "stack_weights"]
 
 Array = NDArray[np.float64]
-LEAST_TRUST = 0.02  # a row whose views contradict each other keeps this share of its mass
-DECAY = 1.5  # how fast familiarity falls, per train rows' upper spread of distances
+LEAST_TRUST = 0.02  # share of its mass that a row whose views contradict each other keeps
+DECAY = 1.5  # fall of familiarity per upper spread of the train rows' distances
 ENOUGH = 20_000  # rows that suffice for a handful of weights
-SAMPLE = 2000  # train rows whose distances say what is familiar
+STIFFNESS = 10.0  # pull of the stack towards the plain ratio, in nats per squared weight
+SAMPLE = 2000  # train rows whose distances define what is familiar
 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How near a row is to the train rows, against how near they are to each other.
+    """Nearness of a row to the train rows, against their nearness to each other.
 
     exp(-1.5 z) with z = max(0, (d - d95) / (d95 - d50)), d the distance to the nearest landmark
     and d50, d95 the quantiles of that distance over train rows, each without itself.
@@ -87,9 +88,74 @@ class Familiarity:
         return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
 
 
+def stack_weights(
+    logs: Array, codes: NDArray[np.int64], plain: Array, weights: Array | None = None
+) -> Array:
+    """Fit weights w of M experts in softmax(sum_m w_m log p_m) on rows new to the experts.
+
+    The total cross-entropy plus 10 |w - s plain|^2 is minimised over w >= 0 and s, so that with
+    few errors to learn from the weights stay in the plain ratio while their scale calibrates the
+    product: experts that see the same row are not independent, and a plain product overconfident.
+
+    Parameters
+    ----------
+    logs : ndarray of shape (n, M, K)
+        Log-probabilities of each expert (leave-one-out, held out).
+    codes : ndarray of int, shape (n,)
+        Class numbers.
+    plain : ndarray of shape (M,)
+        Ratio of the weights without any data.
+    weights : ndarray of shape (n,), optional
+        How much each row counts; 1 is usual.
+
+    Returns
+    -------
+    ndarray of shape (M,)
+        Not negative.
+
+    References
+    ----------
+    Wolpert, Stacked generalization, Neural Networks 5, 1992; product (logarithmic) pooling:
+    Genest and Zidek, Combining probability distributions, Statistical Science 1, 1986.
+
+    Examples
+    --------
+    The second expert knows nothing:
+
+    >>> good = np.log(np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]] * 9))
+    >>> weights = stack_weights(
+    ...     np.stack([good, np.log(np.full(good.shape, 0.5))], axis=1),
+    ...     np.array([0, 1, 0, 0] * 9), np.ones(2))
+    >>> bool(weights[0] > 0.3)
+    True
+    """
+    heavy = np.ones(len(codes)) if weights is None else weights
+    rows = np.arange(len(codes))
+    wanted = heavy @ logs[rows, :, codes]
+
+    def objective(values: Array) -> tuple[float, Array]:
+        shares, scale = values[:-1], values[-1]
+        pooled = np.tensordot(shares, logs, axes=(0, 1))
+        gap = shares - scale * plain
+        loss = -(heavy @ log_softmax(pooled, axis=1)[rows, codes]) + STIFFNESS * gap @ gap
+        expected = heavy[:, None] * softmax(pooled, axis=1)
+        slope = np.einsum("nk,nmk->m", expected, logs) - wanted
+        slope += 2 * STIFFNESS * gap
+        return float(loss), np.append(slope, -2 * STIFFNESS * gap @ plain)
+
+    fitted = minimize(
+        objective,
+        np.append(0.5 * plain, 0.5),
+        jac=True,
+        bounds=[(0, None)] * (len(plain) + 1),
+        method="L-BFGS-B",
+    )
+    return np.asarray(fitted.x[:-1])
+
+
 @dataclass(frozen=True)
 class ExpertLogits:
-    """What the experts say of n rows.
+    """Logits of the experts for n rows, with their agreement and the rows' familiarity.
 
     Attributes
     ----------
@@ -137,8 +203,8 @@ class ExpertLogits:
         shares = softmax(np.concatenate(parts, axis=1), axis=2)
         logs = log_shares(torch.from_numpy(shares)).numpy()
         plain = np.append(np.ones(self.views.shape[1]), SHARED_WEIGHT)[: shares.shape[1]]
-        found = stack_weights(logs, codes, plain, weights)
-        return found if joint else np.append(found, 0.0)
+        stack = stack_weights(logs, codes, plain, weights)
+        return stack if joint else np.append(stack, 0.0)
 
     def take(self, rows: slice) -> ExpertLogits:
         """The same of some rows."""
@@ -224,16 +290,16 @@ class ViewExperts:
         )
         sample = np.random.default_rng(self.random_state).permutation(len(codes))[:SAMPLE]
         whole = present[sample].all(axis=1)
-        if whole.any():  # what is familiar is told by rows that have every view
+        if whole.any():  # rows that have every view define what is familiar
             sample = sample[whole]
         self.familiarity_ = Familiarity.fit(
             self.joint_.landmark_values_,
             self.joint_.columns_([dense(array, sample) for array in views.arrays]),
         )
         scores = []
-        for one, here in zip(self.views_, present.T, strict=True):
+        for own, rows in zip(self.views_, present.T, strict=True):
             scores.append(np.zeros((len(codes), len(classes))))
-            scores[-1][here] = one.loo_scores_
+            scores[-1][rows] = own.loo_scores_
         self.train_logits_ = self._logits(
             scores, self.joint_.loo_scores_, np.ones(len(codes)), present
         )
@@ -241,13 +307,13 @@ class ViewExperts:
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Logits of new rows."""
-        found, present = self._scorer(views.arrays), views.present
-        familiarity = self.familiarity_.of_distance(np.sqrt(found.nearest))
+        scores, present = self._scorer(views.arrays), views.present
+        familiarity = self.familiarity_.of_distance(np.sqrt(scores.nearest))
         gaps = np.flatnonzero(~present.all(axis=1))
         if gaps.size:
             parts = [dense(array, gaps) for array in views.arrays]
             familiarity[gaps] = self._familiar(parts, present[gaps])
-        return self._logits(found.views, found.joint, familiarity, present)
+        return self._logits(scores.views, scores.joint, familiarity, present)
 
     @cached_property
     def _scorer(self) -> ExpertScorer:
@@ -260,14 +326,16 @@ class ViewExperts:
     def _familiar(self, parts: Sequence[Array], present: NDArray[np.bool_]) -> Array:
         """Familiarity of rows with gaps, by the columns of the views that each of them has."""
         values = self.joint_.columns_(parts)
-        found = np.ones(len(values))
+        familiarity = np.ones(len(values))
         owners = self.joint_.columns_.owners
         for pattern in np.unique(present, axis=0):
             rows = (present == pattern).all(axis=1)
             if pattern.any():
                 share = float(pattern.mean())
-                found[rows] = self.familiarity_.with_gaps(values[rows], pattern[owners], share)
-        return found
+                familiarity[rows] = self.familiarity_.with_gaps(
+                    values[rows], pattern[owners], share
+                )
+        return familiarity
 
     def _logits(
         self,
@@ -278,20 +346,20 @@ class ViewExperts:
     ) -> ExpertLogits:
         some = None if present.all() else present
 
-        def bounded(one: KernelExpert, score: Array) -> Array:
-            return one.temperature_ * np.minimum(score, one.bound_)
+        def bounded(expert: KernelExpert, score: Array) -> Array:
+            return expert.temperature_ * np.minimum(score, expert.bound_)
 
         def agreed(rows: slice) -> Array:
             pairs = zip(self.views_, scores, strict=True)
-            raw = np.stack([one.raw_temperature_ * part[rows] for one, part in pairs], axis=1)
+            raw = np.stack([e.raw_temperature_ * part[rows] for e, part in pairs], axis=1)
             if len(self.views_) < 2:
                 return np.ones(len(raw))
             here = None if some is None else torch.from_numpy(some[rows])
             posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), here)
             return posterior[:, 0].numpy()
 
-        own = [bounded(one, score) for one, score in zip(self.views_, scores, strict=True)]
-        stacked = np.stack(own, axis=1)
+        own = map(bounded, self.views_, scores)
+        stacked = np.stack([*own], axis=1)
         if some is not None:
             stacked[~some] = 0
         return ExpertLogits(

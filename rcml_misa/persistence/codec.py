@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.calibration.evidence import Calibrator
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.calibration.scores import ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
@@ -40,11 +40,11 @@ CLASSES: Mapping[str, type[Any]] = {
         *(ViewReaders, WordReader),
     )
 }
-# what train rows said of themselves: of no use for new rows, and theirs alone
+# leave-one-out results of train rows: of no use for new rows
 UNSAVED = frozenset({"loo_scores_", "train_logits_"})
 FITTED = re.compile(r"[a-z][a-z0-9_]{0,62}_\Z")
 DEEPEST = 24
-LONG = 8  # floats; a longer list of them is kept as a tensor
+LONG = 8  # floats; a longer list becomes a tensor
 
 
 def fitted_state(source: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _init_fields(kind: Any) -> list[str]:
 class Encoder:
     """Turn values into JSON, with their arrays set aside as tensors.
 
-    An array that appears twice is kept once.
+    An array that appears twice is stored once.
 
     Attributes
     ----------
@@ -212,7 +212,7 @@ class Decoder:
     def _tensor(self, reference: dict[str, Any]) -> NDArray[Any]:
         name, dtype, shape = (reference.get(key) for key in ("tensor", "dtype", "shape"))
         if not isinstance(name, str) or name not in self.tensors:
-            raise DataError(f"its header asks for a tensor {name!r} that is not there")
+            raise DataError(f"its header asks for a tensor {name!r} that the file lacks")
         if name not in self._made:
             array = self.tensors[name]
             array = array.T if reference.get("turned") is True else array

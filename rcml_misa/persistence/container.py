@@ -1,4 +1,4 @@
-"""The file itself: one safetensors file whose metadata holds a JSON header; nothing executable."""
+"""Container of a model: a safetensors file whose metadata holds a JSON header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcml_misa.storage import whole_file
 __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 
 FORMAT = "rcml-misa"
-FORMAT_VERSION = 2  # 1, of rcml-misa 0.1, is read too
+FORMAT_VERSION = 2  # 1, which rcml-misa 0.1 reads too, holds opinions of tables' classes alone
 LARGEST_HEADER = 16 * 2**20  # bytes
 LENGTH = 8  # bytes that tell the header's length
 
@@ -31,8 +31,9 @@ def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDAr
     """
     from safetensors.numpy import save
 
-    versioned = {"format_version": FORMAT_VERSION, **header}
-    text = json.dumps(versioned, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        {"format_version": FORMAT_VERSION, **header}, allow_nan=False, separators=(",", ":")
+    )
     # one entry, since the order of several is not the same each time
     content = save(dict(tensors), metadata={FORMAT: text})
     if int.from_bytes(content[:LENGTH], "little") > LARGEST_HEADER:
@@ -82,13 +83,13 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _json(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         cause = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise _no_model(path, f"its header is no JSON ({cause})") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise _no_model(path, "its header is no JSON object")
-    return found
+    return value
 
 
 def _check_version(path: Path, version: Any) -> None:
@@ -101,17 +102,17 @@ def _check_version(path: Path, version: Any) -> None:
         )
 
 
-def _check_size(path: Path, table: Mapping[str, Any], found: int) -> None:
+def _check_size(path: Path, table: Mapping[str, Any], size: int) -> None:
     """Compare the end of the last tensor with the end of the file."""
     try:
         ends = [int(entry["data_offsets"][1]) for entry in table.values()]
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise _no_model(path, "its header does not tell where tensors lie") from error
     expected = max(ends, default=0)
-    if found != expected:
-        problem = "truncated" if found < expected else "followed by something else"
+    if size != expected:
+        problem = "truncated" if size < expected else "followed by something else"
         raise DataError(
-            f"{path} is {problem}: {found} bytes of tensors where its header tells {expected}; "
+            f"{path} is {problem}: {size} bytes of tensors where its header tells {expected}; "
             "copy it again from where it was saved."
         )
 

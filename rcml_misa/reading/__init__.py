@@ -2,8 +2,7 @@
 
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, ViewReaders
-from rcml_misa.reading.rows import hold_out, row_weights
-from rcml_misa.reading.tables import InputTable
+from rcml_misa.reading.rows import InputTable, hold_out, row_weights
 
 __all__ = [
     "FeatureMap",

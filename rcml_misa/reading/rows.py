@@ -1,18 +1,23 @@
-"""Train rows: how much each counts, and which are held out for validation."""
+"""Train rows: their weights, those held out for validation, and their table of inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.reading.features import FeatureMap
+from rcml_misa.views import ViewArray, dense
 
-__all__ = ["hold_out", "row_weights"]
+__all__ = ["InputTable", "hold_out", "row_weights"]
 
 Array = NDArray[np.float64]
+KEPT = 16_384  # rows whose mapped columns are kept; more are mapped batch by batch
 
 
 def hold_out(
@@ -25,12 +30,12 @@ def hold_out(
     codes : ndarray of int of shape (n,)
         Class numbers.
     share : float
-        Of the rows to hold out; at least one is.
+        Share of the rows to hold out; at least one is.
     rng : Generator
 
     Returns
     -------
-    kept, held : ndarray of int
+    train, held : ndarray of int
         Row numbers, in order.
 
     Raises
@@ -40,8 +45,8 @@ def hold_out(
 
     Examples
     --------
-    >>> kept, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
-    >>> len(kept), len(held)
+    >>> train, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
+    >>> len(train), len(held)
     (3, 2)
     """
     order = rng.permutation(len(codes))
@@ -81,7 +86,7 @@ def row_weights(
     DataError
         If weights are negative, not finite, all zero, or not one per row.
     OptionError
-        If `class_weight` is neither, names a class that is not there, or a weight is negative.
+        If `class_weight` is neither, names a class that y lacks, or a weight is negative.
 
     Examples
     --------
@@ -128,10 +133,62 @@ def _by_class(labels: NDArray[Any], class_weight: Any, weights: Array) -> Array:
         raise OptionError(
             f"class_weight={class_weight!r} is not 'balanced' or a dict of class and weight."
         )
-    known = classes.tolist()
+    present = classes.tolist()
     for label, weight in class_weight.items():
-        if label not in known:
+        if label not in present:
             raise OptionError(f"class_weight names {label!r}, which is no class of y.")
         if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
             raise OptionError(f"class_weight of {label!r} is {weight!r}; give a number from 0 on.")
-    return np.array([float(class_weight.get(label, 1.0)) for label in known])[codes]
+    return np.array([float(class_weight.get(label, 1.0)) for label in present])[codes]
+
+
+class InputTable:
+    """Float32 columns of n rows, so that a batch is drawn and mixed in one go.
+
+    Mapped views of many rows would take more memory than the raw ones: beyond 16 384 rows each
+    batch is mapped when it is asked for.
+
+    Parameters
+    ----------
+    maps : sequence of FeatureMap
+        One per view.
+    arrays : sequence of arrays of shape (n, d_v)
+        Raw views, dense or sparse.
+    others : sequence of Tensor of shape (n, k)
+        Columns that come after the views'.
+    device : torch.device
+        Where the columns are wanted.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Mapped columns of each view.
+    """
+
+    def __init__(
+        self,
+        maps: Sequence[FeatureMap],
+        arrays: Sequence[ViewArray],
+        others: Sequence[Tensor],
+        *,
+        device: torch.device,
+    ) -> None:
+        self.maps = maps
+        self.arrays = arrays
+        self.others = others
+        self.device = device
+        self.rows = int(arrays[0].shape[0])
+        self.widths = tuple(part.shape[1] for part in self._map(slice(0, 1))[: len(maps)])
+        few = self.rows <= KEPT
+        self.whole = torch.cat(self._map(slice(None)), dim=1) if few else None
+
+    def _map(self, rows: slice | NDArray[Any]) -> list[Tensor]:
+        mapped = [
+            torch.from_numpy(mapping.transform(dense(array, rows), np.float32))
+            for mapping, array in zip(self.maps, self.arrays, strict=True)
+        ]
+        return [part.to(self.device) for part in (*mapped, *(other[rows] for other in self.others))]
+
+    def __call__(self, rows: slice | NDArray[Any]) -> Tensor:
+        """Columns of some rows."""
+        return torch.cat(self._map(rows), dim=1) if self.whole is None else self.whole[rows]

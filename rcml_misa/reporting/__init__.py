@@ -7,7 +7,7 @@ from rcml_misa.reporting.pages import (
     measures_json,
     results_json,
 )
-from rcml_misa.reporting.render import PAGE_WIDTH, Form, html_page, render, terminal_width
+from rcml_misa.reporting.render import PAGE_WIDTH, Form, html_page, render, terminal_width, wrapped
 from rcml_misa.reporting.table import Column, Number, Numbers, Table, Text
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "render",
     "results_json",
     "terminal_width",
+    "wrapped",
 ]

@@ -12,6 +12,7 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.reporting.table import Cell, Column, Columns, Number, Numbers, Row, Table, Text
 from rcml_misa.reporting.tables import (
     LEAK_NOTE,
+    SECONDS,
     SETS,
     Shown,
     by_dataset,
@@ -141,6 +142,7 @@ MAIN = (
     Shown("ECE %", "pooled_ece", digits=1),
     Shown("AURC %", "aurc"),
     Shown("FPR95 %", "conflict_fpr95", "conflict", digits=1),
+    SECONDS,
 )
 MAIN_NOTE = (
     "mean ± population standard deviation over runs; ECE over the clean rows of all runs; FPR95: "
@@ -161,7 +163,6 @@ def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
         [
             label_cell(sets["clean"]),
             *(column.cell(sets.get(column.test_set)) for column in MAIN),
-            Number(sets["clean"].seconds_per_run, 1),
             published.get(sets["clean"].method, Text("-")),
         ]
         for sets in rows
@@ -169,7 +170,6 @@ def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
     columns: Columns = [
         "method",
         *(column.column for column in MAIN),
-        "s/run",
         "published",
     ]
     notes = [MAIN_NOTE, *([LEAK_NOTE] if any(sets["clean"].leaky for sets in rows) else [])]

@@ -5,43 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError
 from rcml_misa.metrics.answers import COVERAGES
 from rcml_misa.reporting.comparison import rankings
+from rcml_misa.reporting.figures.style import need_matplotlib, new_figure
 from rcml_misa.reporting.tables import by_dataset, by_variant
 from rcml_misa.results import Ranking, RunRecord, alike_groups
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["draw_all", "draw_critical_difference", "draw_risk_coverage"]
 
 STEP = 0.32  # inches between two names
 CURVES = 8  # methods in one figure of risk
-
-
-def _figure(width: float, height: float) -> tuple[Any, Axes]:
-    """A figure that needs no display.
-
-    Raises
-    ------
-    OptionError
-        If matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise OptionError(
-            "figures need matplotlib, which is not installed; pip install rcml-misa[plot]."
-        )
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
 
 
 def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -> Path:
@@ -68,7 +45,8 @@ def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -
     groups = alike_groups(ranking.mean_ranks, ranking.critical_difference)
     top = 1.2 + 0.25 * len(groups)  # where names begin, below the bars
     depth = top + half
-    figure, axes = _figure(8.0, STEP * (depth + 2.5))
+    need_matplotlib()
+    figure, (axes,) = new_figure(width=8.0, height=STEP * (depth + 2.5))
     axes.set_xlim(count + 0.5, 0.5)  # the best on the right, as Demsar draws it
     axes.set_ylim(depth + 0.5, -2.2)
     axes.axis("off")
@@ -148,7 +126,8 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
             "records of version 0.2 and later."
         )
     first, *others = curves
-    figure, axes = _figure(5.5, 4.0)
+    need_matplotlib()
+    figure, (axes,) = new_figure(width=5.5, height=4.0)
     for label in [first, *sorted(others, key=lambda name: float(curves[name].mean()))][:CURVES]:
         axes.plot(COVERAGES, curves[label], label=label, linewidth=1.2)
     axes.set_xlabel("share of rows answered, the least uncertain first")

@@ -31,6 +31,7 @@ from rcml_misa.reporting.tables import (
     name_of_set,
     paired_comparisons,
     paired_table,
+    spread_table,
 )
 from rcml_misa.results import (
     LOWER_IS_BETTER,
@@ -87,7 +88,7 @@ def experiment_tables(
     for dataset, some in groups.items():
         if _has(some, list(SENTIMENT)):
             rows = [row for row in summarise(some) if row.test_set == "clean"]
-            tables.append(replace(measures_table(rows, title=f"{dataset}: measures"), level=2))
+            tables.append(replace(measures_table(rows), level=2))
             if pairs := paired_comparisons(some, test_sets=["clean"], measures=PAIRED):
                 tables.append(paired_table(pairs))
         if not _has(some, ["accuracy"]):
@@ -161,13 +162,11 @@ def _short_tables(records: Sequence[RunRecord], room: int) -> list[Table]:
     """Overview, wins and the paired differences that matter, in so many lines of Markdown."""
     tables: list[Table] = []
     classes: list[RunRecord] = []
-    for dataset, some in by_dataset(records).items():
+    for some in by_dataset(records).values():
         if not _has(some, list(SENTIMENT)):
             classes += some
             continue
-        rows = [row for row in summarise(some) if row.test_set == "clean"]
-        spread = replace(measures_table(rows, title=dataset, spread=True), level=2)
-        tables.append(replace(spread, notes=spread.notes[:1]))
+        tables.append(spread_table([row for row in summarise(some) if row.test_set == "clean"]))
     if len(by_variant(classes)) > 1:
         tables.append(winners_table(classes))
     if classes:

@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from rcml_misa.reporting.table import Cell, Column, Table, Text, printable
 
-__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width"]
+__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width", "wrapped"]
 
 Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
 
@@ -61,6 +62,11 @@ def _declared_width() -> int:
     """Value of the variable COLUMNS, 0 where it is no positive number."""
     declared = os.environ.get("COLUMNS", "")
     return int(declared) if declared.isdecimal() else 0
+
+
+def wrapped(text: str, width: int) -> str:
+    """Wrap a heading at spaces; words that are longer, such as paths, stay whole."""
+    return textwrap.fill(printable(text), max(width, LEAST_WIDTH), break_long_words=False)
 
 
 def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> str:

@@ -21,6 +21,7 @@ from rcml_misa.results import (
 __all__ = [
     "LEAK_NOTE",
     "PAIRED",
+    "SECONDS",
     "SENTIMENT",
     "SETS",
     "Shown",
@@ -38,6 +39,7 @@ __all__ = [
     "paired_table",
     "percent",
     "runs_table",
+    "spread_table",
     "summary_table",
     "values_table",
 ]
@@ -159,7 +161,12 @@ class Shown:
 
     def cell(self, row: SummaryRow | None) -> Number | Numbers:
         """Mean of the measure, and its deviation; ``-`` where there is no row."""
-        mean = math.nan if row is None else row.measures.get(self.measure, math.nan)
+        if row is None:
+            mean = math.nan
+        elif self.measure == "seconds_per_run":
+            mean = row.seconds_per_run
+        else:
+            mean = row.measures.get(self.measure, math.nan)
         number = Number(mean, self.digits, self.scale)
         if not self.spread:
             return number
@@ -171,6 +178,9 @@ class Shown:
         """Column whose key is the name of the measure."""
         name = self.measure if self.test_set == "clean" else f"{self.test_set}_{self.measure}"
         return Column(self.heading, name=name, parts=("mean", "std"))
+
+
+SECONDS = Shown("s/run", "seconds_per_run", digits=1, scale=1)
 
 
 def means_table(
@@ -270,32 +280,42 @@ def values_table(rows: Sequence[SummaryRow]) -> Table:
     return Table.of("Measures", columns, body, stubs=4)
 
 
-def measures_table(
-    rows: Sequence[SummaryRow], *, title: str = "Measures over the runs", spread: bool = False
-) -> Table:
-    """Moments of every measure of sentiment, a row for each; or mean ± deviation in one row."""
-    names = [name for name in SENTIMENT if any(name in row.values for row in rows)]
+def _sentiment(rows: Sequence[SummaryRow]) -> list[str]:
+    return [name for name in SENTIMENT if any(name in row.values for row in rows)]
+
+
+def measures_table(rows: Sequence[SummaryRow]) -> Table:
+    """Mean, variance and deviation of every measure of sentiment on one test set."""
+    names = _sentiment(rows)
     body: list[Row] = []
     for row in rows:
-        seconds = Number(row.seconds_per_run, 0)
-        if spread:
-            pairs = [row.moments(name)[::2] for name in names]
-            cells = [
-                Numbers(tuple(measure_number(name, x) for x in pair), "{} ± {}")
-                for name, pair in zip(names, pairs, strict=True)
-            ]
-            body.append([row.dataset, label_cell(row), *cells, seconds])
-            continue
         moments = {name: row.moments(name) for name in names}
-        for place, kind in enumerate(("mean", "var", "std")):
-            values = [(name, moments[name][place]) for name in names]
-            shown = [Number(x, 6) if kind == "var" else measure_number(n, x) for n, x in values]
-            label = "" if place else row.label
-            body.append([label, kind, *shown, "" if place else seconds])
-    columns: Columns = [Column(SENTIMENT[name], name=name, parts=("mean", "std")) for name in names]
-    stubs = ["data set", "method"] if spread else ["method", Column("", "left", name="moment")]
+        means, spreads = (
+            [measure_number(name, moments[name][place]) for name in names] for place in (0, 2)
+        )
+        variances = [Number(moments[name][1], 6) for name in names]
+        body.append([row.label, "mean", *means, Number(row.seconds_per_run, 0)])
+        body += [["", "var", *variances, ""], ["", "std", *spreads, ""]]
+    columns: Columns = ["method", Column("", "left", name="moment")]
+    columns += [Column(SENTIMENT[name], name=name) for name in names]
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
-    return Table.of(title, [*stubs, *columns, "s/run"], body, notes, stubs=2)
+    test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
+    title = f"{rows[0].dataset}: measures over the runs{test_set}"
+    return Table.of(title, [*columns, "s/run"], body, notes, stubs=2)
+
+
+def spread_table(rows: Sequence[SummaryRow]) -> Table:
+    """Mean ± deviation of every measure of sentiment on clean rows, a row per method."""
+    shown = [
+        Shown(SENTIMENT[name], name, digits=form.digits, scale=form.scale, spread=True)
+        for name in _sentiment(rows)
+        for form in [measure_number(name, 0)]
+    ]
+    body: list[Row] = [
+        [label_cell(row), *(column.cell(row) for column in [*shown, SECONDS])] for row in rows
+    ]
+    columns: Columns = ["method", *(column.column for column in [*shown, SECONDS])]
+    return Table.of(f"{rows[0].dataset}: measures", columns, body, [MEASURE_NOTES[""]], level=2)
 
 
 def paired_comparisons(

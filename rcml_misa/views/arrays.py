@@ -162,7 +162,7 @@ def frozen(view: ViewArray) -> ViewArray:
 
 
 def is_frame(X: Any) -> bool:
-    """Tell a pandas DataFrame by its attributes, without importing pandas."""
+    """Recognise a pandas DataFrame by its attributes, without importing pandas."""
     return hasattr(X, "columns") and hasattr(X, "iloc")
 
 

@@ -69,7 +69,7 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
 
 
 def holds_views(X: Any) -> bool:
-    """Tell an X that is cut into views already from one table.
+    """Distinguish an X that is cut into views already from one table.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def holds_views(X: Any) -> bool:
 
 
 def _is_list_of_views(X: Any) -> bool:
-    """Tell a list of tables from a table given as a list of rows."""
+    """Distinguish a list of tables from a table given as a list of rows."""
     if not isinstance(X, list | tuple):
         return False
     if not X:

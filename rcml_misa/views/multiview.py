@@ -31,8 +31,6 @@ __all__ = ["MultiView", "ViewKind"]
 
 ViewKind = Literal["dense", "sparse", "sequence", "text"]
 
-SEPARATOR = "__"
-
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class MultiView:
@@ -175,12 +173,12 @@ class MultiView:
 
     @property
     def kinds(self) -> tuple[ViewKind, ...]:
-        """How each view is stored: dense, sparse, sequence or text."""
+        """Kind of each view: dense, sparse, sequence or text."""
         return tuple(_kind(array) for array in self.arrays)
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Which views each row has: (n_samples, n_views), False where a view is missing.
+        """Mask of the views that each row has, (n_samples, n_views); False where one is missing.
 
         Examples
         --------
@@ -211,10 +209,8 @@ class MultiView:
         return zip(self.names, self.arrays, strict=True)
 
     def __repr__(self) -> str:
-        views = ", ".join(
-            f"{name} {width}" for name, width in zip(self.names, self.widths, strict=True)
-        )
-        return f"MultiView({self.n_samples} samples: {views})"
+        views = [f"{name} {width}" for name, width in zip(self.names, self.widths, strict=True)]
+        return f"MultiView({self.n_samples} samples: {', '.join(views)})"
 
     def take(self, rows: ArrayLike | slice) -> MultiView:
         """Select rows of every view.
@@ -222,7 +218,7 @@ class MultiView:
         Parameters
         ----------
         rows : array of int, array of bool of length n_samples, or slice
-            Which rows, in which order; repeats are allowed.
+            Rows to select, in this order; repeats are allowed.
 
         Returns
         -------
@@ -324,7 +320,7 @@ class MultiView:
         Parameters
         ----------
         how : {"mean", "max", "mean-std"}
-            What becomes of a sequence's steps.
+            Summary of a sequence's steps.
         text_columns : int
             Hashed columns of words and pairs of words of a text, sparse, rows of unit norm.
 
@@ -367,7 +363,7 @@ class MultiView:
         Returns
         -------
         pandas.DataFrame
-            Of shape (n_samples, sum of widths); ``views="__"`` cuts it again.
+            Shape (n_samples, sum of widths); ``views="__"`` cuts it again.
 
         Examples
         --------
@@ -376,11 +372,8 @@ class MultiView:
         """
         import pandas as pd
 
-        columns = [
-            f"{name}{SEPARATOR}{column}"
-            for name, width in zip(self.names, self.widths, strict=True)
-            for column in range(width)
-        ]
+        widths = zip(self.names, self.widths, strict=True)
+        columns = [f"{name}__{column}" for name, width in widths for column in range(width)]
         return pd.DataFrame(self.to_array(), columns=pd.Index(columns))
 
     def _check_names(self, names: Sequence[str] | Mapping[str, Any]) -> None:

@@ -115,7 +115,7 @@ class _Reader:
         self.rows = {fold: len(self.array(fold, "regression_labels", 1)) for fold in self.folds}
 
     def has(self, key: str) -> bool:
-        """Tell whether every fold has a key."""
+        """Check that every fold has a key."""
         return all(key in content for content in self.folds.values())
 
     def array(self, fold: str, key: str, dimensions: int) -> NDArray[Any]:

@@ -112,7 +112,7 @@ class Source:
     def spend(self, cost: int) -> None:
         """Count bytes that are about to be taken, or looked at; refuse a file that wants too many.
 
-        What is dropped again stays counted: so the work is bounded too.
+        Bytes that are dropped again stay counted: so the work is bounded too.
         """
         self.left -= cost
         if self.left < 0:

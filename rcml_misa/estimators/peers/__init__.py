@@ -2,9 +2,8 @@
 
 from rcml_misa.estimators.peers.ccml import CCMLClassifier
 from rcml_misa.estimators.peers.edl import EDLClassifier
-from rcml_misa.estimators.peers.etmc import ETMCClassifier
 from rcml_misa.estimators.peers.fuml import FUMLClassifier
-from rcml_misa.estimators.peers.tmc import TMCClassifier
+from rcml_misa.estimators.peers.tmc import ETMCClassifier, TMCClassifier
 
 __all__ = [
     "CCMLClassifier",

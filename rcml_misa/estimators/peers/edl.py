@@ -60,7 +60,7 @@ class EDLClassifier(EpochClassifier):
     Attributes
     ----------
     module_ : RCMLNet
-        Of one view with all columns.
+        Network of one view with all columns.
     history_ : dict of str to list of float
         Mean loss per epoch.
 

@@ -80,7 +80,7 @@ class FUMLClassifier(EpochTrainer):
     ((150, 3), (150,))
     """
 
-    annealing_epochs = 0  # there is no KL term
+    annealing_epochs = 0  # the loss has no KL term
     _leaves_out_missing: ClassVar[bool] = True
 
     def __init__(
@@ -162,7 +162,8 @@ class FUMLClassifier(EpochTrainer):
 
     def predict_conflict(self, X: Any) -> Array:
         """Mean over a row's views of their conflict, equation 7, of shape (n,), in [0, 1]."""
-        found = self._memberships(X)
-        degrees = membership_conflict(found.private, found.present)
-        there = torch.ones_like(degrees) if found.present is None else found.present.to(degrees)
-        return np.asarray(((degrees * there).sum(dim=-1) / there.sum(dim=-1).clamp_min(1)).numpy())
+        output = self._memberships(X)
+        degrees = membership_conflict(output.private, output.present)
+        present = torch.ones_like(degrees) if output.present is None else output.present
+        total = (degrees * present).sum(dim=-1)
+        return np.asarray((total / present.to(degrees).sum(dim=-1).clamp_min(1)).numpy())

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from rcml_misa.datasets import find_entry
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.opinions import pairwise_conflict
-from rcml_misa.reporting.figures.grids import attention_figure, conflict_figure
-from rcml_misa.reporting.figures.losses import loss_figure
-from rcml_misa.reporting.figures.subspaces import Codes, subspace_figure
-from rcml_misa.reporting.figures.trust import (
-    ConflictDoubt,
+from rcml_misa.reporting.figures.panels import (
+    Codes,
+    ReplacedUncertainty,
     RiskCurve,
+    attention_figure,
     calibration_figure,
+    conflict_figure,
+    loss_figure,
+    subspace_figure,
     uncertainty_figure,
 )
 from rcml_misa.results import RunRecord
@@ -35,7 +37,7 @@ PARTS = ("clean", "conflict")
 
 
 class Key(NamedTuple):
-    """What runs have in common."""
+    """The names that runs of one variant have in common."""
 
     dataset: str
     method: str
@@ -56,7 +58,7 @@ class Runs:
 
     @property
     def title(self) -> str:
-        """Whether the regularisers were on, else method and variant."""
+        """Name the panel by whether the regularisers were on, else by method and variant."""
         config = self.records[0].config
         weights = [config.get(f"{name}_weight") for name in ("sim", "diff", "recon")]
         if all(weight is None for weight in weights):
@@ -64,7 +66,7 @@ class Runs:
         return "with regularisers" if any(weights) else "without regularisers"
 
     def kept(self) -> list[Kept]:
-        """What each run kept."""
+        """Read what each run kept for figures."""
         return [read_kept(kept_path(path)) for path in self.paths]
 
 
@@ -91,24 +93,24 @@ def find_runs(path: Path, *, variant: str | None = None) -> Runs:
         raise DataError(
             f"{path} holds no record of a run; give a record or the folder of `run --out DIR`."
         )
-    groups: dict[Key, list[tuple[int, RunRecord, Path]]] = {}
+    groups: dict[Key, list[tuple[RunRecord, Path]]] = {}
     for file in files:
         try:
             record = RunRecord.from_json(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, DataError) as error:
             raise DataError(f"{file} can't be read as a record ({error}).") from error
         key = Key(record.dataset, record.method, record.variant)
-        groups.setdefault(key, []).append((record.seed, record, file))
+        groups.setdefault(key, []).append((record, file))
     chosen = _choose(path, groups, variant)
-    ordered = sorted(groups[chosen], key=lambda one: one[0])
-    return Runs(tuple(one[1] for one in ordered), tuple(one[2] for one in ordered))
+    records, paths = zip(*sorted(groups[chosen], key=lambda pair: pair[0].seed), strict=True)
+    return Runs(records, paths)
 
 
 def _choose(
-    path: Path, groups: Mapping[Key, Sequence[tuple[int, RunRecord, Path]]], variant: str | None
+    path: Path, groups: Mapping[Key, Sequence[tuple[RunRecord, Path]]], variant: str | None
 ) -> Key:
-    """One group of a folder's records."""
-    names = {key: runs[0][1].label for key, runs in groups.items()}
+    """Choose one group of a folder's records."""
+    names = {key: runs[0][0].label for key, runs in groups.items()}
     if variant is not None:
         matching = [
             key for key, name in names.items() if variant in (key.method, key.variant, name)
@@ -116,139 +118,129 @@ def _choose(
         if len(matching) == 1:
             return matching[0]
         if not matching:
-            known = nearest(variant, {*names.values(), *(key.variant for key in names)})
-            raise OptionError(f"{path} has no runs of {variant}; {known}")
+            way = nearest(variant, {*names.values(), *(key.variant for key in names)})
+            raise OptionError(f"{path} has no runs of {variant}; {way}")
         names = {key: names[key] for key in matching}
-    recommended = [key for key in names if groups[key][0][1].default]
-    found = recommended if len(recommended) == 1 else list(names)
-    if len(found) > 1:
-        known = ", ".join(f"{name} on {key.dataset}" for key, name in names.items())
-        raise OptionError(f"{path} holds several kinds of runs ({known}); choose with --variant.")
-    return found[0]
+    recommended = [key for key in names if groups[key][0][0].default]
+    chosen = recommended if len(recommended) == 1 else list(names)
+    if len(chosen) > 1:
+        kinds = ", ".join(f"{name} on {key.dataset}" for key, name in names.items())
+        raise OptionError(f"{path} holds several kinds of runs ({kinds}); choose with --variant.")
+    return chosen[0]
 
 
-def _array(kept: Kept, name: str, what: str) -> NDArray[Any]:
-    if name not in kept.arrays:
+def _array(content: Kept, name: str, what: str) -> NDArray[Any]:
+    if name not in content.arrays:
         raise DataError(f"the run did not keep its {what}; run it again with --keep {what}.")
-    return kept.arrays[name]
+    return content.arrays[name]
 
 
-def _losses(runs: Sequence[Runs]) -> Figure:
-    if len(runs) > 1:
-        raise OptionError("losses are drawn for one variant; leave --against out.")
-    return loss_figure([record.history for record in runs[0].records])
+def _losses(runs: Runs) -> Figure:
+    return loss_figure([record.history for record in runs.records])
 
 
-def _subspaces(runs: Sequence[Runs]) -> Figure:
+def _subspaces(variants: Sequence[Runs]) -> Figure:
     panels: dict[str, Codes] = {}
-    for one in runs:
-        first = one.kept()[0]
+    for runs in variants:
+        first = runs.kept()[0]
         codes = Codes(*(_array(first, kind, "codes") for kind in ("private", "shared")))
-        title = one.title if len(runs) > 1 else ""
-        panels[one.label if title in panels else title] = codes
-    if len(panels) < len(runs):
+        title = runs.title if len(variants) > 1 else ""
+        panels[runs.label if title in panels else title] = codes
+    if len(panels) < len(variants):
         raise OptionError("two of these runs are the same variant; compare different ones.")
-    return subspace_figure(panels, first.views, order=_order(runs[0]))
+    return subspace_figure(panels, first.views, order=_order(variants[0]))
 
 
 def _order(runs: Runs) -> tuple[str, ...]:
-    """All views of the data set, where it is known: their colours do not depend on the run."""
-    name = runs.records[0].dataset
-    for known in (name, name.rpartition("-")[0]):  # a record may name the task after the set
+    """Name all views of the data set, if it is listed: colours must not depend on the run."""
+    dataset = runs.records[0].dataset
+    for name in (dataset, dataset.rpartition("-")[0]):  # a record may name the task after the set
         try:
-            return tuple(find_entry(known).views)
+            return tuple(find_entry(name).views)
         except (OptionError, DataError):
             continue
     return ()
 
 
-def _attention(runs: Sequence[Runs]) -> Figure:
-    kept = _one(runs, "attention").kept()
-    maps = [_array(one, "attention", "attention") for one in kept]
-    views = kept[0].views
+def _attention(runs: Runs) -> Figure:
+    contents = runs.kept()
+    maps = [_array(content, "attention", "attention") for content in contents]
+    views = contents[0].views
     if maps[0].shape[-1] != 2 * len(views):
         raise DataError(
             f"this variant fuses {maps[0].shape[-1]} tokens of {len(views)} views; the attention "
             "figure is of private and shared ones."
         )
-    return attention_figure(np.mean([one[0] for one in maps], axis=0), views)
+    return attention_figure(np.mean([weights[0] for weights in maps], axis=0), views)
 
 
-def _conflict(runs: Sequence[Runs]) -> Figure:
-    kept = _one(runs, "conflict").kept()
-    tables = {}
-    for part in PARTS:
-        if any(f"{part}.views" not in one.arrays for one in kept):
-            continue
-        means = [_pairwise(one, part) for one in kept]
-        tables[part] = np.mean(means, axis=0)
+def _conflict(runs: Runs) -> Figure:
+    contents = runs.kept()
+    tables = {
+        part: np.mean([_pairwise(content, part) for content in contents], axis=0)
+        for part in PARTS
+        if all(f"{part}.views" in content.arrays for content in contents)
+    }
     if not tables:
         raise DataError(
             "the runs kept no opinions of their views; run a method that has some with --keep "
             "opinions."
         )
-    return conflict_figure(tables, kept[0].views)
+    return conflict_figure(tables, contents[0].views)
 
 
-def _pairwise(kept: Kept, part: str) -> NDArray[np.float64]:
-    """Mean degree of conflict of each pair; on the copy, of rows with a replaced view."""
-    evidence = kept.arrays[f"{part}.views"]
-    if part == "conflict" and "replaced" in kept.arrays:
-        evidence = evidence[kept.arrays["replaced"]]
+def _pairwise(content: Kept, part: str) -> NDArray[np.float64]:
+    """Average the degree of conflict of each pair; on the copy, over rows with a replaced view."""
+    evidence = content.arrays[f"{part}.views"]
+    if part == "conflict" and "replaced" in content.arrays:
+        evidence = evidence[content.arrays["replaced"]]
     return pairwise_conflict(torch.from_numpy(evidence).double()).mean(dim=0).numpy()
 
 
-def _uncertainty(runs: Sequence[Runs]) -> Figure:
-    found = []
-    for one in _one(runs, "uncertainty").kept():
-        rows = _array(one, "replaced", "opinions")
-        clean, copy = (_array(one, f"{part}.uncertainty", "opinions")[rows] for part in PARTS)
-        found.append(ConflictDoubt(clean, copy))
-    return uncertainty_figure(found)
+def _uncertainty(runs: Runs) -> Figure:
+    pairs = []
+    for content in runs.kept():
+        rows = _array(content, "replaced", "opinions")
+        clean, copy = (_array(content, f"{part}.uncertainty", "opinions")[rows] for part in PARTS)
+        pairs.append(ReplacedUncertainty(clean, copy))
+    return uncertainty_figure(pairs)
 
 
-def _calibration(runs: Sequence[Runs]) -> Figure:
-    one = _one(runs, "calibration")
-    parts = [part for part in PARTS if all(part in record.bins for record in one.records)]
+def _calibration(runs: Runs) -> Figure:
+    parts = [part for part in PARTS if all(part in record.bins for record in runs.records)]
     if not parts:
         raise DataError("these runs predicted scores, not classes; they have no calibration.")
     bins = {
         part: {
-            name: np.sum([record.bins[part][name] for record in one.records], axis=0)
+            name: np.sum([record.bins[part][name] for record in runs.records], axis=0)
             for name in ("count", "confidence", "correct")
         }
         for part in parts
     }
-    if not all(kept_path(path).is_file() for path in one.paths):
-        return calibration_figure(bins, {})
-    kept = one.kept()
-    if any(f"{part}.right" not in each.arrays for part in parts for each in kept):
+    # reliability stands in the records; risk over coverage needs what the runs kept
+    contents = runs.kept() if all(kept_path(path).is_file() for path in runs.paths) else []
+    complete = all(f"{part}.right" in content.arrays for part in parts for content in contents)
+    if not contents or not complete:
         return calibration_figure(bins, {})
     curves = {
         part: [
-            RiskCurve(each.arrays[f"{part}.uncertainty"], each.arrays[f"{part}.right"])
-            for each in kept
+            RiskCurve(content.arrays[f"{part}.uncertainty"], content.arrays[f"{part}.right"])
+            for content in contents
         ]
         for part in parts
     }
     return calibration_figure(bins, curves)
 
 
-def _one(runs: Sequence[Runs], what: str) -> Runs:
-    if len(runs) > 1:
-        raise OptionError(f"{what} is drawn for one variant; leave --against out.")
-    return runs[0]
-
-
-#: name of a figure -> how it is drawn.
-FIGURES: dict[str, Callable[[Sequence[Runs]], Figure]] = {
+#: Figure of one variant's runs, by name.
+ALONE: dict[str, Callable[[Runs], Figure]] = {
     "losses": _losses,
-    "subspaces": _subspaces,
     "attention": _attention,
     "conflict": _conflict,
     "uncertainty": _uncertainty,
     "calibration": _calibration,
 }
+FIGURES = ("losses", "subspaces", "attention", "conflict", "uncertainty", "calibration")
 
 
 def draw(what: str, runs: Sequence[Runs]) -> Figure:
@@ -263,4 +255,8 @@ def draw(what: str, runs: Sequence[Runs]) -> Figure:
     """
     if what not in FIGURES:
         raise OptionError(f"there is no figure {what!r}; {nearest(what, FIGURES)}")
-    return FIGURES[what](runs)
+    if what == "subspaces":
+        return _subspaces(runs)
+    if len(runs) > 1:
+        raise OptionError(f"{what} is drawn for one variant; leave --against out.")
+    return ALONE[what](runs[0])

@@ -22,6 +22,7 @@ __all__ = [
     "ORANGE",
     "bare",
     "in_style",
+    "need_matplotlib",
     "new_figure",
     "save",
     "view_colours",
@@ -56,6 +57,20 @@ STYLE: Any = {
 }
 
 
+def need_matplotlib() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises
+    ------
+    OptionError
+        If it is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise OptionError(
+            "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
+        )
+
+
 @contextmanager
 def in_style() -> Iterator[None]:
     """Draw in this look, and leave matplotlib's own settings as they were.
@@ -65,10 +80,7 @@ def in_style() -> Iterator[None]:
     OptionError
         If matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise OptionError(
-            "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
-        )
+    need_matplotlib()
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
@@ -78,7 +90,7 @@ def in_style() -> Iterator[None]:
 def new_figure(
     *, rows: int = 1, columns: int = 1, height: float, width: float = COLUMN, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of a given size in inches, and its axes row by row."""
+    """Make a figure of a given size in inches, and its axes row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -95,7 +107,7 @@ def bare(axes: Axes) -> None:
 
 
 def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, str]:
-    """A colour for each view that does not depend on which others are shown.
+    """Give each view a colour that does not depend on which others are shown.
 
     Parameters
     ----------
@@ -109,8 +121,8 @@ def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, s
     >>> view_colours(["audio"], ["text", "audio"]) == {"audio": PALETTE[1]}
     True
     """
-    known = [*order, *(name for name in names if name not in order)]
-    return {name: PALETTE[known.index(name) % len(PALETTE)] for name in names}
+    places = [*order, *(name for name in names if name not in order)]
+    return {name: PALETTE[places.index(name) % len(PALETTE)] for name in names}
 
 
 def save(figure: Figure, path: Path) -> None:

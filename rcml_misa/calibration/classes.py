@@ -1,46 +1,160 @@
-"""Calibration after training, on rows held back: temperature, conformal sets and intervals."""
+"""Probabilities and sets of classes, calibrated on rows that the model was not trained on."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax, logit, softmax
 
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.calibration.scores import conformal_rank
 from rcml_misa.metrics import classes as metrics
 from rcml_misa.metrics.answers import BINS, Answers, all_classes
 
 __all__ = [
+    "Calibrator",
     "ConformalSets",
     "EvidenceTemperature",
     "ProbabilityTemperature",
-    "conformal_factor",
-    "conformal_rank",
+    "fit_exponent",
     "recalibrate",
 ]
 
 Array = NDArray[np.float64]
+LEAST_SHARE = 1e-6  # of a class in the mass, before its logarithm
+TIE = 1e-6  # what stays between the first and the second class
 TINY = 1e-12
-WIDEST = 8.0  # bound of the logarithm of a fitted factor
 LEVEL = 0.9  # of conformal sets
+WIDEST = (-8.0, 8.0)  # logarithms of a factor that is looked for
 
 
-def conformal_rank(rows: int, level: float) -> int:
-    """Rank, from 1, of the order statistic that covers a new row with at least that probability.
+def fit_exponent(
+    logs: Array,
+    codes: NDArray[np.int64],
+    weights: Array | None = None,
+    *,
+    bounds: tuple[float, float] = WIDEST,
+    tolerance: float = 1e-5,
+) -> float:
+    """Exponent t of least cross-entropy of softmax(t logs), 1 / temperature.
 
-    ceil((n + 1) level); above n where there are too few rows.
+    Parameters
+    ----------
+    logs : ndarray of shape (n, K)
+        Logarithms of probabilities or scores of rows that were not trained on.
+    codes : ndarray of int of shape (n,)
+        Class numbers.
+    weights : ndarray of shape (n,), optional
+        Weights of the rows.
+    bounds : tuple of float
+        Least and largest logarithm of t.
+    tolerance : float
+        Error of that logarithm.
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
 
     Examples
     --------
-    >>> conformal_rank(19, 0.9), conformal_rank(5, 0.9)
-    (18, 6)
+    >>> logs = np.log(np.array([[0.9, 0.1]] * 4))
+    >>> round(fit_exponent(logs, np.array([0, 0, 0, 1])), 2)
+    0.5
     """
-    return math.ceil((rows + 1) * level - 1e-9)
+    rows = np.arange(len(codes))
+
+    def loss(log_exponent: float) -> float:
+        own = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
+        return float(-np.average(own, weights=weights))
+
+    return _least(loss, bounds, tolerance)
+
+
+def _least(
+    loss: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-5
+) -> float:
+    """Positive number whose logarithm has the least loss."""
+    least = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
+    return float(np.exp(least.x))
+
+
+def _log_shares(evidence: Array) -> Array:
+    total = np.maximum(evidence.sum(axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.log(evidence / total + LEAST_SHARE))
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Sharpen shares of evidence by an exponent, then map the top one's odds.
+
+    The exponent has the least cross-entropy. That fit is ruled by the classes of small
+    probability, so that the top class may still be overconfident: its probability p becomes
+    sigmoid(slope logit(p) + offset), fitted on whether the top class is right, and the other
+    classes divide the rest as before. The most probable class stays the same.
+
+    Build it with `Calibrator.fit`, on rows whose evidence comes from a model that has not seen
+    them (leave-one-out, held out).
+
+    Attributes
+    ----------
+    exponent, slope, offset : float
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017; Platt, 1999.
+
+    Examples
+    --------
+    >>> evidence = np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 3.0], [3.0, 1.0]] * 9)
+    >>> calibrator = Calibrator.fit(evidence, np.array([0, 1, 1, 0] * 9))
+    >>> calibrator(evidence)[0].round(2).tolist()
+    [0.75, 0.25]
+    """
+
+    exponent: float
+    slope: float
+    offset: float
+
+    @classmethod
+    def fit(cls, evidence: Array, codes: NDArray[np.int64], weights: Array | None = None) -> Self:
+        """Fit on evidence (n, K), class numbers (n,) and weights of the rows (n,)."""
+        logs = _log_shares(evidence)
+        exponent = fit_exponent(logs, codes, weights, bounds=(-3.0, 3.0))
+        probability = softmax(exponent * logs, axis=1)
+        right = probability.argmax(axis=1) == codes
+        odds = logit(np.clip(probability.max(axis=1), 1e-9, 1 - 1e-9))
+
+        def top_loss(values: Array) -> float:
+            score = values[0] * odds + values[1]
+            # one prior row on each side keeps the fit finite where every row is right
+            each = np.logaddexp(0, np.where(right, -score, score))
+            loss = each.sum() if weights is None else weights @ each
+            return float(loss + np.logaddexp(0, values[1]) + np.logaddexp(0, -values[1]))
+
+        # a falling map would turn the order of rows around
+        fitted = minimize(top_loss, [1.0, 0.0], bounds=[(0.05, 5.0), (-5.0, 5.0)])
+        return cls(exponent, float(fitted.x[0]), float(fitted.x[1]))
+
+    def __call__(self, evidence: Array) -> Array:
+        """Probabilities (n, K) of rows with evidence (n, K)."""
+        probability = softmax(self.exponent * _log_shares(evidence), axis=1)
+        rows, best = np.arange(len(probability)), probability.argmax(axis=1)
+        top = np.clip(probability[rows, best], 1e-9, 1 - 1e-9)
+        others = probability.copy()
+        others[rows, best] = 0
+        others /= np.maximum(others.sum(axis=1, keepdims=True), 1e-300)
+        second = others.max(axis=1)
+        # above where the second class would catch up, by more than float32 rounds away
+        least = (second + TIE) / (1 + second)
+        mapped = np.maximum(expit(self.slope * logit(top) + self.offset), least)
+        result = others * (1 - mapped)[:, None]
+        result[rows, best] = mapped
+        result[~evidence.any(axis=1)] = 1 / evidence.shape[1]  # no evidence, no favourite
+        return np.asarray(result)
 
 
 @dataclass(frozen=True)
@@ -68,8 +182,7 @@ class EvidenceTemperature:
             alpha = np.exp(log_factor) * evidence + 1
             return float((np.log(alpha.sum(axis=1)) - np.log(alpha[rows, codes])).mean())
 
-        found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
-        return cls(float(np.exp(found.x)))
+        return cls(_least(loss, WIDEST))
 
     def __call__(self, evidence: Array) -> Array:
         """Probabilities (n, K) of rows with evidence (n, K)."""
@@ -98,13 +211,7 @@ class ProbabilityTemperature:
     @classmethod
     def fit(cls, probability: Array, codes: NDArray[np.int64]) -> Self:
         """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
-        logs, rows = np.log(np.maximum(probability, TINY)), np.arange(len(codes))
-
-        def loss(log_exponent: float) -> float:
-            return float(-log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes].mean())
-
-        found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
-        return cls(float(np.exp(found.x)))
+        return cls(fit_exponent(np.log(np.maximum(probability, TINY)), codes))
 
     def __call__(self, probability: Array) -> Array:
         """Probabilities (n, K) of rows with probabilities (n, K)."""
@@ -148,54 +255,6 @@ class ConformalSets:
     def __call__(self, probability: Array) -> NDArray[np.bool_]:
         """Members (n, K) of each row's set."""
         return np.asarray(probability >= self.threshold)
-
-
-def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.9) -> float:
-    """Compute how many times its scale a conformal interval reaches to each side.
-
-    The ceil((n + 1) coverage)-th least of |error| / scale over n held-out rows. An interval
-    prediction +- factor scale then holds the target of a new row with at least that probability,
-    if the row comes from where the held-out rows come from, whatever the model.
-
-    Parameters
-    ----------
-    error, scale : array of shape (n,)
-        Errors of held-out rows, and the model's scale for each; 1 for intervals of equal width.
-    coverage : float
-        Target coverage, in (0, 1).
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    OptionError
-        If the coverage is out of range.
-    DataError
-        If there are too few rows: fewer than coverage / (1 - coverage).
-
-    References
-    ----------
-    Lei et al., Distribution-free predictive inference for regression, JASA 113, 2018, section
-    5.2 (locally weighted split conformal).
-
-    Examples
-    --------
-    >>> conformal_factor(np.arange(1.0, 20.0), np.ones(19), coverage=0.9)
-    18.0
-    """
-    if not 0 < coverage < 1:
-        raise OptionError(f"coverage={coverage} is not between 0 and 1; 0.9 is usual.")
-    ratios = np.sort(np.abs(np.asarray(error, dtype=np.float64)) / np.asarray(scale))
-    rank = conformal_rank(len(ratios), coverage)
-    if rank > len(ratios):
-        least = math.ceil(coverage / (1 - coverage) - 1e-9)
-        raise DataError(
-            f"{len(ratios)} validation rows are too few for intervals of coverage {coverage:g}; "
-            f"give {least} or more."
-        )
-    return float(ratios[rank - 1])
 
 
 def recalibrate(

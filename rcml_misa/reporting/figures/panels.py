@@ -1,0 +1,413 @@
+"""The figures: losses, attention and conflict as pictures, codes on a plane, uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.exceptions import DataError
+from rcml_misa.metrics import auroc, risk_coverage_curve
+from rcml_misa.reporting.figures.style import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    bare,
+    new_figure,
+    view_colours,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Codes",
+    "ReplacedUncertainty",
+    "RiskCurve",
+    "attention_figure",
+    "calibration_figure",
+    "conflict_figure",
+    "embed",
+    "loss_figure",
+    "stacked_histories",
+    "subspace_figure",
+    "uncertainty_figure",
+]
+
+Array = NDArray[np.float64]
+#: loss term -> what it is called in a figure.
+TERMS = {"sim": "similarity", "diff": "difference", "recon": "reconstruction"}
+# each line's names in the history, best first, its words, and how it is drawn
+LINES = (
+    (("train ", ""), "train", BLUE, "-"),
+    (("valid ",), "validation", ORANGE, "--"),
+    (("test ",), "test (selects nothing)", GREEN, ":"),
+)
+
+History = Mapping[str, Sequence[float]]
+
+
+def stacked_histories(histories: Sequence[History], name: str) -> NDArray[np.float64]:
+    """Stack one loss term of several runs, (runs, epochs); NaN where a run had stopped or lacks it.
+
+    Examples
+    --------
+    >>> stacked_histories([{"sim": [2.0, 1.0]}, {"sim": [4.0]}], "sim").tolist()
+    [[2.0, 1.0], [4.0, nan]]
+    """
+    rows = [list(history.get(name, [])) for history in histories]
+    stacked = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for row, values in enumerate(rows):
+        stacked[row, : len(values)] = [np.nan if value is None else value for value in values]
+    return stacked
+
+
+def loss_figure(histories: Sequence[History]) -> Figure:
+    """Draw MISA's Figure 3: a panel per regulariser, mean and standard deviation over the runs.
+
+    Parameters
+    ----------
+    histories : sequence of mapping
+        Each run's loss terms per epoch: ``"valid sim"`` or ``"test sim"`` on held-out rows, and
+        ``"train sim"``, or ``"sim"`` while it was trained, on train rows.
+
+    Raises
+    ------
+    DataError
+        If no run has any of the terms.
+    """
+    names = {name.rpartition(" ")[2] for history in histories for name in history}
+    present = [term for term in TERMS if term in names]
+    if not present:
+        raise DataError(
+            "these runs have no similarity, difference or reconstruction term in their history; "
+            "plot runs of rcml-misa or misa."
+        )
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = new_figure(rows=len(present), height=1.1 * len(present) + 0.5, sharex=True)
+    for axes, term in zip(panels, present, strict=True):
+        _loss_panel(axes, histories, term)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def _loss_panel(axes: Axes, histories: Sequence[History], term: str) -> None:
+    for prefixes, words, colour, line in LINES:
+        stacked = (stacked_histories(histories, prefix + term) for prefix in prefixes)
+        values = next((rows for rows in stacked if rows.size), None)
+        if values is None:
+            continue
+        epochs = np.arange(1, values.shape[1] + 1)
+        mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        axes.plot(epochs, mean, line, color=colour, label=words)
+        axes.fill_between(
+            epochs, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
+        )
+    axes.set_ylabel(TERMS[term])
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+
+
+COLOURS = "Blues"  # one hue from light to dark reads the same for everyone, and in print
+MOST_NUMBERS = 8  # rows of a table whose cells can hold their numbers
+TITLES = {"clean": "clean rows", "conflict": "one view replaced"}
+
+
+def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
+    """Draw MISA's Figure 5: mean attention between the 2N tokens.
+
+    Parameters
+    ----------
+    attention : ndarray of shape (2N, 2N)
+        Row i: how token i divides its attention; private tokens first. 0 where an entry is
+        masked in every row.
+    views : sequence of str
+        The N views.
+    """
+    tokens = [f"{view}, {kind}" for kind in ("private", "shared") for view in views]
+    many = len(tokens) > MOST_NUMBERS
+    side = max(COLUMN, 0.32 * len(tokens) + 1.2)
+    figure, (axes,) = new_figure(height=(0.8 if many else 0.92) * side, width=side)
+    closed = attention == 0
+    shown = np.where(closed, np.nan, attention)
+    image = _cells(axes, shown, tokens, tokens, top=float(attention.max()))
+    for row, column in zip(*np.nonzero(closed), strict=True):
+        axes.text(column, row, "·", ha="center", va="center", color=GREY)
+    axes.set_ylabel("token")
+    axes.set_xlabel("attends to")
+    if many:
+        figure.colorbar(image, ax=axes, shrink=0.7, label="attention")
+    return figure
+
+
+def conflict_figure(conflict: Mapping[str, Array], views: Sequence[str]) -> Figure:
+    """Draw the mean degree of conflict between each pair of views, a panel per kind of rows.
+
+    Parameters
+    ----------
+    conflict : mapping of str to ndarray of shape (N, N)
+        ``"clean"`` and ``"conflict"``, or one of them.
+    views : sequence of str
+    """
+    side = max(COLUMN, 0.5 * len(views) * len(conflict) + 1.0)
+    figure, panels = new_figure(
+        columns=len(conflict), height=0.5 * side + 0.3, width=side, sharey=True
+    )
+    off = ~np.eye(len(views), dtype=bool)
+    top = max((float(values[off].max()) for values in conflict.values() if off.any()), default=1.0)
+    image = None
+    for axes, (name, values) in zip(panels, conflict.items(), strict=True):
+        shown = np.where(off, values, np.nan)
+        image = _cells(axes, shown, views, views, top=max(top, 1e-3))
+        axes.set_title(TITLES[name])
+    if len(views) > MOST_NUMBERS and image is not None:
+        figure.colorbar(image, ax=panels, shrink=0.7, label="degree of conflict")
+    return figure
+
+
+def _cells(
+    axes: Axes, values: Array, rows: Sequence[str], columns: Sequence[str], *, top: float
+) -> Any:
+    """Draw cells, and their numbers where these fit."""
+    image = axes.imshow(values, cmap=COLOURS, vmin=0, vmax=top)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if len(rows) <= MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                ink = "white" if value > 0.6 * top else "black"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center_baseline", color=ink)
+    return image
+
+
+POINTS = 1500  # that are shown; a sample has 2N of them
+MARKS = {"private": "o", "shared": "^"}
+
+
+class Codes(NamedTuple):
+    """Codes of n rows of N views, each (n, N, H)."""
+
+    private: Array
+    shared: Array
+
+
+def embed(codes: Codes, *, seed: int = 0) -> Codes:
+    """Lay codes, at most 1500 of them, on one plane by t-SNE: (n, N, 2) of both kinds.
+
+    References
+    ----------
+    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    samples, views = codes.private.shape[:2]
+    rows = np.random.default_rng(seed).permutation(samples)[: max(1, POINTS // (2 * views))]
+    both = np.stack([codes.private[np.sort(rows)], codes.shared[np.sort(rows)]])
+    points = both.reshape(-1, both.shape[-1])
+    method = TSNE(
+        perplexity=min(30.0, max(2.0, (len(points) - 1) / 4)), init="pca", random_state=seed
+    )
+    with threadpool_limits(1):  # its threads wait for each other by spinning
+        placed = method.fit_transform(points.astype(np.float32)).reshape(*both.shape[:-1], 2)
+    return Codes(placed[0], placed[1])
+
+
+def subspace_figure(
+    panels: Mapping[str, Codes], views: Sequence[str], *, order: Sequence[str] = ()
+) -> Figure:
+    """Draw MISA's Figure 4: a panel per model.
+
+    Parameters
+    ----------
+    panels : mapping of str to Codes
+        Title to codes.
+    views : sequence of str
+    order : sequence of str
+        All views of the data set, which give each its colour.
+    """
+    count, titled = len(panels), len(panels) > 1 or any(panels)
+    width = COLUMN if count < 3 else 1.7 * count
+    height = width / max(count, 2) + (0.65 if titled else 0.4)
+    figure, drawn = new_figure(columns=count, width=width, height=height)
+    colours = view_colours(views, order)
+    for axes, (title, codes) in zip(drawn, panels.items(), strict=True):
+        _code_panel(axes, embed(codes), views, colours)
+        if titled:
+            axes.set_title(title)
+    _legend(figure, views, colours)
+    return figure
+
+
+def _code_panel(
+    axes: Axes, placed: Codes, views: Sequence[str], colours: Mapping[str, str]
+) -> None:
+    for kind, points in zip(MARKS, placed, strict=True):
+        for number, view in enumerate(views):
+            hollow = kind == "shared"
+            axes.scatter(
+                points[:, number, 0],
+                points[:, number, 1],
+                s=7,
+                marker=MARKS[kind],
+                facecolors="none" if hollow else colours[view],
+                edgecolors=colours[view] if hollow else "none",
+                linewidths=0.5,
+                alpha=0.7,
+                rasterized=len(points) * len(views) > 5000,
+            )
+    bare(axes)
+    axes.set_box_aspect(1)
+
+
+def _legend(figure: Figure, views: Sequence[str], colours: Mapping[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], linestyle="", marker="s", markersize=5, color=colours[view], label=view)
+        for view in views
+    ]
+    for kind, mark in MARKS.items():
+        fill = "none" if kind == "shared" else "black"
+        marks.append(
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker=mark,
+                markersize=4.5,
+                color="black",
+                markerfacecolor=fill,
+                markeredgewidth=0.7,
+                label=kind,
+            )
+        )
+    figure.legend(
+        handles=marks, loc="outside lower center", ncols=min(len(marks), 5), handletextpad=0.2
+    )
+
+
+BINS = 25
+FEW = 10  # rows below which a bin's share of right answers is drawn as a point only
+SHARES = np.linspace(0.02, 1, 99)
+KINDS = {"clean": ("clean rows", BLUE, "-"), "conflict": ("conflictive rows", ORANGE, "--")}
+
+
+class ReplacedUncertainty(NamedTuple):
+    """Uncertainty (n,) of clean rows, and of the same rows with one view replaced."""
+
+    clean: Array
+    replaced: Array
+
+
+class RiskCurve(NamedTuple):
+    """Uncertainty (n,) and whether the answer was right (n,), of one run."""
+
+    uncertainty: Array
+    correct: NDArray[np.bool_]
+
+
+def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
+    """Draw how the uncertainty is distributed over clean rows and over rows with a replaced view.
+
+    Rows of all runs together; the legend gives the mean area under the ROC curve over runs.
+    """
+    figure, (axes,) = new_figure(height=2.0)
+    edges = np.linspace(0, 1, BINS + 1)
+    area = float(np.mean([_area(run) for run in runs]))
+    together = ReplacedUncertainty(
+        np.concatenate([run.clean for run in runs]), np.concatenate([run.replaced for run in runs])
+    )
+    names = (
+        ("clean", BLUE, "clean rows"),
+        ("replaced", ORANGE, f"one view replaced (AUROC {area:.2f})"),
+    )
+    for part, colour, name in names:
+        values = getattr(together, part)
+        share = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(share, edges, color=colour, label=name, linewidth=1.2)
+        axes.stairs(share, edges, color=colour, fill=True, alpha=0.18)
+        axes.axvline(float(np.median(values)), color=colour, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("uncertainty (dotted: median)")
+    axes.set_ylabel("share of rows")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def _area(run: ReplacedUncertainty) -> float:
+    flags = np.repeat([True, False], [len(run.replaced), len(run.clean)])
+    return auroc(np.concatenate([run.replaced, run.clean]), flags)
+
+
+def calibration_figure(
+    bins: Mapping[str, Mapping[str, Array]], curves: Mapping[str, Sequence[RiskCurve]]
+) -> Figure:
+    """Draw reliability of the stated probability, and risk against coverage.
+
+    Parameters
+    ----------
+    bins : mapping of str to mapping
+        ``"clean"`` and ``"conflict"`` to ``count``, ``confidence`` and ``correct``, sums over
+        equal bins of confidence and over all runs.
+    curves : mapping of str to sequence of RiskCurve
+        The same names to each run's rows; empty if the runs did not keep them.
+    """
+    count = 2 if curves else 1
+    figure, panels = new_figure(columns=count, height=1.95, width=COLUMN if count > 1 else 2.2)
+    _reliability(panels[0], bins)
+    if curves:
+        _risk(panels[1], curves)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def _reliability(axes: Axes, bins: Mapping[str, Mapping[str, Array]]) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
+    for name, sums in bins.items():
+        words, colour, line = KINDS[name]
+        count = np.asarray(sums["count"])
+        used = count > 0
+        stated = np.asarray(sums["confidence"])[used] / count[used]
+        right = np.asarray(sums["correct"])[used] / count[used]
+        many = count[used] >= FEW
+        axes.plot(stated[many], right[many], line, color=colour, label=words)
+        area = 2 + 60 * count[used] / count.sum()
+        axes.scatter(stated, right, s=area, color=colour, linewidths=0, clip_on=False, zorder=3)
+    axes.set_xlabel("probability stated")
+    axes.set_ylabel("share right")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+
+
+def _risk(axes: Axes, curves: Mapping[str, Sequence[RiskCurve]]) -> None:
+    for name, runs in curves.items():
+        _, colour, line = KINDS[name]
+        risks = np.array([_on_shares(run) for run in runs])
+        mean, spread = risks.mean(axis=0), risks.std(axis=0)
+        axes.plot(SHARES, mean, line, color=colour)
+        axes.fill_between(
+            SHARES, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
+        )
+    axes.set_xlabel("coverage")
+    axes.set_ylabel("error")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+
+
+def _on_shares(run: RiskCurve) -> Array:
+    coverage, risk = risk_coverage_curve(run.uncertainty, run.correct)
+    return np.asarray(np.interp(SHARES, coverage, risk))
