@@ -182,7 +182,7 @@ def decouple_evidence(
     belief = opinion.belief
     sharp = belief**sharpness
     scale = belief.sum(dim=-1, keepdim=True) / sharp.sum(dim=-1, keepdim=True).clamp_min(TINY)
-    consistent = count * opinion.strength.unsqueeze(-1) * sharp * scale
+    consistent = count * opinion.strength * sharp * scale
     return consistent, complementary
 
 
