@@ -501,3 +501,33 @@ def test_rows_that_are_shared_do_not_grow_without_end(tmp_path) -> None:
     urfunny(tmp_path / "urfunny", change=share)
     with pytest.raises(DataError, match="again and again"):
         read_urfunny(tmp_path / "urfunny", context=True)
+
+
+# sentences
+
+LONG = "x\n" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: (c.pop("valid"), c.update({LONG: 1})),
+        lambda c: (c["test"].pop("audio"), c["test"].update({LONG: 1})),
+        lambda c: (c["test"].pop("audio"), c["test"].update(dict.fromkeys(range(10_000)))),
+        put("valid", audio_lengths=[LONG] * 20),
+    ],
+)
+def test_no_sentence_quotes_a_long_key_or_value(tmp_path, change) -> None:
+    path = save(tmp_path / "x.pkl", broken(change))
+    with pytest.raises(DataError) as caught:
+        read_mmsa(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= len(str(path)) + 300
+
+
+def test_no_sentence_quotes_a_long_id(tmp_path) -> None:
+    urfunny(tmp_path / "urfunny", change=lambda c: c["data_folds"]["train"].append(LONG))
+    with pytest.raises(DataError) as caught:
+        read_urfunny(tmp_path / "urfunny")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= len(str(tmp_path)) + 300

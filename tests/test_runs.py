@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -399,3 +401,20 @@ def test_an_interrupt_waits_until_workers_have_started(interruptible) -> None:
     assert seen == [True]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_records_that_0_1_wrote_of_given_splits_load_and_are_run_again() -> None:
+    plain, rows = toy(), np.arange(ROWS)
+    folds = {"train": rows[:60], "valid": rows[60:75], "test": rows[75:]}
+    data = replace(plain, folds=folds)
+    task = Task(LDA, 0, 0, 3)
+    record = run_task(data, task)
+    assert record.protocol["split"] == "given"
+    read = RunRecord.from_json(record.to_json())
+    assert split_known([data], [task], [replace(read, config=record.config)])[1] == []
+    early = json.loads(record.to_json())
+    early |= {"rows": [], "correct": {}, "scores": {}, "curves": {}}
+    early["protocol"]["split"] = "random"
+    old = RunRecord.from_json(json.dumps(early))
+    assert old.metrics["clean"]["accuracy"] == record.metrics["clean"]["accuracy"]
+    assert split_known([data], [task], [old]) == ([], [task])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import (
@@ -34,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 def accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
-    """Share of rows predicted right.
+    """Measure the share of rows predicted right.
 
     Examples
     --------
@@ -45,7 +47,7 @@ def accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
 
 
 def macro_f1(predicted: ArrayLike, target: ArrayLike) -> float:
-    """Mean over the target's classes of the harmonic mean of precision and recall.
+    """Average over the target's classes the harmonic mean of precision and recall.
 
     Examples
     --------
@@ -58,7 +60,7 @@ def macro_f1(predicted: ArrayLike, target: ArrayLike) -> float:
 
 
 def balanced_accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
-    """Mean over the target's classes of the share of their rows predicted right.
+    """Average over the target's classes the share of their rows predicted right.
 
     Examples
     --------
@@ -78,7 +80,7 @@ def _top(probability: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.b
 def reliability_curve(
     confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15
 ) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Mean confidence, accuracy and count in equal-width bins of confidence; NaN where empty.
+    """Compute mean confidence, accuracy and count per equal-width bin; NaN where empty.
 
     Parameters
     ----------
@@ -93,17 +95,17 @@ def reliability_curve(
     >>> right.tolist(), count.tolist()
     ([nan, 0.5], [0, 2])
     """
-    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    stated, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    place = np.clip(np.ceil(stated * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, weights=sure, minlength=bins) / count
+        mean = np.bincount(place, weights=stated, minlength=bins) / count
         share = np.bincount(place, weights=right, minlength=bins) / count
     return mean, share, count.astype(np.int64)
 
 
 def ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
-    """Expected calibration error of the top class in equal-width bins.
+    """Measure the expected calibration error of the top class in equal-width bins.
 
     Parameters
     ----------
@@ -120,13 +122,13 @@ def ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
     >>> ece([[1.0, 0.0], [1.0, 0.0]], [0, 1])
     0.5
     """
-    sure, right = _top(probability, target)
-    mean, share, count = reliability_curve(sure, right, bins=bins)
-    return float(np.nansum(count * np.abs(mean - share)) / len(sure))
+    confidence, right = _top(probability, target)
+    mean, share, count = reliability_curve(confidence, right, bins=bins)
+    return float(np.nansum(count * np.abs(mean - share)) / len(confidence))
 
 
 def adaptive_ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -> float:
-    """Expected calibration error of the top class in bins of equal numbers of rows.
+    """Measure the expected calibration error of the top class in bins of equal numbers of rows.
 
     References
     ----------
@@ -137,15 +139,15 @@ def adaptive_ece(probability: ArrayLike, target: ArrayLike, *, bins: int = 15) -
     >>> adaptive_ece([[1.0, 0.0], [0.5, 0.5]], [0, 0], bins=2)
     0.25
     """
-    sure, right = _top(probability, target)
-    order = np.argsort(sure, kind="stable")
+    confidence, right = _top(probability, target)
+    order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
-    gaps = [len(part) * abs(sure[part].mean() - right[part].mean()) for part in parts]
-    return float(sum(gaps) / len(sure))
+    gaps = [len(part) * abs(confidence[part].mean() - right[part].mean()) for part in parts]
+    return float(sum(gaps) / len(confidence))
 
 
 def nll(probability: ArrayLike, target: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats; a probability counts as at least 1e-12.
+    """Compute the mean negative log-likelihood in nats; a probability counts as at least 1e-12.
 
     Examples
     --------
@@ -157,7 +159,7 @@ def nll(probability: ArrayLike, target: ArrayLike) -> float:
 
 
 def brier(probability: ArrayLike, target: ArrayLike) -> float:
-    """Mean over rows of the squared distance to the one-hot class, in [0, 2].
+    """Average over rows the squared distance to the one-hot class, in [0, 2].
 
     Examples
     --------
@@ -168,51 +170,53 @@ def brier(probability: ArrayLike, target: ArrayLike) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
+def _both_kinds(positive: ArrayLike) -> NDArray[np.bool_] | None:
+    """Flag the positives; None where all rows are of one kind."""
+    flags = np.asarray(positive, dtype=bool)
+    return None if flags.all() or not flags.any() else flags
+
+
 def auroc(score: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the ROC curve of a score that should be high for positives; NaN for one kind.
+    """Measure the area under the ROC curve of a score high for positives; NaN for one kind.
 
     Examples
     --------
     >>> auroc([0.1, 0.9], [False, True])
     1.0
     """
-    flags = np.asarray(positive, dtype=bool)
-    if flags.all() or not flags.any():
-        return float("nan")
-    return float(roc_auc_score(flags, np.asarray(score)))
+    flags = _both_kinds(positive)
+    return math.nan if flags is None else float(roc_auc_score(flags, np.asarray(score)))
 
 
 def aupr(score: ArrayLike, positive: ArrayLike) -> float:
-    """Average precision of a score that should be high for positives; NaN for one kind.
+    """Measure the average precision of a score that should be high for positives; NaN for one kind.
 
     Examples
     --------
     >>> aupr([0.1, 0.9], [False, True])
     1.0
     """
-    flags = np.asarray(positive, dtype=bool)
-    if flags.all() or not flags.any():
-        return float("nan")
-    return float(average_precision_score(flags, np.asarray(score)))
+    flags = _both_kinds(positive)
+    return math.nan if flags is None else float(average_precision_score(flags, np.asarray(score)))
 
 
 def fpr95(score: ArrayLike, positive: ArrayLike) -> float:
-    """Least share of negatives flagged at a threshold that flags 95 % of positives.
+    """Find the least share of negatives flagged at a threshold that flags 95 % of positives.
 
     Examples
     --------
     >>> fpr95([0.1, 0.9], [False, True])
     0.0
     """
-    flags = np.asarray(positive, dtype=bool)
-    if flags.all() or not flags.any():
-        return float("nan")
+    flags = _both_kinds(positive)
+    if flags is None:
+        return math.nan
     false, true, _ = roc_curve(flags, np.asarray(score), drop_intermediate=False)
     return float(false[true >= 0.95].min())
 
 
 def risk_coverage_curve(uncertainty: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:
-    """Coverage 1/n..1 and the error among that share of the surest rows.
+    """Trace coverage 1/n..1 and the error among that share of the least uncertain rows.
 
     Rows of equal uncertainty share their mean error, so that the order of rows does not count.
 
@@ -222,16 +226,16 @@ def risk_coverage_curve(uncertainty: ArrayLike, correct: ArrayLike) -> tuple[Arr
     >>> coverage.tolist(), risk.tolist()
     ([0.5, 1.0], [0.0, 0.5])
     """
-    doubt, wrong = np.asarray(uncertainty, dtype=np.float64), 1.0 - np.asarray(correct, dtype=float)
-    values, place, count = np.unique(doubt, return_inverse=True, return_counts=True)
+    stated, wrong = np.asarray(uncertainty, dtype=float), 1.0 - np.asarray(correct, dtype=float)
+    values, place, count = np.unique(stated, return_inverse=True, return_counts=True)
     mean = np.bincount(place, weights=wrong, minlength=len(values)) / count
     ordered = np.repeat(mean, count)
-    ranks = np.arange(1, len(doubt) + 1)
-    return ranks / len(doubt), np.cumsum(ordered) / ranks
+    ranks = np.arange(1, len(stated) + 1)
+    return ranks / len(stated), np.cumsum(ordered) / ranks
 
 
 def aurc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean risk over all coverages; lower is better.
+    """Measure the area under the risk-coverage curve, the mean risk; lower is better.
 
     References
     ----------
@@ -246,7 +250,7 @@ def aurc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
 
 
 def augrc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the generalised risk-coverage curve; lower is better.
+    """Measure the area under the generalised risk-coverage curve; lower is better.
 
     The generalised risk at a coverage is the share of all rows that are accepted and wrong, so
     that every error counts alike wherever it is ranked; trapezoids from coverage 0.
@@ -267,7 +271,7 @@ def augrc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
 
 
 def accuracy_at_coverage(uncertainty: ArrayLike, correct: ArrayLike, coverage: float) -> float:
-    """Accuracy among the surest rows, a share `coverage` of all, rounded up.
+    """Measure accuracy among the least uncertain rows, a share `coverage` of all, rounded up.
 
     Examples
     --------

@@ -48,6 +48,10 @@ class Padded(NamedTuple):
         steps = torch.arange(self.values.shape[1], device=self.values.device)
         return steps < self.lengths.to(self.values.device).unsqueeze(1)
 
+    def to(self, device: torch.device) -> Padded:
+        """Move values and lengths to a device."""
+        return Padded(self.values.to(device), self.lengths.to(device))
+
 
 ViewInput = Tensor | Padded
 

@@ -160,8 +160,8 @@ def conflict_rows(
     share : float
         Share of the test rows, rounded; in [0, 1].
     donors : {"train", "test", "any"}
-        Part that donors come from. A method may know a train row by heart, and be surer of its copy
-        than of any new row; ``"test"`` asks about conflict alone.
+        Part that donors come from. A method may have memorised a train row and be less uncertain
+        of its copy than of any new row; ``"test"`` asks about conflict alone.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def hold_out(
 def row_weights(
     labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
-    """Join both kinds of weights and bring their mean to 1.
+    """Multiply both kinds of weights and scale them to the mean 1.
 
     Parameters
     ----------
@@ -119,7 +119,9 @@ def _checked(sample_weight: ArrayLike, rows: int) -> Array:
             f"sample_weight has shape {weights.shape} but X has {rows} rows; give one number each."
         )
     if not np.isfinite(weights).all() or weights.min() < 0:
-        raise DataError("sample_weight has a negative or infinite entry or NaN; mend or drop it.")
+        raise DataError(
+            "sample_weight has a negative or infinite entry or NaN; correct or drop it."
+        )
     return weights
 
 

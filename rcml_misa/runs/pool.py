@@ -56,7 +56,7 @@ def execute(
     Parameters
     ----------
     datasets : sequence of Dataset
-        What the tasks' numbers stand for; sent to each worker once.
+        Data sets that the tasks number; sent to each worker once.
     tasks : sequence of Task
     jobs : int
         1 runs in this process.
@@ -100,7 +100,7 @@ def execute(
 class interrupts_deferred:  # noqa: N801
     """Context in which Ctrl-C waits until the end, and is blocked for children that start in it.
 
-    Of use in the main thread; elsewhere no interrupt arrives.
+    It works in the main thread; no interrupt arrives elsewhere.
     """
 
     def __enter__(self) -> Self:
