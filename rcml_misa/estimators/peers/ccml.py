@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_digamma, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
 
 __all__ = ["CCMLClassifier"]
 
 
+@keyword_parameters
 class CCMLClassifier(EpochClassifier):
     """Consistent and complementary-aware trusted multi-view learning.
 
@@ -67,34 +67,10 @@ class CCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        sharpness: float = 1.25,
-        complementary_weight: float = 1.0,
-        consistent_kl_weight: float = 1.0,
-        scaling: Scaling = "minmax",
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-4,
-        annealing_epochs: int = 50,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.sharpness = sharpness
-        self.complementary_weight = complementary_weight
-        self.consistent_kl_weight = consistent_kl_weight
-        self.scaling = scaling
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.device = device
-        self.random_state = random_state
+    sharpness: float = 1.25
+    complementary_weight: float = 1.0
+    consistent_kl_weight: float = 1.0
+    weight_decay: float = 1e-4
 
     def _build(self) -> CCMLNet:
         return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)

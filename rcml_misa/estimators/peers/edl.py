@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rcml_misa.estimators.base import MultiViewOpinion
+from rcml_misa.estimators.base import MultiViewOpinion, keyword_parameters
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import RCMLNet, ViewOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
 from rcml_misa.views import MultiView
 
 __all__ = ["EDLClassifier"]
 
 
+@keyword_parameters
 class EDLClassifier(EpochClassifier):
     """Evidential deep learning: one collector on all columns, alpha = e + `prior_weight`.
 
@@ -79,38 +77,12 @@ class EDLClassifier(EpochClassifier):
     (150, 3)
     """
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        form: EDLForm = "digamma",
-        prior_weight: float = 1.0,
-        kl_weight: float = 1.0,
-        scaling: Scaling = "minmax",
-        hidden: tuple[int, ...] = (),
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-5,
-        annealing_epochs: int = 10,
-        dropout: float = 0.1,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.form = form
-        self.prior_weight = prior_weight
-        self.kl_weight = kl_weight
-        self.scaling = scaling
-        self.hidden = hidden
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.dropout = dropout
-        self.device = device
-        self.random_state = random_state
+    form: EDLForm = "digamma"
+    prior_weight: float = 1.0
+    kl_weight: float = 1.0
+    hidden: tuple[int, ...] = ()
+    annealing_epochs: int = 10
+    dropout: float = 0.1
 
     def _build(self) -> RCMLNet:
         return RCMLNet(

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_loss
 from rcml_misa.nn import PseudoViewNet, RCMLNet
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
 
 __all__ = ["ETMCClassifier", "TMCClassifier"]
 
 
+@keyword_parameters
 class TMCClassifier(EpochClassifier):
     """Trusted multi-view classification: one evidence collector per view, combined by Dempster.
 
@@ -65,32 +65,8 @@ class TMCClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        scaling: Scaling = "minmax",
-        hidden: tuple[int, ...] = (),
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-5,
-        annealing_epochs: int = 50,
-        dropout: float = 0.1,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.scaling = scaling
-        self.hidden = hidden
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.dropout = dropout
-        self.device = device
-        self.random_state = random_state
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.1
 
     def _build(self) -> nn.Module:
         return RCMLNet(
