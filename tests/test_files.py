@@ -136,6 +136,19 @@ def test_tables(name, tmp_path):
     check_views(found)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_parquet_with_an_index_that_pandas_wrote(tmp_path, named):
+    table = frame()
+    table = table.set_index("id") if named else table.sample(frac=1, random_state=0).sort_index()
+    table.index = table.index if named else table.index + 3
+    table.to_parquet(tmp_path / "a.parquet")
+    found = read_own_file(tmp_path / "a.parquet", FileOptions())
+    check_views(found)
+    assert found.ids.tolist()[:2] == ["r00", "r01"]
+    (chunk,) = file_rows(tmp_path / "a.parquet", found.layout, WIDTHS, rows=20)
+    assert chunk.ids == found.ids.tolist()
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays(name, tmp_path):
     ARRAYS[name](tmp_path / name)

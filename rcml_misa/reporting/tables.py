@@ -65,7 +65,7 @@ SENTIMENT: Mapping[str, str] = {
     "coverage": "Inside",
     "width": "Width",
     "ause": "AUSE",
-    "doubt_corr": "Doubt",
+    "doubt_corr": "Error corr",
 }
 #: Measures of sentiment whose paired differences are shown.
 PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
@@ -74,9 +74,9 @@ MEASURE_NOTES = {
     "": "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
     "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 "
     "weighted",
-    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Doubt: "
-    "Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as they "
-    "are",
+    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Error "
+    "corr: Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as "
+    "they are",
 }
 INTERVALS = {
     "nadeau-bengio": "interval and t p: Nadeau and Bengio's, for overlapping train sets",

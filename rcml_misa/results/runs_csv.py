@@ -134,7 +134,7 @@ def _shown(name: str, value: float | None) -> str:
 
 
 def read_runs_csv(text: str) -> list[RunRecord]:
-    """Read what `runs_csv` wrote, as records of the facts and measures that it holds.
+    """Read a table of `runs_csv` as records of the facts and measures that it holds.
 
     Parameters
     ----------

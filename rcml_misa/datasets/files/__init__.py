@@ -1,16 +1,15 @@
 """A user's own files: one reader per kind, chunks of rows to predict, and a check."""
 
 from rcml_misa.datasets.files.check import Finding, check_file
-from rcml_misa.datasets.files.layout import FileLayout, FileOptions
+from rcml_misa.datasets.files.layout import FileLayout, FileOptions, as_labels, class_codes
 from rcml_misa.datasets.files.reading import (
+    FileRows,
     OwnFile,
-    as_labels,
-    class_codes,
+    file_rows,
     file_sha256,
     is_own_file,
     read_own_file,
 )
-from rcml_misa.datasets.files.rows import FileRows, file_rows
 
 __all__ = [
     "FileLayout",

@@ -38,6 +38,7 @@ PARQUET = (".parquet", ".pq")
 NPZ = ".npz"
 HDF5 = (".h5", ".hdf5", ".hdf")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+UNNAMED_INDEX = "__index_level_"  # beginning of the name that pandas writes an index under
 BUFFER = 2**20  # bytes read at once of a column
 # what stands for a gap among numbers; in a column of texts only nothing at all does
 GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>")
@@ -106,6 +107,7 @@ def frame_columns(path: Path) -> list[str]:
         separator = _separator(path)
         if separator is None:
             names = [str(name) for name in _parquet(path).schema_arrow.names]
+            names = [name for name in names if not name.startswith(UNNAMED_INDEX)]
         else:
             # the names as they stand: pandas would tell the second of two alike apart
             head = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str)
@@ -118,32 +120,32 @@ def frame_columns(path: Path) -> list[str]:
 
 def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table; `texts` stay as they are written, such as labels."""
-    import pandas as pd
-
-    with _readable(path):
-        separator = _separator(path)
-        if separator is not None:
-            frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
-            return _even(path, frame)[list(columns)]
-        table: pd.DataFrame = _parquet(path).read(columns=list(columns)).to_pandas()
-        return table
+    return next(frame_chunks(path, columns, None, texts=texts))
 
 
 def frame_chunks(
-    path: Path, columns: Sequence[str], rows: int, *, texts: Sequence[str] = ()
+    path: Path, columns: Sequence[str], rows: int | None, *, texts: Sequence[str] = ()
 ) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a table in chunks of at most so many rows; see `read_frame`."""
+    """Yield some columns of a table in chunks of at most so many rows, or whole for None."""
     import pandas as pd
 
+    wanted = list(columns)
     with _readable(path):
         separator = _separator(path)
-        if separator is not None:
+        if separator is None:
+            table = _parquet(path)
+            if rows is None:
+                yield _with_index(table.read(columns=wanted).to_pandas())[wanted]
+            else:
+                for batch in table.iter_batches(batch_size=rows, columns=wanted):
+                    yield _with_index(batch.to_pandas())[wanted]
+        elif rows is None:
+            frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
+            yield _even(path, frame)[wanted]
+        else:
             with pd.read_csv(**_csv_options(path, separator, texts), chunksize=rows) as chunks:
                 for chunk in chunks:
-                    yield _even(path, chunk)[list(columns)]
-            return
-        for batch in _parquet(path).iter_batches(batch_size=rows, columns=list(columns)):
-            yield batch.to_pandas()
+                    yield _even(path, chunk)[wanted]
 
 
 def _csv_options(path: Path, separator: str, texts: Sequence[str]) -> Any:
@@ -165,6 +167,12 @@ def _even(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(f"{path} has more entries in a row than names of columns; mend it.")
     return frame
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Bring an index that pandas wrote under a name back to the columns."""
+    names = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(names) if names else frame
 
 
 def _parquet(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Which columns or arrays of a file are views, target and identifier."""
+"""Columns or arrays of a file that are views, target and identifier, and labels as they stand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
-__all__ = ["FileLayout", "FileOptions", "array_layout", "folder_layout", "table_layout"]
+__all__ = [
+    "FileLayout",
+    "FileOptions",
+    "array_layout",
+    "as_labels",
+    "class_codes",
+    "folder_layout",
+    "table_layout",
+]
 
 SEPARATOR = "__"
 TARGETS = ("target", "label", "labels", "class", "y", "gt")
@@ -261,3 +272,69 @@ def folder_layout(
                 raise OptionError(f"there is no table {name!r} of a view; {nearest(name, views)}")
         views = {name: views[name] for name in wanted_views}
     return FileLayout(views, target, identifier), owner
+
+
+# labels
+
+
+def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
+    """Check labels of shape (n,), (n, 1) or (1, n): texts, or whole numbers as int64.
+
+    A missing label or a fraction is a DataError.
+
+    Examples
+    --------
+    >>> as_labels(["1", "2.0"], name="y", path="a.csv")
+    array([1, 2])
+    """
+    labels = np.asarray(values)
+    if labels.size != max(labels.shape, default=0):
+        raise DataError(
+            f"{path}: {name!r} must hold one label per row, but its shape is {labels.shape}."
+        )
+    labels = labels.ravel()
+    if not labels.size:
+        raise DataError(f"{path} has no rows, only names.")
+    missing = _missing(labels)
+    if missing.any():
+        raise DataError(
+            f"{path}: {int(missing.sum())} of {len(labels)} rows have no label in {name!r} (the "
+            f"first is row {int(np.flatnonzero(missing)[0])}); fill these labels in, or leave "
+            "these rows out."
+        )
+    kind = labels.dtype.kind
+    if kind in "biu":
+        return labels.astype(np.int64) if kind != "b" else labels.astype(str)
+    if kind == "f":
+        if (labels != np.round(labels)).any() or np.abs(labels).max() > 2**53:
+            raise DataError(
+                f"{path}: {name!r} holds fractions such as {labels[labels != np.round(labels)][0]}"
+                "; a class label is a text or a whole number."
+            )
+        return labels.astype(np.int64)
+    texts = np.array([_text(label) for label in labels.tolist()])
+    try:
+        numbers = np.array([float(text) for text in texts])
+    except ValueError:
+        return texts
+    return as_labels(numbers, name=name, path=path)  # texts that are all numbers, as a csv has them
+
+
+def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    import pandas as pd
+
+    if labels.dtype.kind == "f":
+        return np.asarray(~np.isfinite(labels), dtype=np.bool_)
+    if labels.dtype.kind in "OU":
+        return np.array([bool(pd.isna(label)) or label == "" for label in labels.tolist()])
+    return np.zeros(len(labels), dtype=np.bool_)
+
+
+def _text(label: Any) -> str:
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Numbers 0 .. K-1 of labels, and the K labels in order."""
+    values, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.int64), tuple(str(value) for value in values.tolist())

@@ -1,8 +1,9 @@
-"""A user's own file, or folder of tables, read as views and labels."""
+"""A user's own file, or folder of tables: whole with labels, or in chunks of rows to predict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,16 +14,22 @@ from rcml_misa import storage
 from rcml_misa.datasets.files.formats import (
     KINDS,
     array_shapes,
+    arrays_of_hdf5,
+    frame_chunks,
     frame_columns,
     is_array_file,
     is_frame_file,
+    is_hdf5_file,
+    open_hdf5,
     read_arrays,
     read_frame,
 )
 from rcml_misa.datasets.files.layout import (
+    SEPARATOR,
     FileLayout,
     FileOptions,
     array_layout,
+    as_labels,
     folder_layout,
     table_layout,
 )
@@ -32,15 +39,9 @@ from rcml_misa.views import MultiView
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "OwnFile",
-    "as_labels",
-    "class_codes",
-    "file_sha256",
-    "is_own_file",
-    "join_tables",
-    "read_own_file",
-]
+__all__ = ["FileRows", "OwnFile", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
+
+ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,30 @@ class OwnFile:
     ids: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
     task: Literal["classification", "regression"] = "classification"
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Some consecutive rows of a file.
+
+    Attributes
+    ----------
+    start : int
+        Number of the first row, from 0.
+    views : dict of str to array or None
+        None for a view that the file lacks.
+    ids : list of str or None
+    labels : ndarray or None
+        As they stand in the file, if it has the target; a text or number each, or None.
+    """
+
+    start: int
+    views: Mapping[str, Any]
+    ids: list[str] | None
+    labels: NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return next(int(view.shape[0]) for view in self.views.values() if view is not None)
 
 
 def is_own_file(name: str) -> bool:
@@ -95,30 +120,132 @@ def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     OptionError
         If the options name what does not exist.
     """
+    _refuse_unknown(path)
     try:
         if path.is_dir():
             return _read_folder(path, options)
-        if not path.exists():
-            raise DataError(f"there is no file {path}; check its name.")
-        if is_frame_file(path):
-            return _read_table(path, options)
-        if is_array_file(path):
-            return _read_arrays(path, options)
+        return (_read_table if is_frame_file(path) else _read_arrays)(path, options)
     except RcmlMisaError as error:
         text = str(error)
         raise type(error)(text if str(path) in text else f"{path}: {text}") from error
-    raise DataError(f"{path} is of no known kind; give a {KINDS}.")
+
+
+def _refuse_unknown(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"there is no file {path}; check its name.")
+    if not (path.is_dir() or is_frame_file(path) or is_array_file(path)):
+        raise DataError(f"{path} is of no known kind; give a {KINDS}.")
+
+
+def file_rows(
+    path: Path, layout: FileLayout, widths: Mapping[str, int], *, rows: int = ROWS
+) -> Iterator[FileRows]:
+    """Yield the rows of a file in chunks: csv, tsv, parquet and HDF5 without reading it whole.
+
+    A view none of whose columns are there is missing; the target is not needed.
+
+    Parameters
+    ----------
+    path : Path
+    layout : FileLayout
+        Of the file that the model was fitted on.
+    widths : mapping of str to int
+        Columns of each view.
+    rows : int
+        Largest chunk.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of an unknown kind, or lacks some of a view's columns or
+        every view.
+    """
+    _refuse_unknown(path)
+    if path.is_dir():
+        return _rows_of_folder(path, layout, rows)
+    if is_frame_file(path):
+        return _rows_of_table(path, _as_columns(layout, widths), rows)
+    if is_hdf5_file(path):
+        return _rows_of_hdf5(path, _as_arrays(layout), rows)
+    return _rows_of_arrays(path, _as_arrays(layout), widths, rows)
+
+
+def _as_columns(layout: FileLayout, widths: Mapping[str, int]) -> FileLayout:
+    """Columns of a table, ``name__0`` and so on, for views that were arrays when fitted."""
+    views = {
+        view: columns
+        if len(columns) == widths[view]
+        else tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
+        for view, columns in layout.views.items()
+    }
+    return replace(layout, views=views)
+
+
+def _as_arrays(layout: FileLayout) -> FileLayout:
+    """Arrays with the views' names, for views that were columns of a table when fitted."""
+    views = {
+        view: columns if len(columns) == 1 else (view,) for view, columns in layout.views.items()
+    }
+    return replace(layout, views=views)
+
+
+def _require_views(path: Path, layout: FileLayout, present: Mapping[str, Any]) -> None:
+    if all(view is None for view in present.values()):
+        first = next(iter(layout.views.values()))[0]
+        raise DataError(
+            f"{path} has none of the model's views ({', '.join(layout.views)}); it needs columns "
+            f"or arrays such as {first!r}."
+        )
+
+
+# tables
 
 
 def _read_table(path: Path, options: FileOptions) -> OwnFile:
     layout = table_layout(frame_columns(path), options)
-    texts = [name for name in (layout.target, layout.id) if name is not None]
-    columns = [name for view in layout.views.values() for name in view]
-    frame = read_frame(path, [*columns, *texts], texts=texts)
-    labels = as_labels(frame[layout.target], name=str(layout.target), path=path)
-    views = MultiView({name: frame[list(own)] for name, own in layout.views.items()})
-    ids = None if layout.id is None else frame[layout.id].astype(str).to_numpy()
-    return OwnFile(views, labels, layout, ids)
+    (rows,) = _rows_of_table(path, layout, None)
+    return _labelled(path, layout, rows.views, rows.labels, rows.ids)
+
+
+def _labelled(
+    path: Path,
+    layout: FileLayout,
+    views: Mapping[str, Any],
+    column: Any,
+    ids: Sequence[str] | None,
+    notes: Sequence[str] = (),
+) -> OwnFile:
+    labels = as_labels(column, name=str(layout.target), path=path)
+    names = None if ids is None else np.array(ids)
+    return OwnFile(MultiView(views), labels, layout, names, tuple(notes))
+
+
+def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
+    names = set(frame_columns(path))
+    present: dict[str, list[str] | None] = {}
+    for view, columns in layout.views.items():
+        lacking = [column for column in columns if column not in names]
+        if lacking and len(lacking) < len(columns):
+            raise DataError(
+                f"{path} has only some columns of view {view!r}: {lacking[0]!r} is missing, with "
+                f"{len(lacking)} of {len(columns)} in all; add them, or leave all of them out."
+            )
+        present[view] = None if lacking else list(columns)
+    _require_views(path, layout, present)
+    texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
+    wanted = [column for columns in present.values() for column in columns or ()] + texts
+    start = 0
+    for frame in frame_chunks(path, wanted, rows, texts=texts):
+        yield FileRows(
+            start,
+            {view: None if own is None else frame[own] for view, own in present.items()},
+            [str(value) for value in frame[layout.id]] if layout.id in names else None,
+            frame[layout.target].to_numpy() if layout.target in names else None,
+        )
+        start += len(frame)
+
+
+# arrays
 
 
 def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
@@ -144,15 +271,65 @@ def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
     return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
 
 
+def _rows_of_hdf5(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
+    with open_hdf5(path) as file:
+        yield from _chunks(path, arrays_of_hdf5(file), layout, rows)
+
+
+def _rows_of_arrays(
+    path: Path, layout: FileLayout, widths: Mapping[str, int], rows: int
+) -> Iterator[FileRows]:
+    present = array_shapes(path)
+    keys = [key for (key,) in layout.views.values() if key in present]
+    others = [name for name in (layout.target, layout.id) if name in present and name is not None]
+    arrays = read_arrays(path, [*keys, *others])
+    for view, (key,) in layout.views.items():
+        # MATLAB's arrays may lie as features by samples
+        if key in arrays and path.suffix.lower() == ".mat":
+            as_fitted = arrays[key].shape[1:] == (widths[view],)
+            arrays[key] = arrays[key] if as_fitted else arrays[key].T
+    for name in others:
+        arrays[name] = np.ravel(arrays[name])
+    yield from _chunks(path, arrays, layout, rows)
+
+
+def _chunks(
+    path: Path, arrays: Mapping[str, Any], layout: FileLayout, rows: int
+) -> Iterator[FileRows]:
+    """Cut arrays, read or not yet read, into rows."""
+    keys = {view: key if key in arrays else None for view, (key,) in layout.views.items()}
+    _require_views(path, layout, keys)
+    shapes = {key: arrays[key].shape for key in keys.values() if key is not None}
+    counts = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(counts) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
+    count = counts.pop()
+    for start in range(0, count, rows):
+        part = slice(start, min(start + rows, count))
+        yield FileRows(
+            start,
+            {view: None if key is None else arrays[key][part] for view, key in keys.items()},
+            _ids(arrays[str(layout.id)][part]) if layout.id in arrays else None,
+            np.ravel(arrays[str(layout.target)][part]) if layout.target in arrays else None,
+        )
+
+
+def _ids(values: Any) -> list[str]:
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for value in np.ravel(values).tolist()
+    ]
+
+
 # folders
 
 
 def _read_folder(path: Path, options: FileOptions) -> OwnFile:
     columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    views, ids, column, notes = join_tables(path, layout, owner=owner)
-    labels = as_labels(column, name=str(layout.target), path=path)
-    return OwnFile(MultiView(views), labels, layout, np.array(ids), notes)
+    views, ids, column, notes = _join_tables(path, layout, owner=owner)
+    return _labelled(path, layout, views, column, ids, notes)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
@@ -169,7 +346,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def join_tables(
+def _join_tables(
     folder: Path, layout: FileLayout, *, owner: str | None = None
 ) -> tuple[dict[str, pd.DataFrame], list[str], Any, tuple[str, ...]]:
     """Join the tables of a folder: views, identifiers, labels, and notes on rows left out.
@@ -218,67 +395,9 @@ def _indexed(
     return frame
 
 
-# labels
-
-
-def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
-    """Check labels of shape (n,), (n, 1) or (1, n): texts, or whole numbers as int64.
-
-    A missing label or a fraction is a DataError.
-
-    Examples
-    --------
-    >>> as_labels(["1", "2.0"], name="y", path="a.csv")
-    array([1, 2])
-    """
-    labels = np.asarray(values)
-    if labels.size != max(labels.shape, default=0):
-        raise DataError(
-            f"{path}: {name!r} must hold one label per row, but its shape is {labels.shape}."
-        )
-    labels = labels.ravel()
-    if not labels.size:
-        raise DataError(f"{path} has no rows, only names.")
-    missing = _missing(labels)
-    if missing.any():
-        raise DataError(
-            f"{path}: {int(missing.sum())} of {len(labels)} rows have no label in {name!r} (the "
-            f"first is row {int(np.flatnonzero(missing)[0])}); fill these labels in, or leave "
-            "these rows out."
-        )
-    kind = labels.dtype.kind
-    if kind in "biu":
-        return labels.astype(np.int64) if kind != "b" else labels.astype(str)
-    if kind == "f":
-        if (labels != np.round(labels)).any() or np.abs(labels).max() > 2**53:
-            raise DataError(
-                f"{path}: {name!r} holds fractions such as {labels[labels != np.round(labels)][0]}"
-                "; a class label is a text or a whole number."
-            )
-        return labels.astype(np.int64)
-    texts = np.array([_text(label) for label in labels.tolist()])
-    try:
-        numbers = np.array([float(text) for text in texts])
-    except ValueError:
-        return texts
-    return as_labels(numbers, name=name, path=path)  # texts that are all numbers, as a csv has them
-
-
-def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    import pandas as pd
-
-    if labels.dtype.kind == "f":
-        return np.asarray(~np.isfinite(labels), dtype=np.bool_)
-    if labels.dtype.kind in "OU":
-        return np.array([bool(pd.isna(label)) or label == "" for label in labels.tolist()])
-    return np.zeros(len(labels), dtype=np.bool_)
-
-
-def _text(label: Any) -> str:
-    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
-
-
-def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Numbers 0 .. K-1 of labels, and the K labels in order."""
-    values, codes = np.unique(labels, return_inverse=True)
-    return codes.astype(np.int64), tuple(str(value) for value in values.tolist())
+def _rows_of_folder(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
+    tables, ids, *_ = _join_tables(path, layout)
+    for start in range(0, len(ids), rows):
+        part = slice(start, start + rows)
+        views = {view: tables[view].iloc[part] if view in tables else None for view in layout.views}
+        yield FileRows(start, views, ids[part], None)
