@@ -19,6 +19,7 @@ from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
 from rcml_misa.datasets.foreign.layout import read_words
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
+from rcml_misa.estimators.view_networks import input_options
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.views import Texts, TokenTexts
@@ -210,7 +211,7 @@ def test_token_numbers_are_what_a_pretrained_encoder_reads(tmp_path) -> None:
     words = data.views.replace({"text": Texts(["so good"] * data.views.n_samples)}).take([0, 1])
     known = [[101, 2061, 2204, 102]] * 2  # the packaged model's numbers of these words
     tokens = words.replace({"text": TokenTexts(["?", "?"], known)})
-    how = MISARegressor(text_layers=0)._input_options()
+    how = input_options(MISARegressor(text_layers=0))
     device = torch.device("cpu")
     from_words, from_tokens = (
         ViewReaders.fit(views, how, device=device).read(views).views[0].values
