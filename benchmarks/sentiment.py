@@ -55,7 +55,7 @@ def words(rows: int, turns: int) -> None:
     found: dict[str, list[float]] = {"plain": [], "ours": []}
     for _ in range(turns):
         found["ours"].append(epoch_seconds(data, some, {}))
-        with patch("rcml_misa.estimators.misa_base.bucketed_batches", random_batches):
+        with patch("rcml_misa.estimators.view_networks.bucketed_batches", random_batches):
             found["plain"].append(epoch_seconds(data, some, PLAIN))
     scale = EPOCHS * len(train) / len(some)
     plain, ours = (scale * statistics.median(found[name]) for name in ("plain", "ours"))

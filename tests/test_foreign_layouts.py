@@ -19,6 +19,7 @@ from rcml_misa.datasets.foreign import read_mmsa, read_urfunny
 from rcml_misa.datasets.foreign.layout import read_words
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
+from rcml_misa.estimators.view_networks import input_options
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.views import Texts, TokenTexts
@@ -179,9 +180,8 @@ def test_ten_runs_of_a_regression_print_every_measure(tmp_path, sims, columns) -
     result = CliRunner().invoke(main, f"{words} {small}".split())
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("MOSI-MMSA")
-    assert ": 10 runs, seeds 0 to 9, given split (60 train, 20 valid, 24 test rows)" in (
-        result.stdout
-    )
+    heading = ": 10 runs, seeds 0 to 9, given split (60 train, 20 valid, 24 test rows)"
+    assert heading in " ".join(result.stdout.split())
     lines = result.stdout.splitlines()
     heads = [line.removeprefix("method") for line in lines if line.startswith("method")]
     assert " ".join(" ".join(heads).split()).removesuffix(" s/run") == columns  # folded at 80 wide
@@ -211,7 +211,7 @@ def test_token_numbers_are_what_a_pretrained_encoder_reads(tmp_path) -> None:
     words = data.views.replace({"text": Texts(["so good"] * data.views.n_samples)}).take([0, 1])
     known = [[101, 2061, 2204, 102]] * 2  # the packaged model's numbers of these words
     tokens = words.replace({"text": TokenTexts(["?", "?"], known)})
-    how = MISARegressor(text_layers=0)._input_options()
+    how = input_options(MISARegressor(text_layers=0))
     device = torch.device("cpu")
     from_words, from_tokens = (
         ViewReaders.fit(views, how, device=device).read(views).views[0].values
@@ -501,3 +501,33 @@ def test_rows_that_are_shared_do_not_grow_without_end(tmp_path) -> None:
     urfunny(tmp_path / "urfunny", change=share)
     with pytest.raises(DataError, match="again and again"):
         read_urfunny(tmp_path / "urfunny", context=True)
+
+
+# sentences
+
+LONG = "x\n" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: (c.pop("valid"), c.update({LONG: 1})),
+        lambda c: (c["test"].pop("audio"), c["test"].update({LONG: 1})),
+        lambda c: (c["test"].pop("audio"), c["test"].update(dict.fromkeys(range(10_000)))),
+        put("valid", audio_lengths=[LONG] * 20),
+    ],
+)
+def test_no_sentence_quotes_a_long_key_or_value(tmp_path, change) -> None:
+    path = save(tmp_path / "x.pkl", broken(change))
+    with pytest.raises(DataError) as caught:
+        read_mmsa(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= len(str(path)) + 300
+
+
+def test_no_sentence_quotes_a_long_id(tmp_path) -> None:
+    urfunny(tmp_path / "urfunny", change=lambda c: c["data_folds"]["train"].append(LONG))
+    with pytest.raises(DataError) as caught:
+        read_urfunny(tmp_path / "urfunny")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= len(str(tmp_path)) + 300

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rcml_misa.estimators.notes import notes_loss
+from rcml_misa.estimators.published import notes_loss
 from rcml_misa.nn import (
     Collectors,
     EvidenceCollector,

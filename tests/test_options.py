@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.base import is_classifier
 
+from rcml_misa import estimators
 from rcml_misa.estimators import KernelExpert, RCMLClassifier, RCMLMISAClassifier
 from rcml_misa.estimators.registry import METHODS, exported_estimators
 from rcml_misa.exceptions import OptionError, RcmlMisaError
@@ -92,7 +93,8 @@ def test_every_default_and_every_method_passes():
 def documented(kind, parameter):
     """Values that a class lists for a parameter, or the estimators that it refers to."""
     text = inspect.getdoc(kind)
-    others = [inspect.getdoc(KINDS[name]) for name in KINDS if f"{name}`" in text]
+    classes = (getattr(estimators, name) for name in estimators.__all__)
+    others = [inspect.getdoc(other) for other in classes if f"`{other.__name__}`" in text]
     for source in (text, *others):
         listed = re.search(rf"^{parameter} : {{([^}}]*)}}", source, re.MULTILINE)
         if listed:

@@ -17,7 +17,7 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
-from rcml_misa.estimators.terms import evidential_terms, mixing_partners, subspace_terms
+from rcml_misa.estimators.outputs import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import (
     conflict_loss,

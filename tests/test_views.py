@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.views import MultiView, as_multiview, check_target
+from rcml_misa.views import MultiView, Texts, as_multiview, check_target
 
 
 def table(rows: int = 4, columns: int = 5) -> np.ndarray:
@@ -249,6 +249,34 @@ def test_columns_are_dealt_out(X, views, expected) -> None:
 def test_bad_columns_are_refused(X, views, words) -> None:
     with pytest.raises(OptionError, match=words) as caught:
         as_multiview(X, views=views)
+    assert "\n" not in str(caught.value)
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: as_multiview(table(), views=set(range(10_000))),
+        lambda: as_multiview(table(), views=[1] * 10_000),
+        lambda: as_multiview(table(), views=LONG),
+        lambda: as_multiview(pd.DataFrame({LONG: [1.0], "a": [2.0]}), views="__"),
+        lambda: as_multiview(pd.DataFrame({"a": [2.0]}), views=[[LONG]]),
+        lambda: as_multiview(table(), views=[[LONG]]),
+        lambda: MultiView({f"view{n}": np.ones((n + 1, 1)) for n in range(1000)}),
+        lambda: MultiView({"a": [[LONG]]}),
+        lambda: MultiView({"a": np.array([["x", LONG]], dtype=object)}),
+        lambda: MultiView({"a": Texts([[LONG]])}),
+        lambda: MultiView([table()], names=[(LONG,)]),
+        lambda: MultiView({"a": pd.DataFrame({f"column{n}": ["x"] for n in range(1000)})}),
+        lambda: MultiView({"a": np.ones((2, 3, 4))}).pooled(LONG),
+    ],
+)
+def test_no_sentence_quotes_a_long_value(call) -> None:
+    with pytest.raises((DataError, OptionError)) as caught:
+        call()
+    assert len(str(caught.value)) <= 300
     assert "\n" not in str(caught.value)
 
 

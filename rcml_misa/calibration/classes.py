@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-LEAST_SHARE = 1e-6  # of a class in the mass, before its logarithm
-TIE = 1e-6  # what stays between the first and the second class
+LEAST_SHARE = 1e-6  # added to a class's share of the evidence before its logarithm
+TIE = 1e-6  # least lead of the first class over the second
 TINY = 1e-12
 LEVEL = 0.9  # of conformal sets
-WIDEST = (-8.0, 8.0)  # logarithms of a factor that is looked for
+WIDEST = (-8.0, 8.0)  # bounds of the logarithm of a fitted factor
 
 
 def fit_exponent(
@@ -40,20 +40,16 @@ def fit_exponent(
     bounds: tuple[float, float] = WIDEST,
     tolerance: float = 1e-5,
 ) -> float:
-    """Exponent t of least cross-entropy of softmax(t logs), 1 / temperature.
+    """Fit the exponent t = 1 / temperature of least cross-entropy of softmax(t logs).
 
     Parameters
     ----------
     logs : ndarray of shape (n, K)
-        Logarithms of probabilities or scores of rows that were not trained on.
-    codes : ndarray of int of shape (n,)
-        Class numbers.
-    weights : ndarray of shape (n,), optional
-        Weights of the rows.
-    bounds : tuple of float
-        Least and largest logarithm of t.
-    tolerance : float
-        Error of that logarithm.
+        Logarithms of probabilities, or scores, of rows that were not trained on.
+    codes, weights : ndarray of shape (n,)
+        Class numbers, and weights of the rows where they differ.
+    bounds, tolerance : float
+        Least and largest logarithm of t, and the error of that logarithm.
 
     References
     ----------
@@ -176,11 +172,11 @@ class EvidenceTemperature:
     @classmethod
     def fit(cls, evidence: Array, codes: NDArray[np.int64]) -> Self:
         """Fit on evidence (n, K) and class numbers (n,) of rows that were not trained on."""
-        rows = np.arange(len(codes))
 
         def loss(log_factor: float) -> float:
             alpha = np.exp(log_factor) * evidence + 1
-            return float((np.log(alpha.sum(axis=1)) - np.log(alpha[rows, codes])).mean())
+            own = alpha[np.arange(len(codes)), codes]
+            return float((np.log(alpha.sum(axis=1)) - np.log(own)).mean())
 
         return cls(_least(loss, WIDEST))
 

@@ -1,4 +1,4 @@
-"""Scikit-learn faces of every method: this package's, its peers' and the controls."""
+"""Scikit-learn estimators of every method: this package's, its peers' and the controls."""
 
 from rcml_misa.estimators.base import (
     ArrayOpinion,
@@ -6,12 +6,13 @@ from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewEstimator,
     MultiViewOpinion,
+    MultiViewRegressor,
 )
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
-from rcml_misa.estimators.notes import NotesClassifier
+from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.peers import (
     CCMLClassifier,
     EDLClassifier,
@@ -19,9 +20,8 @@ from rcml_misa.estimators.peers import (
     FUMLClassifier,
     TMCClassifier,
 )
-from rcml_misa.estimators.rcml import RCMLClassifier
+from rcml_misa.estimators.published import NotesClassifier, RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
-from rcml_misa.estimators.score_opinion import ScoreOpinion
 from rcml_misa.experts.expert import KernelExpert
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "MultiViewClassifier",
     "MultiViewEstimator",
     "MultiViewOpinion",
+    "MultiViewRegressor",
     "NotesClassifier",
     "RCMLClassifier",
     "RCMLMISAClassifier",

@@ -1,19 +1,29 @@
-"""What every multi-view classifier shares: input checks, classes, weights, opinions."""
+"""Bases of all estimators: checks of rows, columns, targets and weights; opinions in blocks."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    dataclass_transform,
+    get_type_hints,
+)
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch import Tensor
 
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError
@@ -39,11 +49,36 @@ __all__ = [
     "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
+    "keyword_parameters",
 ]
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
-BLOCK = 4096  # rows whose opinions are worked out at once
+BLOCK = 4096  # rows whose opinions are computed at once
+
+
+_Kind = TypeVar("_Kind", bound=type[Any])
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def keyword_parameters(kind: _Kind) -> _Kind:
+    """Make the annotated defaults of an estimator class, and of its bases, keyword-only parameters.
+
+    The `__init__` that results only assigns them, as scikit-learn asks.
+
+    Examples
+    --------
+    >>> @keyword_parameters
+    ... class Ridge(MultiViewEstimator):
+    ...     penalty: float = 1.0
+    >>> Ridge(penalty=2.0).get_params()
+    {'penalty': 2.0}
+    """
+    dataclass(kw_only=True, eq=False, repr=False)(kind)
+    # resolved here, since a base's annotations may use names of another module
+    hints = get_type_hints(kind)
+    kind.__init__.__annotations__ |= {field.name: hints[field.name] for field in fields(kind)}
+    return kind
 
 
 class TrainRows(NamedTuple):
@@ -54,38 +89,87 @@ class TrainRows(NamedTuple):
     weights: Array | None
 
     def take(self, rows: NDArray[np.int64]) -> TrainRows:
-        """The same of some rows."""
+        """Select some of the rows."""
         weights = None if self.weights is None else self.weights[rows]
         return TrainRows(self.views.take(rows), self.codes[rows], weights)
 
 
 class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
-    """Base of all multi-view estimators: what they check of X.
+    """Base of all multi-view estimators, which check their options and rows alike.
+
+    Parameters that several estimators have mean the same in each of them.
 
     Parameters
     ----------
     views : list, dict, str or None
         Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
+    scaling : {"minmax", "standard", "quantile", "none"}
+        Column scaling of tables, fitted on train rows; see
+        `rcml_misa.reading.features.FeatureMap`.
+    features : {"root-layernorm", "root", "plain", "quantile"}
+        Features computed of a table's scaled columns; see `FeatureMap`.
+    sequence_encoder : {"lstm", "gru", "transformer", "mean", "max", "attention"}
+        Encoder of sequence views, and of texts with ``text_encoder="words"``.
+    sequence_hidden : int
+        Units of it, per direction for the recurrent ones, whose output is four times as wide.
+    text_encoder : str
+        Encoder of text views: ``"minilm"`` (packaged; extra `text`), ``"words"`` (a trained
+        embedding, no extra), the name of a model on the Hugging Face hub, or a folder with one.
+    text_layers : int or None
+        Upper layers of a pretrained text encoder that are fine-tuned; 0 freezes it (its vectors
+        are then computed once), None trains all of it.
+    precision : {"auto", "float32", "bfloat16"}
+        Precision of the pretrained text encoder; ``"auto"`` is bfloat16 where the processor
+        has it.
+    hidden, heads, feedforward, layers : int
+        Width H of the tokens, and the Transformer's heads, feed-forward width and layers.
+    epochs : int
+        Passes over the train rows, the most of them with early stopping.
+    batch_size : int
+        Rows of a batch.
+    learning_rate, text_learning_rate, weight_decay : float
+        Learning rate, that of a pretrained text encoder, and weight decay of matrices.
+    class_weight : {"balanced"}, dict or None
+        Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
+    early_stopping : bool
+        Whether training ends once the loss on validation rows has not fallen for `patience`
+        epochs; the best epoch is then kept instead of the last.
+    validation_fraction : float
+        Share of the train rows held out for it, in (0, 1), from kernel experts too.
+    patience : int or None
+        Epochs without a lower validation loss before training ends; None, where it is taken,
+        never ends it.
+    device : {"auto", "cpu", "cuda"}
+        Device of the network; ``"auto"`` is CUDA where there is one.
+    random_state : int, optional
+        Seed of every draw; a new one each time by default.
 
     Attributes
     ----------
     view_names_ : tuple of str
+        Views in their order.
     widths_ : tuple of int
+        Columns of each view.
     kinds_ : tuple of str
-        Dense, sparse, sequence or text.
+        Kind of each view: dense, sparse, sequence or text.
     n_features_in_ : int
         Columns of a 2-D X, else of all views together.
     feature_names_in_ : ndarray of str
-        Only where X was a DataFrame.
+        Names of the columns, only where X was a DataFrame.
     train_rows_ : int
+        Number of rows given to `fit`.
     data_sha256_ : str
-        Of the train rows; see `rcml_misa.views.data_sha256`.
+        Hash of the train rows; see `rcml_misa.views.data_sha256`.
+    device_ : torch.device
+        Device that was picked, for networks.
+    history_ : dict of str to list of float
+        Mean of each loss term per epoch, for networks.
     """
 
     views: Any = None
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
-    # whether a missing view's opinion is left out; other methods are given train means in its place
+    # whether a missing view's opinion is left out; other methods get train means in its place
     _leaves_out_missing: ClassVar[bool] = False
 
     def __sklearn_tags__(self) -> Tags:
@@ -113,7 +197,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         self.train_rows_, self.data_sha256_ = views.n_samples, data_sha256(views, target)
 
     def _fill(self, views: MultiView) -> MultiView:
-        """Train rows as the method reads them: missing views filled with means, if it needs it."""
+        """Fill missing views of train rows with means, for methods that can't leave them out."""
         if self._leaves_out_missing:
             return views
         self.view_means_ = ViewMeans.fit(views)
@@ -135,9 +219,11 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
                 raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
-        for name, kind, known in zip(views.names, views.kinds, self.kinds_, strict=True):
-            if kind != known and {kind, known} & {"sequence", "text"}:
-                raise DataError(f"view {name!r} is of kind {kind} but fit saw the kind {known}.")
+        for name, kind, seen_kind in zip(views.names, views.kinds, self.kinds_, strict=True):
+            if kind != seen_kind and {kind, seen_kind} & {"sequence", "text"}:
+                raise DataError(
+                    f"view {name!r} is of kind {kind} but fit saw the kind {seen_kind}."
+                )
         return views if self._leaves_out_missing else self.view_means_.fill(views)
 
     def save(self, path: str | Path) -> None:
@@ -161,21 +247,19 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
+        Labels in order.
     """
 
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
 
-    def _check_fit(self, X: Any, y: ArrayLike) -> tuple[MultiView, NDArray[np.int64]]:
-        """Validate options and training data; set the fitted attributes; views, class numbers."""
-        rows = self._check_train(X, y, None)
-        return rows.views, rows.codes
+    def _check_train(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> TrainRows:
+        """Validate options and training data, and set the fitted attributes.
 
-    def _check_train(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> TrainRows:
-        """Do the same for rows with weights: mean 1, None where all are equal.
-
-        Rows of weight 0 are left out. So is the option `class_weight` of estimators that have it.
+        Rows of weight 0 are left out; `class_weight`, of estimators that have it, is applied.
         """
         views = self._read_views(X)
         if y is None:
@@ -191,9 +275,9 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
             )
         weights = row_weights(labels, sample_weight, self.class_weight)
         if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            views, labels = views.take(kept), labels[kept]
-            weights = row_weights(labels, weights[kept], None)
+            weighed = np.flatnonzero(weights)
+            views, labels = views.take(weighed), labels[weighed]
+            weights = row_weights(labels, weights[weighed], None)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(
@@ -203,22 +287,22 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         return TrainRows(self._fill(views), codes.astype(np.int64), weights)
 
     def _hold_out(
-        self, everything: TrainRows, rng: np.random.Generator
+        self, given: TrainRows, rng: np.random.Generator
     ) -> tuple[TrainRows, TrainRows | None]:
-        """Part train rows into those to train on and those for early stopping, if it is wanted."""
+        """Part train rows into those to train on and those for early stopping, if it is asked."""
         if not self.early_stopping:
-            return everything, None
-        kept, held = hold_out(everything.codes, self.validation_fraction, rng)
-        train = everything.take(kept)
+            return given, None
+        rows, held = hold_out(given.codes, self.validation_fraction, rng)
+        train = given.take(rows)
         check_presence(train.views)
-        return train, everything.take(held)
+        return train, given.take(held)
 
     @abstractmethod
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of shape (n, K)."""
+        """Compute class probabilities of shape (n, K)."""
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each row."""
+        """Predict the most probable class of each row."""
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
 
@@ -233,7 +317,7 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
     """
 
     def _check_train(self, X: Any, y: ArrayLike) -> tuple[MultiView, Array]:
-        """Validate options and training data; views as given, and the target."""
+        """Validate options and training data, and set the attributes; views and target."""
         views = self._read_views(X)
         if y is None:
             raise DataError(
@@ -253,6 +337,11 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
         """Set the unit that the network learns the target in."""
         self.target_mean_ = float(target.mean())
         self.target_scale_ = float(target.std()) or 1.0
+
+    def _target(self, y: ArrayLike) -> Tensor:
+        """Standardise checked targets."""
+        scaled = (target_numbers(y) - self.target_mean_) / self.target_scale_
+        return torch.from_numpy(scaled.astype(np.float32))
 
 
 def target_numbers(y: ArrayLike) -> Array:
@@ -275,7 +364,7 @@ def target_numbers(y: ArrayLike) -> Array:
 class EvidentialClassifier(MultiViewClassifier):
     """Base of the classifiers whose output is an opinion."""
 
-    # of probabilities: float32 tells that they are no better than that
+    # of probabilities: float32 where they are no more precise than that
     _precision: ClassVar[type[np.floating[Any]]] = np.float64
 
     @abstractmethod
@@ -283,13 +372,10 @@ class EvidentialClassifier(MultiViewClassifier):
         """Opinions about a block of checked rows."""
 
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Opinions about the rows of X: fused, per view and shared, and the probabilities."""
-        views = self._check_rows(X)
-        rows = views.n_samples
+        """Give opinions about the rows of X: fused, per view and shared, with probabilities."""
         calibrate = getattr(self, "calibrator_", None)
         parts = []
-        for start in range(0, rows, BLOCK):
-            block = views if rows <= BLOCK else views.take(slice(start, start + BLOCK))
+        for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
             calibrated = None if calibrate is None else calibrate(opinion.evidence)
             parts.append(
@@ -300,15 +386,22 @@ class EvidentialClassifier(MultiViewClassifier):
         return MultiViewOpinion.concatenate(parts)
 
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of shape (n, K).
+        """Compute class probabilities of shape (n, K) from the fused opinions.
 
-        Those of the fused opinion: projected or, for methods with a `calibrator_`, calibrated.
+        They are projected or, for methods with a `calibrator_`, calibrated.
         """
         return self.predict_opinion(X).probability.astype(self._precision, copy=False)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Class of most fused evidence for each row."""
+        """Predict the class of most fused evidence for each row."""
         return self.predict_opinion(X).predicted
+
+
+def row_blocks(views: MultiView) -> Iterator[MultiView]:
+    """Cut rows into blocks of at most 4096, in order."""
+    rows = views.n_samples
+    for start in range(0, rows, BLOCK):
+        yield views if rows <= BLOCK else views.take(slice(start, start + BLOCK))
 
 
 def check_presence(views: MultiView) -> None:

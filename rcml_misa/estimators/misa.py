@@ -2,27 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor, target_numbers
-from rcml_misa.estimators.misa_base import Labelled, MISABase
+from rcml_misa.estimators.base import (
+    MultiViewClassifier,
+    MultiViewRegressor,
+    keyword_parameters,
+)
+from rcml_misa.estimators.outputs import in_row_order
+from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.training import Progress
+from rcml_misa.losses import (
+    difference_loss,
+    reconstruction_loss,
+    shared_private_loss,
+    similarity_loss,
+    view_confusion_loss,
+)
+from rcml_misa.nn.encoders import ViewEncoder
+from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
+from rcml_misa.reading.inputs import PreparedViews
+from rcml_misa.reading.rows import hold_out
+from rcml_misa.training import Progress, pick_device
+from rcml_misa.views import MultiView
 
-__all__ = ["MISAClassifier", "MISARegressor"]
+__all__ = ["MISABase", "MISAClassifier", "MISARegressor"]
 
 Array = NDArray[np.float64]
+Similarity = Literal["cmd", "adversarial"]
+TaskLoss = Literal["auto", "mae", "mse"]
+BLEND_STEPS = 200  # of the weights of the fused and the views' own predictions
 
 
-class MISAClassifier(MISABase, MultiViewClassifier):
+@keyword_parameters
+class MISABase(ViewNetworkEstimator):
+    """Base of the classifier and the regressor; `MISAClassifier` lists the parameters."""
+
+    variant: MISAVariant = "full"
+    view_dropout: float = 0.0
+    similarity: Similarity = "cmd"
+    task_loss: TaskLoss = "auto"
+    shared_private_weight: float = 0.0
+    reversal_weight: float = 0.8
+
+    @abstractmethod
+    def _width(self) -> int:
+        """Number of outputs of the head."""
+
+    @abstractmethod
+    def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """L_task of predictions (B, outputs)."""
+
+    def _fit(
+        self,
+        views: MultiView,
+        target: Tensor,
+        validation: Labelled | None,
+        callback: Callable[[Progress], None] | None,
+    ) -> Self:
+        """Train on checked rows, some of which are held out where no validation rows are given."""
+        held: HeldOut | None = None
+        fraction = self._fraction()
+        if validation is not None:
+            given, labels = self._check_validation(validation)
+            held = given, self._target(labels)
+        elif self.patience is not None and fraction:
+            seed = np.random.SeedSequence(self.random_state).spawn(3)[0]
+            rows, left = hold_out(
+                target.numpy(),
+                fraction,
+                np.random.default_rng(seed),
+                each_class=False,
+                rounding=math.floor,
+                in_order=False,
+            )
+            if len(rows):
+                held = views.take(left), target[left]
+                views, target = views.take(rows), target[rows]
+        # the fused prediction alone, until the views' own have been trained
+        self.blend_ = torch.ones(1, device=pick_device(self.device))
+        self._train(views, target, held, callback)
+        if held is not None and self.module_.own is not None:
+            self.blend_ = self._blended(self.readers_.read(held[0]), held[1])
+        return self
+
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+        return MISANet(
+            encoders,
+            outputs=self._width(),
+            hidden=self.hidden,
+            heads=self.heads,
+            feedforward=self.feedforward,
+            dropout=self.dropout,
+            variant=self.variant,
+            adversarial=self.similarity == "adversarial",
+            shared_private=self.shared_private_weight > 0,
+            reversal_weight=self.reversal_weight,
+            view_dropout=self.view_dropout,
+            own=self.own_weight > 0,
+            skip=self.skip,
+        )
+
+    def _terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
+        task = self._task_loss(output.prediction, target)
+        terms, total = {"task": task}, task
+        weights = {}
+        if self.variant != "base":
+            terms["sim"] = (
+                similarity_loss(output.shared_codes)
+                if output.view_logits is None
+                else view_confusion_loss(output.view_logits)
+            )
+            weights["sim"] = self.sim_weight
+        if self.variant not in ("base", "inv"):
+            terms["diff"] = difference_loss(output.private_codes, output.shared_codes)
+            terms["recon"] = reconstruction_loss(output.reconstructed, output.projected)
+            weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
+        if output.own is not None:
+            terms["own"] = _own_loss(self._task_loss, output.own, target)
+            weights["own"] = self.own_weight
+        if output.kind_logits is not None:
+            terms["kinds"] = shared_private_loss(output.kind_logits)
+            weights["kinds"] = self.shared_private_weight
+        for name, weight in weights.items():
+            if weight:
+                total = total + weight * terms[name]
+        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+    def _blended(self, rows: PreparedViews, target: Tensor) -> Tensor:
+        """Weights of the fused and of each view's own prediction, least loss on `rows`."""
+        with torch.no_grad():
+            parts = torch.cat([_candidates(self.module_(rows(b))) for b in rows.blocks()])
+        truth = target[np.concatenate(rows.blocks())].to(parts.device)
+        logits = torch.zeros(parts.shape[1], device=parts.device, requires_grad=True)
+        descent = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(BLEND_STEPS if len(logits) > 1 else 0):
+            descent.zero_grad()
+            mixed = torch.einsum("c,bco->bo", logits.softmax(dim=0), parts)
+            self._task_loss(mixed, truth).backward()  # type: ignore[no-untyped-call]
+            descent.step()
+        return logits.detach().softmax(dim=0)
+
+    def _predicted(self, views: MultiView) -> Array:
+        """The blended prediction (n, outputs) of checked rows."""
+        with torch.no_grad():
+            (blended,) = in_row_order(
+                (rows, [self._blend(output)]) for rows, output in self._outputs(views)
+            )
+        return np.asarray(blended.double().cpu().numpy())
+
+    def _blend(self, output: MISAOutput) -> Tensor:
+        parts = _candidates(output)[:, : len(self.blend_)]
+        return torch.einsum("c,bco->bo", self.blend_, parts)
+
+
+class MISAClassifier(MultiViewClassifier, MISABase):
     """MISA: modality-invariant and -specific representations, for any number and kind of views.
 
     Every view is encoded by its kind (a table as it is, a sequence by a recurrent network, a text
@@ -33,84 +177,62 @@ class MISAClassifier(MISABase, MultiViewClassifier):
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     variant : {"full", "base", "inv", "sFusion", "iFusion"}
-        The method, or one of the paper's ablations: one encoder per view without subspaces;
+        Method, or one of the paper's ablations: one encoder per view without subspaces;
         shared codes only (without difference and reconstruction terms); both learned but only
         private, or only shared, codes fused.
-    sequence_encoder : {"lstm", "gru", "transformer", "mean", "max", "attention"}
-        Of sequence views, and of texts with ``text_encoder="words"``.
-    sequence_hidden : int
-        Its units (per direction for the recurrent ones, whose output is four times that).
-    text_encoder : str
-        ``"minilm"`` (packaged; extra `text`), ``"words"`` (a trained embedding, no extra), the
-        name of a model on the Hugging Face hub, or a folder with one.
-    text_layers : int or None
-        Upper layers of a pretrained text encoder that are fine-tuned; 0 freezes it (its vectors
-        are then worked out once), None trains all of it.
-    precision : {"auto", "float32", "bfloat16"}
-        Of the pretrained text encoder; ``"auto"`` is bfloat16 where the processor has it.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling of tables, fitted on train rows. Steps of sequences are standardised.
-    features : {"root-layernorm", "root", "plain", "quantile"}
-        What a table's scaled columns become; see `rcml_misa.reading.features.FeatureMap`.
-    hidden, heads, feedforward : int
-        Width H and the Transformer's sizes; the published feed-forward is 2048.
     dropout : float
+        Chance of dropping an entry in the Transformer, the head and the read-outs.
     view_dropout : float
         Chance of dropping all of a view from a row in training; the last one is never dropped.
     skip : bool
-        Add a linear read-out of every u_v to the head, so that a strong view is not lost in the
-        fusion; False is the paper's head alone.
+        Whether a linear read-out of every u_v is added to the head, so that a strong view is not
+        lost in the fusion; False is the paper's head alone.
     similarity : {"cmd", "adversarial"}
-        The term that draws shared codes together: central moment discrepancy, or a discriminator
+        Term that draws shared codes together: central moment discrepancy, or a discriminator
         behind a reversed gradient.
     task_loss : {"auto", "mae", "mse"}
-        Of `MISARegressor`, where ``"auto"`` is ``"mae"``; a classifier's is cross-entropy
+        Loss of `MISARegressor`, where ``"auto"`` is ``"mae"``; a classifier's is cross-entropy
         (``"auto"``).
     sim_weight, diff_weight, recon_weight, shared_private_weight : float
-        Of similarity, difference, reconstruction, and of the discriminator that tells shared
+        Weights of similarity, difference, reconstruction, and of the discriminator of shared
         from private codes.
     own_weight : float
-        Of the task's loss of each view's own linear read-out. What is predicted is then the
+        Weight of the task's loss of each view's own linear read-out. The prediction is then the
         convex mixture of the fused and the views' own predictions with the least loss on
         validation rows, so that a strong view is not lost in the fusion; 0 for the paper's
         fused prediction alone, which also counts where there are no validation rows.
     reversal_weight : float
-        Of the reversed gradient.
-    epochs, batch_size : int
-        Most epochs; batches hold rows of like length.
+        Weight of the reversed gradient.
+    batch_size : int
+        Rows of a batch, which are of like length.
     update_epochs : int
         Batches whose gradients are accumulated for one step.
-    learning_rate, text_learning_rate : float
-        AdamW's, the latter for a pretrained text encoder.
-    weight_decay : float
-        On matrices.
     schedule : {"cosine", "constant"}
-        The rate's course over `epochs`: warm-up and cosine, or none.
+        Course of the learning rates over `epochs`: warm-up and cosine, or none.
     clip : float
         Largest absolute value of a gradient's entry; 0 for any.
-    early_stopping : bool
-        Whether training ends once the loss on validation rows has not fallen for `patience`
-        epochs; the best epoch is then kept instead of the last.
-    validation_fraction : float
-        Share of the train rows held out for it, in (0, 1), where `fit` is given no validation
-        rows; unused where `patience` is None.
-    patience : int or None
-        Epochs without a lower validation loss before training stops; None never stops.
+    early_stopping, validation_fraction
+        See `MultiViewEstimator`; rows are held out where `fit` is given no validation rows, and
+        `patience` is not None.
     averaging : float
-        Share of the old in a moving average of the weights, which is what is kept; 0 for none.
+        Share of the previous values in a moving average of the weights, which is what counts;
+        0 for none.
     validation_share : float, optional
         Older name of `validation_fraction`, taken until 0.3.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, features, sequence_encoder, sequence_hidden, text_encoder, text_layers
+        See `MultiViewEstimator`, as for the following.
+    precision, hidden, heads, feedforward, epochs, learning_rate, text_learning_rate, weight_decay
+    patience, device, random_state
 
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
+        Labels in order.
     module_ : MISANet
+        Trained network.
     readers_ : ViewReaders
+        Readers of the views.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
     history_ : dict of str to list of float
@@ -146,7 +268,7 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         Parameters
         ----------
         X, y
-            Train rows.
+            Train rows and their labels.
         validation : pair of views and labels, optional
             Rows that select the epoch.
         callback : callable, optional
@@ -158,20 +280,15 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, codes = self._check_fit(X, y)
+        rows = self._check_train(X, y)
         if self.task_loss != "auto":
             raise OptionError(
                 f"task_loss={self.task_loss!r} belongs to MISARegressor; a classifier's loss is "
                 "cross-entropy, task_loss='auto'."
             )
-        target = torch.from_numpy(codes)
-        held = self._given(validation)
-        if held is None:
-            views, target, held = self._held_out(views, target)
-        self._train(views, target, held, callback)
-        return self
+        return self._fit(rows.views, torch.from_numpy(rows.codes), validation, callback)
 
-    def _outputs(self) -> int:
+    def _width(self) -> int:
         return len(self.classes_)
 
     def _target(self, y: ArrayLike) -> Tensor:
@@ -185,23 +302,23 @@ class MISAClassifier(MISABase, MultiViewClassifier):
         return F.cross_entropy(prediction, target)
 
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of shape (n, K): the softmax of the head, not calibrated."""
+        """Compute class probabilities of shape (n, K): the softmax of the head, not calibrated."""
         logits = self._predicted(self._check_rows(X))
         return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
 
 
-class MISARegressor(MISABase, MultiViewRegressor):
+class MISARegressor(MultiViewRegressor, MISABase):
     """MISA for a score, such as the intensity of a sentiment.
 
     The network learns the target standardised with mean and deviation of the train rows. For the
-    parameters see `MISAClassifier`.
+    parameters see `MISAClassifier` and `MultiViewEstimator`.
 
     Attributes
     ----------
     target_mean_, target_scale_ : float
-    module_ : MISANet
-    readers_ : ViewReaders
-    history_ : dict of str to list of float
+        Mean and standard deviation of the train rows' target.
+    module_, readers_, blend_, history_
+        See `MISAClassifier`.
 
     References
     ----------
@@ -230,28 +347,30 @@ class MISARegressor(MISABase, MultiViewRegressor):
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        views, numbers = self._check_train(X, y)
+        views, target = self._check_train(X, y)
         views = self._fill(views)
-        self._standardise(numbers)
-        target = self._target(numbers)
-        held = self._given(validation)
-        if held is None:
-            views, target, held = self._held_out(views, target)
-        self._train(views, target, held, callback)
-        return self
+        self._standardise(target)
+        return self._fit(views, self._target(target), validation, callback)
 
-    def _outputs(self) -> int:
+    def _width(self) -> int:
         return 1
-
-    def _target(self, y: ArrayLike) -> Tensor:
-        scaled = (target_numbers(y) - self.target_mean_) / self.target_scale_
-        return torch.from_numpy(scaled.astype(np.float32))
 
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         loss = F.mse_loss if self.task_loss == "mse" else F.l1_loss
         return loss(prediction.squeeze(1), target)
 
     def predict(self, X: Any) -> Array:
-        """Predicted number of each row, of shape (n,)."""
+        """Predict the number of each row, of shape (n,)."""
         scores = self._predicted(self._check_rows(X))[:, 0]
         return np.asarray(self.target_mean_ + self.target_scale_ * scores)
+
+
+def _candidates(output: MISAOutput) -> Tensor:
+    """The fused prediction, then each view's own: (B, 1 + N, outputs)."""
+    fused = output.prediction.unsqueeze(1)
+    return fused if output.own is None else torch.cat([fused, output.own], dim=1)
+
+
+def _own_loss(loss: Callable[[Tensor, Tensor], Tensor], own: Tensor, target: Tensor) -> Tensor:
+    """Sum over views of the task's loss of each view's own prediction, (B, N, outputs)."""
+    return torch.stack([loss(prediction, target) for prediction in own.unbind(dim=1)]).sum()

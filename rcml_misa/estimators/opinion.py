@@ -1,33 +1,37 @@
-"""What a fitted classifier says of some rows: frozen opinions in NumPy, and their table."""
+"""Opinions of fitted estimators about rows, as frozen arrays, and their tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.opinions import Opinion, contradiction
+from rcml_misa.opinions.nig import NIG
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ArrayOpinion", "MultiViewOpinion"]
+__all__ = ["ArrayOpinion", "MultiViewOpinion", "ScoreOpinion"]
 
 Array = NDArray[np.float64]
+_Opinion = TypeVar("_Opinion")
 JOIN = "|"  # between the names of a pair of views
 
 
 @dataclass(frozen=True)
-class ArrayOpinion:
-    """Opinions over K classes in NumPy.
+class ArrayOpinion(Opinion[Array]):
+    """Opinions over K classes in NumPy; see `rcml_misa.opinions.Opinion`.
 
     Attributes
     ----------
     evidence : ndarray of shape (..., K)
-        Not negative; none at all makes an opinion vacuous.
+        Evidence for each class, at least 0; an opinion of zeros is vacuous.
 
     Examples
     --------
@@ -35,28 +39,6 @@ class ArrayOpinion:
     >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
     ([[0.8, 0.0]], [0.2])
     """
-
-    evidence: Array
-
-    @property
-    def strength(self) -> Array:
-        """Dirichlet strength S = sum e + K, of shape (..., 1)."""
-        return np.asarray(self.evidence.sum(axis=-1, keepdims=True) + self.evidence.shape[-1])
-
-    @property
-    def belief(self) -> Array:
-        """E / S, of shape (..., K)."""
-        return self.evidence / self.strength
-
-    @property
-    def uncertainty(self) -> Array:
-        """Vacuity K / S, of shape (...)."""
-        return np.asarray(self.evidence.shape[-1] / self.strength[..., 0])
-
-    @property
-    def projected_probability(self) -> Array:
-        """(e + 1) / S, of shape (..., K); raw, not calibrated."""
-        return (self.evidence + 1) / self.strength
 
 
 @dataclass(frozen=True)
@@ -79,7 +61,7 @@ class MultiViewOpinion(ArrayOpinion):
     classes : ndarray of shape (K,), optional
         Labels; 0 .. K-1 without them.
     present : ndarray of bool of shape (n, N), optional
-        Which views each row has; all of them by default.
+        Presence of each view in each row; True everywhere by default.
     calibrated : ndarray of shape (n, K), optional
         Calibrated probabilities of methods that have them.
 
@@ -113,15 +95,15 @@ class MultiViewOpinion(ArrayOpinion):
             "views": {name: np.concatenate([p.views[name] for p in parts]) for name in first.views},
             "classes": first.classes,
         }
-        for one in fields(cls):
-            if one.name not in joined:
-                pieces = [getattr(part, one.name) for part in parts]
-                joined[one.name] = None if pieces[0] is None else np.concatenate(pieces)
+        for member in fields(cls):
+            if member.name not in joined:
+                pieces = [getattr(part, member.name) for part in parts]
+                joined[member.name] = None if pieces[0] is None else np.concatenate(pieces)
         return cls(**joined)
 
     @property
     def probability(self) -> Array:
-        """What `predict_proba` returns, (n, K): calibrated where the method calibrates."""
+        """Probabilities as `predict_proba` returns them, (n, K): calibrated, if the method does."""
         return self.projected_probability if self.calibrated is None else self.calibrated
 
     @property
@@ -138,29 +120,25 @@ class MultiViewOpinion(ArrayOpinion):
         return {"private": ArrayOpinion(self._private), "shared": ArrayOpinion(self.shared)}
 
     def of(self, view: str) -> ArrayOpinion:
-        """Opinion of one view, (n, K); vacuous where a row lacks it.
+        """Return the opinion of one view, (n, K); vacuous where a row lacks it.
 
         Raises
         ------
         OptionError
             If there is no such view.
         """
-        if view not in self.views:
-            raise OptionError(f"there is no view {view!r}; {nearest(view, self.views)}")
-        return ArrayOpinion(self.views[view])
+        return ArrayOpinion(_view(self.views, view))
 
     @property
     def pairwise_conflict(self) -> Array:
         """Degree of conflict of every pair of views, (n, N, N); 0 where a row lacks one of them."""
         private = ArrayOpinion(self._private)
-        p, sure = private.projected_probability, 1 - private.uncertainty
-        count = p.shape[1]
-        found = np.zeros((len(p), count, count))
-        for i in range(count):
-            for j in range(i):
-                distance = np.abs(p[:, i] - p[:, j]).sum(axis=1) / 2
-                found[:, i, j] = found[:, j, i] = distance * sure[:, i] * sure[:, j]
-        return found
+        p, certainty = private.projected_probability, 1 - private.uncertainty
+        degrees = np.zeros((len(p), p.shape[1], p.shape[1]))
+        i, j = np.tril_indices(p.shape[1], -1)
+        pairs = contradiction(p[:, i], p[:, j], certainty[:, i], certainty[:, j])
+        degrees[:, i, j] = degrees[:, j, i] = pairs
+        return degrees
 
     @property
     def most_conflicting(self) -> NDArray[np.str_]:
@@ -182,7 +160,7 @@ class MultiViewOpinion(ArrayOpinion):
         Parameters
         ----------
         per_view : bool
-            Whether each view's own class, belief in it and uncertainty follow; no class and
+            Columns of each view's own class, belief in it and uncertainty; without class and
             belief where a row lacks the view.
 
         Returns
@@ -211,11 +189,11 @@ class MultiViewOpinion(ArrayOpinion):
         }
         for number, name in enumerate(self.views if per_view else ()):
             own = self.of(name)
-            here = np.ones(len(rows), bool) if self.present is None else self.present[:, number]
+            present = np.ones(len(rows), bool) if self.present is None else self.present[:, number]
             label = self._labels(own.evidence).astype(object)
-            label[~here] = None
+            label[~present] = None
             columns[f"{name}__class"] = label
-            columns[f"{name}__belief"] = np.where(here, own.belief.max(axis=1), np.nan)
+            columns[f"{name}__belief"] = np.where(present, own.belief.max(axis=1), np.nan)
             columns[f"{name}__uncertainty"] = own.uncertainty
         return pd.DataFrame(columns)
 
@@ -228,3 +206,88 @@ class MultiViewOpinion(ArrayOpinion):
     def _labels(self, evidence: Array) -> NDArray[Any]:
         best = evidence.argmax(axis=1)
         return best if self.classes is None else np.asarray(self.classes[best])
+
+
+def _view(views: Mapping[str, _Opinion], name: str) -> _Opinion:
+    """Look a view's opinion up by its name."""
+    if name not in views:
+        raise OptionError(f"there is no view {name!r}; {nearest(name, views)}")
+    return views[name]
+
+
+@dataclass(frozen=True)
+class ScoreOpinion:
+    """Opinions about the scores of n rows; see `rcml_misa.opinions.nig.NIG`.
+
+    Attributes
+    ----------
+    gamma, nu, alpha, beta : ndarray of shape (n,)
+        Parameters of the fused opinion, in the target's unit.
+    views : mapping of str to ScoreOpinion
+        Each view's own opinion; empty for these themselves.
+
+    Examples
+    --------
+    >>> opinion = ScoreOpinion(*np.array([[2.0], [4.0], [3.0], [6.0]]), views={})
+    >>> opinion.score.tolist(), opinion.relative_epistemic.tolist()
+    ([2.0], [0.5])
+    """
+
+    gamma: Array
+    nu: Array
+    alpha: Array
+    beta: Array
+    views: Mapping[str, ScoreOpinion]
+
+    @classmethod
+    def from_nig(cls, opinion: NIG, views: Mapping[str, ScoreOpinion] | None = None) -> Self:
+        """Convert an opinion of tensors."""
+        gamma, nu, alpha, beta = (part.double().cpu().numpy() for part in opinion)
+        return cls(gamma, nu, alpha, beta, views or {})
+
+    def of(self, view: str) -> ScoreOpinion:
+        """Return one view's own opinion.
+
+        Raises
+        ------
+        OptionError
+            If there is no such view.
+        """
+        return _view(self.views, view)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Lay out score, scale and deviation, fused and of each view, a row for each row."""
+        import pandas as pd
+
+        opinions = {"": self, **{f"{name}__": opinion for name, opinion in self.views.items()}}
+        return pd.DataFrame(
+            {
+                f"{start}{part}": getattr(opinion, part)
+                for start, opinion in opinions.items()
+                for part in ("score", "scale", "deviation")
+            }
+        )
+
+    def _nig(self) -> NIG:
+        parts = (self.gamma, self.nu, self.alpha, self.beta)
+        return NIG(*(torch.from_numpy(part) for part in parts))
+
+    @property
+    def score(self) -> Array:
+        """Predicted score, gamma."""
+        return self.gamma
+
+    @property
+    def scale(self) -> Array:
+        """Scale of the predictive Student t of 2 alpha degrees of freedom: the uncertainty."""
+        return np.asarray(self._nig().scale.numpy())
+
+    @property
+    def deviation(self) -> Array:
+        """Standard deviation of the predictive Student t."""
+        return np.asarray(self._nig().deviation.numpy())
+
+    @property
+    def relative_epistemic(self) -> Array:
+        """nu^(-1/2), which orders rows of one model and measures nothing."""
+        return np.asarray(self._nig().relative_epistemic.numpy())

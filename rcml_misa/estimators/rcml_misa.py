@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,21 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.calibration.classes import Calibrator
 from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
     MultiViewOpinion,
+    TrainRows,
+    keyword_parameters,
 )
-from rcml_misa.estimators.inspection import TokenInspection
-from rcml_misa.estimators.sequence_fit import LARGEST_BATCH, SequenceFit, has_sequences
-from rcml_misa.estimators.table_fit import TableFit
-from rcml_misa.estimators.terms import (
+from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
+from rcml_misa.estimators.outputs import (
+    ROWS,
+    Rows,
+    TokenEstimator,
     evidential_terms,
     present_views,
+    row_tensor,
     subspace_terms,
 )
+from rcml_misa.estimators.view_networks import (
+    AnyViews,
+    bucketed_epochs,
+    has_sequences,
+    input_options,
+    pretrained_parameters,
+)
+from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.kernels import KernelChoice
-from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import (
     AttentionMask,
     CollectorKind,
@@ -37,105 +51,104 @@ from rcml_misa.nn import (
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.opinions import mean_conflict
-from rcml_misa.reading.features import Features, Scaling
+from rcml_misa.reading.features import FeatureMap, Features, Scaling
+from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import (
     Device,
+    Optimisation,
     Progress,
     pick_device,
+    seeded,
+    train,
 )
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
+# least steps, and passes over the train rows where those take more: a network that starts at its
+# experts has less to learn
+LENGTH = {"kernel": (100, 6), "none": (400, 20)}
+SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts where none are given
+LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
+AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
 
 
-class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClassifier):
-    """The evidential multi-view classifier that joins RCML and MISA, for any number of views.
+@keyword_parameters
+class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
+    """RCML-MISA: evidential classification from private and shared tokens of any number of views.
 
     Every view is projected to one width and encoded twice, privately and by an encoder shared by
     all views; a Transformer fuses the 2N tokens; evidence collectors read them. Closed-form
     kernel experts, one per view and one for all, add their logits to the collectors', so that
-    training starts at the experts; on train rows they speak leave-one-out. Opinions are fused
+    training starts at the experts; on train rows their logits are leave-one-out. Opinions are fused
     under uncertainty about which view, if any, does not belong to the row. The loss is the mean
     EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
     reconstruction terms. The last step counts. A view that a row lacks has no opinion and no part
-    in fusion or losses; the joint expert reads its columns' means, and what it says is discounted
+    in fusion or losses; the joint expert reads its columns' means, and its opinion is discounted
     by the missing share.
 
     Where a view is a sequence or a text, each view has an encoder of its kind before the
-    projection, and neither kernel experts nor mixup take part: pool such views first
-    (`MultiView.pooled`) to have them.
+    projection, neither kernel experts nor mixup take part, and a moving average of the weights is
+    returned: pool such views first (`MultiView.pooled`) to have the experts.
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     collectors : {"separate", "tied", "tied-mean", "private"}
-        The shared tokens' collectors: one per view, one for all (N opinions), one on the mean
+        Collectors of the shared tokens: one per view, one for all (N opinions), one on the mean
         token (one opinion), or none.
     fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
-        See `rcml_misa.nn.fuse_mixture` and `rcml_misa.opinions.fuse`.
+        Fusion of the opinions; see `rcml_misa.nn.fuse_mixture` and `rcml_misa.opinions.fuse`.
     collector : {"shares", "softplus"}
-        Evidence as a mass divided into shares, or one softplus per class.
+        Form of a collector: a mass of evidence divided into shares, or one softplus per class.
     expert : {"kernel", "none"}
         Whether kernel experts take part.
     landmarks : int
         Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
     kernel : {"auto", "smooth", "medium", "rough", "fine"}
-        The experts' kernels; ``"auto"`` chooses each by its leave-one-out scores.
+        Kernels of the experts; ``"auto"`` chooses each by its leave-one-out scores.
     stacking : bool
-        Whether opinions count in their product by weights found on leave-one-out rows.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
-    features : {"root-layernorm", "root", "plain", "quantile"}
-        What the network reads; see `rcml_misa.reading.features.FeatureMap`.
+        Whether opinions count in their product by weights fitted to leave-one-out opinions.
     attention_mask : {"private", "none"}
         Whether private tokens are closed to the other views.
     conflict_discount : bool
-        For fusions other than ``"mixture"``: weigh shared opinions by one minus the largest
-        conflict of the private ones.
-    hidden, heads, feedforward, layers : int
-        Width H and the Transformer's sizes.
+        For fusions other than ``"mixture"``: whether shared opinions are weighed by one minus the
+        largest conflict of the private ones.
     dropout, attention_dropout : float
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
-        Passes over the train rows; by default what makes 100 steps, and at least 6, or without
-        experts 400 steps, and at least 20.
+        Passes over the train rows; by default those of 100 steps, and at least 6, or without
+        experts of 400 steps, and at least 20; 10 with sequences or texts.
     batch_size : int
+        Rows of a batch; at most 32 are used with sequences or texts.
     learning_rate, weight_decay : float
-        AdamW's, after a warm-up over a tenth of the steps falling to zero along a cosine.
+        Settings of AdamW, after a warm-up over a tenth of the steps falling to zero along a cosine.
     mixup : float
         Parameter of the Beta distribution of shares in which batches are mixed; 0 for none.
     kl_weight : float
         Weight of the KL term from a tenth of the steps on.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
-    sequence_encoder, sequence_hidden, text_encoder, text_layers, precision, text_learning_rate
-        How sequences and texts are read; see `rcml_misa.estimators.MISAClassifier`. Tables alone
-        ignore them. With sequences or texts a batch holds at most 32 rows, `epochs` is 10 by
-        default, and a moving average of the weights is kept.
-    class_weight : {"balanced"}, dict or None
-        Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
     early_stopping : bool
-        Whether training ends once the loss on held-out train rows has not fallen for `patience`
-        epochs; the best epoch is then kept instead of the last.
-    validation_fraction : float
-        Share of the train rows held out for it, from the experts too.
-    patience : int
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+        See `MultiViewEstimator`; for tables alone.
+    views, scaling, features, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
+        See `MultiViewEstimator`, as for the following.
+    text_encoder, text_layers, precision, text_learning_rate, class_weight, validation_fraction
+    patience, device, random_state
 
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
+        Labels in order.
     experts_ : ViewExperts or None
+        Kernel experts.
     stack_ : ndarray of shape (N + 1,) or None
         Weights of the opinions in their product; see `stack_weights`.
     module_ : RCMLMISANet
+        Trained network.
     calibrator_ : Calibrator
-        Of `predict_proba`, from the train rows' own opinions, in which experts speak
-        leave-one-out.
+        Calibration of `predict_proba`, from the train rows' own opinions, for which the experts'
+        logits are leave-one-out.
     history_ : dict of str to list of float
         Mean of each loss term per epoch.
 
@@ -157,90 +170,46 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
     _leaves_out_missing: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        collectors: Sharing = "separate",
-        fusion: TokenFusionOperator = "mixture",
-        collector: CollectorKind = "shares",
-        expert: Literal["kernel", "none"] = "kernel",
-        landmarks: int = 2100,
-        kernel: KernelChoice = "auto",
-        stacking: bool = True,
-        scaling: Scaling = "minmax",
-        features: Features = "root-layernorm",
-        attention_mask: AttentionMask = "private",
-        conflict_discount: bool = True,
-        hidden: int = 64,
-        heads: int = 2,
-        feedforward: int = 128,
-        layers: int = 1,
-        dropout: float = 0.2,
-        attention_dropout: float = 0.0,
-        epochs: int | None = None,
-        batch_size: int = 200,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
-        mixup: float = 1.0,
-        kl_weight: float = 0.1,
-        conflict_weight: float = 0.1,
-        sim_weight: float = 0.8,
-        diff_weight: float = 0.3,
-        recon_weight: float = 0.8,
-        sequence_encoder: SequenceEncoderKind = "lstm",
-        sequence_hidden: int = 32,
-        text_encoder: str = "minilm",
-        text_layers: int | None = 6,
-        precision: Precision = "auto",
-        text_learning_rate: float = 2e-4,
-        class_weight: ClassWeight = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.collectors = collectors
-        self.fusion = fusion
-        self.collector = collector
-        self.expert = expert
-        self.landmarks = landmarks
-        self.kernel = kernel
-        self.stacking = stacking
-        self.scaling = scaling
-        self.features = features
-        self.attention_mask = attention_mask
-        self.conflict_discount = conflict_discount
-        self.hidden = hidden
-        self.heads = heads
-        self.feedforward = feedforward
-        self.layers = layers
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.mixup = mixup
-        self.kl_weight = kl_weight
-        self.conflict_weight = conflict_weight
-        self.sim_weight = sim_weight
-        self.diff_weight = diff_weight
-        self.recon_weight = recon_weight
-        self.sequence_encoder = sequence_encoder
-        self.sequence_hidden = sequence_hidden
-        self.text_encoder = text_encoder
-        self.text_layers = text_layers
-        self.precision = precision
-        self.text_learning_rate = text_learning_rate
-        self.class_weight = class_weight
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.device = device
-        self.random_state = random_state
+    views: Any = None
+    collectors: Sharing = "separate"
+    fusion: TokenFusionOperator = "mixture"
+    collector: CollectorKind = "shares"
+    expert: Literal["kernel", "none"] = "kernel"
+    landmarks: int = 2100
+    kernel: KernelChoice = "auto"
+    stacking: bool = True
+    scaling: Scaling = "minmax"
+    features: Features = "root-layernorm"
+    attention_mask: AttentionMask = "private"
+    conflict_discount: bool = True
+    hidden: int = 64
+    heads: int = 2
+    feedforward: int = 128
+    layers: int = 1
+    dropout: float = 0.2
+    attention_dropout: float = 0.0
+    epochs: int | None = None
+    batch_size: int = 200
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    mixup: float = 1.0
+    kl_weight: float = 0.1
+    conflict_weight: float = 0.1
+    sim_weight: float = 0.8
+    diff_weight: float = 0.3
+    recon_weight: float = 0.8
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    text_learning_rate: float = 2e-4
+    class_weight: ClassWeight = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 10
+    device: Device = "auto"
+    random_state: int | None = None
 
     def fit(
         self,
@@ -257,14 +226,128 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
         DataError, OptionError
             If the data or an option can't be used; the sentence says which and why.
         """
-        everything = self._check_train(X, y, sample_weight)
+        rows = self._check_train(X, y, sample_weight)
+        sequences = has_sequences(rows.views)
+        if sequences and self.early_stopping:
+            raise OptionError(
+                "early_stopping=True is for tables alone; with a sequence or a text leave it out, "
+                "or pool that view with MultiView.pooled()."
+            )
         self.device_ = pick_device(self.device)
-        seeds = np.random.SeedSequence(self.random_state).spawn(5)
         self.stack_: Array | None = None
         self.experts_: ViewExperts | None = None
-        fit = self._fit_sequences if has_sequences(everything.views) else self._fit_tables
-        fit(everything, seeds=seeds, build=self._build, loss=self._loss, callback=callback)
+        self.__dict__.pop("readers_", None)  # of an earlier fit
+        seeds = np.random.SeedSequence(self.random_state).spawn(5)
+        (self._fit_sequences if sequences else self._fit_tables)(rows, seeds, callback)
         return self
+
+    def _fit_tables(
+        self,
+        given: TrainRows,
+        seeds: Sequence[np.random.SeedSequence],
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        """Fit experts, network and calibration to rows whose views are all tables."""
+        mixing, draws, holding = (np.random.default_rng(seeds[place]) for place in (1, 3, 4))
+        rows, held = self._hold_out(given, holding)
+        logits = self._fit_experts(rows, _number(seeds[0]))
+        self.maps_ = [
+            FeatureMap.fit(array, scaling=self.scaling, features=self.features)
+            for array in rows.views.arrays
+        ]
+        reader = ExpertTables(self.maps_, self.experts_, len(self.classes_), self.device_)
+        table = reader.read(rows.views, logits=logits, codes=rows.codes)
+        self.input_widths_ = table.widths
+        trainer = TableTrainer(
+            reader=reader,
+            settings=Optimisation(
+                steps=self._steps(len(rows.codes)),
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                fast=("slope", "offset"),
+                patience=self.patience,
+            ),
+            batch_size=self.batch_size,
+            mixup=self.mixup,
+            loss=self._loss,
+        )
+        with seeded(_number(seeds[2])):
+            self.module_ = self._build().to(self.device_)
+            self.history_ = trainer.train(
+                self.module_, table, rows, mixing=mixing, draws=draws, held=held, callback=callback
+            )
+        evidence = trainer.evidence(self.module_, table, rows.views)
+        self.calibrator_ = Calibrator.fit(evidence, rows.codes, rows.weights)
+
+    def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
+        """Fit the kernel experts and their stacking; leave-one-out logits of the train rows."""
+        if self.expert == "none":
+            return None
+        self.experts_ = ViewExperts(
+            landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
+        ).fit(rows.views, rows.codes, weights=rows.weights)
+        logits = self.experts_.train_logits_
+        if self.stacking:
+            joint = self.collectors != "private"
+            self.stack_ = logits.stack(rows.codes, weights=rows.weights, joint=joint)
+        return logits
+
+    def _steps(self, rows: int) -> int:
+        if self.epochs is not None:
+            return self.epochs * math.ceil(rows / self.batch_size)
+        least, passes = LENGTH[self.expert]
+        return max(least, math.ceil(passes * rows / self.batch_size))
+
+    def _fit_sequences(
+        self,
+        rows: TrainRows,
+        seeds: Sequence[np.random.SeedSequence],
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        """Fit readers, network and calibration to rows with sequences or texts."""
+        self.view_means_ = ViewMeans.fit(rows.views)
+        device = self.device_
+        present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
+        target = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float().to(device)
+        draws = np.random.default_rng(_number(seeds[3]))
+        with seeded(_number(seeds[2])):
+            filled = self.view_means_.fill(rows.views)
+            self.readers_ = ViewReaders.fit(filled, input_options(self), device=device)
+            inputs = self.readers_.read(filled)
+            self.module_ = self._build(self.readers_.encoders()).to(device)
+
+            def terms(batch: Rows, done: float) -> Mapping[str, Tensor]:
+                here = None if present is None else present[batch]
+                weight = None if weights is None else weights[batch]
+                output = self.module_(inputs(batch), present=here)
+                return self._loss(output, target[batch], done, weight)
+
+            size = min(self.batch_size, LARGEST_BATCH)
+            self.history_ = train(
+                self.module_,
+                terms,
+                batches=bucketed_epochs(inputs, size, draws, skipped=2),
+                settings=Optimisation(
+                    epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                    slow_rate=self.text_learning_rate,
+                    slow=pretrained_parameters(self),
+                    averaging=AVERAGING,
+                ),
+                callback=callback,
+            )
+        with torch.inference_mode():
+            fused, _, _ = self._reader.states(self.module_, rows.views)
+        evidence = fused.double().cpu().numpy()
+        self.calibrator_ = Calibrator.fit(evidence, rows.codes, rows.weights)
+
+    @property
+    def _reader(self) -> ExpertTables | AnyViews:
+        """Reader of new rows, as they were at the fit: all tables, or views of any kind."""
+        if hasattr(self, "readers_"):
+            return AnyViews(self.readers_, self.view_means_, self.device_)
+        return ExpertTables(self.maps_, self.experts_, len(self.classes_), self.device_)
 
     def _build(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
         """A new network for the fitted classes and widths, or for views with encoders."""
@@ -304,26 +387,24 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
         )
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
-    def _token_outputs(
-        self, views: MultiView, *, size: int = 256, attention: bool = False
-    ) -> Iterator[tuple[NDArray[np.int64], TokenOpinions]]:
-        if has_sequences(views):
-            size = min(size, LARGEST_BATCH)
-            yield from self._sequence_outputs(views, size=size, attention=attention)
-        else:
-            yield from self._table_outputs(views, size=size, attention=attention)
+    def _outputs(
+        self, views: MultiView, *, size: int = ROWS, attention: bool = False
+    ) -> Iterator[tuple[Rows, TokenOpinions]]:
+        size = min(size, LARGEST_BATCH) if has_sequences(views) else size
+        return self._reader.outputs(self.module_, views, size, attention=attention)
 
-    def _loss_target(self, y: ArrayLike) -> Tensor:
+    def _target(self, y: ArrayLike) -> Tensor:
         codes = np.searchsorted(self.classes_, np.asarray(y))
         return F.one_hot(torch.from_numpy(codes), len(self.classes_)).float()
 
-    def _loss_terms(self, output: TokenOpinions, target: Tensor) -> Mapping[str, Tensor]:
+    def _terms(self, output: TokenOpinions, target: Tensor) -> Mapping[str, Tensor]:
         return self._loss(output, target, 1.0, None)
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        reader = self._sequence_states if has_sequences(views) else self._table_states
-        fused, private, shared = (part.double().cpu() for part in reader(views))
+        fused, private, shared = (
+            part.double().cpu() for part in self._reader.states(self.module_, views)
+        )
         present = present_views(views, torch.device("cpu"))
         return MultiViewOpinion(
             evidence=fused.numpy(),
@@ -331,3 +412,7 @@ class RCMLMISAClassifier(TableFit, SequenceFit, TokenInspection, EvidentialClass
             shared=shared.numpy(),
             conflict=mean_conflict(private, present).numpy(),
         )
+
+
+def _number(seed: np.random.SeedSequence) -> int:
+    return int(seed.generate_state(1)[0])

@@ -142,13 +142,13 @@ METHODS: Mapping[str, MethodSpec] = {
             compared=("separate", "tied"),
             presets={
                 "default": (f"{HERE}.rcml_misa:RCMLMISAClassifier", {}),
-                "notes": (f"{HERE}.notes:NotesClassifier", {"scaling": LEAKY}),
+                "notes": (f"{HERE}.published:NotesClassifier", {"scaling": LEAKY}),
             },
         ),
         MethodSpec(
             name="rcml",
             summary="RCML (ECML), AAAI 2024",
-            path=f"{HERE}.rcml:RCMLClassifier",
+            path=f"{HERE}.published:RCMLClassifier",
             variant_parameter="fusion",
             variants=("mean", "pairwise", "geometric", "cumulative", "dempster"),
             compared=("mean",),

@@ -179,12 +179,6 @@ def fit_temperature(scores: Array, target: Array, weights: Array | None = None) 
     return fit_exponent(scores, target, weights, bounds=bounds, tolerance=0.02)
 
 
-def _cross_entropy(scores: Array, codes: Array, weights: Array | None) -> float:
-    """Least cross-entropy of the softmax of tempered scores."""
-    logs = log_softmax(fit_temperature(scores, codes, weights) * scores, axis=1)
-    return float(-np.average(logs[np.arange(len(codes)), codes], weights=weights))
-
-
 class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier in closed form that scores its own train rows as if they were new.
 
@@ -329,14 +323,14 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         near = min(self.selection_landmarks, count)
         some = order[: min(near * views.rows // count, LARGEST_SELECTION)]
         codes = onehot[some].argmax(axis=1)
-        heavy = None if weights is None else weights[some]
+        own_weights = None if weights is None else weights[some]
 
         def error(name: str) -> float:
-            ridge = self._ridge(views, some, near, onehot, name, weights)
-            return _cross_entropy(ridge.loo_scores, codes, heavy)
+            scores = self._ridge(views, some, near, onehot, name, weights).loo_scores
+            logs = log_softmax(fit_temperature(scores, codes, own_weights) * scores, axis=1)
+            return float(-np.average(logs[np.arange(len(codes)), codes], weights=own_weights))
 
-        errors = {name: error(name) for name in KERNELS}
-        return min(errors, key=errors.__getitem__)
+        return min(KERNELS, key=error)
 
     def _ridge(
         self,
@@ -354,8 +348,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             views.values(self.columns_, rows[:near]),
             partial(KERNELS[kernel], layout=self.layout_),
         )
-        heavy = None if weights is None else weights[rows]
-        return fit_ridge(phi, onehot[rows], self.penalties, heavy)
+        weights = None if weights is None else weights[rows]
+        return fit_ridge(phi, onehot[rows], self.penalties, weights)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Bounded scores of shape (n, K), near 1 for the class and near 0 for the others.

@@ -151,10 +151,10 @@ def fit_ridge(
     moments = np.zeros((count, onehot.shape[1]))
     for block in blocks(rows):
         values = phi(block)
-        heavy = weighed(values, block)
-        gram += values.T @ heavy
-        total += heavy.sum(axis=0, dtype=np.float64)
-        moments += heavy.T @ onehot[block]
+        weighted = weighed(values, block)
+        gram += values.T @ weighted
+        total += weighted.sum(axis=0, dtype=np.float64)
+        moments += weighted.T @ onehot[block]
     centre = total / rows
     base = weighed(onehot, slice(None)).mean(axis=0, dtype=np.float64)
     gram -= rows * np.outer(centre, centre)

@@ -106,7 +106,7 @@ def stack_weights(
     plain : ndarray of shape (M,)
         Ratio of the weights without any data.
     weights : ndarray of shape (n,), optional
-        How much each row counts; 1 is usual.
+        Weights of the rows, of mean 1.
 
     Returns
     -------
@@ -129,17 +129,17 @@ def stack_weights(
     >>> bool(weights[0] > 0.3)
     True
     """
-    heavy = np.ones(len(codes)) if weights is None else weights
+    weights = np.ones(len(codes)) if weights is None else weights
     rows = np.arange(len(codes))
-    wanted = heavy @ logs[rows, :, codes]
+    observed = weights @ logs[rows, :, codes]
 
     def objective(values: Array) -> tuple[float, Array]:
         shares, scale = values[:-1], values[-1]
         pooled = np.tensordot(shares, logs, axes=(0, 1))
         gap = shares - scale * plain
-        loss = -(heavy @ log_softmax(pooled, axis=1)[rows, codes]) + STIFFNESS * gap @ gap
-        expected = heavy[:, None] * softmax(pooled, axis=1)
-        slope = np.einsum("nk,nmk->m", expected, logs) - wanted
+        loss = -(weights @ log_softmax(pooled, axis=1)[rows, codes]) + STIFFNESS * gap @ gap
+        expected = weights[:, None] * softmax(pooled, axis=1)
+        slope = np.einsum("nk,nmk->m", expected, logs) - observed
         slope += 2 * STIFFNESS * gap
         return float(loss), np.append(slope, -2 * STIFFNESS * gap @ plain)
 
@@ -192,7 +192,7 @@ class ExpertLogits:
         codes : ndarray of int, shape (n,)
             Class numbers of the rows, which must be new to the experts.
         weights : ndarray of shape (n,), optional
-            How much each row counts.
+            Weights of the rows, of mean 1.
         joint : bool
             Whether the joint expert takes part; its weight is 0 otherwise.
         """
@@ -257,7 +257,7 @@ class ViewExperts:
         """Fit every expert on the rows of `views`, class numbers `codes` and weights (n,).
 
         A view's expert learns from the rows that have the view, the joint one from all, with the
-        columns' means in place of what is missing.
+        columns' means in place of missing views.
         """
         vars(self).pop("_scorer", None)
         mapped = MappedViews(views.arrays, scaling=self.scaling)

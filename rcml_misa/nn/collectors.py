@@ -59,7 +59,7 @@ class EvidenceCollector(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Evidence (B, K) of rows (B, d)."""
+        """Compute evidence (B, K) of rows (B, d)."""
         return F.softplus(self.layers(values))
 
 
@@ -167,7 +167,7 @@ class Collectors(_TokenCollectors):
         joint: Tensor | None,
         present: Tensor | None = None,
     ) -> Tensor:
-        """Evidence (N + M, B, K): N private opinions, then M shared ones.
+        """Compute evidence (N + M, B, K): N private opinions, then M shared ones.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class NIGCollectors(_TokenCollectors):
                 nn.init.zeros_(layer.bias[..., 0])
 
     def forward(self, tokens: Tensor, projected: Tensor) -> NIG:
-        """Opinions (B, N + M): N private ones, then M shared ones.
+        """Compute opinions (B, N + M): N private ones, then M shared ones.
 
         Parameters
         ----------

@@ -48,12 +48,16 @@ class Padded(NamedTuple):
         steps = torch.arange(self.values.shape[1], device=self.values.device)
         return steps < self.lengths.to(self.values.device).unsqueeze(1)
 
+    def to(self, device: torch.device) -> Padded:
+        """Move values and lengths to a device."""
+        return Padded(self.values.to(device), self.lengths.to(device))
+
 
 ViewInput = Tensor | Padded
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the steps that count: (B, T, d) and (B, T) to (B, d).
+    """Average the steps that count: (B, T, d) and (B, T) to (B, d).
 
     Examples
     --------
@@ -65,26 +69,20 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class ViewEncoder(nn.Module):
-    """Base of the encoders; `outputs` is the width of what they give."""
+    """Base of the encoders of a view; `outputs` is the width of their vectors."""
 
     outputs: int
 
 
 class TableEncoder(ViewEncoder):
-    """A table's row as it is.
-
-    Parameters
-    ----------
-    width : int
-        Columns.
-    """
+    """A table's row of `width` columns as it is."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.outputs = width
 
     def forward(self, view: Tensor) -> Tensor:
-        """Give (B, d) back."""
+        """Return (B, d) unchanged."""
         return view
 
 
@@ -273,7 +271,7 @@ class ViewProjection(nn.Module):
 
 
 class EncodedProjection(nn.Module):
-    """An encoder per view, then `ViewProjection` of what they give to one width H.
+    """An encoder per view, then `ViewProjection` of their vectors to one width H.
 
     Parameters
     ----------
@@ -302,7 +300,7 @@ class StackedLinear(nn.Module):
     count, width, outputs : int
         N, and the widths of input and output.
     zero : bool, default=False
-        Start at zero, so that whatever is added to the output decides at first.
+        Start at zero, so that terms added to the output decide at first.
 
     Examples
     --------
@@ -322,7 +320,7 @@ class StackedLinear(nn.Module):
 
 
 class SubspaceCodes(NamedTuple):
-    """Private codes, shared codes and what they reconstruct, each (N, B, H)."""
+    """Private codes, shared codes and their reconstruction of the views, each (N, B, H)."""
 
     private: Tensor
     shared: Tensor

@@ -41,31 +41,8 @@ class ViewOpinions:
     present: Tensor | None = None
 
 
-class _CollectorNet(nn.Module):
-    """One evidence collector per table of columns; `RCMLNet` lists the parameters."""
-
-    def __init__(
-        self,
-        widths: Sequence[int],
-        *,
-        classes: int,
-        hidden: Sequence[int] = (),
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.collectors = nn.ModuleList(
-            EvidenceCollector([width, *hidden], classes=classes, dropout=dropout)
-            for width in widths
-        )
-
-    def _collect(self, tables: Sequence[Tensor], present: Tensor | None) -> Tensor:
-        """Evidence (B, M, K) of M tables (B, d_m), 0 where `present` (B, M) is not."""
-        collected = [collect(table) for collect, table in zip(self.collectors, tables, strict=True)]
-        return keep_present(torch.stack(collected, dim=1), present)
-
-
-class RCMLNet(_CollectorNet):
-    """Evidence of each view from its own collector, fused.
+class RCMLNet(nn.Module):
+    """One evidence collector per view, and the fusion of their evidence.
 
     Parameters
     ----------
@@ -94,8 +71,17 @@ class RCMLNet(_CollectorNet):
         dropout: float = 0.1,
         fusion: FusionOperator = "mean",
     ) -> None:
-        super().__init__(widths, classes=classes, hidden=hidden, dropout=dropout)
+        super().__init__()
         self.fusion: FusionOperator = fusion
+        self.collectors = nn.ModuleList(
+            EvidenceCollector([width, *hidden], classes=classes, dropout=dropout)
+            for width in widths
+        )
+
+    def _collect(self, tables: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        """Evidence (B, M, K) of M tables (B, d_m), 0 where `present` (B, M) is not."""
+        collected = [collect(table) for collect, table in zip(self.collectors, tables, strict=True)]
+        return keep_present(torch.stack(collected, dim=1), present)
 
     def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> ViewOpinions:
         """Run N views of shape (B, d_v), of which each row has `present` (B, N)."""
@@ -105,7 +91,7 @@ class RCMLNet(_CollectorNet):
         return ViewOpinions(fused=fused, private=private, shared=private[:, :0], present=present)
 
 
-class PseudoViewNet(_CollectorNet):
+class PseudoViewNet(RCMLNet):
     """Evidence of each view and of all columns side by side, combined by Dempster's reduced rule.
 
     Parameters
@@ -130,7 +116,8 @@ class PseudoViewNet(_CollectorNet):
         hidden: Sequence[int] = (),
         dropout: float = 0.1,
     ) -> None:
-        super().__init__([*widths, sum(widths)], classes=classes, hidden=hidden, dropout=dropout)
+        tables = [*widths, sum(widths)]
+        super().__init__(tables, classes=classes, hidden=hidden, dropout=dropout, fusion="dempster")
 
     def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> ViewOpinions:
         """Run N views of shape (B, d_v), of which each row has `present` (B, N)."""
@@ -140,7 +127,7 @@ class PseudoViewNet(_CollectorNet):
             existing = torch.cat([present, torch.ones_like(present[:, :1])], dim=1)
         evidence = self._collect([*views, torch.cat(list(views), dim=1)], existing)
         return ViewOpinions(
-            fused=fuse(evidence, operator="dempster"),
+            fused=fuse(evidence, operator=self.fusion),
             private=evidence[:, :-1],
             shared=evidence[:, -1:],
             present=present,
@@ -195,7 +182,7 @@ def decouple_evidence(
     belief = opinion.belief
     sharp = belief**sharpness
     scale = belief.sum(dim=-1, keepdim=True) / sharp.sum(dim=-1, keepdim=True).clamp_min(TINY)
-    consistent = count * opinion.strength.unsqueeze(-1) * sharp * scale
+    consistent = count * opinion.strength * sharp * scale
     return consistent, complementary
 
 
@@ -207,7 +194,7 @@ class DecoupledOpinions(ViewOpinions):
     complementary: Tensor
 
 
-class CCMLNet(_CollectorNet):
+class CCMLNet(RCMLNet):
     """One linear evidence collector per view, and the decoupling of their evidence.
 
     Parameters

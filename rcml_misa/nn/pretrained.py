@@ -79,7 +79,7 @@ def load_tokenizer(name: str, *, local: bool = False) -> Any:
 
 
 def half_precision(precision: Precision, device: torch.device) -> bool:
-    """Whether a text model computes in bfloat16; ``"auto"`` does where the hardware has it.
+    """Tell whether a text model computes in bfloat16; ``"auto"`` does where the hardware can.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class PretrainedText(ViewEncoder):
         ``"minilm"`` (packaged, 22 M parameters), a hub's name or a local folder. Weights are read
         from safetensors only.
     trained_layers : int, optional
-        How many of its upper layers are fine-tuned; None for all of it, embeddings included.
+        Number of upper layers that are fine-tuned; None for all, embeddings included.
     half : bool
         Compute in bfloat16; the parameters stay float32.
     local : bool
@@ -155,8 +155,8 @@ class _PassedOn(nn.Module):
 def split_frozen(text: PretrainedText) -> PretrainedText | None:
     """Take the frozen lower layers out of `text`, as an encoder whose states `text` goes on from.
 
-    Frozen layers give a row the same states in every epoch (they are run without dropout), so
-    that these need working out once.
+    Frozen layers run without dropout and give a row the same states in every epoch, so that these
+    need computing once.
 
     Parameters
     ----------

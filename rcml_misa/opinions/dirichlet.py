@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
@@ -25,16 +28,17 @@ __all__ = [
 ]
 
 TINY = 1e-12
+Values = TypeVar("Values", Tensor, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """An opinion over K classes, or many of them.
+class Opinion(Generic[Values]):
+    """An opinion over K classes, or many of them, in tensors or NumPy arrays.
 
     Parameters
     ----------
-    evidence : Tensor of shape (..., K)
-        Not negative.
+    evidence : Tensor or ndarray of shape (..., K)
+        Evidence for each class, at least 0; an opinion of zeros is vacuous.
 
     References
     ----------
@@ -47,32 +51,34 @@ class Opinion:
     (tensor([0.8000, 0.0000]), tensor(0.2000))
     """
 
-    evidence: Tensor
+    evidence: Values
 
     @property
-    def alpha(self) -> Tensor:
+    def alpha(self) -> Values:
         """Dirichlet parameters e + 1, (..., K)."""
         return self.evidence + 1
 
     @property
-    def strength(self) -> Tensor:
-        """S = sum e + K, (...)."""
-        return self.evidence.sum(dim=-1) + self.evidence.shape[-1]
+    def strength(self) -> Values:
+        """Dirichlet strength S = sum e + K, (..., 1)."""
+        total: Values = self.evidence.sum(-1) + self.evidence.shape[-1]
+        return total[..., None]
 
     @property
-    def belief(self) -> Tensor:
+    def belief(self) -> Values:
         """E / S, (..., K)."""
-        return self.evidence / self.strength.unsqueeze(-1)
+        return self.evidence / self.strength
 
     @property
-    def uncertainty(self) -> Tensor:
+    def uncertainty(self) -> Values:
         """Vacuity K / S, (...), in (0, 1]."""
-        return self.evidence.shape[-1] / self.strength
+        vacuous: Values = self.evidence.shape[-1] / self.strength[..., 0]
+        return vacuous
 
     @property
-    def projected_probability(self) -> Tensor:
-        """(e + 1) / S, (..., K)."""
-        return self.alpha / self.strength.unsqueeze(-1)
+    def projected_probability(self) -> Values:
+        """(e + 1) / S, (..., K); raw, not calibrated."""
+        return self.alpha / self.strength
 
 
 def vacuity(evidence: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ def mutual_information(evidence: Tensor) -> Tensor:
     True
     """
     opinion = Opinion(evidence)
-    inside = torch.digamma(opinion.alpha + 1) - torch.digamma(opinion.strength + 1).unsqueeze(-1)
+    inside = torch.digamma(opinion.alpha + 1) - torch.digamma(opinion.strength + 1)
     return entropy(evidence) + (opinion.projected_probability * inside).sum(dim=-1)
 
 
@@ -149,7 +155,7 @@ def dissonance(evidence: Tensor) -> Tensor:
     return (belief * weighed / others.clamp_min(TINY)).sum(dim=-1)
 
 
-def contradiction(p: Tensor, q: Tensor, p_weight: Tensor, q_weight: Tensor) -> Tensor:
+def contradiction(p: Values, q: Values, p_weight: Values, q_weight: Values) -> Values:
     """Return the total variation distance of p and q, (..., K), times both weights, (...).
 
     Examples
@@ -158,7 +164,8 @@ def contradiction(p: Tensor, q: Tensor, p_weight: Tensor, q_weight: Tensor) -> T
     >>> contradiction(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), half, half)
     tensor(0.2500)
     """
-    return (p - q).abs().sum(dim=-1) / 2 * p_weight * q_weight
+    distance: Values = abs(p - q).sum(-1) / 2
+    return distance * p_weight * q_weight
 
 
 def degree_of_conflict(first: Tensor, second: Tensor) -> Tensor:

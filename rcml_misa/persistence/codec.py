@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rcml_misa.calibration.classes import Calibrator
@@ -49,7 +50,7 @@ LONG = 8  # floats; a longer list becomes a tensor
 
 def fitted_state(source: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
     """Attributes of an object that its predictions need: all but `leave` and private ones."""
-    if is_dataclass(source):
+    if is_dataclass(source) and not isinstance(source, BaseEstimator):
         return {name: getattr(source, name) for name in _init_fields(source)}
     gone = UNSAVED | set(leave)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
@@ -66,7 +66,7 @@ def _row_layer_norm(values: Array) -> Array:
 
 
 class QuantileTable:
-    """Looks mid-ranks up in sorted columns and turns them into normal quantiles.
+    """Normal quantiles of the mid-ranks of values in sorted columns.
 
     The quantile of a value x in a column of q order statistics is that of the probability
     (#{o < x} + #{o <= x}) / 2q, kept within half a rank of 0 and 1, so that ties and constant
@@ -97,17 +97,13 @@ class QuantileTable:
         counts = [np.concatenate([[0], np.cumsum(count)]) for _, count in distinct]
         sizes = np.array([len(column) for column in columns])
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self.values = np.concatenate([*columns, [np.inf]])  # a place to look at past the end
+        self.values = np.concatenate([*columns, [np.inf]])  # a place past the end
         self.ends = np.append(starts[1:], len(self.values) - 1)
-        # for distinct value i of a column, ranks of what lies just below it and of itself; one
-        # entry more per column for what lies above all
+        # for distinct value i of a column, the ranks of values just below it and of itself, and
+        # one entry more per column for values above all
         self.shift = 2 * np.arange(width, dtype=np.int32)
-        ranks = np.concatenate(
-            [
-                np.stack([2 * count, count + np.append(count[1:], count[-1])], axis=1).ravel()
-                for count in counts
-            ]
-        )
+        pairs = [(2 * count, count + np.append(count[1:], count[-1])) for count in counts]
+        ranks = np.concatenate([np.stack(pair, axis=1).ravel() for pair in pairs])
         self.quantiles = ndtri(np.clip(ranks / (2 * rows), 0.5 / rows, 1 - 0.5 / rows))
         owners = np.repeat(np.arange(width), sizes)
         cells = self._cells(self.values[:-1], self.least[owners], self.scale[owners])
@@ -127,7 +123,7 @@ class QuantileTable:
 
     def __call__(self, values: Array) -> Array:
         """Quantiles of rows (n, d)."""
-        # column by column, so that what is looked up lies close together
+        # column by column, so that values to compare lie close together
         turned = np.ascontiguousarray(values.T)
         cells = self._cells(turned, self.least[:, None], self.scale[:, None])
         cells += self.offsets[:, None]
@@ -238,13 +234,11 @@ class FeatureMap:
         if features in ("plain", "quantile"):
             return raw
         expanded = raw._expand(some)
-        return cls(
-            scaling, features, shift, scale, expanded.mean(axis=0), _spread(expanded), raw.order
-        )
+        return replace(raw, mean=expanded.mean(axis=0), spread=_spread(expanded))
 
     def _scale(self, values: Array) -> Array:
         if "quantile" in (self.scaling, self.features):
-            return self._quantiles(values)
+            return self._table(values)
         scaled = values - self.shift
         scaled /= self.scale
         return scaled
@@ -266,8 +260,8 @@ class FeatureMap:
     def transform(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
         """Map rows of shape (n, n_columns) with the fitted statistics.
 
-        A row without the view becomes zeros, the mean of columns that are standardised. In
-        float32 what comes after the scaling is worked out in float32.
+        A row without the view becomes zeros, the mean of columns that are standardised. Steps
+        after the scaling are computed in `dtype`.
         """
         missing = np.isnan(values[:, 0])
         if missing.any():
@@ -288,6 +282,3 @@ class FeatureMap:
     @cached_property
     def _table(self) -> QuantileTable:
         return QuantileTable(self.order)
-
-    def _quantiles(self, values: Array) -> Array:
-        return self._table(values)

@@ -211,7 +211,7 @@ class _FrozenRows(_Rows):
     def _states(self, rows: NDArray[np.int64]) -> Padded:
         numbers = super().batch(rows)
         assert isinstance(numbers, Padded)  # noqa: S101
-        return Padded(self.lower.states(_to_padded(numbers, self.device)).cpu(), numbers.lengths)
+        return Padded(self.lower.states(numbers.to(self.device)).cpu(), numbers.lengths)
 
     def batch(self, rows: NDArray[np.int64]) -> ViewInput:
         if self.cache is None:
@@ -318,7 +318,7 @@ class PretrainedReader(Reader):
         self.model.eval()
         with torch.no_grad():
             for block in _blocks(rows.lengths.numpy()):
-                vectors[block] = self.model(_to(rows.batch(block), self.device)).cpu()
+                vectors[block] = self.model(rows.batch(block).to(self.device)).cpu()
         return _Rows(vectors)
 
     def encoder(self) -> ViewEncoder:
@@ -330,14 +330,6 @@ def _blocks(lengths: NDArray[np.int64], size: int = 64) -> list[NDArray[np.int64
     """All rows in blocks of like length."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _to_padded(view: Padded, device: torch.device) -> Padded:
-    return Padded(view.values.to(device), view.lengths.to(device))
-
-
-def _to(view: ViewInput, device: torch.device) -> ViewInput:
-    return _to_padded(view, device) if isinstance(view, Padded) else view.to(device)
 
 
 @dataclass(frozen=True)
@@ -359,7 +351,7 @@ class PreparedViews:
 
     def __call__(self, rows: NDArray[np.int64]) -> list[ViewInput]:
         """Inputs of some rows, padded to the longest of them."""
-        return [_to(view.batch(rows), self.device) for view in self.views]
+        return [view.batch(rows).to(self.device) for view in self.views]
 
     def blocks(self, size: int = 256) -> list[NDArray[np.int64]]:
         """All rows in blocks of like length, for prediction."""

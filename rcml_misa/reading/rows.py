@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,52 +21,65 @@ KEPT = 16_384  # rows whose mapped columns are kept; more are mapped batch by ba
 
 
 def hold_out(
-    codes: NDArray[np.int64], share: float, rng: np.random.Generator
+    target: NDArray[Any],
+    fraction: float,
+    rng: np.random.Generator,
+    *,
+    each_class: bool = True,
+    rounding: Callable[[float], int] = round,
+    in_order: bool = True,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw rows for validation; of every class at least one row stays to train on.
+    """Draw train rows to hold out for validation, at least one.
 
     Parameters
     ----------
-    codes : ndarray of int of shape (n,)
-        Class numbers.
-    share : float
-        Share of the rows to hold out; at least one is.
+    target : ndarray of shape (n,)
+        Class numbers, or scores.
+    fraction : float
+        Share of the rows to hold out.
     rng : Generator
+    each_class : bool
+        Whether of every class at least one row stays to train on.
+    rounding : callable
+        Rounds the number of rows.
+    in_order : bool
+        Whether row numbers are sorted, not in the order of their draw.
 
     Returns
     -------
-    train, held : ndarray of int
-        Row numbers, in order.
+    rows, held : ndarray of int
+        Numbers of the rows to train on, which may be none, and of those held out.
 
     Raises
     ------
     OptionError
-        If no row can be spared.
+        If every class has one row only.
 
     Examples
     --------
-    >>> train, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
-    >>> len(train), len(held)
+    >>> rows, held = hold_out(np.array([0, 0, 1, 1, 1]), 0.4, np.random.default_rng(0))
+    >>> len(rows), len(held)
     (3, 2)
     """
-    order = rng.permutation(len(codes))
-    last = np.zeros(len(codes), dtype=np.bool_)
-    _, first = np.unique(codes[order], return_index=True)
-    last[order[first]] = True  # the first row drawn of each class stays
-    spare = order[~last[order]]
-    held = np.sort(spare[: max(1, round(share * len(codes)))])
+    order = rng.permutation(len(target))
+    spare = order
+    if each_class:
+        _, first = np.unique(target[order], return_index=True)
+        spare = np.delete(order, first)  # the first row drawn of each class stays
+    held = spare[: max(1, rounding(fraction * len(target)))]
     if not held.size:
         raise OptionError(
             "early_stopping=True needs rows for validation, but every class has one row only; "
             "leave it out or give more rows."
         )
-    return np.setdiff1d(np.arange(len(codes)), held), held
+    rows = order[~np.isin(order, held)]
+    return (np.sort(rows), np.sort(held)) if in_order else (rows, held)
 
 
 def row_weights(
     labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
-    """Join both kinds of weights and bring their mean to 1.
+    """Multiply both kinds of weights and scale them to the mean 1.
 
     Parameters
     ----------
@@ -119,7 +132,9 @@ def _checked(sample_weight: ArrayLike, rows: int) -> Array:
             f"sample_weight has shape {weights.shape} but X has {rows} rows; give one number each."
         )
     if not np.isfinite(weights).all() or weights.min() < 0:
-        raise DataError("sample_weight has a negative or infinite entry or NaN; mend or drop it.")
+        raise DataError(
+            "sample_weight has a negative or infinite entry or NaN; correct or drop it."
+        )
     return weights
 
 

@@ -48,7 +48,7 @@ class PublishedFigure:
     method : str or None
         Name of the method here, where it is one.
     source : str
-        The paper, and which epoch it reports where that is known.
+        The paper, and the epoch it reports if it says so.
     clean, clean_spread, conflict, conflict_spread : float or None
         Accuracies.
     conflict_fpr95 : float or None
@@ -177,7 +177,7 @@ def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
 
 
 def published_table(datasets: Sequence[str]) -> Table:
-    """What papers say of these data sets, none of it measured here."""
+    """Figures of papers on these data sets, none of them measured here."""
     figures = [figure for name in datasets for figure in published_figures(dataset=name)]
     sources = list(dict.fromkeys(figure.source for figure in figures))
     body: list[Row] = [

@@ -217,7 +217,7 @@ def checkpoint_tables(
     records : sequence of RunRecord
         Of this data set.
     stated : mapping of label to (setting, figure)
-        What a row's grid set, and the accuracy, a fraction, that it is to be compared with.
+        Values that a row's grid set, and the accuracy, a fraction, to compare it with.
 
     Returns
     -------

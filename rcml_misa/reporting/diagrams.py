@@ -130,8 +130,9 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     figure, (axes,) = new_figure(width=5.5, height=4.0)
     for label in [first, *sorted(others, key=lambda name: float(curves[name].mean()))][:CURVES]:
         axes.plot(COVERAGES, curves[label], label=label, linewidth=1.2)
-    axes.set_xlabel("share of rows answered, the least uncertain first")
-    axes.set_ylabel("error among them, %")
+    axes.set(
+        xlabel="share of rows answered, the least uncertain first", ylabel="error among them, %"
+    )
     axes.set_title(f"{dataset}, clean rows", fontsize=9)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)

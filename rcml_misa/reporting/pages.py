@@ -1,4 +1,4 @@
-"""Comparisons whole: all their tables, the pages of an experiment, the JSON objects of commands."""
+"""All tables of a comparison, the pages of an experiment, the JSON objects of commands."""
 
 from __future__ import annotations
 
@@ -137,12 +137,12 @@ def experiment_page(
     given = all(record.protocol.get("split") == "given" for record in records)
     seeds = sorted({record.seed for record in records})
     versions = ", ".join(f"{name} {number}" for name, number in records[0].versions.items())
-    more = "" if full else "; `--full` prints every table"
+    line = f"{command} --full`" if full else f"{command}`; `--full` prints every table"
     split = "the data set's own split" if given else how
     lines = [
         f"# {title}",
         "",
-        f"Regenerate with `rcml-misa experiment {command}`{more}. Seeds {seeds[0]} to {seeds[-1]}, "
+        f"Regenerate with `rcml-misa experiment {line}. Seeds {seeds[0]} to {seeds[-1]}, "
         f"{split}, shared by all methods; means over runs, population standard deviation. "
         "Seconds aside, the same file gives the same page.",
         "",

@@ -53,15 +53,10 @@ _STYLE = (
 
 def terminal_width() -> int:
     """Width of the terminal; 80 where stdout is none and COLUMNS does not say otherwise."""
-    if not sys.stdout.isatty():
-        return _declared_width() or 80
-    return shutil.get_terminal_size((80, 24)).columns
-
-
-def _declared_width() -> int:
-    """Value of the variable COLUMNS, 0 where it is no positive number."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
     declared = os.environ.get("COLUMNS", "")
-    return int(declared) if declared.isdecimal() else 0
+    return int(declared) if declared.isdecimal() and int(declared) else 80
 
 
 def wrapped(text: str, width: int) -> str:
@@ -117,25 +112,18 @@ def html_page(title: str, tables: Sequence[Table]) -> str:
 
 def _text(table: Table, width: int) -> str:
     from rich.console import Console
+    from rich.text import Text as Line
 
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        legacy_windows=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    console.print(printable(table.title), overflow="fold")
+    console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
+    console.print(Line(printable(table.title), overflow="fold"))
     blocks = _blocks(table, width)
     for number, places in enumerate(blocks):
         if number:
             console.print()
         console.print(_grid(table, places))
     for note in table.notes:
-        console.print(printable(note), overflow="fold")
+        console.print(Line(printable(note), overflow="fold"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 

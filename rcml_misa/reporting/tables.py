@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcml_misa.exceptions import DataError
@@ -65,7 +65,7 @@ SENTIMENT: Mapping[str, str] = {
     "coverage": "Inside",
     "width": "Width",
     "ause": "AUSE",
-    "doubt_corr": "Doubt",
+    "doubt_corr": "Error corr",
 }
 #: Measures of sentiment whose paired differences are shown.
 PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
@@ -74,9 +74,9 @@ MEASURE_NOTES = {
     "": "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
     "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 "
     "weighted",
-    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Doubt: "
-    "Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as they "
-    "are",
+    "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Error "
+    "corr: Spearman's correlation of width and error; AUSE: 0 if widths order the errors; both as "
+    "they are",
 }
 INTERVALS = {
     "nadeau-bengio": "interval and t p: Nadeau and Bengio's, for overlapping train sets",
@@ -111,23 +111,17 @@ def label_cell(row: SummaryRow) -> Text:
     return Text(row.label, "*" if row.default and row.variant != "-" else "")
 
 
-def _grouped(
-    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
-) -> dict[str, list[RunRecord]]:
+def by_dataset(records: Iterable[RunRecord], key: str = "dataset") -> dict[str, list[RunRecord]]:
+    """Group records by data set, in the order of first appearance."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(key(record), []).append(record)
+        groups.setdefault(getattr(record, key), []).append(record)
     return groups
-
-
-def by_dataset(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Group records by data set, in the order of first appearance."""
-    return _grouped(records, lambda record: record.dataset)
 
 
 def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Group records of one data set by label, in the order of first appearance."""
-    return _grouped(records, lambda record: record.label)
+    return by_dataset(records, key="label")
 
 
 def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:

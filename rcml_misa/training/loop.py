@@ -112,7 +112,7 @@ class Optimisation:
 
 
 def pick_device(device: Device) -> torch.device:
-    """Turn the option into a device; ``"auto"`` takes CUDA where there is one.
+    """Turn the option into a device; ``"auto"`` takes CUDA if present.
 
     Raises
     ------

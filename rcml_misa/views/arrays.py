@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views.sequences import Sequences, Texts, as_sequences_or_texts, read_only
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{what} is no table, its rows differ in length ({error}).") from error
+        raise DataError(
+            f"{what} is no table, its rows differ in length ({shortened(error)})."
+        ) from error
 
 
 def _floats(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
@@ -175,4 +177,4 @@ def shape_message(what: str, shape: tuple[int, ...]) -> str:
 
 
 def _not_numeric(what: str, cause: str) -> str:
-    return f"{what} is not numeric ({cause}); encode or leave out what is no number."
+    return f"{what} is not numeric ({shortened(cause)}); encode or leave out what is no number."

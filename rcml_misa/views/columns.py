@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import OptionError, nearest, shortened
 
 __all__ = ["ColumnGroup", "column_groups"]
 
@@ -46,8 +46,8 @@ def column_groups(
         names, specs = [f"view{i}" for i in range(1, len(views) + 1)], list(views)
     else:
         raise OptionError(
-            f"views={views!r} is not a list, a dict or a separator; give for instance a list of "
-            "column counts, one per view."
+            f"views={shortened(repr(views))} is not a list, a dict or a separator; give for "
+            "instance a list of column counts, one per view."
         )
     if not specs:
         raise OptionError("views= is empty; name the columns of at least one view.")
@@ -75,8 +75,8 @@ def _by_width(names: list[str], widths: list[int], n_columns: int) -> list[tuple
             raise OptionError(f"view {name!r} is given {width} columns; a view needs at least 1.")
     if sum(widths) != n_columns:
         raise OptionError(
-            f"views= counts {sum(widths)} columns ({' + '.join(map(str, widths))}) but X has "
-            f"{n_columns}; the counts must add up to all columns."
+            f"views= counts {sum(widths)} columns ({shortened(' + '.join(map(str, widths)))}) but "
+            f"X has {n_columns}; the counts must add up to all columns."
         )
     ends = np.cumsum(widths).tolist()
     return [
@@ -88,8 +88,8 @@ def _by_width(names: list[str], widths: list[int], n_columns: int) -> list[tuple
 def _by_prefix(separator: str, labels: Sequence[Any] | None) -> list[tuple[str, ColumnGroup]]:
     if labels is None:
         raise OptionError(
-            f"views={separator!r} splits column names, but X has none; give a DataFrame (in a "
-            'Pipeline, set_output(transform="pandas")) or a list of column counts.'
+            f"views={shortened(repr(separator))} splits column names, but X has none; give a "
+            'DataFrame (in a Pipeline, set_output(transform="pandas")) or a list of column counts.'
         )
     if not separator:
         raise OptionError("views='' is no separator; give for instance views='__'.")
@@ -98,8 +98,8 @@ def _by_prefix(separator: str, labels: Sequence[Any] | None) -> list[tuple[str, 
         prefix, middle, _ = str(label).partition(separator)
         if not middle or not prefix:
             raise OptionError(
-                f"column {label!r} has no view before {separator!r}; rename it, leave it out, or "
-                "list the columns of each view."
+                f"column {shortened(repr(label))} has no view before {shortened(repr(separator))}; "
+                "rename it, leave it out, or list the columns of each view."
             )
         prefixes.append(prefix)
     return _grouped(prefixes)
@@ -149,7 +149,8 @@ def _listed(name: str, spec: Any) -> list[Any]:
         return list(spec)
     except TypeError:
         raise OptionError(
-            f"view {name!r} is given {spec!r}; give a slice, a list of columns or a count."
+            f"view {name!r} is given {shortened(repr(spec))}; give a slice, a list of columns or a "
+            "count."
         ) from None
 
 
@@ -157,7 +158,8 @@ def _checked_slice(name: str, spec: slice, n_columns: int) -> slice:
     for bound in (spec.start, spec.stop, spec.step):
         if bound is not None and not _is_integer(bound):
             raise OptionError(
-                f"view {name!r} has a slice with {bound!r}; slices count columns from 0."
+                f"view {name!r} has a slice with {shortened(repr(bound))}; slices count columns "
+                "from 0."
             )
     for bound in (spec.start, spec.stop):
         if bound is not None and not -n_columns <= bound <= n_columns:
@@ -170,14 +172,14 @@ def _checked_slice(name: str, spec: slice, n_columns: int) -> slice:
 def _position(name: str, label: str, labels: Sequence[Any] | None) -> int:
     if labels is None:
         raise OptionError(
-            f"view {name!r} asks for column {label!r} but X has no column names; give a DataFrame "
-            "or column positions."
+            f"view {name!r} asks for column {shortened(repr(label))} but X has no column names; "
+            "give a DataFrame or column positions."
         )
     columns = list(labels)
     if columns.count(label) != 1:
         problem = "twice or more in X" if label in columns else "not in X"
         raise OptionError(
-            f"view {name!r} asks for column {label!r}, which is {problem}; "
+            f"view {name!r} asks for column {shortened(repr(label))}, which is {problem}; "
             f"{nearest(label, map(str, columns[:50]))}"
         )
     return columns.index(label)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
@@ -93,8 +93,8 @@ class MultiView:
         if len(set(rows)) > 1:
             counts = ", ".join(f"{name} has {n}" for name, n in zip(labels, rows, strict=True))
             raise DataError(
-                f"the views have different numbers of rows ({counts}); give every view the same "
-                "samples in the same order."
+                f"the views have different numbers of rows ({shortened(counts)}); give every view "
+                "the same samples in the same order."
             )
         object.__setattr__(self, "names", labels)
         object.__setattr__(self, "arrays", views)
@@ -286,9 +286,10 @@ class MultiView:
         self._check_names(arrays)
         new = MultiView(arrays) if arrays else self
         if new.n_samples != self.n_samples:
+            names = shortened(", ".join(new.names))
             raise DataError(
-                f"the new arrays for {', '.join(new.names)} have {new.n_samples} rows but the "
-                f"views have {self.n_samples}; give one row per sample."
+                f"the new arrays for {names} have {new.n_samples} rows but the views have "
+                f"{self.n_samples}; give one row per sample."
             )
         merged = {**dict(self.items()), **dict(new.items())}
         return self._trusted(self.names, tuple(merged[name] for name in self.names))
@@ -408,7 +409,9 @@ def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], l
         raise OptionError(f"{len(labels)} names for {len(values)} views; give one name per view.")
     for label in labels:
         if not isinstance(label, str) or not label:
-            raise OptionError(f"a view's name must be a non-empty word, not {label!r}.")
+            raise OptionError(
+                f"a view's name must be a non-empty word, not {shortened(repr(label))}."
+            )
         if labels.count(label) > 1:
             raise OptionError(f"two views are called {label!r}; give each its own name.")
     return labels, values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -60,7 +60,9 @@ class Sequences:
         try:
             array = np.array(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"a sequence view is not numeric ({error}); encode it.") from error
+            raise DataError(
+                f"a sequence view is not numeric ({shortened(error)}); encode it."
+            ) from error
         if array.ndim != 3 or 0 in array.shape:
             raise DataError(
                 f"a sequence view has shape {array.shape}; it must be samples x steps x features, "
@@ -167,9 +169,8 @@ class Texts:
         texts = tuple(values)
         for row, text in enumerate(texts):
             if not isinstance(text, str):
-                raise DataError(
-                    f"text {row} is {type(text).__name__} ({text!r}); every one must be a str."
-                )
+                shown = f"{type(text).__name__} ({shortened(repr(text))})"
+                raise DataError(f"text {row} is {shown}; every one must be a str.")
         if not texts:
             raise DataError("there is no text; give at least one str.")
         object.__setattr__(self, "values", tuple(map(str, texts)))
@@ -276,7 +277,9 @@ def pool_sequences(view: Sequences, how: Pooling) -> NDArray[np.float64]:
     [[2.0, 1.0]]
     """
     if how not in get_args(Pooling):
-        raise OptionError(f"pooling {how!r} does not exist; {nearest(how, get_args(Pooling))}")
+        raise OptionError(
+            f"pooling {shortened(repr(how))} does not exist; {nearest(how, get_args(Pooling))}"
+        )
     counts = view.lengths[:, None].astype(np.float64)
     inside = (np.arange(view.values.shape[1]) < view.lengths[:, None])[:, :, None]
     if how == "max":

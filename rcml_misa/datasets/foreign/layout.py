@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.storage import whole_file
 
 __all__ = [
@@ -154,7 +154,7 @@ def lengths_within(where: str, value: Any, count: int, steps: int) -> tuple[NDAr
     try:
         lengths = np.asarray(value, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where} are no numbers ({error}).") from error
+        raise DataError(f"{where} are no numbers ({shortened(error)}).") from error
     if len(lengths) != count or not (lengths == np.round(lengths)).all():
         raise DataError(f"{where} are not one whole number for each of {count} samples.")
     within = np.clip(lengths, 1, steps)

@@ -19,7 +19,7 @@ from rcml_misa.datasets.foreign.layout import (
     words,
 )
 from rcml_misa.datasets.foreign.machine import read_pickle
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["PUBLISHED", "read_mmsa"]
 
@@ -66,10 +66,10 @@ def read_mmsa(path: Path) -> ForeignSet:
     """
     content = read_pickle(path)
     if not isinstance(content, dict) or any(not _is_fold(content.get(f)) for f in FOLDS):
-        keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else "no dict"
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else "no dict"
         raise DataError(
             f"{path} is no MMSA file: it must be a dict of train, valid and test, each a dict, but "
-            f"it holds {keys}."
+            f"it holds {shortened(keys)}."
         )
     reader = _Reader(path, {fold: content[fold] for fold in FOLDS})
     steps = {view: reader.steps(view) for view in VIEWS}
@@ -122,13 +122,13 @@ class _Reader:
         """Return a numeric array of a fold."""
         where, content = f"{key!r} of {fold!r}", self.folds[fold]
         if key not in content:
-            keys = ", ".join(map(str, content))
+            keys = shortened(", ".join(map(str, content)))
             raise DataError(f"{self.path} has no {key!r} in {fold!r}, which holds {keys}.")
         value = content[key]
         try:
             array = value if isinstance(value, np.ndarray) else np.asarray(list(value))
         except (TypeError, ValueError) as error:
-            raise DataError(f"{self.path}: {where} is no array ({error}).") from error
+            raise DataError(f"{self.path}: {where} is no array ({shortened(error)}).") from error
         if array.dtype.kind not in "biuf" or array.ndim != dimensions or 0 in array.shape:
             raise DataError(
                 f"{self.path}: {where} is {array.dtype} of shape {array.shape}; it must be "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, Parts, as_words
 from rcml_misa.datasets.foreign.machine import read_pickle
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["FILES", "read_urfunny"]
 
@@ -112,7 +112,9 @@ def _vectors(folder: Path, value: Any) -> NDArray[Any]:
     try:
         vectors = np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{folder}: the word vectors differ in width ({error}).") from error
+        raise DataError(
+            f"{folder}: the word vectors differ in width ({shortened(error)})."
+        ) from error
     if vectors.ndim != 2 or vectors.dtype.kind not in "iuf" or 0 in vectors.shape:
         raise DataError(
             f"{folder}: word_embedding_list.pkl has shape {vectors.shape}; it must be words by "
@@ -162,7 +164,7 @@ class _Reader:
                     self.words[name] = self._check(name)
                     complete[fold].append(name)
                 except _IncompleteError as error:
-                    wrong.append(f"{name} {error}")
+                    wrong.append(f"{shortened(name, 20)} {error}")
         if wrong and (not leave_out or not all(complete.values())):
             more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             raise DataError(

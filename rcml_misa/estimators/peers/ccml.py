@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from rcml_misa.estimators.epochs import EpochClassifier
+from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_digamma, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
 from rcml_misa.reading.features import Scaling

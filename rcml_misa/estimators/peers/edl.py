@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rcml_misa.estimators.base import MultiViewOpinion
-from rcml_misa.estimators.epochs import EpochClassifier
+from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import RCMLNet, ViewOpinions
 from rcml_misa.reading.features import Scaling

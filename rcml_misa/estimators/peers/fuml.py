@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.estimators.base import BLOCK
-from rcml_misa.estimators.epochs import EpochTrainer
-from rcml_misa.estimators.terms import present_views
+from rcml_misa.estimators.base import row_blocks
+from rcml_misa.estimators.outputs import present_views
+from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import credibility_loss
 from rcml_misa.nn import (
     FuzzyNet,
@@ -137,11 +137,9 @@ class FUMLClassifier(EpochTrainer):
     @torch.inference_mode()
     def _memberships(self, X: Any) -> FuzzyOutput:
         views = self._check_rows(X)
-        blocks = [
-            views.take(slice(start, start + BLOCK)) for start in range(0, views.n_samples, BLOCK)
-        ]
         parts = [
-            self._run(self._inputs(block), present_views(block, self.device_)) for block in blocks
+            self._run(self._inputs(block), present_views(block, self.device_))
+            for block in row_blocks(views)
         ]
         return FuzzyOutput(
             torch.cat([part.private for part in parts]).double().cpu(),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rcml_misa.estimators.epochs import EpochClassifier
+from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_loss
 from rcml_misa.nn import PseudoViewNet, RCMLNet
 from rcml_misa.reading.features import Scaling

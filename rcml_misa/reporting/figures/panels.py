@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-#: loss term -> what it is called in a figure.
+#: Loss term -> its name in a figure.
 TERMS = {"sim": "similarity", "diff": "difference", "recon": "reconstruction"}
-# each line's names in the history, best first, its words, and how it is drawn
+# names in the history, best first, then label, colour and style of each line
 LINES = (
     (("train ", ""), "train", BLUE, "-"),
     (("valid ",), "validation", ORANGE, "--"),
@@ -50,6 +50,18 @@ LINES = (
 )
 
 History = Mapping[str, Sequence[float]]
+
+
+def _band(axes: Axes, x: Array, values: Array, line: str, colour: str, label: str) -> None:
+    """Draw the mean over runs (rows) and the band of one standard deviation."""
+    mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    axes.plot(x, mean, line, color=colour, label=label)
+    axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+
+
+def _legend_above(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
 def stacked_histories(histories: Sequence[History], name: str) -> NDArray[np.float64]:
@@ -95,8 +107,7 @@ def loss_figure(histories: Sequence[History]) -> Figure:
         _loss_panel(axes, histories, term)
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    _legend_above(figure, panels[0])
     return figure
 
 
@@ -104,14 +115,9 @@ def _loss_panel(axes: Axes, histories: Sequence[History], term: str) -> None:
     for prefixes, words, colour, line in LINES:
         stacked = (stacked_histories(histories, prefix + term) for prefix in prefixes)
         values = next((rows for rows in stacked if rows.size), None)
-        if values is None:
-            continue
-        epochs = np.arange(1, values.shape[1] + 1)
-        mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-        axes.plot(epochs, mean, line, color=colour, label=words)
-        axes.fill_between(
-            epochs, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
-        )
+        if values is not None:
+            epochs = np.arange(1.0, values.shape[1] + 1)
+            _band(axes, epochs, values, line, colour, words)
     axes.set_ylabel(TERMS[term])
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -128,7 +134,7 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
     Parameters
     ----------
     attention : ndarray of shape (2N, 2N)
-        Row i: how token i divides its attention; private tokens first. 0 where an entry is
+        Row i: shares of token i's attention; private tokens first. 0 where an entry is
         masked in every row.
     views : sequence of str
         The N views.
@@ -142,8 +148,7 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
     image = _cells(axes, shown, tokens, tokens, top=float(attention.max()))
     for row, column in zip(*np.nonzero(closed), strict=True):
         axes.text(column, row, "·", ha="center", va="center", color=GREY)
-    axes.set_ylabel("token")
-    axes.set_xlabel("attends to")
+    axes.set(xlabel="attends to", ylabel="token")
     if many:
         figure.colorbar(image, ax=axes, shrink=0.7, label="attention")
     return figure
@@ -275,25 +280,15 @@ def _code_panel(
 def _legend(figure: Figure, views: Sequence[str], colours: Mapping[str, str]) -> None:
     from matplotlib.lines import Line2D
 
+    kinds = [(view, "s", colours[view], colours[view]) for view in views]
+    kinds += [("private", MARKS["private"], "black", "black")]
+    kinds += [("shared", MARKS["shared"], "black", "none")]
     marks = [
-        Line2D([], [], linestyle="", marker="s", markersize=5, color=colours[view], label=view)
-        for view in views
+        Line2D([], [], linestyle="", marker=mark, markersize=4.5, label=label)
+        for label, mark, _, _ in kinds
     ]
-    for kind, mark in MARKS.items():
-        fill = "none" if kind == "shared" else "black"
-        marks.append(
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                marker=mark,
-                markersize=4.5,
-                color="black",
-                markerfacecolor=fill,
-                markeredgewidth=0.7,
-                label=kind,
-            )
-        )
+    for mark, (_, _, edge, fill) in zip(marks, kinds, strict=True):
+        mark.set(color=edge, markerfacecolor=fill, markeredgewidth=0.7)
     figure.legend(
         handles=marks, loc="outside lower center", ncols=min(len(marks), 5), handletextpad=0.2
     )
@@ -320,7 +315,7 @@ class RiskCurve(NamedTuple):
 
 
 def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
-    """Draw how the uncertainty is distributed over clean rows and over rows with a replaced view.
+    """Draw the distribution of uncertainty over clean rows and over rows with a replaced view.
 
     Rows of all runs together; the legend gives the mean area under the ROC curve over runs.
     """
@@ -340,9 +335,7 @@ def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
         axes.stairs(share, edges, color=colour, label=name, linewidth=1.2)
         axes.stairs(share, edges, color=colour, fill=True, alpha=0.18)
         axes.axvline(float(np.median(values)), color=colour, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("uncertainty (dotted: median)")
-    axes.set_ylabel("share of rows")
-    axes.set_xlim(0, 1)
+    axes.set(xlabel="uncertainty (dotted: median)", ylabel="share of rows", xlim=(0, 1))
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
@@ -371,8 +364,7 @@ def calibration_figure(
     _reliability(panels[0], bins)
     if curves:
         _risk(panels[1], curves)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    _legend_above(figure, panels[0])
     return figure
 
 
@@ -388,23 +380,14 @@ def _reliability(axes: Axes, bins: Mapping[str, Mapping[str, Array]]) -> None:
         axes.plot(stated[many], right[many], line, color=colour, label=words)
         area = 2 + 60 * count[used] / count.sum()
         axes.scatter(stated, right, s=area, color=colour, linewidths=0, clip_on=False, zorder=3)
-    axes.set_xlabel("probability stated")
-    axes.set_ylabel("share right")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="probability stated", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
 
 
 def _risk(axes: Axes, curves: Mapping[str, Sequence[RiskCurve]]) -> None:
     for name, runs in curves.items():
         _, colour, line = KINDS[name]
-        risks = np.array([_on_shares(run) for run in runs])
-        mean, spread = risks.mean(axis=0), risks.std(axis=0)
-        axes.plot(SHARES, mean, line, color=colour)
-        axes.fill_between(
-            SHARES, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
-        )
-    axes.set_xlabel("coverage")
-    axes.set_ylabel("error")
-    axes.set_xlim(0, 1)
+        _band(axes, SHARES, np.array([_on_shares(run) for run in runs]), line, colour, name)
+    axes.set(xlabel="coverage", ylabel="error", xlim=(0, 1))
     axes.set_ylim(bottom=0)
 
 

@@ -1,4 +1,4 @@
-"""From the records of runs, and what they kept, to figures."""
+"""Figures drawn from the records of runs and the arrays beside them."""
 
 from __future__ import annotations
 

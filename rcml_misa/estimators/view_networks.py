@@ -1,0 +1,248 @@
+"""Networks with an encoder per view of any kind: reading, training, validation, outputs."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from rcml_misa.estimators.base import keyword_parameters
+from rcml_misa.estimators.outputs import (
+    ROWS,
+    Rows,
+    TokenEstimator,
+    in_row_order,
+    present_views,
+)
+from rcml_misa.exceptions import DataError
+from rcml_misa.nn import TokenOpinions
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.reading.features import Features, Scaling
+from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
+from rcml_misa.training import (
+    Device,
+    Optimisation,
+    Progress,
+    Schedule,
+    bucketed_batches,
+    pick_device,
+    seeded,
+    train,
+)
+from rcml_misa.views import MultiView, ViewMeans
+
+__all__ = [
+    "AnyViews",
+    "HeldOut",
+    "Labelled",
+    "ViewNetworkEstimator",
+    "bucketed_epochs",
+    "has_sequences",
+    "input_options",
+    "pretrained_parameters",
+]
+
+Labelled: TypeAlias = "tuple[Any, ArrayLike]"
+HeldOut: TypeAlias = "tuple[MultiView, Tensor]"
+
+
+def has_sequences(views: MultiView) -> bool:
+    """Tell whether a view is a sequence or a text."""
+    return bool({"sequence", "text"} & set(views.kinds))
+
+
+def input_options(estimator: Any) -> InputOptions:
+    """Collect the options of `ViewReaders` from an estimator's parameters of the same names."""
+    names = [option.name for option in fields(InputOptions)]
+    return InputOptions(**{name: getattr(estimator, name) for name in names})
+
+
+def pretrained_parameters(estimator: Any) -> tuple[str, ...]:
+    """List the starts of the names of pretrained text encoders' parameters."""
+    if estimator.text_encoder == "words":
+        return ()
+    texts = [view for view, kind in enumerate(estimator.kinds_) if kind == "text"]
+    return tuple(f"project.encoders.{view}." for view in texts)
+
+
+def bucketed_epochs(
+    rows: PreparedViews, batch_size: int, rng: np.random.Generator, *, skipped: int
+) -> Callable[[], list[Rows]]:
+    """Return a function that draws an epoch of batches of rows of like length.
+
+    The first `skipped` epochs are drawn and left out, so that a seed's batches are those of
+    version 0.1.
+    """
+    draw = partial(bucketed_batches, rows.lengths, batch_size, rng)
+    for _ in range(skipped):
+        draw()
+    return draw
+
+
+@dataclass(frozen=True)
+class AnyViews:
+    """Reader of views of any kind for RCML-MISA: train means in place of missing tables.
+
+    Attributes
+    ----------
+    readers : ViewReaders
+    means : ViewMeans
+    device : torch.device
+    """
+
+    readers: ViewReaders
+    means: ViewMeans
+    device: torch.device
+
+    def outputs(
+        self, module: nn.Module, views: MultiView, size: int, *, attention: bool
+    ) -> Iterator[tuple[Rows, TokenOpinions]]:
+        """Row numbers of new rows and the network's output for them, in blocks of `size` rows."""
+        inputs = self.readers.read(self.means.fill(views))
+        present = present_views(views, self.device)
+        for rows in inputs.blocks(size):
+            here = None if present is None else present[rows]
+            yield rows, module(inputs(rows), present=here, attention=attention)
+
+    def states(self, module: nn.Module, views: MultiView) -> list[Tensor]:
+        """Fused, private and shared evidence of new rows."""
+        return in_row_order(
+            (rows, (output.fused, output.private, output.shared))
+            for rows, output in self.outputs(module, views, ROWS, attention=False)
+        )
+
+
+@keyword_parameters
+class ViewNetworkEstimator(TokenEstimator):
+    """Base of MISA and of RCML-MISA for scores: an encoder per view, the best epoch counts."""
+
+    views: Any = None
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    scaling: Scaling = "standard"
+    features: Features = "plain"
+    hidden: int = 128
+    heads: int = 2
+    feedforward: int = 256
+    dropout: float = 0.2
+    skip: bool = True
+    sim_weight: float = 0.3
+    diff_weight: float = 0.1
+    recon_weight: float = 1.0
+    own_weight: float = 0.5
+    epochs: int = 10
+    batch_size: int = 16
+    update_epochs: int = 1
+    learning_rate: float = 1e-3
+    text_learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine"
+    clip: float = 0.8
+    early_stopping: bool = True
+    validation_fraction: float = 0.15
+    patience: int | None = 8
+    averaging: float = 0.98
+    validation_share: float | None = None
+    device: Device = "auto"
+    random_state: int | None = None
+
+    _reads_sequences: ClassVar[bool] = True
+
+    @abstractmethod
+    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+        """A new network for views with encoders."""
+
+    def _fraction(self) -> float:
+        """Share of the train rows to hold out, by its older name where that is given."""
+        fraction = self.validation_fraction
+        if self.validation_share is not None:
+            warnings.warn(
+                "validation_share is called validation_fraction from 0.2 on and goes in 0.3; "
+                "rename it (0 is early_stopping=False).",
+                FutureWarning,
+                stacklevel=3,
+            )
+            fraction = self.validation_share
+        return fraction if self.early_stopping else 0.0
+
+    def _check_validation(self, validation: Labelled) -> tuple[MultiView, ArrayLike]:
+        """Check the rows that `fit` was given for validation, and the number of their targets."""
+        views, target = self._check_rows(validation[0]), validation[1]
+        count = len(target) if isinstance(target, Sized) else 0
+        if views.n_samples != count:
+            raise DataError(
+                f"validation has {views.n_samples} rows but {count} targets; give one per row."
+            )
+        return views, target
+
+    def _train(
+        self,
+        views: MultiView,
+        target: Tensor,
+        held: HeldOut | None,
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        """Fit readers and network; the epoch of the least task loss on held-out rows counts."""
+        self.device_ = pick_device(self.device)
+        seeds = np.random.SeedSequence(self.random_state).spawn(3)
+        with seeded(int(seeds[1].generate_state(1)[0])):
+            self.readers_ = ViewReaders.fit(views, input_options(self), device=self.device_)
+            rows = self.readers_.read(views)
+            self.module_ = self._build(self.readers_.encoders()).to(self.device_)
+            target = target.to(self.device_)
+            validate = None
+            if held is not None and self.early_stopping:
+                validate = partial(self._validate, self.readers_.read(held[0]), held[1])
+            self.history_ = train(
+                self.module_,
+                lambda batch, _: self._terms(self.module_(rows(batch)), target[batch]),
+                batches=bucketed_epochs(
+                    rows, self.batch_size, np.random.default_rng(seeds[2]), skipped=1
+                ),
+                settings=Optimisation(
+                    epochs=self.epochs,
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                    slow_rate=self.text_learning_rate,
+                    slow=pretrained_parameters(self),
+                    schedule=self.schedule,
+                    accumulate=self.update_epochs,
+                    clip=self.clip,
+                    # `patience` epochs without a better one are borne, the next one ends training
+                    patience=None if self.patience is None else self.patience + 1,
+                    averaging=self.averaging,
+                ),
+                validate=validate,
+                callback=callback,
+            )
+
+    @torch.no_grad()
+    def _validate(self, rows: PreparedViews, target: Tensor) -> dict[str, float]:
+        """Means of the loss terms over validation rows; the task's loss selects the epoch."""
+        sums: dict[str, float] = {}
+        for block in rows.blocks():
+            terms = self._terms(self.module_(rows(block)), target[block].to(self.device_))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(block) / len(target)
+        task = sums.pop("task")
+        sums.pop("loss")
+        return {"valid loss": task, **{f"valid {name}": value for name, value in sums.items()}}
+
+    def _outputs(
+        self, views: MultiView, *, size: int = ROWS, attention: bool = False
+    ) -> Iterator[tuple[Rows, Any]]:
+        rows = self.readers_.read(views)
+        for block in rows.blocks(size):
+            yield block, self.module_(rows(block), attention=attention)
