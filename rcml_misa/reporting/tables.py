@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcml_misa.exceptions import DataError
@@ -111,23 +111,17 @@ def label_cell(row: SummaryRow) -> Text:
     return Text(row.label, "*" if row.default and row.variant != "-" else "")
 
 
-def _grouped(
-    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
-) -> dict[str, list[RunRecord]]:
+def by_dataset(records: Iterable[RunRecord], key: str = "dataset") -> dict[str, list[RunRecord]]:
+    """Group records by data set, in the order of first appearance."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(key(record), []).append(record)
+        groups.setdefault(getattr(record, key), []).append(record)
     return groups
-
-
-def by_dataset(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Group records by data set, in the order of first appearance."""
-    return _grouped(records, lambda record: record.dataset)
 
 
 def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Group records of one data set by label, in the order of first appearance."""
-    return _grouped(records, lambda record: record.label)
+    return by_dataset(records, key="label")
 
 
 def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:
