@@ -43,14 +43,7 @@ from rcml_misa.results import (
     summarise,
 )
 
-__all__ = [
-    "PAGE_LINES",
-    "comparison_json",
-    "experiment_page",
-    "experiment_tables",
-    "measures_json",
-    "results_json",
-]
+__all__ = ["comparison_json", "experiment_page", "experiment_tables", "results_json"]
 
 PAGE_LINES = 60  # of a short page
 RIVALS = 3  # most rows of paired differences on a short page per data set and test set
