@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    dataclass_transform,
-    get_type_hints,
-)
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -50,32 +42,11 @@ __all__ = [
     "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
-    "keyword_parameters",
 ]
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 BLOCK = 4096  # rows whose opinions are computed at once
-_Kind = TypeVar("_Kind", bound=type[Any])
-
-
-@dataclass_transform(kw_only_default=True, eq_default=False)
-def keyword_parameters(kind: _Kind) -> _Kind:
-    """Make annotated defaults of a class and its bases the parameters of an assigning `__init__`.
-
-    Examples
-    --------
-    >>> @keyword_parameters
-    ... class Ridge(MultiViewEstimator):
-    ...     penalty: float = 1.0
-    >>> Ridge(penalty=2.0).get_params()
-    {'penalty': 2.0}
-    """
-    dataclass(kw_only=True, eq=False, repr=False)(kind)
-    # resolved here, since a base's annotations may use names of another module
-    hints = get_type_hints(kind)
-    kind.__init__.__annotations__ |= {field.name: hints[field.name] for field in fields(kind)}
-    return kind
 
 
 class TrainRows(NamedTuple):

@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
 from rcml_misa.experts.kernels import KernelChoice
@@ -32,6 +31,7 @@ from rcml_misa.opinions import (
     opinions_present,
     present_share,
 )
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import History, Optimisation, Progress, permuted_batches, train

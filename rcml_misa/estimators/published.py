@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import evidential_terms, present_views
 from rcml_misa.losses import (
@@ -31,6 +30,7 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn import NotesNet, RCMLNet, TokenOpinions, ViewOpinions
 from rcml_misa.opinions import FusionOperator
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,

@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
 from rcml_misa.estimators.outputs import (
@@ -48,6 +47,7 @@ from rcml_misa.nn import (
 )
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
 from rcml_misa.nn.pretrained import Precision
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.training import (
     Device,

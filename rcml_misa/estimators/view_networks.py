@@ -14,7 +14,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -26,6 +25,7 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
 from rcml_misa.nn.pretrained import Precision
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.estimators.base import keyword_parameters, row_blocks
+from rcml_misa.estimators.base import row_blocks
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import credibility_loss
@@ -23,6 +23,7 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["FUMLClassifier"]
 
@@ -43,27 +44,20 @@ class FUMLClassifier(EpochTrainer):
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     layers : int
         Linear layers per view; the hidden ones are as wide as the view.
     norm_order : float
-        p of the norm.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
-    epochs, batch_size : int
+        Order p of the norm.
     learning_rate, weight_decay : float
-        Adam's; the decay is added to the gradient.
+        Settings of Adam; the decay is added to the gradient.
     dropout : float
         Chance of dropping a hidden unit.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, epochs, batch_size, device, random_state
+        See `MultiViewEstimator`.
 
     Attributes
     ----------
     module_ : FuzzyNet
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     References
     ----------
