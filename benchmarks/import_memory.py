@@ -69,12 +69,12 @@ def urfunny(folder: Path, megabytes: int) -> int:
         return [[float(x) for x in row] for row in rng.normal(size=(words, width))]
 
     def features(width: int) -> dict[str, Any]:
-        return {one: {"punchline_features": table(width), "context_features": []} for one in ids}
+        return {name: {"punchline_features": table(width), "context_features": []} for name in ids}
 
     files = {
         "data_folds": {"train": ids[:-4], "dev": ids[-4:-2], "test": ids[-2:]},
         "language_sdk": {
-            one: {
+            name: {
                 "punchline_embedding_indexes": rng.integers(0, 500, words).tolist(),
                 "context_embedding_indexes": [],
                 "punchline_sentence": "words",
@@ -82,10 +82,10 @@ def urfunny(folder: Path, megabytes: int) -> int:
                 "punchline_intervals": [[float(t), t + 0.5] for t in range(words)],
                 "context_intervals": [],
             }
-            for one in ids
+            for name in ids
         },
         "word_embedding_list": rng.normal(size=(500, 300)).tolist(),
-        "humor_label_sdk": {one: int(one) % 2 for one in ids},
+        "humor_label_sdk": {name: int(name) % 2 for name in ids},
     }
     for name, value in files.items():
         (folder / f"{name}.pkl").write_bytes(pickle.dumps(value, 4))

@@ -87,7 +87,8 @@ def lines(table: Table) -> list[list[str]]:
 
 
 def column(table: Table, name: str) -> dict[str, str]:
-    return table.column(name)
+    place = [one.heading for one in table.columns].index(name)
+    return {row[0]: row[place] for row in lines(table)}
 
 
 def paired(records: list[RunRecord], test_set: str) -> Table:

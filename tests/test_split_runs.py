@@ -447,8 +447,11 @@ def test_a_data_set_with_a_split_of_its_own_can_be_split_by_groups() -> None:
         ({}, {"split": "random"}, "a random split would divide the groups of toy"),
         ({"valid_from": "test"}, {"split": "grouped"}, "rows of a grouped split would leak"),
         ({"valid_from": "test"}, {"folds": 5}, "rows of a grouped split would leak"),
-        ({}, {"split": "given", "test_share": 0.3}, "leave test_share and valid_share out"),
-        ({}, {"valid_share": 0.1}, "leave test_share and valid_share out"),
+        (
+            {},
+            {"split": "given", "test_share": 0.3},
+            "has test rows of its own; leave test_share out",
+        ),
         ({}, {"test_sets": ("noise:1",)}, "'noise:1' adds noise to tables"),
         ({}, {"test_sets": ("conflict:0.5",)}, "'conflict:0.5' needs classes"),
         ({}, {"held_out": 1}, "held_out needs classes"),
@@ -462,6 +465,16 @@ def test_rules_that_a_data_set_cannot_follow(fields, protocol, message) -> None:
     with pytest.raises(OptionError, match=message) as caught:
         Protocol(**protocol).for_dataset(_dataset(**fields))
     assert len(str(caught.value)) <= 300
+
+
+def test_a_given_split_holds_no_train_rows_back() -> None:
+    rules = Protocol(valid_share=0.1, selection="best-valid")
+    given = rules.for_dataset(as_task(_dataset(), "3"))
+    assert (given.split, given.valid_share, given.selection) == ("given", 0.0, "best-valid")
+    assert rules.for_dataset(as_task(_dataset(folds=None), "3")).valid_share == 0.1
+    record = _record(as_task(_dataset(), "3"), valid_share=0.1, selection="best-valid")
+    assert record.train_rows == 60
+    assert set(record.chosen) == {"valid"}
 
 
 def test_looking_takes_no_time_of_the_fit(tmp_path, monkeypatch) -> None:

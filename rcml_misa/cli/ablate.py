@@ -14,8 +14,11 @@ from rcml_misa.cli.options import (
     MethodOptions,
     Repeats,
     data_options,
+    flag,
+    folder,
     method_options,
     repeats_options,
+    value,
     words,
 )
 from rcml_misa.cli.run import protocol_text, show_results
@@ -51,20 +54,16 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 
 
 @click.command()
-@click.option(
-    "--dataset", "name", default="digits", show_default=True, metavar="NAME|FILE", help="One set."
-)
+@value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
 @data_options("file", "task", "folder")
-@click.option("--method", default="misa", show_default=True, metavar="|".join(PARTS))
-@method_options()
+@value("--method", "|".join(PARTS), default="misa")
+@method_options
 @repeats_options
-@click.option("--rows", metavar="A[,B]", help="These rows of the table only, beside the first.")
-@click.option("--only-views", is_flag=True, help="Add a row for each view alone.")
-@click.option(
+@value("--rows", "A[,B]", "These rows of the table only, beside the first.")
+@flag("--only-views", "Add a row for each view alone.")
+@folder(
     "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Keep a JSON record per run and the table here; runs that are here are not repeated.",
+    "Keep a JSON record per run and the table here; runs that are here are not repeated.",
 )
 @click.pass_context
 def ablate(

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rcml_misa.cli.console import write_texts
+from rcml_misa.cli.console import echo, write_texts
 from rcml_misa.cli.options import (
     DataOptions,
     MethodOptions,
     Repeats,
     data_options,
+    flag,
     folder,
     method_options,
     protocol_options,
     records_option,
     repeats_options,
+    value,
     words,
 )
 from rcml_misa.cli.session import run_session
@@ -43,22 +45,20 @@ ENDINGS: dict[Form, str] = {
 
 
 @click.command()
-@click.option(
+@value(
     "--datasets",
+    "NAME[,NAME]",
+    "Data sets, see `rcml-misa datasets`, or files of your own.",
     default="digits",
-    show_default=True,
-    metavar="NAME[,NAME]",
-    help="Data sets, see `rcml-misa datasets`, or files of your own.",
 )
 @data_options("file", "task", "folder")
-@click.option(
+@value(
     "--methods",
+    "all|NAME[,NAME]",
+    "Methods, the first being compared with each other one.",
     default="all",
-    show_default=True,
-    metavar="all|NAME[,NAME]",
-    help="Methods, the first being compared with each other one.",
 )
-@method_options("device")
+@method_options
 @repeats_options
 @click.option(
     "--format",
@@ -69,12 +69,11 @@ ENDINGS: dict[Form, str] = {
     help="What is printed.",
 )
 @folder(
-    "--out",
-    "Write compare.txt, .md, .tex, .html, .csv and .json here, and figures where matplotlib is.",
+    "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
 )
 @records_option
 @protocol_options
-@click.option("--report-uncertainty", is_flag=True, help="Add the tables of uncertainty scores.")
+@flag("--report-uncertainty", "Add the tables of uncertainty scores.")
 @click.pass_context
 def compare(
     ctx: click.Context,
@@ -108,7 +107,7 @@ def compare(
     if session.records:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)
         rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)
-        seeds = f"seeds {repeats.seed} to {repeats.seed + repeats.runs - 1}"
+        seeds = f"seeds {repeats.seeds[0]} to {repeats.seeds[-1]}"
         how = f"{seeds}, {'; '.join(rules)}"
         if out is not None:
             _write(out, tables, session.records, how)
@@ -166,4 +165,4 @@ def _write(out: Path, tables: list[Table], records: list[RunRecord], how: str) -
     write_texts(out, texts)
     drawn = draw_all(records, out)
     files = f"compare{', '.join(ENDINGS.values())} in {out}"
-    click.echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)
+    echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

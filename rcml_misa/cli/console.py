@@ -1,10 +1,12 @@
-"""Common ends of commands: errors in one sentence, JSON, files that a command leaves."""
+"""Common ends of commands: errors in one sentence, wrapped lines, files that a command leaves."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import shutil
+import textwrap
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from rcml_misa.exceptions import OptionError, RcmlMisaError
 
 __all__ = [
     "FriendlyGroup",
+    "echo",
     "echo_json",
     "file_size",
     "listed",
@@ -29,7 +32,7 @@ LONGEST = 300  # characters of an error's sentence
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
-def sentence(text: str) -> str:
+def sentence(text: str, longest: int = LONGEST) -> str:
     r"""Put an error on one line of at most 300 characters, without control characters.
 
     Examples
@@ -41,8 +44,8 @@ def sentence(text: str) -> str:
     """
     line = " ".join(text.split())
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    if len(line) > LONGEST:  # the value stands first and the way out last
-        line = f"{line[:140]} ... {line[145 - LONGEST :]}"
+    if len(line) > longest:  # the value stands first and the way out last
+        line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
     return line
 
 
@@ -59,10 +62,10 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
     except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit, click.Abort):
         raise
     except click.UsageError as error:
-        where = (error.ctx or ctx).command_path
-        message = sentence(error.format_message()[: LONGEST - 50])
+        where = f" See {(error.ctx or ctx).command_path} --help."
+        message = sentence(error.format_message(), LONGEST - len(where) - 1)
         end = "" if message.endswith((".", "?", "!")) else "."
-        _stop(ctx, f"{message}{end} See {where} --help.", 2)
+        _stop(ctx, f"{message}{end}{where}", 2)
     except RcmlMisaError as error:
         _stop(ctx, str(error), 2)
     except KeyboardInterrupt:
@@ -76,12 +79,9 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         if os.environ.get(TRACEBACK):
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        _stop(
-            ctx,
-            f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}: {error}; "
-            f"this is a fault of rcml-misa: report it with what {TRACEBACK}=1 shows.",
-            1,
-        )
+        place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
+        way_out = f"this is a fault of rcml-misa: report it with what {TRACEBACK}=1 shows"
+        _stop(ctx, f"{place}: {error}; {way_out}.", 1)
 
 
 class FriendlyGroup(click.Group):
@@ -103,8 +103,23 @@ class FriendlyGroup(click.Group):
             return super().invoke(ctx)
 
 
+def echo(text: str, *, indent: int = 2, err: bool = False) -> None:
+    """Print a line, wrapped between words to the width of the terminal."""
+    width = shutil.get_terminal_size((80, 24)).columns
+    click.echo(
+        textwrap.fill(
+            text,
+            max(width, 40),
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ),
+        err=err,
+    )
+
+
 def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> None:
-    """Print one JSON object to stdout, or to stderr."""
+    """Print one JSON object."""
     click.echo(json.dumps(record, indent=indent, allow_nan=False), err=err)
 
 
@@ -129,9 +144,8 @@ def refuse_same(out: Path, *inputs: str | Path) -> None:
     ------
     OptionError
     """
-    for path in inputs:
-        if out.resolve() == Path(path).resolve():
-            raise OptionError(f"--out {out} would replace what is read; give another file.")
+    if out.resolve() in [Path(path).resolve() for path in inputs]:
+        raise OptionError(f"--out {out} would replace what is read; give another file.")
 
 
 def file_size(size: int) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.cli.console import FriendlyGroup, echo_json, listed
-from rcml_misa.cli.options import DataOptions, data_options, folder, json_option
+from rcml_misa.cli.console import FriendlyGroup, echo, echo_json, listed
+from rcml_misa.cli.options import DataOptions, data_options, flag, folder, json_option, value
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
@@ -79,9 +79,9 @@ def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) ->
         return
     shown = {**record, "status": STATUS[record["status"]]}
     shown["views"] = listed(record["views"])
-    for key, value in shown.items():
-        if value not in ("", None) and (key, value) != ("classes", 0):
-            click.echo(f"{key:<10}{value}")
+    for key, fact in shown.items():
+        if fact not in ("", None) and (key, fact) != ("classes", 0):
+            echo(f"{key:<10}{fact}", indent=10)
 
 
 @datasets.command()
@@ -129,12 +129,12 @@ def check(file: str, data: DataOptions, as_json: bool) -> None:
     for finding in findings:
         mark = "" if finding.level == "fact" else f"{finding.level}: "
         end = f". {finding.consequence}" if finding.consequence else ""
-        click.echo(f"{mark}{finding.what}{end}")
+        echo(f"{mark}{finding.what}{end}")
 
 
 @datasets.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", required=True, metavar="N", help="What it is to be called.")
+@value("--name", "N", "What it is to be called.", required=True)
 @data_options("file")
 def add(file: Path, name: str, data: DataOptions) -> None:
     """Record FILE in your catalogue under a name, with its hash and how it is read."""
@@ -143,7 +143,7 @@ def add(file: Path, name: str, data: DataOptions) -> None:
 
     entry = add_own(name, file, data.file_options)
     views = listed(entry.views)
-    click.echo(f"{name}: {entry.samples} rows, {entry.classes} classes, views {views}")
+    echo(f"{name}: {entry.samples} rows, {entry.classes} classes, views {views}")
     click.echo(f"recorded in {own_catalogue()} with sha256 {entry.sha256}")
 
 
@@ -159,7 +159,7 @@ def remove(name: str) -> None:
 
 @datasets.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
-@click.option("--as", "name", required=True, metavar="NAME", help="What it is to be called.")
+@value("--as name", "NAME", "What it is to be called.", required=True)
 @click.option(
     "--text",
     default="states",
@@ -168,13 +168,9 @@ def remove(name: str) -> None:
     help="The text view: the stored vectors, the file's token numbers (text_bert, for a pretrained "
     "encoder), or the words.",
 )
-@click.option("--context", is_flag=True, help="UR_FUNNY: the sentences before the punchline too.")
-@click.option(
-    "--leave-out-incomplete",
-    is_flag=True,
-    help="UR_FUNNY: leave out punchlines that lack something, rather than stop.",
-)
-@click.option("--replace", is_flag=True, help="Replace an earlier import of that name.")
+@flag("--context", "UR_FUNNY: the sentences before the punchline too.")
+@flag("--leave-out-incomplete", "UR_FUNNY: leave out incomplete punchlines rather than stop.")
+@flag("--replace", "Replace an earlier import of that name.")
 @json_option
 def import_files(
     path: Path,

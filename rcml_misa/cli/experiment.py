@@ -17,10 +17,12 @@ from rcml_misa.cli.options import (
     DataOptions,
     Repeats,
     data_options,
+    flag,
     folder,
     importable_here,
     jobs_option,
     records_option,
+    value,
 )
 from rcml_misa.cli.session import run_session
 from rcml_misa.exceptions import DataError, OptionError, validated
@@ -181,17 +183,13 @@ def _text(value: Any) -> str:
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @folder("--out", "Folder for the page and the runs' csv.  [default: beside FILE]")
-@click.option("--runs", type=int, metavar="R", help="Instead of the file's number of runs.")
-@click.option("--seed", type=int, metavar="S", help="Instead of the file's first seed.")
+@value("--runs", "R", "Instead of the file's number of runs.", int)
+@value("--seed", "S", "Instead of the file's first seed.", int)
 @records_option
 @jobs_option
 @data_options("folder")
-@click.option(
-    "--full",
-    is_flag=True,
-    help="Print every table, made of FILE.csv without running anything where that has all runs.",
-)
-@click.option("--from-csv", is_flag=True, help="Make the page of FILE.csv as it is; nothing runs.")
+@flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
+@flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
 @click.pass_context
 def experiment(
     ctx: click.Context,
@@ -264,13 +262,12 @@ def _is_complete(plan: Plan, table: Path, repeats: Repeats) -> bool:
         return False  # there is none, or an earlier version wrote it
     done = {(record.dataset, record.method, record.variant, record.seed) for record in records}
     sets = [{name for name, *_ in done} & _names(plan, name) for name in plan.datasets]
-    seeds = range(repeats.seed, repeats.seed + repeats.runs)
     planned = {
         (name, entry.recipe.method, entry.recipe.variant, seed)
         for names in sets
         for name in names
         for entry in plan.entries
-        for seed in seeds
+        for seed in repeats.seeds
     }
     return all(sets) and planned <= done
 

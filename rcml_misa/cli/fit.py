@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.cli.console import echo_json, file_size, listed, refuse_same
+from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_same
 from rcml_misa.cli.options import (
     DataOptions,
     MethodOptions,
     check_least,
     data_options,
+    flag,
     json_option,
     method_options,
+    value,
 )
 from rcml_misa.exceptions import OptionError
 
@@ -30,23 +32,18 @@ __all__ = ["fit", "inspect"]
 
 
 @click.command()
-@click.option(
-    "--dataset",
-    "name",
+@value(
+    "--dataset name",
+    "NAME|FILE",
+    "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables.",
     required=True,
-    metavar="NAME|FILE",
-    help="A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables.",
 )
 @data_options("file", "task", "folder")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="MODEL")
-@click.option("--method", default="rcml-misa", show_default=True, metavar="NAME")
-@method_options()
-@click.option("--seed", default=0, show_default=True, metavar="S")
-@click.option(
-    "--no-landmarks",
-    is_flag=True,
-    help="Fit without kernel experts, which would keep rows of the training data.",
-)
+@value("--out", "MODEL", "File of the model.", click.Path(path_type=Path), required=True)
+@value("--method", "NAME", default="rcml-misa")
+@method_options
+@value("--seed", "S", default=0)
+@flag("--no-landmarks", "Fit without kernel experts, which would keep rows of the training data.")
 @json_option
 def fit(
     name: str,
@@ -77,7 +74,7 @@ def fit(
     )
     refuse_same(out, name)
     for note in (*own.notes, *_gaps(own)):
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
@@ -90,13 +87,11 @@ def fit(
         echo_json({**facts, "fit_seconds": seconds})
         return
     target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
-    click.echo(
-        f"fitted {method} on {about['dataset']} in {seconds:.1f} s: {facts['train_rows']} rows, "
-        f"{target}, views {listed(facts['views'])}"
-    )
+    click.echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
+    echo(f"  {facts['train_rows']} rows, {target}, views {listed(facts['views'])}")
     click.echo(f"written: {out} ({file_size(facts['bytes'])})")
     way_out = "; --no-landmarks fits without them" if facts["landmark_rows"] else ""
-    click.echo(f"landmarks: {_landmarks(facts)}{way_out}")
+    echo(f"landmarks: {_landmarks(facts)}{way_out}")
 
 
 @click.command()
@@ -131,7 +126,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "landmarks": _landmarks(facts),
     }
     for name, text in shown.items():
-        click.echo(f"{name:<11}{text}")
+        echo(f"{name:<11}{text}", indent=11)
 
 
 def _landmarks(facts: dict[str, Any]) -> str:

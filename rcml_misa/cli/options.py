@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,7 @@ __all__ = [
     "Repeats",
     "check_least",
     "data_options",
+    "flag",
     "folder",
     "importable_here",
     "jobs_option",
@@ -34,28 +35,49 @@ __all__ = [
     "records_option",
     "repeats_options",
     "together",
+    "value",
     "words",
 ]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def together(name: str, make: Callable[..., Any], options: Sequence[Option]) -> Option:
-    """Give a command several options whose values it gets as one object.
+def value(names: str, word: str, text: str = "", kind: Any = None, **more: Any) -> Decorator:
+    """Declare an option with a value.
 
     Parameters
     ----------
-    name : str
-        Parameter of the command that gets the object.
-    make : callable
-        Maker of the object, called with the options' values by name.
-    options : sequence of decorator
+    names : str
+        Its flag, and the parameter's name where that differs.
+    word : str
+        Placeholder of the value in the help.
+    text : str
+        Help; a default in `more` is shown too.
+    kind : type, optional
+        Type of the value, by default that of the default.
     """
+    shown = "default" in more
+    return click.option(
+        *names.split(), metavar=word, help=text, type=kind, show_default=shown, **more
+    )
+
+
+def flag(names: str, text: str) -> Decorator:
+    """Declare an option without a value."""
+    return click.option(*names.split(), is_flag=True, help=text)
+
+
+def folder(name: str, text: str, word: str = "DIR") -> Decorator:
+    """Declare an option that names a folder."""
+    return value(name, word, text, click.Path(file_okay=False, path_type=Path))
+
+
+def together(name: str, make: Callable[..., Any], options: Sequence[Decorator]) -> Decorator:
+    """Give a command several options, whose values `make` turns into its parameter `name`."""
 
     def none() -> None: ...
 
-    for option in reversed(options):
+    for option in options:
         option(none)
     names = [parameter.name for parameter in none.__click_params__]  # type: ignore[attr-defined]
 
@@ -91,9 +113,9 @@ def check_least(**given: tuple[int | None, int]) -> None:
     ------
     OptionError
     """
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise OptionError(f"--{name} {value} is below {least}; give {least} or more.")
+    for name, (number, least) in given.items():
+        if number is not None and number < least:
+            raise OptionError(f"--{name} {number} is below {least}; give {least} or more.")
 
 
 def importable_here() -> None:
@@ -102,25 +124,16 @@ def importable_here() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def folder(name: str, text: str, **more: Any) -> Option:
-    """Declare an option that names a folder."""
-    kind = click.Path(file_okay=False, path_type=Path)
-    return click.option(name, type=kind, metavar="DIR", help=text, **more)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-jobs_option = click.option(
-    "--jobs", type=int, metavar="J", help="Worker processes.  [default: all cores]"
-)
+json_option = flag("--json as_json", "Print one JSON object.")
+jobs_option = value("--jobs", "J", "Worker processes.  [default: all cores]", int)
 records_option = folder(
     "--records", "Keep a JSON record per run here, and skip the runs that are here already."
 )
-data_dir_option = folder("--data-dir", "Folder to look in for data files first.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Choice of a data set's file, target, views and split.
+    """Choice of a data set's columns, target, views and split.
 
     Attributes
     ----------
@@ -171,8 +184,7 @@ class DataOptions:
         if task is not None:
             dataset = as_task(dataset, task)
         if self.keep_views is not None:
-            names = tuple(part.strip() for part in self.keep_views.split(","))
-            dataset = keep_views(dataset, names)
+            dataset = keep_views(dataset, tuple(words(self.keep_views)))
         if dataset.task == "classification":
             check_target(dataset.target, dataset.classes)
         # records of other tasks, splits and views must not be taken for each other's
@@ -189,49 +201,36 @@ class DataOptions:
         return [(plain if name in catalogue else self).load(name) for name in names]
 
 
-_FILE = (
-    click.option("--target", metavar="NAME", help="Column of labels of a file of your own."),
-    click.option(
-        "--views",
-        metavar="SPEC",
-        help="Views of a file of your own, such as 'a=first:last,b=beginning_'.  "
-        "[default: columns view__column]",
+_SPEC = "Views of a file of your own, such as 'a=first:last,b=beginning_'."
+_DATA = {
+    "file": (
+        value("--target", "NAME", "Column of labels of a file of your own."),
+        value("--views", "SPEC", f"{_SPEC}  [default: columns view__column]"),
+        value("--id", "NAME", "Column that identifies the rows."),
     ),
-    click.option("--id", metavar="NAME", help="Column that identifies the rows."),
-)
-_TASK = click.option(
-    "--task",
-    metavar="2|3|7|regression",
-    help="What is predicted of a set of sentiment scores.  [default: 3]",
-)
-_SPLIT = (
-    click.option("--given-split", metavar="NAME", help="Which of the data set's own splits."),
-    click.option("--keep-views", metavar="A[,B]", help="Use these views only."),
-)
-_DATA: dict[str, Sequence[Option]] = {
-    "file": _FILE,
-    "task": (_TASK,),
-    "split": _SPLIT,
-    "folder": (data_dir_option,),
+    "task": (
+        value(
+            "--task",
+            "2|3|7|regression",
+            "What is predicted of a set of sentiment scores.  [default: 3]",
+        ),
+    ),
+    "split": (
+        value("--given-split", "NAME", "Which of the data set's own splits."),
+        value("--keep-views", "A[,B]", "Use these views only."),
+    ),
+    "folder": (folder("--data-dir", "Folder to look in for data files first."),),
 }
 
 
-def data_options(*sets: str) -> Option:
+def data_options(*sets: str) -> Decorator:
     """Add sets of options of `DataOptions`: ``file``, ``task``, ``split``, ``folder``."""
     return together("data", DataOptions, [option for name in sets for option in _DATA[name]])
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Number of runs, first seed and worker processes, checked.
-
-    Attributes
-    ----------
-    runs, seed : int
-        Run r uses seed S + r.
-    jobs : int, optional
-        Worker processes; all cores by default.
-    """
+    """Number of runs, first seed and worker processes (all cores by default), checked."""
 
     runs: int
     seed: int
@@ -246,30 +245,18 @@ class Repeats:
         affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
         return self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
 
-    def text(self, runs: int | None = None) -> str:
-        """Number of runs and their seeds in words.
-
-        Examples
-        --------
-        >>> Repeats(2, 5).text(), Repeats(1, 0).text()
-        ('2 runs, seeds 5 to 6', '1 run, seed 0')
-        """
-        count = self.runs if runs is None else runs
-        if count == 1:
-            return f"1 run, seed {self.seed}"
-        return f"{count} runs, seeds {self.seed} to {self.seed + count - 1}"
+    @property
+    def seeds(self) -> range:
+        """Seed of each run."""
+        return range(self.seed, self.seed + self.runs)
 
 
 repeats_options = together(
     "repeats",
     Repeats,
     (
-        click.option(
-            "--runs", default=10, show_default=True, metavar="R", help="Runs per variant."
-        ),
-        click.option(
-            "--seed", default=0, show_default=True, metavar="S", help="Run r uses seed S + r."
-        ),
+        value("--runs", "R", "Runs per variant.", default=10),
+        value("--seed", "S", "Run r uses seed S + r.", default=0),
         jobs_option,
     ),
 )
@@ -277,15 +264,7 @@ repeats_options = together(
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of the methods that a command runs, checked.
-
-    Attributes
-    ----------
-    options : tuple of str
-        Parameters as ``key=value``.
-    epochs : int, optional
-    device : {"auto", "cpu", "cuda"}
-    """
+    """Settings of the methods that a command runs: ``key=value`` texts, epochs, device."""
 
     options: tuple[str, ...] = ()
     epochs: int | None = None
@@ -303,62 +282,46 @@ class MethodOptions:
         from rcml_misa.estimators.registry import recipe
 
         importable_here()
-        return recipe(
-            method,
-            options=(*self.options, *more),
-            epochs=self.epochs,
-            device=self.device,
-            **choice,
-        )
+        options = (*self.options, *more)
+        return recipe(method, options=options, epochs=self.epochs, device=self.device, **choice)
 
 
-_METHOD: dict[str, Option] = {
-    "set": click.option(
-        "--set", "options", multiple=True, metavar="KEY=VALUE", help="Set an option."
+device_kinds = click.Choice(["auto", "cpu", "cuda"])
+method_options = together(
+    "settings",
+    MethodOptions,
+    (
+        value("--set options", "KEY=VALUE", "Set an option.", multiple=True),
+        value("--epochs", "E", "Passes over the train rows.", int),
+        click.option("--device", default="auto", show_default=True, type=device_kinds),
     ),
-    "epochs": click.option("--epochs", type=int, metavar="E", help="Passes over the train rows."),
-    "device": click.option(
-        "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
-    ),
-}
-
-
-def method_options(*names: str) -> Option:
-    """Add options of `MethodOptions`: ``set``, ``epochs``, ``device``, all by default."""
-    return together("settings", MethodOptions, [_METHOD[name] for name in names or _METHOD])
+)
 
 
 def _protocol(**given: Any) -> Protocol:
     from rcml_misa.protocols import Protocol
 
-    values = {name: value for name, value in given.items() if value is not None}
-    if "test_sets" in values:
-        values["test_sets"] = tuple(part.strip() for part in values["test_sets"].split(","))
-    return Protocol(**values)
+    chosen = {name: choice for name, choice in given.items() if choice is not None}
+    if "test_sets" in chosen:
+        chosen["test_sets"] = tuple(part.strip() for part in chosen["test_sets"].split(","))
+    return Protocol(**chosen)
 
 
+_KINDS = "random, stratified, grouped or given.  [default: given where a set has one, else random]"
 _SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE."
 #: Adds how data are split, what is done to train rows and what is scored, as `protocol`.
 protocol_options = together(
     "protocol",
     _protocol,
-    [
-        click.option(f"--{name}", type=kind, metavar=word, help=text)
-        for name, kind, word, text in (
-            (
-                "split",
-                str,
-                "KIND",
-                "random, stratified, grouped or given.  [default: a set's own split, else random]",
-            ),
-            ("folds", int, "K", "K-fold partitions in place of repeated splits."),
-            ("test-share", float, "X", "Share of test rows.  [default: 0.2]"),
-            ("valid-share", float, "X", "Share of train rows held back.  [default: 0]"),
-            ("selection", str, "EPOCH", "last, best-valid or best-test-epoch, which leaks."),
-            ("test-sets", str, "A[,B]", f"{_SETS}  [default: clean,conflict]"),
-            ("label-noise", float, "X", "Share of wrong train labels.  [default: 0]"),
-            ("imbalance", float, "X", "Rarest over most frequent train class.  [default: 1, none]"),
-            ("held-out", int, "C", "Classes not trained on, scored apart.  [default: 0]"),
-        )
-    ],
+    (
+        value("--split", "KIND", _KINDS),
+        value("--folds", "K", "K-fold partitions in place of repeated splits.", int),
+        value("--test-share", "X", "Share of test rows.  [default: 0.2]", float),
+        value("--valid-share", "X", "Share of train rows held back.  [default: 0]", float),
+        value("--selection", "EPOCH", "last, best-valid or best-test-epoch, which leaks."),
+        value("--test-sets", "A[,B]", f"{_SETS}  [default: clean,conflict]"),
+        value("--label-noise", "X", "Share of wrong train labels.  [default: 0]", float),
+        value("--imbalance", "X", "Rarest over most frequent train class.  [default: 1]", float),
+        value("--held-out", "C", "Classes not trained on, scored apart.  [default: 0]", int),
+    ),
 )

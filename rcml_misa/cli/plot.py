@@ -6,33 +6,21 @@ from pathlib import Path
 
 import click
 
+from rcml_misa.cli.options import value
+
 __all__ = ["plot"]
 
 WHAT = ("losses", "subspaces", "attention", "conflict", "uncertainty", "calibration")
+_PATH = click.Path(path_type=Path)
+_PANEL = "A second panel for subspaces, such as the same without regularisers."
 
 
 @click.command()
-@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--what", required=True, type=click.Choice(WHAT), metavar="|".join(WHAT), help="The figure."
-)
-@click.option(
-    "--out",
-    default="figure.svg",
-    show_default=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to; ends in .svg, .pdf or .png.",
-)
-@click.option("--variant", metavar="NAME", help="Which runs of a folder that holds several kinds.")
-@click.option(
-    "--against",
-    "others",
-    multiple=True,
-    metavar="RUN",
-    type=click.Path(path_type=Path),
-    help="A second panel for subspaces, such as the same without regularisers.",
-)
+@click.argument("path", metavar="RUN", type=_PATH)
+@value("--what", "|".join(WHAT), "The figure.", click.Choice(WHAT), required=True)
+@value("--out", "FILE", "Ends in .svg, .pdf or .png.", _PATH, default="figure.svg")
+@value("--variant", "NAME", "Which runs of a folder that holds several kinds.")
+@value("--against others", "RUN", _PANEL, _PATH, multiple=True)
 def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Path, ...]) -> None:
     """Draw a figure of RUN: a record, or the folder that `run --out` filled.
 

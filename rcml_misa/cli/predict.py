@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from rcml_misa.cli.console import echo_json, refuse_same
-from rcml_misa.cli.options import check_least, json_option
+from rcml_misa.cli.options import check_least, device_kinds, flag, json_option, value
 from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -30,34 +30,18 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 DIGITS = "%.6g"
+_FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="Write the answers here.  [default: standard output]",
-)
-@click.option("--per-view", is_flag=True, help="Add each view's own class, belief, uncertainty.")
-@click.option(
-    "--reject-above",
-    type=float,
-    metavar="U",
-    help="Mark rows of a larger uncertainty, from 0 to 1, as refused.",
-)
-@click.option(
-    "--coverage",
-    type=float,
-    metavar="C",
-    help="Accept this share of the rows, those of least uncertainty.",
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: as it was fitted]"
-)
-@click.option("--chunk", default=2048, show_default=True, metavar="N", help="Rows at a time.")
+@click.argument("model", type=_FILE)
+@click.argument("file", type=_FILE)
+@value("--out", "CSV", "Write the answers here.  [default: standard output]", _FILE)
+@flag("--per-view", "Add each view's own class, belief, uncertainty.")
+@value("--reject-above", "U", "Mark rows of a larger uncertainty, from 0 to 1, as refused.", float)
+@value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
+@click.option("--device", type=device_kinds, help="[default: as it was fitted]")
+@value("--chunk", "N", "Rows at a time.", default=2048)
 @json_option
 def predict(
     model: Path,
@@ -82,16 +66,15 @@ def predict(
     check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
         raise click.UsageError("--reject-above and --coverage both refuse rows; give one of them")
-    for name, value in (("reject-above", reject_above), ("coverage", coverage)):
-        if value is not None and not 0 < value <= 1:
-            raise OptionError(f"--{name} {value} is not above 0 and up to 1.")
+    for name, share in (("reject-above", reject_above), ("coverage", coverage)):
+        if share is not None and not 0 < share <= 1:
+            raise OptionError(f"--{name} {share} is not above 0 and up to 1.")
     if out is not None:
         refuse_same(out, model, file)
     fitted, header = load_with_header(model, device=device)
     _check_model(fitted, reject_above=reject_above, coverage=coverage)
-    tally = _Tally()
+    tally, limit = _Tally(), reject_above
     tables = _answers(fitted, header, file, tally, per_view=per_view, rows=chunk)
-    limit = reject_above
     with _output(out) as stream:
         if coverage is None:
             _write_answers(tables, stream, tally, limit=limit)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.cli.console import echo_json, write_texts
+from rcml_misa.cli.console import echo, echo_json, write_texts
 from rcml_misa.cli.options import (
     DataOptions,
     MethodOptions,
     Repeats,
     data_options,
+    flag,
+    folder,
     json_option,
     method_options,
     protocol_options,
     repeats_options,
     together,
+    value,
     words,
 )
 from rcml_misa.cli.session import run_session
@@ -37,112 +39,79 @@ if TYPE_CHECKING:
 __all__ = ["protocol_text", "run", "show_results"]
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """Files that each run is asked to leave beside its record."""
+def _outputs(
+    out: Path | None, per_epoch: bool, save_samples: bool, save_features: bool, keep: str | None
+) -> RunOutputs:
+    """Gather what each run leaves beside its record.
 
-    out: Path | None
-    per_epoch: bool
-    save_samples: bool
-    save_features: bool
-    keep: str | None
+    Raises
+    ------
+    OptionError
+        If there is no folder for it, or there is nothing of that name to keep.
+    """
+    from rcml_misa.runs.outputs import RunOutputs, parse_keep
 
-    def of_each_run(self) -> RunOutputs | None:
-        """Return them for the tasks; None for the record alone.
-
-        Raises
-        ------
-        OptionError
-            If there is no folder for them, or there is nothing of that name to keep.
-        """
-        from rcml_misa.runs.outputs import RunOutputs, parse_keep
-
-        keep = parse_keep(self.keep)
-        asked = {
-            "--per-epoch": self.per_epoch,
-            "--save-samples": self.save_samples,
-            "--save-features": self.save_features,
-            "--keep": bool(keep),
-        }
-        named = [option for option, wanted in asked.items() if wanted]
-        if not named:
-            return None
-        if self.out is None:
-            raise OptionError(f"{named[0]} needs a folder to write to; add --out DIR.")
-        return RunOutputs(
-            folder=self.out,
-            per_epoch=self.per_epoch,
-            samples=self.save_samples,
-            features=self.save_features,
-            keep=keep,
-        )
+    outputs = RunOutputs(out, per_epoch, save_samples, save_features, parse_keep(keep))
+    asked = {
+        "--per-epoch": per_epoch,
+        "--save-samples": save_samples,
+        "--save-features": save_features,
+        "--keep": bool(outputs.keep),
+    }
+    for option, wanted in asked.items():
+        if wanted and out is None:
+            raise OptionError(f"{option} needs a folder to write to; add --out DIR.")
+    return outputs
 
 
-_output_options = together(
-    "outputs",
-    _Outputs,
-    (
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Keep a JSON record per run, summary.csv and summary.md here.",
-        ),
-        click.option(
-            "--per-epoch",
-            is_flag=True,
-            help="Score train, validation and test rows after each epoch, into the records' "
-            "history.",
-        ),
-        click.option(
-            "--save-samples", is_flag=True, help="Write each test row's answer, a CSV per run."
-        ),
-        click.option(
-            "--save-features",
-            is_flag=True,
-            help="Write each row's private, shared and fused features, an npz per run.",
-        ),
-        click.option(
-            "--keep",
-            metavar="WHAT[,WHAT]",
-            help="Files for `plot`: history, codes, attention, opinions, or all.",
-        ),
-    ),
-)
+def _list_methods(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from rcml_misa.estimators.registry import METHODS
+
+        for spec in METHODS.values():
+            click.echo(f"{spec.name:30}{spec.summary}")
+        ctx.exit()
+
+
+_COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private."
 
 
 @click.command()
-@click.option(
-    "--dataset",
-    "name",
-    default="digits",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A data set, or a file of your own.",
-)
+@value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
 @data_options("file", "task", "split", "folder")
-@click.option(
-    "--method",
-    "methods",
-    default="rcml-misa",
-    show_default=True,
-    metavar="NAME[,NAME]",
-    help="Methods to run; see --list-methods.",
+@value(
+    "--method methods", "NAME[,NAME]", "Methods to run; see --list-methods.", default="rcml-misa"
 )
-@click.option(
+@value(
     "--collectors",
-    metavar="A[,B]",
-    help="Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private.  "
-    "[default: separate,tied; tied-mean for a regression]",
+    "A[,B]",
+    f"{_COLLECTORS}  [default: separate,tied; tied-mean for a regression]",
 )
-@click.option("--preset", default="default", show_default=True, metavar="default|notes")
-@method_options()
+@value("--preset", "default|notes", default="default")
+@method_options
 @repeats_options
-@_output_options
+@together(
+    "outputs",
+    _outputs,
+    (
+        folder("--out", "Keep a JSON record per run, summary.csv and summary.md here."),
+        flag("--per-epoch", "Score all rows after each epoch, into the records' history."),
+        flag("--save-samples", "Write each test row's answer, a CSV per run."),
+        flag("--save-features", "Write private, shared and fused features, an npz per run."),
+        value("--keep", "WHAT[,WHAT]", "For `plot`: history, codes, attention, opinions, or all."),
+    ),
+)
 @protocol_options
-@click.option("--report-uncertainty", is_flag=True, help="Add calibration and detection.")
+@flag("--report-uncertainty", "Add calibration and detection.")
 @json_option
-@click.option("--list-methods", is_flag=True, help="List the methods and exit.")
+@click.option(
+    "--list-methods",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_methods,
+    help="List the methods and exit.",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -153,11 +122,10 @@ def run(
     preset: str,
     settings: MethodOptions,
     repeats: Repeats,
-    outputs: _Outputs,
+    outputs: RunOutputs,
     protocol: Protocol,
     report_uncertainty: bool,
     as_json: bool,
-    list_methods: bool,
 ) -> None:
     """Train every variant on R splits; score clean and conflictive test rows.
 
@@ -166,27 +134,19 @@ def run(
     a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or
     module:Class, any scikit-learn classifier of your own.
     """
-    from rcml_misa.estimators.registry import METHODS
-
-    if list_methods:
-        for spec in METHODS.values():
-            click.echo(f"{spec.name:30}{spec.summary}")
-        return
     recipes = _recipes(
         methods, settings, collectors, preset=preset, regression=data.task == "regression"
     )
-    files = outputs.of_each_run()
     dataset = data.load(name)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, outputs=files, folder=outputs.out
+        [dataset], recipes, repeats, protocol=protocol, outputs=outputs, folder=outputs.folder
     )
-    heading = ", ".join([protocol_text(dataset, protocol), *settings.options])
     show_results(
         dataset,
         session,
         repeats,
-        heading=heading,
-        out=outputs.out,
+        heading=", ".join([protocol_text(dataset, protocol), *settings.options]),
+        out=outputs.folder,
         as_json=as_json,
         uncertainty=report_uncertainty,
     )
@@ -265,21 +225,14 @@ def show_results(
     uncertainty : bool
         Add the tables of measures and uncertainty scores.
     measures_alone : bool
-        Show every measure of clean rows in place of the accuracy of each run.
+        Show every measure in place of the accuracy of each run.
 
     Raises
     ------
     DataError
         If a file can't be written.
     """
-    from rcml_misa.reporting import (
-        measures_json,
-        render,
-        results_json,
-        tables,
-        terminal_width,
-        wrapped,
-    )
+    from rcml_misa.reporting import measures_json, render, results_json, tables, terminal_width
     from rcml_misa.results import summarise
 
     rows = summarise(session.records)
@@ -288,9 +241,9 @@ def show_results(
     scored = [row for row in rows if row.test_set != "valid"]
     clean = [row for row in scored if row.test_set == "clean"]
     classes = dataset.task == "classification" and not measures_alone
+    facts: dict[str, Any] = {"dataset": dataset.name, "seed": repeats.seed}
     shown: list[Table] = []
     texts: dict[str, str] = {}
-    facts = {"dataset": dataset.name, "seed": repeats.seed}
     if classes:
         pairs = tables.paired_comparisons(session.records)
         shown = [tables.runs_table(rows), tables.moments_table(rows)]
@@ -298,12 +251,12 @@ def show_results(
         texts["summary.csv"] = render([tables.summary_table(rows)], "csv")
         texts["summary.md"] = render(shown[1:], "markdown")
         record = results_json(rows, pairs, runs=min(row.runs for row in rows), **facts)
+    else:
+        record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
     if not classes or dataset.scores is not None:
         shown += _measures(session.records, clean if classes else scored)
         texts["measures.csv"] = render([tables.values_table(clean)], "csv")
         texts["measures.md"] = render([tables.spread_table(clean)], "markdown")
-    if not classes:
-        record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
     if uncertainty and classes:
         shown += _uncertainty(rows, session.records)
     if out is not None:
@@ -312,13 +265,13 @@ def show_results(
         echo_json(record)
         return
     count = max(row.runs for row in rows)
-    line = f"{dataset.name}: {repeats.text(count)}, {heading}"
-    click.echo(wrapped(line, terminal_width()) + "\n")
-    click.echo(render(shown, "text", width=terminal_width()))
-    if out is None:
-        click.echo("\nrecords: not kept; add --out DIR to keep one JSON per run and the tables")
-    else:
-        click.echo(f"\nrecords: {out} (one JSON per run, {', '.join(texts)})")
+    runs = f"{count} runs, seeds {repeats.seed} to {repeats.seed + count - 1}"
+    runs = runs if count > 1 else f"1 run, seed {repeats.seed}"
+    echo(f"{dataset.name}: {runs}, {heading}")
+    click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
+    files = f"{out} (one JSON per run, {', '.join(texts)})"
+    missing = "not kept; add --out DIR to keep one JSON per run and the tables"
+    click.echo(f"records: {missing if out is None else files}")
 
 
 def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[Table]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.opinions import Opinion, contradiction
 from rcml_misa.opinions.nig import NIG
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ JOIN = "|"  # between the names of a pair of views
 
 
 @dataclass(frozen=True)
-class ArrayOpinion:
-    """Opinions over K classes in NumPy.
+class ArrayOpinion(Opinion[Array]):
+    """Opinions over K classes in NumPy; see `rcml_misa.opinions.Opinion`.
 
     Attributes
     ----------
@@ -38,28 +39,6 @@ class ArrayOpinion:
     >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
     ([[0.8, 0.0]], [0.2])
     """
-
-    evidence: Array
-
-    @property
-    def strength(self) -> Array:
-        """Dirichlet strength S = sum e + K, of shape (..., 1)."""
-        return np.asarray(self.evidence.sum(axis=-1, keepdims=True) + self.evidence.shape[-1])
-
-    @property
-    def belief(self) -> Array:
-        """E / S, of shape (..., K)."""
-        return self.evidence / self.strength
-
-    @property
-    def uncertainty(self) -> Array:
-        """Vacuity K / S, of shape (...)."""
-        return np.asarray(self.evidence.shape[-1] / self.strength[..., 0])
-
-    @property
-    def projected_probability(self) -> Array:
-        """(e + 1) / S, of shape (..., K); raw, not calibrated."""
-        return (self.evidence + 1) / self.strength
 
 
 @dataclass(frozen=True)
@@ -155,12 +134,10 @@ class MultiViewOpinion(ArrayOpinion):
         """Degree of conflict of every pair of views, (n, N, N); 0 where a row lacks one of them."""
         private = ArrayOpinion(self._private)
         p, certainty = private.projected_probability, 1 - private.uncertainty
-        count = p.shape[1]
-        degrees = np.zeros((len(p), count, count))
-        for i in range(count):
-            for j in range(i):
-                distance = np.abs(p[:, i] - p[:, j]).sum(axis=1) / 2
-                degrees[:, i, j] = degrees[:, j, i] = distance * certainty[:, i] * certainty[:, j]
+        degrees = np.zeros((len(p), p.shape[1], p.shape[1]))
+        i, j = np.tril_indices(p.shape[1], -1)
+        pairs = contradiction(p[:, i], p[:, j], certainty[:, i], certainty[:, j])
+        degrees[:, i, j] = degrees[:, j, i] = pairs
         return degrees
 
     @property

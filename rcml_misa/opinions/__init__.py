@@ -7,6 +7,7 @@ probability p = b + u / K = alpha / S. A stack of M opinions has the shape (...,
 
 from rcml_misa.opinions.dirichlet import (
     Opinion,
+    contradiction,
     degree_of_conflict,
     dissonance,
     entropy,
@@ -34,6 +35,7 @@ __all__ = [
     "SHARED_WEIGHT",
     "FusionOperator",
     "Opinion",
+    "contradiction",
     "degree_of_conflict",
     "dissonance",
     "entropy",

@@ -57,8 +57,9 @@ class Protocol:
         Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
     test_sets : tuple of str
-        ``clean``; ``conflict``, the published conflictive copy; ``conflict:SHARE[:DONORS]``;
-        ``noise:SIGMA``; ``missing:RATE``. All are scored on one trained model.
+        ``clean``; ``conflict``, the published conflictive copy, and ``conflict:SHARE[:DONORS]``,
+        of classes alone; ``noise:SIGMA``, of tables alone; ``missing:RATE``. All are scored on one
+        trained model.
     label_noise : float
         Share of train labels that are wrong.
     imbalance : float
@@ -127,13 +128,15 @@ class Protocol:
         return self.selection == BEST_TEST
 
     def for_dataset(self, dataset: Dataset) -> Protocol:
-        """Settle ``split="auto"`` for a data set, and refuse rules that it can't follow.
+        """Settle the split for a data set, and refuse rules that it can't follow.
+
+        A given split has validation rows of its own, so that no share of train rows is held back.
 
         Raises
         ------
         OptionError
-            If the split would leak or divide groups, a part is asked for that a given split has
-            already, scores are to be treated as classes, or noise is to be added to a text.
+            If the split would leak or divide groups, a share of test rows is asked of a given
+            split, scores are to be treated as classes, or noise is to be added to a text.
 
         Examples
         --------
@@ -147,10 +150,9 @@ class Protocol:
                 split = "grouped" if given and dataset.groups is not None else "random"
             else:
                 split = "given"
-        if split == "given" and (self.test_share != TEST_SHARE or self.valid_share):
+        if split == "given" and self.test_share != TEST_SHARE:
             raise OptionError(
-                f"the given split of {name} has test and validation rows of its own; leave "
-                "test_share and valid_share out."
+                f"the given split of {name} has test rows of its own; leave test_share out."
             )
         if split != "given" and given and dataset.valid_from == "test":
             raise OptionError(
@@ -170,7 +172,8 @@ class Protocol:
                         f"{test_set!r} adds noise to tables, and {name} has a view that is a "
                         "sequence or a text; choose clean, conflict or missing."
                     )
-        return replace(self, split=split)
+        # a given split has validation rows of its own
+        return replace(self, split=split, valid_share=0.0 if split == "given" else self.valid_share)
 
     def _check_target(self, dataset: Dataset, split: SplitKind) -> None:
         """Refuse what needs classes where scores are predicted."""

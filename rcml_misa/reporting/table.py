@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "printable"]
+__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "joined"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,18 @@ class Numbers:
         return self.form.format(*self.numbers)
 
 
+def joined(numbers: Iterable[Number], separator: str) -> Numbers:
+    """Put numbers in one cell.
+
+    Examples
+    --------
+    >>> str(joined([Number(1.5), Number(0.25)], " / "))
+    '1.50 / 0.25'
+    """
+    numbers = tuple(numbers)
+    return Numbers(numbers, separator.join(["{}"] * len(numbers)))
+
+
 @dataclass(frozen=True)
 class Text:
     """A text and the mark of its footnote, such as ``*``; control characters become spaces."""
@@ -135,12 +147,9 @@ class Table:
 
     Examples
     --------
-    >>> rows = [["lda", Number(0.9, scale=100)], ["rcml", Number(0.875, scale=100)]]
-    >>> table = Table.of("Accuracy", ["method", "clean %"], rows)
-    >>> table.column("clean %")
-    {'lda': '90.00', 'rcml': '87.50'}
+    >>> table = Table.of("Accuracy", ["method", "clean %"], [["lda", Number(0.9, scale=100)]])
     >>> table.plain()
-    (['method', 'clean'], [['lda', 0.9], ['rcml', 0.875]])
+    (['method', 'clean'], [['lda', 0.9]])
     """
 
     title: str
@@ -177,19 +186,15 @@ class Table:
         )
         return cls(title, made, cells, tuple(notes), level, stubs)
 
-    def column(self, heading: str) -> dict[str, str]:
-        """Give the cells of one column as people see them, by the first column's."""
-        place = [column.heading for column in self.columns].index(heading)
-        return {str(row[0]): str(row[place]) for row in self.rows}
-
     def plain(self) -> tuple[list[str], list[list[Any]]]:
         """Give keys and rows of values for machines: a column per number, None for NaN."""
+        values = [[_values(cell) for cell in row] for row in self.rows]
         counts = [
-            max((len(_numbers(row[place])) for row in self.rows), default=1)
+            max((len(row[place]) for row in values), default=1)
             for place in range(len(self.columns))
         ]
         keys = [
-            printable(column.key) if count == 1 else printable(f"{column.key}_{part}")
+            printable(column.key if count == 1 else f"{column.key}_{part}")
             for column, count in zip(self.columns, counts, strict=True)
             for part in (column.parts or range(1, count + 1))[:count]
         ]
@@ -197,26 +202,19 @@ class Table:
             [
                 value
                 for cell, count in zip(row, counts, strict=True)
-                for value in _values(cell, count)
+                for value in cell + [None] * (count - len(cell))
             ]
-            for row in self.rows
+            for row in values
         ]
         return keys, rows
 
 
-def _numbers(cell: Cell) -> Sequence[Number | Text]:
-    return cell.numbers if isinstance(cell, Numbers) else (cell,)
-
-
-def _values(cell: Cell, count: int) -> list[Any]:
-    """Values of one cell for machines, filled up with None."""
-    values: list[Any] = []
-    for part in _numbers(cell):
-        if isinstance(part, Number):
-            values.append(part.value if math.isfinite(part.value) else None)
-        else:
-            values.append(str(part))
-    return values + [None] * (count - len(values))
+def _values(cell: Cell) -> list[Any]:
+    """Values of one cell for machines."""
+    if isinstance(cell, Text):
+        return [str(cell)]
+    numbers = cell.numbers if isinstance(cell, Numbers) else (cell,)
+    return [number.value if math.isfinite(number.value) else None for number in numbers]
 
 
 def printable(text: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text
+from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text, joined
 from rcml_misa.results import (
     LEAKS,
     PairedComparison,
@@ -18,31 +18,7 @@ from rcml_misa.results import (
     mcnemar,
 )
 
-__all__ = [
-    "LEAK_NOTE",
-    "PAIRED",
-    "SECONDS",
-    "SENTIMENT",
-    "SETS",
-    "Shown",
-    "by_dataset",
-    "by_label",
-    "by_variant",
-    "label_cell",
-    "means_table",
-    "measure_number",
-    "measures_table",
-    "moments_table",
-    "name_of_set",
-    "p_value",
-    "paired_comparisons",
-    "paired_table",
-    "percent",
-    "runs_table",
-    "spread_table",
-    "summary_table",
-    "values_table",
-]
+__all__ = ["measures_table", "moments_table", "paired_table", "runs_table", "spread_table"]
 
 LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
 SETS = ("clean", "conflict")  # test sets of the published protocol
@@ -111,23 +87,17 @@ def label_cell(row: SummaryRow) -> Text:
     return Text(row.label, "*" if row.default and row.variant != "-" else "")
 
 
-def _grouped(
-    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
-) -> dict[str, list[RunRecord]]:
+def by_dataset(records: Iterable[RunRecord], key: str = "dataset") -> dict[str, list[RunRecord]]:
+    """Group records by data set, in the order of first appearance."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(key(record), []).append(record)
+        groups.setdefault(getattr(record, key), []).append(record)
     return groups
-
-
-def by_dataset(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Group records by data set, in the order of first appearance."""
-    return _grouped(records, lambda record: record.dataset)
 
 
 def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Group records of one data set by label, in the order of first appearance."""
-    return _grouped(records, lambda record: record.label)
+    return by_dataset(records, key="label")
 
 
 def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:
@@ -214,7 +184,7 @@ def runs_table(rows: Sequence[SummaryRow]) -> Table:
         [
             label_cell(row),
             name_of_set(row.test_set),
-            Numbers(tuple(map(percent, row.accuracy)), " ".join(["{}"] * len(row.accuracy))),
+            joined(map(percent, row.accuracy), " "),
         ]
         for row in rows
     ]
@@ -376,7 +346,7 @@ def paired_table(
     named = any(pair.measure != "accuracy" for pair in comparisons)
     body: list[Row] = []
     for pair, wilcoxon, p in zip(comparisons, ranked, exact, strict=True):
-        ends = [measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high)]
+        ends = (measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high))
         body.append(
             [
                 *([pair.dataset] if datasets else []),
@@ -387,7 +357,7 @@ def paired_table(
                 Numbers(tuple(ends), "[{}, {}]"),
                 p_value(pair.p),
                 p_value(wilcoxon),
-                Numbers((Number(pair.wins, 0), Number(pair.losses, 0)), "{}/{}"),
+                joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
                 p_value(p),
             ]
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rcml_misa.exceptions import DataError
@@ -14,33 +13,20 @@ from rcml_misa.results.records import RunRecord
 
 __all__ = ["read_runs_csv", "runs_csv"]
 
-FACTS = (
-    "dataset",
-    "method",
-    "variant",
-    "test_set",
-    "seed",
-    "train_rows",
-    "test_rows",
-    "default",
-    "leaky",
-    "given_split",
-    "seconds",
-    "failure",
-    "measured_with",
-    "bin_gaps",
-)
+KEYS = ("dataset", "method", "variant", "test_set", "seed")
+NUMBERS = ("train_rows", "test_rows", "default", "leaky", "given_split")
+FACTS = (*KEYS, *NUMBERS, "seconds", "failure", "measured_with", "bin_gaps")
 EPOCH = "checkpoint"
 SCORES = ("errors", "altered", "held_out")
 VALID = "valid"  # rows that chose the epoch: scored, but no test set
 
 
-def runs_csv(records: Iterable[RunRecord]) -> str:
+def runs_csv(records: Sequence[RunRecord]) -> str:
     """Write a row per run and test set: the facts of the run and every measure.
 
     Parameters
     ----------
-    records : iterable of RunRecord
+    records : sequence of RunRecord
         In the order of the experiment; the first one's method is compared with each other one.
 
     Returns
@@ -53,31 +39,29 @@ def runs_csv(records: Iterable[RunRecord]) -> str:
         confidence minus right answers, summed over the rows of each bin of confidence;
         ``measured_with`` the versions, in the first of the rows that share them.
     """
-    records = list(records)
     given = _given(records)
-    rows, names, versions = [], dict[str, None](), ""
+    rows: list[dict[str, Any]] = []
+    versions = ""
     for record in records:
         stated = ", ".join(f"{name} {number}" for name, number in record.versions.items())
         for row in _rows_of(record, given=record.dataset in given):
-            if stated != versions:
-                row["measured_with"] = versions = stated
-            rows.append(row)
-            names.update(dict.fromkeys(name for name in row if name not in FACTS))
+            rows.append(row if stated == versions else row | {"measured_with": stated})
+            versions = stated
+    names = dict.fromkeys([*FACTS, *(name for row in rows for name in row)])
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*FACTS, *names], restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
-def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, str]]:
+def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, Any]]:
     """Rows of one run, by test set in the order of its protocol."""
-    planned: Sequence[str] = record.protocol.get("test_sets", ())
-    named = dict.fromkeys([*planned, *record.metrics, *record.failures])
-    for test_set in named:
-        measures = dict(record.metrics.get(test_set, {}))
+    planned = dict.fromkeys(record.protocol.get("test_sets", ()))
+    for test_set in planned | dict.fromkeys([*record.metrics, *record.failures]):
         if test_set not in record.metrics and test_set not in record.failures:
             continue
+        measures = dict(record.metrics.get(test_set, {}))
         for task, scores in record.scores.get(test_set, {}).items():
             if task != "errors" or test_set == "clean":
                 for score, values in scores.items():
@@ -85,22 +69,20 @@ def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, str]]:
         for epoch, accuracy in record.checkpoints.items():
             if test_set in accuracy:
                 measures[f"{EPOCH}.{epoch}"] = accuracy[test_set]
-        facts = {
-            "dataset": record.dataset,
-            "method": record.method,
-            "variant": record.variant,
-            "test_set": test_set,
-            "seed": str(record.seed),
-            "train_rows": str(record.train_rows),
-            "test_rows": str(record.test_rows),
-            "default": str(int(record.default)),
-            "leaky": str(int(record.leaky)),
-            "given_split": str(int(given)),
+        facts: dict[str, Any] = {name: getattr(record, name, test_set) for name in KEYS}
+        facts |= {
+            "train_rows": record.train_rows,
+            "test_rows": record.test_rows,
+            "default": int(record.default),
+            "leaky": int(record.leaky),
+            "given_split": int(given),
             "seconds": f"{sum(record.timing.values()):.4g}",
             "failure": record.failures.get(test_set, ""),
         }
         if test_set == "clean" and test_set in record.bins:
-            facts["bin_gaps"] = _gaps(record.bins[test_set])
+            bins = record.bins[test_set]
+            pairs = zip(bins["confidence"], bins["correct"], strict=True)
+            facts["bin_gaps"] = " ".join(f"{confidence - right:.6g}" for confidence, right in pairs)
         yield facts | {name: _shown(name, value) for name, value in measures.items()}
 
 
@@ -119,11 +101,6 @@ def _given(records: Sequence[RunRecord]) -> set[str]:
         if len(rows) > 1 and len(set(rows.values())) == 1 and all(rows.values()):
             given.add(dataset)
     return given
-
-
-def _gaps(bins: Mapping[str, Sequence[float]]) -> str:
-    pairs = zip(bins["confidence"], bins["correct"], strict=True)
-    return " ".join(f"{confidence - correct:.6g}" for confidence, correct in pairs)
 
 
 def _shown(name: str, value: float | None) -> str:
@@ -150,107 +127,66 @@ def read_runs_csv(text: str) -> list[RunRecord]:
     DataError
         If the text is no such table, or a value is no number.
     """
+    remedy = "write it again with `rcml-misa experiment FILE`"
     reader = csv.DictReader(io.StringIO(text), strict=True)
+    runs: dict[tuple[str, ...], dict[str, Any]] = {}
+    versions: dict[str, str] = {}
     try:
-        if not set(FACTS) <= set(reader.fieldnames or ()):
-            missing = next(name for name in FACTS if name not in (reader.fieldnames or ()))
-            raise DataError(
-                f"this is no table of runs: it has no column {missing!r}; write it again with "
-                "`rcml-misa experiment FILE`."
-            )
-        runs: dict[tuple[str, str, str, int], list[_Row]] = {}
-        for cells in reader:
-            if None in cells or None in cells.values():
+        if missing := [name for name in FACTS if name not in (reader.fieldnames or ())]:
+            raise DataError(f"this is no table of runs: it has no column {missing[0]!r}; {remedy}.")
+        for row in reader:
+            if None in row or None in row.values():
                 raise ValueError("too many or too few cells")
-            row = _parsed(cells)
-            key = (cells["dataset"], cells["method"], cells["variant"], row.numbers["seed"])
-            runs.setdefault(key, []).append(row)
-        seeds = sorted({seed for *_, seed in runs})
-        versions: dict[str, str] = {}
-        records = []
-        for rows in runs.values():
-            versions = next((row.versions for row in rows if row.versions), versions)
-            records.append(_record(rows, seeds.index(rows[0].numbers["seed"]), versions))
-        return records
+            parts = [part.rpartition(" ") for part in row["measured_with"].split(", ")]
+            versions = {name: number for name, _, number in parts if name} or versions
+            key = tuple(row[name] for name in KEYS if name != "test_set")
+            _add(runs.setdefault(key, _fields(row, versions)), row)
     except (ValueError, csv.Error) as error:
         raise DataError(
-            f"line {reader.line_num} of this table of runs can't be read ({error}); write it again "
-            "with `rcml-misa experiment FILE`."
+            f"line {reader.line_num} of this table of runs can't be read ({error}); {remedy}."
         ) from error
+    seeds = sorted({fields["seed"] for fields in runs.values()})
+    return [RunRecord(**fields, run=seeds.index(fields["seed"])) for fields in runs.values()]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of the table: its facts as text and as numbers, and its measures."""
-
-    facts: Mapping[str, str]
-    numbers: Mapping[str, int]
-    seconds: float
-    versions: dict[str, str]
-    gaps: list[float]
-    measures: dict[str, float]
-
-
-def _parsed(cells: Mapping[str, str]) -> _Row:
-    numbers = ("seed", "train_rows", "test_rows", "default", "leaky", "given_split")
-    parts = (part.rpartition(" ") for part in cells["measured_with"].split(", "))
-    return _Row(
-        facts={name: cells[name] for name in FACTS},
-        numbers={name: int(cells[name]) for name in numbers},
-        seconds=float(cells["seconds"]),
-        versions={name: number for name, _, number in parts if name},
-        gaps=[float(gap) for gap in cells["bin_gaps"].split()],
-        measures={n: float(value) for n, value in cells.items() if n not in FACTS and value},
-    )
+def _fields(row: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the run that a row belongs to, without its measures."""
+    train_rows, test_rows, default, leaky, given = (int(row[name]) for name in NUMBERS)
+    return {
+        **{name: row[name] for name in ("dataset", "method", "variant")},
+        "default": bool(default),
+        "seed": int(row["seed"]),
+        "config": {"leaky": bool(leaky)},
+        "versions": versions,
+        "data_sha256": "",
+        "train_rows": train_rows,
+        "test_rows": test_rows,
+        "timing": {"seconds": float(row["seconds"])},
+        "protocol": {"split": "given" if given else "drawn", "test_sets": []},
+        **{name: {} for name in ("metrics", "bins", "scores", "checkpoints", "failures")},
+    }
 
 
-def _record(rows: Sequence[_Row], run: int, versions: Mapping[str, str]) -> RunRecord:
-    """One run of its rows, one for each test set."""
-    metrics: dict[str, dict[str, float]] = {}
-    scores: dict[str, dict[str, Any]] = {}
-    checkpoints: dict[str, dict[str, float]] = {}
-    bins: dict[str, dict[str, list[float]]] = {}
-    facts, numbers = rows[0].facts, rows[0].numbers
-    for row in rows:
-        test_set = row.facts["test_set"]
-        if row.measures:
-            metrics[test_set], scores[test_set] = {}, {}
-        for name, value in row.measures.items():
-            start, *rest = name.split(".")
-            if start == EPOCH:
-                checkpoints.setdefault(".".join(rest), {})[test_set] = value
-            elif start in SCORES and rest:
-                score = ".".join(rest[:-1])
-                scores[test_set].setdefault(start, {}).setdefault(score, {})[rest[-1]] = value
-            else:
-                metrics[test_set][name] = value
-        if row.gaps:
-            zeros = [0.0] * len(row.gaps)
-            counts = [float(row.numbers["test_rows"]), *zeros[1:]]
-            bins[test_set] = {"count": counts, "confidence": row.gaps, "correct": zeros}
-    names = [row.facts["test_set"] for row in rows]
-    return RunRecord(
-        dataset=facts["dataset"],
-        method=facts["method"],
-        variant=facts["variant"],
-        default=bool(numbers["default"]),
-        run=run,
-        seed=numbers["seed"],
-        config={"leaky": bool(numbers["leaky"])},
-        versions=versions,
-        data_sha256="",
-        train_rows=numbers["train_rows"],
-        test_rows=numbers["test_rows"],
-        metrics=metrics,
-        timing={"seconds": rows[0].seconds},
-        bins=bins,
-        protocol={
-            "split": "given" if numbers["given_split"] else "drawn",
-            "test_sets": [name for name in names if name != VALID],
-        },
-        scores=scores,
-        checkpoints=checkpoints,
-        failures={
-            row.facts["test_set"]: row.facts["failure"] for row in rows if row.facts["failure"]
-        },
-    )
+def _add(fields: dict[str, Any], row: Mapping[str, str]) -> None:
+    """Add the measures of one test set to the fields of its run."""
+    test_set = row["test_set"]
+    if test_set != VALID:
+        fields["protocol"]["test_sets"].append(test_set)
+    if row["failure"]:
+        fields["failures"][test_set] = row["failure"]
+    for name in [name for name, cell in row.items() if cell and name not in FACTS]:
+        value = float(row[name])
+        metrics = fields["metrics"].setdefault(test_set, {})
+        start, *rest = name.split(".")
+        if start == EPOCH:
+            fields["checkpoints"].setdefault(".".join(rest), {})[test_set] = value
+        elif start in SCORES and rest:
+            tasks = fields["scores"].setdefault(test_set, {})
+            tasks.setdefault(start, {}).setdefault(".".join(rest[:-1]), {})[rest[-1]] = value
+        else:
+            metrics[name] = value
+    gaps = [float(gap) for gap in row["bin_gaps"].split()]
+    if gaps:
+        zeros = [0.0] * len(gaps)
+        counts = [float(row["test_rows"]), *zeros[1:]]
+        fields["bins"][test_set] = {"count": counts, "confidence": gaps, "correct": zeros}

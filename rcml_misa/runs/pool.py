@@ -7,8 +7,8 @@ import queue
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import RcmlMisaError
@@ -97,31 +97,27 @@ def execute(
                 child.terminate()
 
 
-class interrupts_deferred:  # noqa: N801
-    """Context in which Ctrl-C waits until the end, and is blocked for children that start in it.
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the end, and block it for children that start meanwhile.
 
     It works in the main thread; no interrupt arrives elsewhere.
     """
-
-    def __enter__(self) -> Self:
-        self.caught = False
-        self.previous: Any = None
-        self.mask: Any = None
-        with suppress(ValueError):  # not in the main thread
-            self.previous = signal.signal(signal.SIGINT, self._note)
-            if hasattr(signal, "pthread_sigmask"):
-                self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return self
-
-    def _note(self, *_: object) -> None:
-        self.caught = True
-
-    def __exit__(self, *exception: object) -> None:
-        if self.mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-        if self.caught:
+    caught: list[int] = []
+    previous: Any = None
+    mask: Any = None
+    with suppress(ValueError):  # not in the main thread
+        previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+        if hasattr(signal, "pthread_sigmask"):
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
+        if caught:
             raise KeyboardInterrupt
 
 
