@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    dataclass_transform,
-    get_type_hints,
-)
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +19,7 @@ from torch import Tensor
 
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError
-from rcml_misa.options import check_options
+from rcml_misa.options import check_options, keyword_parameters
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.views import (
@@ -55,30 +47,6 @@ __all__ = [
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 BLOCK = 4096  # rows whose opinions are computed at once
-
-
-_Kind = TypeVar("_Kind", bound=type[Any])
-
-
-@dataclass_transform(kw_only_default=True, eq_default=False)
-def keyword_parameters(kind: _Kind) -> _Kind:
-    """Make the annotated defaults of an estimator class, and of its bases, keyword-only parameters.
-
-    The `__init__` that results only assigns them, as scikit-learn asks.
-
-    Examples
-    --------
-    >>> @keyword_parameters
-    ... class Ridge(MultiViewEstimator):
-    ...     penalty: float = 1.0
-    >>> Ridge(penalty=2.0).get_params()
-    {'penalty': 2.0}
-    """
-    dataclass(kw_only=True, eq=False, repr=False)(kind)
-    # resolved here, since a base's annotations may use names of another module
-    hints = get_type_hints(kind)
-    kind.__init__.__annotations__ |= {field.name: hints[field.name] for field in fields(kind)}
-    return kind
 
 
 class TrainRows(NamedTuple):
