@@ -1,17 +1,28 @@
-"""Checks of estimators' options by scikit-learn's parameter constraints, declared once per name."""
+"""Estimators' options: keyword-only parameters, and one constraint per name that checks them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
 
 from rcml_misa.exceptions import OptionError, nearest
 
-__all__ = ["check_options", "choices_of"]
+__all__ = ["check_options", "choices_of", "keyword_parameters"]
+
+_Kind = TypeVar("_Kind", bound=type[Any])
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 _COUNT_OR_ZERO = Interval(Integral, 0, None, closed="left")
@@ -132,3 +143,25 @@ def _closest(value: Any, interval: Any) -> float | None:
     close = close if interval.right is None else min(close, interval.right)
     close = round(close) if interval.type is Integral else close
     return close if close in interval else None
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def keyword_parameters(kind: _Kind) -> _Kind:
+    """Make the annotated defaults of an estimator class, and of its bases, keyword-only parameters.
+
+    The `__init__` that results only assigns them, as scikit-learn asks.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> @keyword_parameters
+    ... class Ridge(BaseEstimator):
+    ...     penalty: float = 1.0
+    >>> Ridge(penalty=2.0).get_params()
+    {'penalty': 2.0}
+    """
+    dataclass(kw_only=True, eq=False, repr=False)(kind)
+    # resolved here, since a base's annotations may use names of another module
+    hints = get_type_hints(kind)
+    kind.__init__.__annotations__ |= {field.name: hints[field.name] for field in fields(kind)}
+    return kind

@@ -170,7 +170,7 @@ def test_conflict_is_the_mean_degree_of_each_pair(folder) -> None:
     import torch
 
     (runs,) = [figures.find_runs(folder)]
-    kept = runs.kept()[0]
+    kept = runs.contents()[0]
     for part in ("clean", "conflict"):
         evidence = torch.from_numpy(kept.arrays[f"{part}.views"]).double()
         rows = kept.arrays["replaced"] if part == "conflict" else slice(None)

@@ -449,7 +449,7 @@ def test_fuml_without_any_membership_is_uniform():
 def test_fuml_in_blocks(monkeypatch):
     model, X, _ = fitted("fuml")
     whole = model.predict_proba(X)
-    monkeypatch.setattr("rcml_misa.estimators.peers.fuml.BLOCK", 7)
+    monkeypatch.setattr("rcml_misa.estimators.base.BLOCK", 7)
     np.testing.assert_allclose(model.predict_proba(X), whole, rtol=1e-5)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rcml_misa.estimators import NotesClassifier
-from rcml_misa.estimators.registry import METHODS, find_method, recipe
+from rcml_misa.estimators.foreign import load_object
+from rcml_misa.estimators.registry import METHODS, exported_estimators, find_method, recipe
 from rcml_misa.exceptions import OptionError
 
 
@@ -137,3 +138,12 @@ def test_notes_preset() -> None:
 def test_device_reaches_those_who_have_one() -> None:
     assert recipe("rcml", device="cpu").params["device"] == "cpu"
     assert "device" not in recipe("lda", device="cpu").params
+
+
+def test_methods_list_every_exported_estimator() -> None:
+    paths = {path for spec in METHODS.values() for path in (spec.path, spec.regressor) if path}
+    paths |= {path for spec in METHODS.values() for path, _ in spec.presets.values()}
+    exported = exported_estimators()
+    assert {load_object(path) for path in paths} == {*exported.values()} - {
+        exported["KernelExpert"]
+    }

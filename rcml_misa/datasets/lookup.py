@@ -21,7 +21,6 @@ from rcml_misa.datasets.store import (
     cache_folder,
     checked_file,
     checked_files,
-    fetch_file,
     find_file,
 )
 from rcml_misa.exceptions import DataError, OptionError, nearest
@@ -157,9 +156,9 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     if entry.format == "own":
         return _checked_own(entry)
     if entry.sources:
-        paths = [fetch_file(source, data_dir) for source in entry.sources.values()]
+        paths = [checked_file(source, only=data_dir) for source in entry.sources.values()]
         return paths[0].parent
-    return fetch_file(entry, data_dir)
+    return checked_file(entry, only=data_dir)
 
 
 def load_dataset(

@@ -53,7 +53,9 @@ def read_matlab(
         [pattern.replace("{}", str(i)) for i in range(1, len(names) + 1)] if separate else [pattern]
     )
     content = _load(path, [*keys, target_key])
-    cells = [content[key] for key in keys] if separate else _cells(content[pattern])
+    cells = [content[key] for key in keys]
+    if not separate and cells[0].dtype.kind == "O":  # a cell array; a plain matrix is the only view
+        cells = list(cells[0].ravel())
     if len(cells) != len(names):
         raise DataError(
             f"{path} holds {len(cells)} views but the catalogue names {len(names)} "
@@ -97,13 +99,6 @@ def _load(path: Path, keys: list[str]) -> dict[str, Any]:
             f"{', '.join(present) or 'nothing'}: correct the keys in the catalogue."
         )
     return content
-
-
-def _cells(value: Any) -> list[Any]:
-    """Take a MATLAB cell array apart; a plain matrix is the only view."""
-    if value.dtype.kind == "O":
-        return list(value.ravel())
-    return [value]
 
 
 def _target(path: Path, key: str, value: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -12,7 +12,7 @@ from rcml_misa.storage import file_sha256
 if TYPE_CHECKING:
     from rcml_misa.datasets.catalogue import CatalogueEntry, SourceFile
 
-__all__ = ["cache_folder", "checked_file", "checked_files", "fetch_file", "find_file"]
+__all__ = ["cache_folder", "checked_file", "checked_files", "find_file"]
 
 ENVIRONMENT = "RCML_MISA_DATA"
 
@@ -86,27 +86,26 @@ def checked_files(
     }
 
 
-def checked_file(entry: SourceFile, *, data_dir: Path | None = None, download: bool = True) -> Path:
+def checked_file(
+    entry: SourceFile,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    only: Path | None = None,
+) -> Path:
     """Get the file of a data set, or one of its files, with the right content.
 
     A missing file is fetched from its pinned address into the user's cache if `download` allows it.
-    A file that can't be had, or has another sha256, is a DataError.
+    With `only`, a folder that need not exist, it is looked for and fetched there alone. A file that
+    can't be had, or has another sha256, is a DataError.
     """
-    folders = _folders(data_dir)
+    folders = [only] if only is not None else _folders(data_dir)
     path = _first_with(entry, folders)
     if path is not None:
         return _verified(path, entry)
     if not download:
         raise DataError(_missing(entry, folders, "is not on this machine"))
     return _download(entry, folders[-1], looked_in=folders)
-
-
-def fetch_file(entry: SourceFile, data_dir: Path | None) -> Path:
-    """Get a file into a folder that need not exist, or anywhere; see `checked_file`."""
-    if data_dir is None:
-        return checked_file(entry)
-    path = _first_with(entry, [data_dir])
-    return _verified(path, entry) if path else _download(entry, data_dir, looked_in=[data_dir])
 
 
 def _download(entry: SourceFile, folder: Path, *, looked_in: list[Path]) -> Path:

@@ -17,6 +17,7 @@ from sklearn.svm import SVC
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, dense
 
@@ -31,6 +32,7 @@ BINS, SHARE = 63, 0.1  # boosting's bins of a column; share of the columns that 
 FOLDS = 5  # of the cross-validation that picks the best view
 
 
+@keyword_parameters
 class ControlClassifier(MultiViewClassifier):
     """A standard single-table classifier, given several views.
 
@@ -40,8 +42,6 @@ class ControlClassifier(MultiViewClassifier):
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     model : {"logistic-regression", "rbf-svm", "lda", "extra-trees", "gradient-boosting", \
 "majority"}
         ``"lda"`` is linear discriminant analysis with Ledoit-Wolf shrinkage. ``"rbf-svm"`` is
@@ -54,10 +54,8 @@ class ControlClassifier(MultiViewClassifier):
     combine : {"concatenate", "average", "best"}
         One classifier on all columns, one per view with averaged probabilities, or one on the
         view of the highest accuracy in five-fold cross-validation.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling; see `rcml_misa.reading.features.FeatureMap`.
-    features : {"root-layernorm", "root", "plain", "quantile"}
-        What the scaled columns become; see `rcml_misa.reading.features.FeatureMap`.
+    views, scaling, features
+        See `MultiViewEstimator`.
     C : float
         Inverse penalty of ``"logistic-regression"`` and ``"rbf-svm"``; the others ignore it.
     trees : int
@@ -94,28 +92,15 @@ class ControlClassifier(MultiViewClassifier):
 
     _savable: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        model: Model = "logistic-regression",
-        combine: Combine = "concatenate",
-        scaling: Scaling = "standard",
-        features: Features = "plain",
-        C: float = 1.0,
-        trees: int = 300,
-        rounds: int = 100,
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.model = model
-        self.combine = combine
-        self.scaling = scaling
-        self.features = features
-        self.C = C
-        self.trees = trees
-        self.rounds = rounds
-        self.random_state = random_state
+    views: Any = None
+    model: Model = "logistic-regression"
+    combine: Combine = "concatenate"
+    scaling: Scaling = "standard"
+    features: Features = "plain"
+    C: float = 1.0
+    trees: int = 300
+    rounds: int = 100
+    random_state: int | None = None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows.

@@ -17,7 +17,6 @@ from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
 from rcml_misa.estimators.base import (
     MultiViewRegressor,
     check_presence,
-    keyword_parameters,
     target_numbers,
 )
 from rcml_misa.estimators.opinion import ScoreOpinion
@@ -30,6 +29,7 @@ from rcml_misa.nn.collectors import Sharing
 from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import Progress
 from rcml_misa.views import MultiView

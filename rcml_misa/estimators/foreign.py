@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,11 +34,8 @@ def load_object(path: str) -> Any:
     >>> load_object("sklearn.svm:SVC").__name__
     'SVC'
     """
-    module, _, name = path.partition(":")
     try:
-        target: Any = import_module(module)
-        for part in name.split("."):
-            target = getattr(target, part)
+        return resolve_name(path)
     except (ImportError, ValueError) as error:
         raise OptionError(
             f"the method {path!r} can't be imported ({error}); write it as my.module:MyClassifier, "
@@ -46,7 +43,6 @@ def load_object(path: str) -> Any:
         ) from error
     except AttributeError as error:
         raise OptionError(f"the method {path!r} does not exist: {error}.") from error
-    return target
 
 
 def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any:

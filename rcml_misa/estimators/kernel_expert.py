@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
 from rcml_misa.experts.kernels import KernelChoice
@@ -29,10 +28,10 @@ from rcml_misa.nn import TokenOpinions, shares_to_evidence
 from rcml_misa.opinions import (
     fuse_mixture,
     keep_present,
-    mean_conflict,
     opinions_present,
     present_share,
 )
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import History, Optimisation, Progress, permuted_batches, train
@@ -122,12 +121,8 @@ class KernelExpertClassifier(EvidentialClassifier):
         weights = None if self.stack_ is None else torch.from_numpy(self.stack_)
         witness = own.softmax(dim=-1)
         fused = fuse_mixture(private, shared, witness, weights=weights, present=present)
-        return MultiViewOpinion(
-            evidence=fused.numpy() * logits.trust[:, None],
-            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=shared.numpy(),
-            conflict=mean_conflict(private, present).numpy(),
-        )
+        fused = fused * torch.from_numpy(logits.trust[:, None])
+        return self._opinion_of(fused, private, shared, present)
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         return self._fuse(self.experts_.logits(views))

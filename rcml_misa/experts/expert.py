@@ -27,7 +27,7 @@ from rcml_misa.experts.ridge import (
     fit_ridge,
 )
 from rcml_misa.experts.scoring import ExpertScorer
-from rcml_misa.options import check_options
+from rcml_misa.options import check_options, keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.reading.rows import row_weights
 from rcml_misa.views import ViewArray, dense, present_rows
@@ -179,6 +179,7 @@ def fit_temperature(scores: Array, target: Array, weights: Array | None = None) 
     return fit_exponent(scores, target, weights, bounds=bounds, tolerance=0.02)
 
 
+@keyword_parameters
 class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier in closed form that scores its own train rows as if they were new.
 
@@ -236,26 +237,14 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ((150, 3), (150, 3))
     """
 
-    def __init__(
-        self,
-        *,
-        groups: tuple[int, ...] | None = None,
-        landmarks: int = 1400,
-        selection_landmarks: int = 500,
-        kernel: KernelChoice = "auto",
-        penalties: tuple[float, ...] = PENALTIES,
-        cap: float | None = 0.7,
-        scaling: Scaling = "minmax",
-        random_state: int | None = None,
-    ) -> None:
-        self.groups = groups
-        self.landmarks = landmarks
-        self.selection_landmarks = selection_landmarks
-        self.kernel = kernel
-        self.penalties = penalties
-        self.cap = cap
-        self.scaling = scaling
-        self.random_state = random_state
+    groups: tuple[int, ...] | None = None
+    landmarks: int = 1400
+    selection_landmarks: int = 500
+    kernel: KernelChoice = "auto"
+    penalties: tuple[float, ...] = PENALTIES
+    cap: float | None = 0.7
+    scaling: Scaling = "minmax"
+    random_state: int | None = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit on dense rows X of shape (n, d), classes y and weights of shape (n,)."""

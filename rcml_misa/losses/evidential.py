@@ -158,8 +158,10 @@ def dirichlet_kl(
     alpha = prior * target + (1 - target) * (evidence + prior)
     strength = alpha.sum(dim=-1, keepdim=True)
     classes = alpha.shape[-1]
+    # log ratio of the two normalising constants
     flat = torch.lgamma(alpha.new_tensor([classes * prior, prior]))
     norm = torch.lgamma(strength).squeeze(-1) - torch.lgamma(alpha).sum(dim=-1)
+    # expected log-probabilities under Dir(alpha~)
     gap = torch.digamma(alpha) - torch.digamma(strength)
     values = norm - (flat[0] - classes * flat[1]) + ((alpha - prior) * gap).sum(dim=-1)
     return _reduced(values, reduction)

@@ -96,11 +96,7 @@ class PseudoViewNet(RCMLNet):
 
     Parameters
     ----------
-    widths : sequence of int
-        Columns of each view.
-    classes : int
-        K.
-    hidden, dropout
+    widths, classes, hidden, dropout
         See `RCMLNet`.
 
     References
@@ -199,10 +195,8 @@ class CCMLNet(RCMLNet):
 
     Parameters
     ----------
-    widths : sequence of int
-        Columns of each view.
-    classes : int
-        K.
+    widths, classes
+        See `RCMLNet`.
     sharpness : float
         See `decouple_evidence`.
     """

@@ -230,7 +230,7 @@ class Decoder:
         if kind is None or not isinstance(state, dict):
             raise DataError(f"its header asks for an object of unknown class {name!r}")
         values = self.state(kind, state, depth + 1)
-        if is_dataclass(kind):
+        if is_dataclass(kind) and not issubclass(kind, BaseEstimator):
             if set(values) != (needed := set(_init_fields(kind))):
                 raise DataError(f"its {name} has {sorted(values)} where {sorted(needed)} are meant")
             return kind(**values)

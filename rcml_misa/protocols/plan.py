@@ -57,8 +57,9 @@ class Protocol:
         Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
     test_sets : tuple of str
-        ``clean``; ``conflict``, the published conflictive copy; ``conflict:SHARE[:DONORS]``;
-        ``noise:SIGMA``; ``missing:RATE``. All are scored on one trained model.
+        ``clean``; ``conflict``, the published conflictive copy, and ``conflict:SHARE[:DONORS]``,
+        of classes alone; ``noise:SIGMA``, of tables alone; ``missing:RATE``. All are scored on one
+        trained model.
     label_noise : float
         Share of train labels that are wrong.
     imbalance : float

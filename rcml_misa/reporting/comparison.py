@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import Cell, Column, Columns, Number, Numbers, Row, Table, Text
+from rcml_misa.reporting.table import (
+    Cell,
+    Column,
+    Columns,
+    Number,
+    Numbers,
+    Row,
+    Table,
+    Text,
+    joined,
+)
 from rcml_misa.reporting.tables import (
     LEAK_NOTE,
     SECONDS,
@@ -26,16 +36,7 @@ from rcml_misa.reporting.tables import (
 )
 from rcml_misa.results import Ranking, RunRecord, compare, rank_methods, summarise
 
-__all__ = [
-    "PublishedFigure",
-    "dataset_table",
-    "overview_table",
-    "published_figures",
-    "published_table",
-    "rank_table",
-    "rankings",
-    "winners_table",
-]
+__all__ = ["dataset_table", "overview_table", "rank_table", "rankings", "winners_table"]
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,16 @@ class PublishedFigure:
     @property
     def accuracies(self) -> Numbers:
         """Clean and conflictive accuracy, as ``94.71 / 84.00``; ``-`` for what is missing."""
-        return _published_pair(self.clean, self.conflict)
+        return joined([_figure(self.clean), _figure(self.conflict)], " / ")
 
     @property
     def spreads(self) -> Numbers:
         """Deviation of clean and of conflictive accuracy."""
-        return _published_pair(self.clean_spread, self.conflict_spread)
+        return joined([_figure(self.clean_spread), _figure(self.conflict_spread)], " / ")
 
 
-def _published_pair(*values: float | None) -> Numbers:
-    numbers = tuple(Number(math.nan if value is None else value) for value in values)
-    return Numbers(numbers, "{} / {}")
+def _figure(value: float | None, digits: int = 2) -> Number:
+    return Number(math.nan if value is None else value, digits)
 
 
 def published_figures(*, dataset: str | None = None) -> list[PublishedFigure]:
@@ -94,18 +94,11 @@ def published_figures(*, dataset: str | None = None) -> list[PublishedFigure]:
     table = tomllib.loads(text)
     figures = []
     for entry in table["figure"]:
-        facts = {key: entry[key] for key in ("name", "method", "source") if key in entry}
+        facts = {key: entry.get(key) for key in ("name", "method", "source")}
+        facts["source"] = table["sources"][facts["source"]]
         for name, values in entry.items():
             if name not in facts and dataset in (None, name):
-                figures.append(
-                    PublishedFigure(
-                        dataset=name,
-                        name=facts["name"],
-                        method=facts.get("method"),
-                        source=table["sources"][facts["source"]],
-                        **values,
-                    )
-                )
+                figures.append(PublishedFigure(dataset=name, **facts, **values))
     return figures
 
 
@@ -114,19 +107,13 @@ def overview_table(records: Sequence[RunRecord]) -> Table:
     rows = summarise(records)
     means = {(row.dataset, row.label, row.test_set): row.mean for row in rows}
     datasets = list(dict.fromkeys(row.dataset for row in rows))
-    body: list[Row] = [
-        [
-            label,
-            *(
-                Numbers(
-                    tuple(percent(means.get((name, label, part), math.nan)) for part in SETS),
-                    "{} / {}",
-                )
-                for name in datasets
-            ),
-        ]
-        for label in dict.fromkeys(row.label for row in rows)
-    ]
+    labels = dict.fromkeys(row.label for row in rows)
+
+    def cell(dataset: str, label: str) -> Numbers:
+        values = (means.get((dataset, label, test_set), math.nan) for test_set in SETS)
+        return joined(map(percent, values), " / ")
+
+    body: list[Row] = [[label, *(cell(name, label) for name in datasets)] for label in labels]
     columns: Columns = [
         Column("clean / conflictive %", "left", name="method"),
         *(Column(name, parts=SETS) for name in datasets),
@@ -186,7 +173,7 @@ def published_table(datasets: Sequence[str]) -> Table:
             figure.dataset,
             figure.accuracies,
             figure.spreads,
-            Number(math.nan if figure.conflict_fpr95 is None else figure.conflict_fpr95, 1),
+            _figure(figure.conflict_fpr95, 1),
             f"[{sources.index(figure.source) + 1}]",
         ]
         for figure in figures

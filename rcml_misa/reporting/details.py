@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table
+from rcml_misa.reporting.table import Column, Columns, Number, Row, Table, joined
 from rcml_misa.reporting.tables import (
     SETS,
     Shown,
@@ -19,15 +19,7 @@ from rcml_misa.reporting.tables import (
 )
 from rcml_misa.results import LEAKS, RunRecord, SummaryRow, mean_scores, summarise
 
-__all__ = [
-    "checkpoint_tables",
-    "detection_table",
-    "recalibration_table",
-    "robustness_tables",
-    "scores_table",
-    "sets_table",
-    "uncertainty_tables",
-]
+__all__ = ["checkpoint_tables", "detection_table", "robustness_tables", "uncertainty_tables"]
 
 LAST = "last"  # the epoch that counts
 NEAREST = 12  # settings that are listed
@@ -147,7 +139,7 @@ def scores_table(dataset: str, records: Sequence[RunRecord], *, task: str) -> Ta
         [
             label,
             *(
-                Numbers(tuple(Number(values[name][part]) for part in parts), "{} / {} / {}")
+                joined((Number(values[name][part]) for part in parts), " / ")
                 if name in values
                 else "-"
                 for name in names
@@ -245,21 +237,17 @@ def _checkpoint_table(
     names: Sequence[str],
     stated: Mapping[str, tuple[str, float | None]],
 ) -> Table:
-    form = " / ".join(["{}"] * len(names))
     body: list[Row] = []
     for label, values in means.items():
         figure = stated.get(label, ("", None))[1]
         cells = [
-            Numbers(tuple(percent(values.get((epoch, n), math.nan), 1) for n in names), form)
+            joined((percent(values.get((epoch, name), math.nan), 1) for name in names), " / ")
             for epoch in epochs
         ]
         body.append([label, percent(math.nan if figure is None else figure), *cells])
     headings = [f"epoch {epoch}" if epoch != LAST else LAST for epoch in epochs]
-    columns: Columns = [
-        "method",
-        "stated %",
-        *(Column(text, parts=tuple(names)) for text in headings),
-    ]
+    columns: Columns = ["method", "stated %"]
+    columns += [Column(heading, parts=tuple(names)) for heading in headings]
     sets = " / ".join(map(name_of_set, names))
     return Table.of(f"{dataset}: {sets} accuracy between epochs, %", columns, body)
 
@@ -287,10 +275,7 @@ def _nearest_table(
         [
             f"{setting}, epoch {epoch}, {name_of_set(name)} rows",
             percent(distances[setting, epoch, name]),
-            Numbers(
-                tuple(percent(value) for value, _ in pairs[setting, epoch, name]),
-                " ".join(["{}"] * len(pairs[setting, epoch, name])),
-            ),
+            joined((percent(value) for value, _ in pairs[setting, epoch, name]), " "),
         ]
         for setting, epoch, name in sorted(distances, key=lambda key: distances[key])[:NEAREST]
     ]

@@ -145,9 +145,9 @@ def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
         return []
     drawn = [
         draw_critical_difference(
-            one, folder / f"ranks-{test_set}.png", title=f"mean ranks, {test_set} rows"
+            ranking, folder / f"ranks-{test_set}.png", title=f"mean ranks, {test_set} rows"
         )
-        for test_set, one in rankings(records).items()
+        for test_set, ranking in rankings(records).items()
     ]
     return drawn + [
         draw_risk_coverage(dataset, some, folder / f"risk-{dataset}.png")

@@ -43,17 +43,10 @@ from rcml_misa.results import (
     summarise,
 )
 
-__all__ = [
-    "PAGE_LINES",
-    "comparison_json",
-    "experiment_page",
-    "experiment_tables",
-    "measures_json",
-    "results_json",
-]
+__all__ = ["comparison_json", "experiment_page", "experiment_tables", "results_json"]
 
 PAGE_LINES = 60  # of a short page
-RIVALS = 3  # most rows of paired differences on a short page per data set and test set
+RIVALS = 5  # most rows of paired differences on a short page per data set and test set
 PAIRED_TITLE = "Paired differences to the strongest others"
 
 Stated = Mapping[str, tuple[str, float | None]]
@@ -206,16 +199,17 @@ def _cut(table: Table, room: int) -> Table:
 
 
 def _rivals(records: Sequence[RunRecord]) -> list[list[PairedComparison]]:
-    """Compare the first variant of one data set with the strongest others, by test set.
+    """Compare the first variant of one data set with the strongest others, the strongest first.
 
-    Scores and sentiment are compared by their first measure, classes by accuracy.
+    Classes are compared by accuracy on each test set, sentiment by each measure on clean rows.
     """
-    measure = next((name for name in PAIRED if _has(records, [name])), "accuracy")
-    sign = 1 if measure in LOWER_IS_BETTER else -1
+    present = [name for name in PAIRED if _has(records, [name])]
+    kinds = [("clean", name) for name in present] or [(name, "accuracy") for name in SETS]
     groups = by_variant(records)
     first, *others = groups
     rivals = []
-    for test_set in SETS if measure == "accuracy" else SETS[:1]:
+    for test_set, measure in kinds:
+        sign = 1 if measure in LOWER_IS_BETTER else -1
         rows = [row for row in summarise(records) if row.test_set == test_set and not row.leaky]
         means = {row.label: sign * row.moments(measure)[0] for row in rows if row.label in others}
         best = sorted(means, key=lambda label: means[label])[:RIVALS]

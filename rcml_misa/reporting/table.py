@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "printable"]
+__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "joined"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,18 @@ class Numbers:
         if all(math.isnan(number.value) for number in self.numbers):
             return "-"
         return self.form.format(*self.numbers)
+
+
+def joined(numbers: Iterable[Number], separator: str) -> Numbers:
+    """Put numbers in one cell.
+
+    Examples
+    --------
+    >>> str(joined([Number(1.5), Number(0.25)], " / "))
+    '1.50 / 0.25'
+    """
+    numbers = tuple(numbers)
+    return Numbers(numbers, separator.join(["{}"] * len(numbers)))
 
 
 @dataclass(frozen=True)

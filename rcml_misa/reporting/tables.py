@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text
+from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text, joined
 from rcml_misa.results import (
     LEAKS,
     PairedComparison,
@@ -18,31 +18,7 @@ from rcml_misa.results import (
     mcnemar,
 )
 
-__all__ = [
-    "LEAK_NOTE",
-    "PAIRED",
-    "SECONDS",
-    "SENTIMENT",
-    "SETS",
-    "Shown",
-    "by_dataset",
-    "by_label",
-    "by_variant",
-    "label_cell",
-    "means_table",
-    "measure_number",
-    "measures_table",
-    "moments_table",
-    "name_of_set",
-    "p_value",
-    "paired_comparisons",
-    "paired_table",
-    "percent",
-    "runs_table",
-    "spread_table",
-    "summary_table",
-    "values_table",
-]
+__all__ = ["measures_table", "moments_table", "paired_table", "runs_table", "spread_table"]
 
 LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
 SETS = ("clean", "conflict")  # test sets of the published protocol
@@ -208,7 +184,7 @@ def runs_table(rows: Sequence[SummaryRow]) -> Table:
         [
             label_cell(row),
             name_of_set(row.test_set),
-            Numbers(tuple(map(percent, row.accuracy)), " ".join(["{}"] * len(row.accuracy))),
+            joined(map(percent, row.accuracy), " "),
         ]
         for row in rows
     ]
@@ -370,7 +346,7 @@ def paired_table(
     named = any(pair.measure != "accuracy" for pair in comparisons)
     body: list[Row] = []
     for pair, wilcoxon, p in zip(comparisons, ranked, exact, strict=True):
-        ends = [measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high)]
+        ends = (measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high))
         body.append(
             [
                 *([pair.dataset] if datasets else []),
@@ -381,7 +357,7 @@ def paired_table(
                 Numbers(tuple(ends), "[{}, {}]"),
                 p_value(pair.p),
                 p_value(wilcoxon),
-                Numbers((Number(pair.wins, 0), Number(pair.losses, 0)), "{}/{}"),
+                joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
                 p_value(p),
             ]
         )

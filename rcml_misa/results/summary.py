@@ -28,8 +28,6 @@ class SummaryRow:
         Whether test rows decided something.
     seconds_per_run : float
         Median over all runs of the variant.
-    runs : int
-        Number of runs that answered about this test set.
     values : mapping of str to tuple of float
         Measure to one value per run, in the order of the runs; NaN where a run lacks it.
     pooled_ece : float
@@ -49,13 +47,13 @@ class SummaryRow:
     default: bool = False
     leaky: bool = False
     seconds_per_run: float = math.nan
-    runs: int = 0
     values: Mapping[str, tuple[float, ...]]
     pooled_ece: float = math.nan
 
-    def __post_init__(self) -> None:
-        if not self.runs:
-            object.__setattr__(self, "runs", max(map(len, self.values.values()), default=0))
+    @property
+    def runs(self) -> int:
+        """Number of runs that answered about this test set."""
+        return max(map(len, self.values.values()), default=0)
 
     @property
     def label(self) -> str:
@@ -142,7 +140,6 @@ def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
                     default=group[0].default,
                     leaky=any(record.leaky for record in group),
                     seconds_per_run=seconds,
-                    runs=len(group),
                     values={
                         name: tuple(float(measures.get(name, math.nan)) for measures in metrics)
                         for name in names

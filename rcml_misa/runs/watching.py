@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ Rows = tuple[MultiView, NDArray[Any]]
 Callback = Callable[[Any], None]
 
 
+@dataclass
 class Watcher:
     """A callback of `fit` that scores an estimator while it trains.
 
@@ -56,27 +58,18 @@ class Watcher:
         Time spent on looks, which is no time of the fit.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        protocol: Protocol,
-        valid: Rows | None,
-        tests: Mapping[str, Rows],
-        also: Callback = lambda _: None,
-        others: Sequence[Callback] = (),
-    ) -> None:
-        self.estimator = estimator
-        self.protocol = protocol
-        self.valid = valid
-        self.tests = tests
-        self.also = also
-        self.others = others
-        self.checkpoints: dict[str, dict[str, float]] = {}
-        self.chosen: dict[str, int] = {}
-        self.seconds = 0.0
-        self._best: dict[str, tuple[float, float]] = {}
-        self._states: dict[str, Any] = {}
+    estimator: Any
+    _: KW_ONLY
+    protocol: Protocol
+    valid: Rows | None
+    tests: Mapping[str, Rows]
+    also: Callback = lambda _: None
+    others: Sequence[Callback] = ()
+    checkpoints: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+    chosen: dict[str, int] = field(default_factory=dict, init=False)
+    seconds: float = field(default=0.0, init=False)
+    _best: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    _states: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __call__(self, progress: Any) -> None:
         """Look, if this epoch is one to look at."""

@@ -106,7 +106,7 @@ def _by_prefix(separator: str, labels: Sequence[Any] | None) -> list[tuple[str, 
 
 
 def _grouped(owners: list[str]) -> list[tuple[str, ColumnGroup]]:
-    """Columns of each owner, in the order in which the owners appear."""
+    """Collect the columns of each owner, in the order in which the owners appear."""
     groups: dict[str, list[int]] = {}
     for position, owner in enumerate(owners):
         groups.setdefault(owner, []).append(position)
@@ -116,7 +116,7 @@ def _grouped(owners: list[str]) -> list[tuple[str, ColumnGroup]]:
 def _positions(
     name: str, spec: Any, n_columns: int, labels: Sequence[Any] | None
 ) -> NDArray[np.intp]:
-    """Column positions, 0 .. n_columns-1, that one view asks for."""
+    """Resolve a view's choice of columns to positions, 0 .. n_columns-1."""
     if isinstance(spec, slice):
         positions = np.arange(n_columns)[_checked_slice(name, spec, n_columns)]
     else:
@@ -205,7 +205,7 @@ def _check_overlap(names: list[str], groups: list[NDArray[np.intp]]) -> None:
 
 
 def _as_slice(group: NDArray[np.intp]) -> ColumnGroup:
-    """Consecutive columns as a slice, which NumPy cuts without copying."""
+    """Turn consecutive columns into a slice, which NumPy cuts without copying."""
     first, size = int(group[0]), group.size
     if np.array_equal(group, np.arange(first, first + size)):
         return slice(first, first + size)

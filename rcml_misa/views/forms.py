@@ -188,11 +188,11 @@ class ViewMeans:
 
     @classmethod
     def fit(cls, views: MultiView) -> Self:
-        """Measure on train rows, of which each view has at least one."""
+        """Compute the means of train rows, of which each view has at least one."""
         return cls(tuple(_means(array) for array in views.arrays))
 
     def fill(self, views: MultiView) -> MultiView:
-        """Views without gaps: the same object where nothing is missing."""
+        """Fill the gaps of views; return the same object where nothing is missing."""
         if views.present.all():
             return views
         arrays = zip(views.items(), self.means, strict=True)
@@ -275,7 +275,7 @@ def check_target(target: ArrayLike, classes: Sequence[str]) -> None:
 
 
 def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
-    """Sha256 of names, shapes and values of all views, and of the labels.
+    """Compute the sha256 of names, shapes and values of all views, and of the labels.
 
     Parameters
     ----------

@@ -201,11 +201,11 @@ class MultiView:
         return name in self.names
 
     def keys(self) -> tuple[str, ...]:
-        """Names of the views."""
+        """Return the names of the views."""
         return self.names
 
     def items(self) -> Iterator[tuple[str, ViewArray]]:
-        """Pairs of name and array, in order."""
+        """Iterate over pairs of name and array, in order."""
         return zip(self.names, self.arrays, strict=True)
 
     def __repr__(self) -> str:
@@ -390,7 +390,7 @@ def _kind(array: ViewArray) -> ViewKind:
 
 
 def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
-    """Names and raw arrays in order."""
+    """Return names and raw arrays in order."""
     if isinstance(arrays, Mapping):
         if names is not None:
             raise OptionError("names= belongs to a list of arrays; a mapping already names them.")

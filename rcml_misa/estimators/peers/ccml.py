@@ -3,53 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_digamma, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["CCMLClassifier"]
 
 
+@keyword_parameters
 class CCMLClassifier(EpochClassifier):
     """Consistent and complementary-aware trusted multi-view learning.
 
-    The views' evidence is decoupled into what all views have, sharpened by the exponent beta and
-    counted once per view, and the mean of what they have beyond it; the fused evidence is the sum
+    The views' evidence is decoupled into the part that all views have, sharpened by the exponent
+    beta and counted once per view, and the mean of the rest; the fused evidence is the sum
     of both (`rcml_misa.nn.decouple_evidence`). Minimises, with Adam, last epoch kept,
     sum_v [A(e_v) + lambda_t KL(e_v)] + A(e_con) + gamma A(e_com) + delta lambda_t KL(e_con), A the
     digamma EDL loss.
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     sharpness : float
         beta, the exponent of the consistent beliefs.
     complementary_weight : float
         gamma, the weight of the complementary opinion's loss.
     consistent_kl_weight : float
         delta, the weight of the consistent opinion's KL term.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
-    epochs, batch_size : int
     learning_rate, weight_decay : float
-        Adam's; the decay is added to the gradient.
+        Settings of Adam; the decay is added to the gradient.
     annealing_epochs : int
         Epochs over which lambda_t rises to 1.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, epochs, batch_size, device, random_state
+        See `MultiViewEstimator`.
 
     Attributes
     ----------
     module_ : CCMLNet
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     References
     ----------
@@ -67,34 +60,10 @@ class CCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        sharpness: float = 1.25,
-        complementary_weight: float = 1.0,
-        consistent_kl_weight: float = 1.0,
-        scaling: Scaling = "minmax",
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-4,
-        annealing_epochs: int = 50,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.sharpness = sharpness
-        self.complementary_weight = complementary_weight
-        self.consistent_kl_weight = consistent_kl_weight
-        self.scaling = scaling
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.device = device
-        self.random_state = random_state
+    sharpness: float = 1.25
+    complementary_weight: float = 1.0
+    consistent_kl_weight: float = 1.0
+    weight_decay: float = 1e-4
 
     def _build(self) -> CCMLNet:
         return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +12,13 @@ from rcml_misa.estimators.base import MultiViewOpinion
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import RCMLNet, ViewOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 from rcml_misa.views import MultiView
 
 __all__ = ["EDLClassifier"]
 
 
+@keyword_parameters
 class EDLClassifier(EpochClassifier):
     """Evidential deep learning: one collector on all columns, alpha = e + `prior_weight`.
 
@@ -30,39 +29,32 @@ class EDLClassifier(EpochClassifier):
     is the digamma form. R-EDL drops the variance from the mean-square form (``form="projected"``)
     and sets the prior free, with the same weakness; Re-EDL gives up the KL term too.
 
-    Opinions are in the terms of prior 1: alpha / prior = e / prior + 1, so that evidence is told
-    as e / prior, and probability, belief e / S and uncertainty K prior / S stay what they are.
+    Opinions are in the terms of prior 1: alpha / prior = e / prior + 1, so that the stated evidence
+    is e / prior, and probability, belief e / S and uncertainty K prior / S are unchanged.
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     form : {"digamma", "log", "mse", "projected"}
         Sensoy et al.'s equations 4, 3 and 5, and the last of these without its variance.
     prior_weight : float
-        lambda, what evidence is added to; 1 in EDL, 0.1 in R-EDL's and 0.8 in Re-EDL's code.
+        lambda, the parameter without evidence; 1 in EDL, 0.1 in R-EDL's and 0.8 in Re-EDL's code.
     kl_weight : float
         Weight of the KL term after annealing; 0 in Re-EDL.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
     hidden : tuple of int
         Widths of the collectors' hidden layers.
-    epochs, batch_size : int
     learning_rate, weight_decay : float
-        Adam's; the decay is added to the gradient.
+        Settings of Adam; the decay is added to the gradient.
     annealing_epochs : int
         Epochs over which the weight of the KL term rises.
     dropout : float
         Chance of dropping a hidden unit.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, epochs, batch_size, device, random_state
+        See `MultiViewEstimator`.
 
     Attributes
     ----------
     module_ : RCMLNet
         Network of one view with all columns.
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     References
     ----------
@@ -79,38 +71,12 @@ class EDLClassifier(EpochClassifier):
     (150, 3)
     """
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        form: EDLForm = "digamma",
-        prior_weight: float = 1.0,
-        kl_weight: float = 1.0,
-        scaling: Scaling = "minmax",
-        hidden: tuple[int, ...] = (),
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-5,
-        annealing_epochs: int = 10,
-        dropout: float = 0.1,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.form = form
-        self.prior_weight = prior_weight
-        self.kl_weight = kl_weight
-        self.scaling = scaling
-        self.hidden = hidden
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.dropout = dropout
-        self.device = device
-        self.random_state = random_state
+    form: EDLForm = "digamma"
+    prior_weight: float = 1.0
+    kl_weight: float = 1.0
+    hidden: tuple[int, ...] = ()
+    annealing_epochs: int = 10
+    dropout: float = 0.1
 
     def _build(self) -> RCMLNet:
         return RCMLNet(

@@ -23,14 +23,14 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["FUMLClassifier"]
 
 Array = NDArray[np.float64]
 
 
+@keyword_parameters
 class FUMLClassifier(EpochTrainer):
     """Deep fuzzy multi-view learning: class memberships, weighted by certainty and agreement.
 
@@ -44,27 +44,20 @@ class FUMLClassifier(EpochTrainer):
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
     layers : int
         Linear layers per view; the hidden ones are as wide as the view.
     norm_order : float
-        p of the norm.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
-    epochs, batch_size : int
+        Order p of the norm.
     learning_rate, weight_decay : float
-        Adam's; the decay is added to the gradient.
+        Settings of Adam; the decay is added to the gradient.
     dropout : float
         Chance of dropping a hidden unit.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, epochs, batch_size, device, random_state
+        See `MultiViewEstimator`.
 
     Attributes
     ----------
     module_ : FuzzyNet
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     References
     ----------
@@ -80,35 +73,13 @@ class FUMLClassifier(EpochTrainer):
     ((150, 3), (150,))
     """
 
-    annealing_epochs = 0  # the loss has no KL term
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        layers: int = 3,
-        norm_order: float = 3.0,
-        scaling: Scaling = "minmax",
-        epochs: int = 500,
-        batch_size: int = 100,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-5,
-        dropout: float = 0.1,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.layers = layers
-        self.norm_order = norm_order
-        self.scaling = scaling
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.device = device
-        self.random_state = random_state
+    layers: int = 3
+    norm_order: float = 3.0
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    dropout: float = 0.1
 
     def _build(self) -> FuzzyNet:
         return FuzzyNet(

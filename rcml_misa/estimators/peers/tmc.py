@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_loss
 from rcml_misa.nn import PseudoViewNet, RCMLNet
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["ETMCClassifier", "TMCClassifier"]
 
 
+@keyword_parameters
 class TMCClassifier(EpochClassifier):
     """Trusted multi-view classification: one evidence collector per view, combined by Dempster.
 
@@ -27,27 +27,20 @@ class TMCClassifier(EpochClassifier):
 
     Parameters
     ----------
-    views : list, dict, str or None
-        Column groups of a 2-D X; see `rcml_misa.views.as_multiview`.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling, fitted on train rows.
     hidden : tuple of int
         Widths of the collectors' hidden layers; the published code has none.
-    epochs, batch_size : int
     learning_rate, weight_decay : float
-        Adam's; the decay is added to the gradient.
+        Settings of Adam; the decay is added to the gradient.
     annealing_epochs : int
         Epochs over which the weight of the KL term rises to 1.
     dropout : float
         Chance of dropping a hidden unit.
-    device : {"auto", "cpu", "cuda"}
-    random_state : int, optional
+    views, scaling, epochs, batch_size, device, random_state
+        See `MultiViewEstimator`.
 
     Attributes
     ----------
     module_ : RCMLNet
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     References
     ----------
@@ -65,32 +58,8 @@ class TMCClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        views: Any = None,
-        scaling: Scaling = "minmax",
-        hidden: tuple[int, ...] = (),
-        epochs: int = 500,
-        batch_size: int = 200,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-5,
-        annealing_epochs: int = 50,
-        dropout: float = 0.1,
-        device: Device = "auto",
-        random_state: int | None = None,
-    ) -> None:
-        self.views = views
-        self.scaling = scaling
-        self.hidden = hidden
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.annealing_epochs = annealing_epochs
-        self.dropout = dropout
-        self.device = device
-        self.random_state = random_state
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.1
 
     def _build(self) -> nn.Module:
         return RCMLNet(
@@ -117,7 +86,7 @@ class ETMCClassifier(TMCClassifier):
     The pseudo-view, all views' columns side by side, has a collector of its own; its opinion is
     combined with the views' by Dempster's reduced rule and takes its part in the loss, which is
     TMC's over N + 1 views. A missing view is zeros in the pseudo-view, after scaling. Parameters
-    and attributes are those of `TMCClassifier`.
+    and attributes are those of `TMCClassifier` and `MultiViewEstimator`.
 
     References
     ----------

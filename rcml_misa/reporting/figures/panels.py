@@ -25,19 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Codes",
-    "ReplacedUncertainty",
-    "RiskCurve",
-    "attention_figure",
-    "calibration_figure",
-    "conflict_figure",
-    "embed",
-    "loss_figure",
-    "stacked_histories",
-    "subspace_figure",
-    "uncertainty_figure",
-]
+__all__ = ["attention_figure", "conflict_figure", "loss_figure", "subspace_figure"]
 
 Array = NDArray[np.float64]
 #: Loss term -> its name in a figure.

@@ -65,7 +65,7 @@ class Runs:
             return self.label
         return "with regularisers" if any(weights) else "without regularisers"
 
-    def kept(self) -> list[Kept]:
+    def contents(self) -> list[Kept]:
         """Read what each run kept for figures."""
         return [read_kept(kept_path(path)) for path in self.paths]
 
@@ -142,7 +142,7 @@ def _losses(runs: Runs) -> Figure:
 def _subspaces(variants: Sequence[Runs]) -> Figure:
     panels: dict[str, Codes] = {}
     for runs in variants:
-        first = runs.kept()[0]
+        first = runs.contents()[0]
         codes = Codes(*(_array(first, kind, "codes") for kind in ("private", "shared")))
         title = runs.title if len(variants) > 1 else ""
         panels[runs.label if title in panels else title] = codes
@@ -163,7 +163,7 @@ def _order(runs: Runs) -> tuple[str, ...]:
 
 
 def _attention(runs: Runs) -> Figure:
-    contents = runs.kept()
+    contents = runs.contents()
     maps = [_array(content, "attention", "attention") for content in contents]
     views = contents[0].views
     if maps[0].shape[-1] != 2 * len(views):
@@ -175,7 +175,7 @@ def _attention(runs: Runs) -> Figure:
 
 
 def _conflict(runs: Runs) -> Figure:
-    contents = runs.kept()
+    contents = runs.contents()
     tables = {
         part: np.mean([_pairwise(content, part) for content in contents], axis=0)
         for part in PARTS
@@ -199,7 +199,7 @@ def _pairwise(content: Kept, part: str) -> NDArray[np.float64]:
 
 def _uncertainty(runs: Runs) -> Figure:
     pairs = []
-    for content in runs.kept():
+    for content in runs.contents():
         rows = _array(content, "replaced", "opinions")
         clean, copy = (_array(content, f"{part}.uncertainty", "opinions")[rows] for part in PARTS)
         pairs.append(ReplacedUncertainty(clean, copy))
@@ -218,7 +218,7 @@ def _calibration(runs: Runs) -> Figure:
         for part in parts
     }
     # reliability stands in the records; risk over coverage needs what the runs kept
-    contents = runs.kept() if all(kept_path(path).is_file() for path in runs.paths) else []
+    contents = runs.contents() if all(kept_path(path).is_file() for path in runs.paths) else []
     complete = all(f"{part}.right" in content.arrays for part in parts for content in contents)
     if not contents or not complete:
         return calibration_figure(bins, {})

@@ -14,19 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "BLUE",
-    "COLUMN",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "bare",
-    "in_style",
-    "need_matplotlib",
-    "new_figure",
-    "save",
-    "view_colours",
-]
+__all__ = ["in_style", "need_matplotlib", "new_figure", "save", "view_colours"]
 
 COLUMN = 3.4  # inches: one column of a two-column page
 FORMATS = (".svg", ".pdf", ".png")
