@@ -175,9 +175,10 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         elif held is not None:
             held = self.view_means_.fill(held[0]), held[1]
         pair = None if held is None else (held[0], self._target(held[1]))
-        self._train(views, self._target(target), pair, callback)
+        # set first, since a callback may ask for predictions
         self.calibrator_: ScaleCalibrator | None = None
         self.interval_factor_, self.validation_rows_ = float("nan"), 0
+        self._train(views, self._target(target), pair, callback)
         if held is not None:
             self._calibrate(*held)
         return self

@@ -130,19 +130,7 @@ class KernelExpertClassifier(EvidentialClassifier):
 
 @dataclass(frozen=True)
 class ExpertTables:
-    """Reader of views that are all tables: mapped columns, experts' logits, one-hot classes.
-
-    Attributes
-    ----------
-    maps : sequence of FeatureMap
-        Feature map of each view.
-    experts : ViewExperts or None
-        Kernel experts whose logits go beside the columns.
-    classes : int
-        K.
-    device : torch.device
-        Device of the network.
-    """
+    """Reader of views that are all tables: mapped columns, experts' logits, one-hot classes."""
 
     maps: Sequence[FeatureMap]
     experts: ViewExperts | None
@@ -158,13 +146,7 @@ class ExpertTables:
     ) -> InputTable:
         """Lay columns, logits and classes of rows side by side in float32.
 
-        Parameters
-        ----------
-        views : MultiView
-        logits : ExpertLogits, optional
-            Logits of the rows, leave-one-out for train rows; those of new rows by default.
-        codes : ndarray of int of shape (n,), optional
-            Class numbers, of rows that have them.
+        The logits are those of new rows by default; those of train rows are leave-one-out.
         """
         if logits is None and self.experts is not None:
             logits = self.experts.logits(views)
@@ -225,15 +207,7 @@ class ExpertTables:
 class TableTrainer:
     """Trainer of a network on rows of an `ExpertTables` reader, in batches that may be mixed.
 
-    Attributes
-    ----------
-    reader : ExpertTables
-    settings : Optimisation
-    batch_size : int
-    mixup : float
-        Parameter of the Beta distribution of shares in which batches are mixed; 0 for none.
-    loss : callable
-        Loss terms of an output, its targets, the share of training done and the rows' weights.
+    `loss` gives the terms of an output, its targets, the share of training done and the weights.
     """
 
     reader: ExpertTables

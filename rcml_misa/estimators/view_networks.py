@@ -87,30 +87,12 @@ def train_views(
     callback: Callable[[Progress], None] | None = None,
     **settings: Any,
 ) -> None:
-    """Fit the readers and the network of an estimator to views, and train the network.
+    """Set `readers_`, `module_` and `history_` of an estimator: read train rows, build and train.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Its parameters are the options of the readers and the optimiser, its `_build` makes the
-        network; `readers_`, `module_` and `history_` are set.
-    views : MultiView
-        Train rows without missing views.
-    loss : callable
-        Loss terms of a batch: its inputs, its row numbers and the share of training done.
-    seed, draws
-        Seed of torch's draws, and generator of the batches.
-    skipped : int
-        Epochs of batches that are drawn and left out, so that a seed's batches are those of
-        version 0.1.
-    batch_size : int
-        Rows of a batch.
-    held, validate
-        Validation rows, and the function that measures them once they are read.
-    callback : callable, optional
-        Called after each epoch.
-    settings
-        More settings of `Optimisation`.
+    `loss` gives the terms of a batch from its inputs, row numbers and the share of training done;
+    `validate` measures the `held` rows once they are read. `skipped` epochs of batches are drawn
+    and left out, so that a seed's batches are those of version 0.1. `settings` go to
+    `Optimisation` beside the estimator's own parameters.
     """
     with seeded(int(seed.generate_state(1)[0])):
         estimator.readers_ = ViewReaders.fit(
@@ -142,14 +124,7 @@ def train_views(
 
 @dataclass(frozen=True)
 class AnyViews:
-    """Reader of views of any kind for RCML-MISA: train means in place of missing tables.
-
-    Attributes
-    ----------
-    readers : ViewReaders
-    means : ViewMeans
-    device : torch.device
-    """
+    """Reader of views of any kind for RCML-MISA: train means in place of missing tables."""
 
     readers: ViewReaders
     means: ViewMeans
