@@ -15,8 +15,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
-from rcml_misa.estimators.base import MultiViewClassifier, keyword_parameters
+from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, dense
 

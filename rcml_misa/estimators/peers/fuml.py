@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.estimators.base import keyword_parameters, row_blocks
+from rcml_misa.estimators.base import row_blocks
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import credibility_loss
@@ -23,8 +23,7 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["FUMLClassifier"]
 
@@ -74,20 +73,13 @@ class FUMLClassifier(EpochTrainer):
     ((150, 3), (150,))
     """
 
-    annealing_epochs = 0  # the loss has no KL term
     _leaves_out_missing: ClassVar[bool] = True
 
-    views: Any = None
     layers: int = 3
     norm_order: float = 3.0
-    scaling: Scaling = "minmax"
-    epochs: int = 500
     batch_size: int = 100
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
     dropout: float = 0.1
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> FuzzyNet:
         return FuzzyNet(
