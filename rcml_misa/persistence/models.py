@@ -215,13 +215,14 @@ def _try_out(model: Any) -> None:
     }
     views, model.views = model.views, None
     try:
-        if not is_classifier(model):
-            answers = [model.predict(row)]
-        elif not hasattr(model, "predict_opinion"):
-            answers = [model.predict_proba(row)]
-        else:
+        if not hasattr(model, "predict_opinion"):
+            answers = [model.predict_proba(row) if is_classifier(model) else model.predict(row)]
+        elif is_classifier(model):
             opinion = model.predict_opinion(row)
             answers = [opinion.evidence, opinion.probability, *opinion.views.values()]
+        else:
+            opinion = model.predict_opinion(row)
+            answers = [opinion.score, opinion.scale]
     finally:
         model.views = views
     shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
