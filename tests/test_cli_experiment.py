@@ -257,3 +257,15 @@ def test_every_committed_experiment_can_be_read() -> None:
         assert plan.entries
         for name in plan.datasets:
             assert find_entry(name)
+
+
+def test_a_table_does_not_replace_the_data_set_beside_it(tmp_path: Path) -> None:
+    rows = [f"{i % 2},{i},{i % 2}" for i in range(20)]
+    data = "\n".join(["a__0,b__0,target", *rows])
+    (tmp_path / "mine.csv").write_text(data)
+    file = tmp_path / "mine.toml"
+    file.write_text(f'datasets = ["{tmp_path}/mine.csv"]\nmethods = ["lda"]\nruns = 1\n')
+    result = CliRunner().invoke(main, ["experiment", str(file), "--jobs", "1"])
+    assert result.exit_code == 2
+    assert "would replace its data set" in " ".join(result.stderr.split())
+    assert (tmp_path / "mine.csv").read_text() == data

@@ -240,6 +240,10 @@ def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
         (("fit", "--dataset", "digits", "--out", "{t}/no/m"), "no file in a folder that exists"),
         (("fit", "--dataset", "digits", "--out", "{t}"), "no file in a folder that exists"),
         (("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "lda"), "lda can't be saved"),
+        (
+            ("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "sklearn.svm:SVC"),
+            "sklearn.svm:SVC can't be saved",
+        ),
         (("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "x"), "no method 'x'"),
         (("fit", "--dataset", "digits", "--out", "{t}/m", "--set", "h=1"), "no option 'h'"),
         (("fit", "--dataset", "digits", "--out", "{t}/m", "--set", "expert=none",

@@ -25,6 +25,7 @@ from rcml_misa.estimators import (
     NotesClassifier,
     RCMLClassifier,
     RCMLMISAClassifier,
+    RCMLMISARegressor,
 )
 from rcml_misa.estimators.foreign import TableClassifier
 from rcml_misa.estimators.registry import exported_estimators, load_with_header
@@ -256,6 +257,10 @@ def test_what_cannot_be_saved(tmp_path):
     model = MODELS["kernel-expert"]().fit(X, y)
     with pytest.raises(DataError, match="can't be written"):
         model.save(tmp_path / "nowhere" / "m")
+    with pytest.raises(DataError, match="Mine can't be saved"):
+        type("Mine", (RCMLClassifier,), {"__module__": "mine"})(**QUICK).fit(X, y).save(
+            tmp_path / "m"
+        )
     model.extra_ = object()
     with pytest.raises(DataError, match="extra_ is a object, which a model file can't hold"):
         model.save(tmp_path / "m")
@@ -540,7 +545,9 @@ def nodes(value, path=()):
             yield from nodes(one, (*path, key))
 
 
-def test_random_damage_to_a_header_is_refused_or_harmless(saved):
+@pytest.mark.parametrize("fixture", ["saved", "mixed_model"])
+def test_random_damage_to_a_header_is_refused_or_harmless(fixture, request):
+    saved = request.getfixturevalue(fixture)
     header, tensors = read_file(saved)
     places, rng = list(nodes(header)), np.random.default_rng(0)
     odd = [None, True, -1, 0, 10**12, 1e308, "", [], [1], {}, {"tuple": []}, {"float": "nan"}]
@@ -595,6 +602,7 @@ HOSTILE_READERS = {
     "words a number": reader(2, "state", "words", 3),
     "unknown kind": put("attributes", "kinds_", {"tuple": ["dense", "sequence", "code"]}),
     "one kind": put("attributes", "kinds_", {"tuple": ["dense"]}),
+    "no number of a class": put("attributes", "classes_", 3),
     "device": put("attributes", "readers_", "state", "device", "cuda"),
     "a foreign text model": reader(2, PRETRAINED),
 }
@@ -633,3 +641,11 @@ def test_what_the_registry_hands_over_is_all_that_is_exported():
     assert set(exported_estimators()) <= set(estimators.__all__)
     unsaved = set(exported_estimators()) - set(SAVABLE)
     assert unsaved == {"ControlClassifier", "KernelExpert"}
+
+
+def test_a_calibration_that_is_not_finite_is_refused(tmp_path):
+    X, y = mixed(RCMLMISARegressor)
+    quick(RCMLMISARegressor, text_encoder="words").fit(X, y).save(tmp_path / "m")
+    rewrite(tmp_path / "m", put("attributes", "calibrator_", "state", "offset", {"float": "nan"}))
+    with pytest.raises(DataError, match="do not give predictions of its target"):
+        rcml_misa.load(tmp_path / "m")

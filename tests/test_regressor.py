@@ -133,6 +133,15 @@ def test_pipelines_and_searches_take_it() -> None:
     assert search.best_estimator_[-1].view_names_ in {("view1", "view2"), ("view1",)}
 
 
+@pytest.mark.parametrize("kind", [RCMLMISARegressor, MISARegressor])
+def test_a_callback_may_predict(kind) -> None:
+    views, truth = noisy(60)
+    seen = []
+    model = kind(epochs=2, hidden=8, random_state=0)
+    model.fit(views, truth, callback=lambda _: seen.append(model.predict(views)))
+    assert [len(scores) for scores in seen] == [60, 60]
+
+
 def test_it_is_no_misa_regressor() -> None:
     assert not issubclass(RCMLMISARegressor, MISARegressor)
     assert not {"variant", "task_loss"} & set(RCMLMISARegressor().get_params())

@@ -8,9 +8,10 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -20,6 +21,7 @@ from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Table, Text
 SIMPLE = Table.of(
     "A title", ["method", "x %", "y"], [["a_b", "1.0 ± 2", "<0.001"], ["c|d", "-", "†"]]
 )
+PATIENT: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 HOSTILE = "<script>&\"'\\|*`_#$%{}~^[x]--\x1b[31m\n\t±†"
 
 numbers = st.builds(
@@ -62,7 +64,7 @@ def tables(draw: st.DrawFn) -> Table:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, **PATIENT)
 @given(tables(), st.integers(40, 130))
 def test_text_keeps_to_its_width_and_breaks_no_number(table: Table, width: int) -> None:
     text = render([table], "text", width=width)
@@ -75,7 +77,7 @@ def test_text_keeps_to_its_width_and_breaks_no_number(table: Table, width: int) 
                 assert set(str(cell).split()) <= words
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, **PATIENT)
 @given(tables())
 def test_csv_and_json_give_the_values_back(table: Table) -> None:
     keys, rows = table.plain()
@@ -111,7 +113,7 @@ class Outline(HTMLParser):
             self.cells[-1] += data
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, **PATIENT)
 @given(tables())
 def test_html_has_no_tags_but_its_own(table: Table) -> None:
     outline = Outline(render([table], "html"))
@@ -133,7 +135,7 @@ def test_html_page_stands_alone_and_escapes() -> None:
     assert "<caption>&lt;script&gt;&amp;&quot;&#x27;" in page
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, **PATIENT)
 @given(tables())
 def test_markdown_has_its_columns(table: Table) -> None:
     lines = render([table], "markdown").split("\n")
@@ -156,7 +158,7 @@ def test_markdown_is_a_table() -> None:
     assert render([marked], "markdown").endswith("\\*: \\<b> x < y  ")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, **PATIENT)
 @given(tables())
 def test_latex_has_its_columns_and_no_open_specials(table: Table) -> None:
     lines = render([table], "latex").split("\n")

@@ -104,18 +104,15 @@ class FriendlyGroup(click.Group):
 
 
 def echo(text: str, *, indent: int = 2, err: bool = False) -> None:
-    """Print a line, wrapped between words to the width of the terminal."""
-    width = shutil.get_terminal_size((80, 24)).columns
-    click.echo(
-        textwrap.fill(
-            text,
-            max(width, 40),
-            subsequent_indent=" " * indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ),
-        err=err,
+    """Print a line, wrapped between words to the width of the terminal.
+
+    It is not broken after its first colon, so that a path stays beside its name.
+    """
+    width = max(shutil.get_terminal_size((80, 24)).columns, 40)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
+    click.echo(wrapper.fill(text.replace(": ", ":\0", 1)).replace("\0", " "), err=err)
 
 
 def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> None:

@@ -221,6 +221,11 @@ def experiment(
     if not from_csv and not (full and _is_complete(plan, table, repeats)):
         data = replace(data, task=plan.task)
         datasets = [data.load(name) for name in plan.datasets]
+        if table.resolve() in [Path(name).resolve() for name in plan.datasets]:
+            raise OptionError(
+                f"{file} would replace its data set {table} by its table; give another folder with "
+                "--out."
+            )
         RunStore(place)  # fails now rather than after the runs
         recipes = [entry.recipe for entry in plan.entries]
         session = run_session(

@@ -271,7 +271,7 @@ def show_results(
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
     files = f"{out} (one JSON per run, {', '.join(texts)})"
     missing = "not kept; add --out DIR to keep one JSON per run and the tables"
-    click.echo(f"records: {missing if out is None else files}")
+    echo(f"records: {missing if out is None else files}")
 
 
 def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[Table]:

@@ -34,7 +34,7 @@ class _Board:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
             TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
             BarColumn(bar_width=24),
@@ -77,6 +77,7 @@ class _Board:
             if "accuracy" in row.measures
             else f"{row.test_set} MAE {row.measures['mae']:.3f}"
             for row in summarise(records)
+            if row.test_set != "valid"
         ]
         seconds = sum(sum(each.timing.values()) for each in records) / len(records)
         runs = f"{len(records)} run{'s' if len(records) > 1 else ''}"

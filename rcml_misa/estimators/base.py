@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError
-from rcml_misa.options import check_options, keyword_parameters
+from rcml_misa.opinions import mean_conflict
+from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.views import (
@@ -41,7 +42,6 @@ __all__ = [
     "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
-    "keyword_parameters",
 ]
 
 Array = NDArray[np.float64]
@@ -154,7 +154,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         return views
 
     def _remember(self, X: Any, views: MultiView, target: NDArray[Any]) -> None:
-        """Set the fitted attributes that identify the train rows: columns, names, widths, hash."""
+        """Set the fitted attributes that identify the train rows."""
         check_presence(views)
         if holds_views(X):
             self.n_features_in_ = sum(views.widths)
@@ -221,14 +221,12 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
+    patience: int | None = 10
 
     def _check_train(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> TrainRows:
-        """Validate options and training data, and set the fitted attributes.
-
-        Rows of weight 0 are left out; `class_weight`, of estimators that have it, is applied.
-        """
+        """Validate options and train rows, and set the fitted attributes; rows of weight > 0."""
         views = self._read_views(X)
         if y is None:
             raise DataError(
@@ -302,9 +300,8 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
         return views, target
 
     def _standardise(self, target: Array) -> None:
-        """Set the unit that the network learns the target in."""
-        self.target_mean_ = float(target.mean())
-        self.target_scale_ = float(target.std()) or 1.0
+        """Set the unit in which the network learns the target."""
+        self.target_mean_, self.target_scale_ = float(target.mean()), float(target.std()) or 1.0
 
     def _target(self, y: ArrayLike) -> Tensor:
         """Standardise checked targets."""
@@ -313,13 +310,7 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
 
 
 def target_numbers(y: ArrayLike) -> Array:
-    """Convert a regression's target to finite float64 of shape (n,).
-
-    Raises
-    ------
-    DataError
-        If it is not numeric, or has NaN or infinity.
-    """
+    """Convert a regression's target to finite float64 of shape (n,)."""
     try:
         numbers = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -339,6 +330,18 @@ class EvidentialClassifier(MultiViewClassifier):
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         """Opinions about a block of checked rows."""
 
+    def _opinion_of(
+        self, fused: Tensor, private: Tensor, shared: Tensor, present: Tensor | None
+    ) -> MultiViewOpinion:
+        """Opinions of evidence: fused (n, K), of the views (n, N, K) and shared (n, M, K)."""
+        fused, private, shared = (part.double().cpu() for part in (fused, private, shared))
+        return MultiViewOpinion(
+            evidence=fused.numpy(),
+            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
+            shared=shared.numpy(),
+            conflict=mean_conflict(private, None if present is None else present.cpu()).numpy(),
+        )
+
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
         """Give opinions about the rows of X: fused, per view and shared, with probabilities."""
         calibrate = getattr(self, "calibrator_", None)
@@ -346,11 +349,8 @@ class EvidentialClassifier(MultiViewClassifier):
         for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
             calibrated = None if calibrate is None else calibrate(opinion.evidence)
-            parts.append(
-                replace(
-                    opinion, classes=self.classes_, present=block.present, calibrated=calibrated
-                )
-            )
+            opinion = replace(opinion, classes=self.classes_, present=block.present)
+            parts.append(replace(opinion, calibrated=calibrated))
         return MultiViewOpinion.concatenate(parts)
 
     def predict_proba(self, X: Any) -> Array:

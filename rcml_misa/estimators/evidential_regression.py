@@ -17,7 +17,6 @@ from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
 from rcml_misa.estimators.base import (
     MultiViewRegressor,
     check_presence,
-    keyword_parameters,
     target_numbers,
 )
 from rcml_misa.estimators.opinion import ScoreOpinion
@@ -30,6 +29,7 @@ from rcml_misa.nn.collectors import Sharing
 from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import Progress
 from rcml_misa.views import MultiView
@@ -175,9 +175,10 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         elif held is not None:
             held = self.view_means_.fill(held[0]), held[1]
         pair = None if held is None else (held[0], self._target(held[1]))
-        self._train(views, self._target(target), pair, callback)
+        # set first, since a callback may ask for predictions
         self.calibrator_: ScaleCalibrator | None = None
         self.interval_factor_, self.validation_rows_ = float("nan"), 0
+        self._train(views, self._target(target), pair, callback)
         if held is not None:
             self._calibrate(*held)
         return self

@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
 from rcml_misa.experts.kernels import KernelChoice
@@ -29,10 +28,10 @@ from rcml_misa.nn import TokenOpinions, shares_to_evidence
 from rcml_misa.opinions import (
     fuse_mixture,
     keep_present,
-    mean_conflict,
     opinions_present,
     present_share,
 )
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import History, Optimisation, Progress, permuted_batches, train
@@ -122,12 +121,8 @@ class KernelExpertClassifier(EvidentialClassifier):
         weights = None if self.stack_ is None else torch.from_numpy(self.stack_)
         witness = own.softmax(dim=-1)
         fused = fuse_mixture(private, shared, witness, weights=weights, present=present)
-        return MultiViewOpinion(
-            evidence=fused.numpy() * logits.trust[:, None],
-            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=shared.numpy(),
-            conflict=mean_conflict(private, present).numpy(),
-        )
+        fused = fused * torch.from_numpy(logits.trust[:, None])
+        return self._opinion_of(fused, private, shared, present)
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         return self._fuse(self.experts_.logits(views))
@@ -135,19 +130,7 @@ class KernelExpertClassifier(EvidentialClassifier):
 
 @dataclass(frozen=True)
 class ExpertTables:
-    """Reader of views that are all tables: mapped columns, experts' logits, one-hot classes.
-
-    Attributes
-    ----------
-    maps : sequence of FeatureMap
-        Feature map of each view.
-    experts : ViewExperts or None
-        Kernel experts whose logits go beside the columns.
-    classes : int
-        K.
-    device : torch.device
-        Device of the network.
-    """
+    """Reader of views that are all tables: mapped columns, experts' logits, one-hot classes."""
 
     maps: Sequence[FeatureMap]
     experts: ViewExperts | None
@@ -163,13 +146,7 @@ class ExpertTables:
     ) -> InputTable:
         """Lay columns, logits and classes of rows side by side in float32.
 
-        Parameters
-        ----------
-        views : MultiView
-        logits : ExpertLogits, optional
-            Logits of the rows, leave-one-out for train rows; those of new rows by default.
-        codes : ndarray of int of shape (n,), optional
-            Class numbers, of rows that have them.
+        The logits are those of new rows by default; those of train rows are leave-one-out.
         """
         if logits is None and self.experts is not None:
             logits = self.experts.logits(views)
@@ -230,15 +207,7 @@ class ExpertTables:
 class TableTrainer:
     """Trainer of a network on rows of an `ExpertTables` reader, in batches that may be mixed.
 
-    Attributes
-    ----------
-    reader : ExpertTables
-    settings : Optimisation
-    batch_size : int
-    mixup : float
-        Parameter of the Beta distribution of shares in which batches are mixed; 0 for none.
-    loss : callable
-        Loss terms of an output, its targets, the share of training done and the rows' weights.
+    `loss` gives the terms of an output, its targets, the share of training done and the weights.
     """
 
     reader: ExpertTables

@@ -17,7 +17,6 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewRegressor,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import in_row_order
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
@@ -31,6 +30,7 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.inputs import PreparedViews
 from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import Progress, pick_device

@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.outputs import evidential_terms, present_views
 from rcml_misa.losses import (
@@ -30,7 +29,8 @@ from rcml_misa.losses import (
     weighted_mean,
 )
 from rcml_misa.nn import NotesNet, RCMLNet, TokenOpinions, ViewOpinions
-from rcml_misa.opinions import FusionOperator, mean_conflict
+from rcml_misa.opinions import FusionOperator
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,
@@ -52,21 +52,21 @@ __all__ = [
 ]
 
 
+@keyword_parameters
 class EpochTrainer(MultiViewClassifier):
     """Base of the methods that train on scaled columns with Adam for whole epochs.
 
     The last epoch counts, or with early stopping the best. Subclasses document the parameters.
     """
 
-    scaling: Scaling
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    annealing_epochs: int
-    patience: int = 10
-    device: Device
-    random_state: int | None
+    views: Any = None
+    scaling: Scaling = "minmax"
+    epochs: int = 500
+    batch_size: int = 200
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-5
+    device: Device = "auto"
+    random_state: int | None = None
 
     @abstractmethod
     def _build(self) -> nn.Module:
@@ -103,7 +103,7 @@ class EpochTrainer(MultiViewClassifier):
         ]
         inputs, present = self._inputs(rows.views), present_views(rows.views, self.device_)
         onehot = self._onehot(rows)
-        annealing = max(self.annealing_epochs, 1)
+        annealing = max(getattr(self, "annealing_epochs", 0), 1)  # not all have a KL term
         rng = np.random.default_rng(seeds[1])
 
         def loss(batch: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
@@ -163,21 +163,17 @@ class EpochTrainer(MultiViewClassifier):
         return self.module_(inputs) if present is None else self.module_(inputs, present)
 
 
+@keyword_parameters
 class EpochClassifier(EpochTrainer, EvidentialClassifier):
     """Base of the published methods whose networks give fused, private and shared evidence."""
+
+    annealing_epochs: int = 50
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         present = present_views(views, self.device_)
         output = self._run(self._inputs(views), present)
-        private = output.private.double().cpu()
-        conflict = mean_conflict(private, None if present is None else present.cpu())
-        return MultiViewOpinion(
-            evidence=output.fused.double().cpu().numpy(),
-            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=output.shared.double().cpu().numpy(),
-            conflict=conflict.numpy(),
-        )
+        return self._opinion_of(output.fused, output.private, output.shared, present)
 
 
 @keyword_parameters
@@ -227,23 +223,14 @@ class RCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    views: Any = None
     fusion: FusionOperator = "mean"
-    scaling: Scaling = "minmax"
     hidden: tuple[int, ...] = ()
-    epochs: int = 500
-    batch_size: int = 200
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-5
     conflict_weight: float = 1.0
-    annealing_epochs: int = 50
     dropout: float = 0.1
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
     patience: int = 10
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> RCMLNet:
         return RCMLNet(
@@ -334,20 +321,12 @@ class NotesClassifier(EpochClassifier):
     (150,)
     """
 
-    views: Any = None
     collectors: Literal["separate", "tied"] = "tied"
-    scaling: Scaling = "minmax"
-    epochs: int = 500
-    batch_size: int = 200
     learning_rate: float = 3e-4
-    weight_decay: float = 1e-5
-    annealing_epochs: int = 50
     conflict_weight: float = 1.0
     sim_weight: float = 0.8
     diff_weight: float = 0.3
     recon_weight: float = 0.8
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> NotesNet:
         tied = self.collectors == "tied"

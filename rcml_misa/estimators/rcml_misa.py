@@ -18,7 +18,6 @@ from rcml_misa.estimators.base import (
     EvidentialClassifier,
     MultiViewOpinion,
     TrainRows,
-    keyword_parameters,
 )
 from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
 from rcml_misa.estimators.outputs import (
@@ -32,10 +31,8 @@ from rcml_misa.estimators.outputs import (
 )
 from rcml_misa.estimators.view_networks import (
     AnyViews,
-    bucketed_epochs,
     has_sequences,
-    input_options,
-    pretrained_parameters,
+    train_views,
 )
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.kernels import KernelChoice
@@ -48,18 +45,16 @@ from rcml_misa.nn import (
     TokenFusionOperator,
     TokenOpinions,
 )
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
 from rcml_misa.nn.pretrained import Precision
-from rcml_misa.opinions import mean_conflict
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
-from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import (
     Device,
     Optimisation,
     Progress,
     pick_device,
     seeded,
-    train,
 )
 from rcml_misa.views import MultiView, ViewMeans
 
@@ -309,34 +304,25 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         device = self.device_
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
         target = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float().to(device)
-        draws = np.random.default_rng(_number(seeds[3]))
-        with seeded(_number(seeds[2])):
-            filled = self.view_means_.fill(rows.views)
-            self.readers_ = ViewReaders.fit(filled, input_options(self), device=device)
-            inputs = self.readers_.read(filled)
-            self.module_ = self._build(self.readers_.encoders()).to(device)
 
-            def terms(batch: Rows, done: float) -> Mapping[str, Tensor]:
-                here = None if present is None else present[batch]
-                weight = None if weights is None else weights[batch]
-                output = self.module_(inputs(batch), present=here)
-                return self._loss(output, target[batch], done, weight)
+        def terms(inputs: list[ViewInput], batch: Rows, done: float) -> Mapping[str, Tensor]:
+            here = None if present is None else present[batch]
+            weight = None if weights is None else weights[batch]
+            output = self.module_(inputs, present=here)
+            return self._loss(output, target[batch], done, weight)
 
-            size = min(self.batch_size, LARGEST_BATCH)
-            self.history_ = train(
-                self.module_,
-                terms,
-                batches=bucketed_epochs(inputs, size, draws, skipped=2),
-                settings=Optimisation(
-                    epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
-                    slow_rate=self.text_learning_rate,
-                    slow=pretrained_parameters(self),
-                    averaging=AVERAGING,
-                ),
-                callback=callback,
-            )
+        train_views(
+            self,
+            self.view_means_.fill(rows.views),
+            terms,
+            seed=seeds[2],
+            draws=np.random.default_rng(_number(seeds[3])),
+            skipped=2,
+            batch_size=min(self.batch_size, LARGEST_BATCH),
+            callback=callback,
+            epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
+            averaging=AVERAGING,
+        )
         with torch.inference_mode():
             fused, _, _ = self._reader.states(self.module_, rows.views)
         evidence = fused.double().cpu().numpy()
@@ -402,16 +388,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        fused, private, shared = (
-            part.double().cpu() for part in self._reader.states(self.module_, views)
-        )
+        fused, private, shared = self._reader.states(self.module_, views)
         present = present_views(views, torch.device("cpu"))
-        return MultiViewOpinion(
-            evidence=fused.numpy(),
-            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=shared.numpy(),
-            conflict=mean_conflict(private, present).numpy(),
-        )
+        return self._opinion_of(fused, private, shared, present)
 
 
 def _number(seed: np.random.SeedSequence) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -24,8 +23,9 @@ from rcml_misa.estimators.outputs import (
 )
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn import TokenOpinions
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder
+from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
 from rcml_misa.nn.pretrained import Precision
+from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
@@ -45,10 +45,9 @@ __all__ = [
     "HeldOut",
     "Labelled",
     "ViewNetworkEstimator",
-    "bucketed_epochs",
     "has_sequences",
     "input_options",
-    "pretrained_parameters",
+    "train_views",
 ]
 
 Labelled: TypeAlias = "tuple[Any, ArrayLike]"
@@ -66,7 +65,7 @@ def input_options(estimator: Any) -> InputOptions:
     return InputOptions(**{name: getattr(estimator, name) for name in names})
 
 
-def pretrained_parameters(estimator: Any) -> tuple[str, ...]:
+def _pretrained_parameters(estimator: Any) -> tuple[str, ...]:
     """List the starts of the names of pretrained text encoders' parameters."""
     if estimator.text_encoder == "words":
         return ()
@@ -74,30 +73,58 @@ def pretrained_parameters(estimator: Any) -> tuple[str, ...]:
     return tuple(f"project.encoders.{view}." for view in texts)
 
 
-def bucketed_epochs(
-    rows: PreparedViews, batch_size: int, rng: np.random.Generator, *, skipped: int
-) -> Callable[[], list[Rows]]:
-    """Return a function that draws an epoch of batches of rows of like length.
+def train_views(
+    estimator: Any,
+    views: MultiView,
+    loss: Callable[[list[ViewInput], Rows, float], Mapping[str, Tensor]],
+    *,
+    seed: np.random.SeedSequence,
+    draws: np.random.Generator,
+    skipped: int,
+    batch_size: int,
+    held: MultiView | None = None,
+    validate: Callable[[PreparedViews], Mapping[str, float]] | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Set `readers_`, `module_` and `history_` of an estimator: read train rows, build and train.
 
-    The first `skipped` epochs are drawn and left out, so that a seed's batches are those of
-    version 0.1.
+    `loss` gives the terms of a batch from its inputs, row numbers and the share of training done;
+    `validate` measures the `held` rows once they are read. `skipped` epochs of batches are drawn
+    and left out, so that a seed's batches are those of version 0.1. `settings` go to
+    `Optimisation` beside the estimator's own parameters.
     """
-    draw = partial(bucketed_batches, rows.lengths, batch_size, rng)
-    for _ in range(skipped):
-        draw()
-    return draw
+    with seeded(int(seed.generate_state(1)[0])):
+        estimator.readers_ = ViewReaders.fit(
+            views, input_options(estimator), device=estimator.device_
+        )
+        rows = estimator.readers_.read(views)
+        estimator.module_ = estimator._build(estimator.readers_.encoders()).to(estimator.device_)
+        measure = None
+        if validate is not None and held is not None:
+            measure = partial(validate, estimator.readers_.read(held))
+        batches = partial(bucketed_batches, rows.lengths, batch_size, draws)
+        for _ in range(skipped):
+            batches()
+        estimator.history_ = train(
+            estimator.module_,
+            lambda batch, done: loss(rows(batch), batch, done),
+            batches=batches,
+            settings=Optimisation(
+                learning_rate=estimator.learning_rate,
+                weight_decay=estimator.weight_decay,
+                slow_rate=estimator.text_learning_rate,
+                slow=_pretrained_parameters(estimator),
+                **settings,
+            ),
+            validate=measure,
+            callback=callback,
+        )
 
 
 @dataclass(frozen=True)
 class AnyViews:
-    """Reader of views of any kind for RCML-MISA: train means in place of missing tables.
-
-    Attributes
-    ----------
-    readers : ViewReaders
-    means : ViewMeans
-    device : torch.device
-    """
+    """Reader of views of any kind for RCML-MISA: train means in place of missing tables."""
 
     readers: ViewReaders
     means: ViewMeans
@@ -196,40 +223,31 @@ class ViewNetworkEstimator(TokenEstimator):
     ) -> None:
         """Fit readers and network; the epoch of the least task loss on held-out rows counts."""
         self.device_ = pick_device(self.device)
-        seeds = np.random.SeedSequence(self.random_state).spawn(3)
-        with seeded(int(seeds[1].generate_state(1)[0])):
-            self.readers_ = ViewReaders.fit(views, input_options(self), device=self.device_)
-            rows = self.readers_.read(views)
-            self.module_ = self._build(self.readers_.encoders()).to(self.device_)
-            target = target.to(self.device_)
-            validate = None
-            if held is not None and self.early_stopping:
-                validate = partial(self._validate, self.readers_.read(held[0]), held[1])
-            self.history_ = train(
-                self.module_,
-                lambda batch, _: self._terms(self.module_(rows(batch)), target[batch]),
-                batches=bucketed_epochs(
-                    rows, self.batch_size, np.random.default_rng(seeds[2]), skipped=1
-                ),
-                settings=Optimisation(
-                    epochs=self.epochs,
-                    learning_rate=self.learning_rate,
-                    weight_decay=self.weight_decay,
-                    slow_rate=self.text_learning_rate,
-                    slow=pretrained_parameters(self),
-                    schedule=self.schedule,
-                    accumulate=self.update_epochs,
-                    clip=self.clip,
-                    # `patience` epochs without a better one are borne, the next one ends training
-                    patience=None if self.patience is None else self.patience + 1,
-                    averaging=self.averaging,
-                ),
-                validate=validate,
-                callback=callback,
-            )
+        _, seed, draws = np.random.SeedSequence(self.random_state).spawn(3)
+        target = target.to(self.device_)
+        selecting = held if self.early_stopping else None
+        train_views(
+            self,
+            views,
+            lambda inputs, batch, _: self._terms(self.module_(inputs), target[batch]),
+            seed=seed,
+            draws=np.random.default_rng(draws),
+            skipped=1,
+            batch_size=self.batch_size,
+            held=None if selecting is None else selecting[0],
+            validate=None if selecting is None else partial(self._validate, selecting[1]),
+            callback=callback,
+            epochs=self.epochs,
+            schedule=self.schedule,
+            accumulate=self.update_epochs,
+            clip=self.clip,
+            # `patience` epochs without a better one are borne, the next one ends the training
+            patience=None if self.patience is None else self.patience + 1,
+            averaging=self.averaging,
+        )
 
     @torch.no_grad()
-    def _validate(self, rows: PreparedViews, target: Tensor) -> dict[str, float]:
+    def _validate(self, target: Tensor, rows: PreparedViews) -> dict[str, float]:
         """Means of the loss terms over validation rows; the task's loss selects the epoch."""
         sums: dict[str, float] = {}
         for block in rows.blocks():

@@ -168,7 +168,7 @@ def _rebuilt(
 
 
 def _check_facts(model: Any, size: int) -> None:
-    """Check what every estimator has; nothing may ask for more memory than the file holds."""
+    """Check the facts of every estimator; nothing may ask for more memory than the file holds."""
     names, widths, kinds = model.view_names_, model.widths_, model.kinds_
     classes = getattr(model, "classes_", None) if is_classifier(model) else np.arange(2)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(set(classes.tolist())) < 2:
@@ -215,13 +215,14 @@ def _try_out(model: Any) -> None:
     }
     views, model.views = model.views, None
     try:
-        if not is_classifier(model):
-            answers = [model.predict(row)]
-        elif not hasattr(model, "predict_opinion"):
-            answers = [model.predict_proba(row)]
-        else:
+        if not hasattr(model, "predict_opinion"):
+            answers = [model.predict_proba(row) if is_classifier(model) else model.predict(row)]
+        elif is_classifier(model):
             opinion = model.predict_opinion(row)
             answers = [opinion.evidence, opinion.probability, *opinion.views.values()]
+        else:
+            opinion = model.predict_opinion(row)
+            answers = [opinion.score, opinion.scale]
     finally:
         model.views = views
     shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
@@ -230,7 +231,7 @@ def _try_out(model: Any) -> None:
 
 
 def _needs(model: Any) -> dict[str, str]:
-    """Pretrained models that the file leaves out: name -> sha256 of their frozen part."""
+    """List the pretrained models that the file leaves out: name -> sha256 of their frozen part."""
     return model.readers_.needs if hasattr(model, "readers_") else {}
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -40,7 +39,6 @@ __all__ = [
     "InputOptions",
     "PreparedViews",
     "PretrainedReader",
-    "Reader",
     "SequenceReader",
     "TableReader",
     "ViewReaders",
@@ -68,22 +66,6 @@ class InputOptions:
     precision: Precision
 
 
-class Reader(ABC):
-    """Base of the readers: one view's rows to what its encoder reads, fitted on train rows."""
-
-    @abstractmethod
-    def read(self, view: Any) -> _Rows:
-        """Prepare the rows of a view."""
-
-    @abstractmethod
-    def encoder(self) -> ViewEncoder:
-        """Make a new encoder for such rows."""
-
-    def to(self, device: torch.device, *, local: bool = False) -> Self:  # noqa: ARG002
-        """Load what the reader needs onto a device; most need nothing."""
-        return self
-
-
 class _Rows:
     """Prepared rows: columns (n, d), or padded values with lengths."""
 
@@ -99,7 +81,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class TableReader(Reader):
+class TableReader:
     """Scaled columns of a table."""
 
     map: FeatureMap
@@ -119,7 +101,7 @@ class TableReader(Reader):
 
 
 @dataclass(frozen=True)
-class SequenceReader(Reader):
+class SequenceReader:
     """Columns of a sequence, standardised over all steps of the train rows."""
 
     options: InputOptions
@@ -160,7 +142,7 @@ def _padded(tokens: Sequence[Sequence[int]]) -> _Rows:
 
 
 @dataclass(frozen=True)
-class WordReader(Reader):
+class WordReader:
     """Numbers of the words that train rows have; 0 is padding, 1 whatever is rare or unknown."""
 
     options: InputOptions
@@ -222,7 +204,7 @@ class _FrozenRows(_Rows):
 
 
 @dataclass
-class PretrainedReader(Reader):
+class PretrainedReader:
     """Tokens of a pretrained model, run through its frozen layers once.
 
     Where nothing of the model is trained, its vectors are all that remains. The vocabulary and
@@ -232,7 +214,7 @@ class PretrainedReader(Reader):
     ----------
     options : InputOptions
     sha256 : str
-        Of the vocabulary and the frozen weights; empty before the model is loaded.
+        Hash of the vocabulary and the frozen weights; empty before the model is loaded.
     """
 
     options: InputOptions
@@ -291,7 +273,7 @@ class PretrainedReader(Reader):
         return digest.hexdigest()
 
     def _numbers(self, view: Texts) -> Sequence[Sequence[int]]:
-        """Token numbers, those that the view brings where it brings some."""
+        """Number the tokens, or take the numbers that the view has."""
         if not isinstance(view, TokenTexts):
             numbers: list[list[int]] = self.tokenise(
                 list(view.values), truncation=True, max_length=LONGEST
@@ -327,7 +309,7 @@ class PretrainedReader(Reader):
 
 
 def _blocks(lengths: NDArray[np.int64], size: int = 64) -> list[NDArray[np.int64]]:
-    """All rows in blocks of like length."""
+    """Divide all rows into blocks of like length."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -350,17 +332,20 @@ class PreparedViews:
     device: torch.device
 
     def __call__(self, rows: NDArray[np.int64]) -> list[ViewInput]:
-        """Inputs of some rows, padded to the longest of them."""
+        """Prepare the inputs of some rows, padded to the longest of them."""
         return [view.batch(rows).to(self.device) for view in self.views]
 
     def blocks(self, size: int = 256) -> list[NDArray[np.int64]]:
-        """All rows in blocks of like length, for prediction."""
+        """Divide all rows into blocks of like length, for prediction."""
         return _blocks(self.lengths, size)
+
+
+Reader: TypeAlias = TableReader | SequenceReader | WordReader | PretrainedReader
 
 
 @dataclass
 class ViewReaders:
-    """The readers of all views; build them on train rows with `ViewReaders.fit`."""
+    """Readers of all views; build them on train rows with `ViewReaders.fit`."""
 
     readers: tuple[Reader, ...]
     device: torch.device = field(init=False, default=torch.device("cpu"))
@@ -386,7 +371,8 @@ class ViewReaders:
         """Load readers that come from a file onto a device; nothing is downloaded."""
         self.device = device
         for reader in self.readers:
-            reader.to(device, local=True)
+            if isinstance(reader, PretrainedReader):
+                reader.to(device, local=True)
         return self
 
     @property
@@ -400,9 +386,8 @@ class ViewReaders:
 
     def read(self, views: MultiView) -> PreparedViews:
         """Prepare rows with what `fit` learned."""
-        rows = tuple(
-            reader.read(view) for reader, view in zip(self.readers, views.arrays, strict=True)
-        )
+        arrays: tuple[Any, ...] = views.arrays
+        rows = tuple(reader.read(view) for reader, view in zip(self.readers, arrays, strict=True))
         lengths = np.ones(views.n_samples, dtype=np.int64)
         for view in rows:
             if view.lengths is not None:

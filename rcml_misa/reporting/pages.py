@@ -230,22 +230,14 @@ def results_json(
 
 def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
     """Make the object of ``run --json`` for scores: each measure's moments and values."""
+    fields = ("dataset", "method", "variant", "test_set", "seconds_per_run")
     results = []
     for row in rows:
         measures = {}
         for name, values in row.values.items():
-            moments = zip(("mean", "var", "std"), row.moments(name), strict=True)
-            measures[name] = {**dict(moments), "values": values}
-        results.append(
-            {
-                "dataset": row.dataset,
-                "method": row.method,
-                "variant": row.variant,
-                "test_set": row.test_set,
-                "seconds_per_run": row.seconds_per_run,
-                "measures": measures,
-            }
-        )
+            mean, variance, deviation = row.moments(name)
+            measures[name] = {"mean": mean, "var": variance, "std": deviation, "values": values}
+        results.append({name: getattr(row, name) for name in fields} | {"measures": measures})
     made: dict[str, Any] = plain({**rest, "results": results})
     return made
 

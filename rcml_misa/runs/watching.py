@@ -43,7 +43,7 @@ class Watcher:
         Validation rows and their class numbers.
     tests : mapping of str to (MultiView, ndarray of int)
         Test sets by name; read for checkpoints and for ``"best-test-epoch"`` alone.
-    also : callable
+    also : callable, optional
         Called with the progress first, and on the fit's own time.
     others : sequence of callable
         Recorders, called with the progress; see `epoch_recorders`.
@@ -63,7 +63,7 @@ class Watcher:
     protocol: Protocol
     valid: Rows | None
     tests: Mapping[str, Rows]
-    also: Callback = lambda _: None
+    also: Callback | None = None
     others: Sequence[Callback] = ()
     checkpoints: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     chosen: dict[str, int] = field(default_factory=dict, init=False)
@@ -73,7 +73,8 @@ class Watcher:
 
     def __call__(self, progress: Any) -> None:
         """Look, if this epoch is one to look at."""
-        self.also(progress)
+        if self.also is not None:
+            self.also(progress)
         if not hasattr(self.estimator, "module_"):
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs

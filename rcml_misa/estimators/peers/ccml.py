@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.published import EpochClassifier
-from rcml_misa.losses import edl_digamma, edl_loss
+from rcml_misa.losses import edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["CCMLClassifier"]
 
@@ -62,18 +60,10 @@ class CCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    views: Any = None
     sharpness: float = 1.25
     complementary_weight: float = 1.0
     consistent_kl_weight: float = 1.0
-    scaling: Scaling = "minmax"
-    epochs: int = 500
-    batch_size: int = 200
-    learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    annealing_epochs: int = 50
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> CCMLNet:
         return CCMLNet(self.widths_, classes=len(self.classes_), sharpness=self.sharpness)
@@ -86,6 +76,6 @@ class CCMLClassifier(EpochClassifier):
         if output.present is not None:
             own = own * output.present
         consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
-        complementary = edl_digamma(output.complementary, target, reduction="none")
+        complementary = edl_loss(output.complementary, target, reduction="none")
         total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
         return {"loss": total.mean()}

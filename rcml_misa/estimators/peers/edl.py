@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rcml_misa.estimators.base import MultiViewOpinion, keyword_parameters
+from rcml_misa.estimators.base import MultiViewOpinion
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import RCMLNet, ViewOpinions
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 from rcml_misa.views import MultiView
 
 __all__ = ["EDLClassifier"]
@@ -73,20 +71,12 @@ class EDLClassifier(EpochClassifier):
     (150, 3)
     """
 
-    views: Any = None
     form: EDLForm = "digamma"
     prior_weight: float = 1.0
     kl_weight: float = 1.0
-    scaling: Scaling = "minmax"
     hidden: tuple[int, ...] = ()
-    epochs: int = 500
-    batch_size: int = 200
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-5
     annealing_epochs: int = 10
     dropout: float = 0.1
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> RCMLNet:
         return RCMLNet(

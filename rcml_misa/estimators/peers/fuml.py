@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.estimators.base import keyword_parameters, row_blocks
+from rcml_misa.estimators.base import row_blocks
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import credibility_loss
@@ -23,8 +23,7 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["FUMLClassifier"]
 
@@ -74,20 +73,13 @@ class FUMLClassifier(EpochTrainer):
     ((150, 3), (150,))
     """
 
-    annealing_epochs = 0  # the loss has no KL term
     _leaves_out_missing: ClassVar[bool] = True
 
-    views: Any = None
     layers: int = 3
     norm_order: float = 3.0
-    scaling: Scaling = "minmax"
-    epochs: int = 500
     batch_size: int = 100
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
     dropout: float = 0.1
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> FuzzyNet:
         return FuzzyNet(
@@ -127,18 +119,18 @@ class FUMLClassifier(EpochTrainer):
         )
 
     def predict_proba(self, X: Any) -> Array:
-        """Fused memberships divided by their sum, (n, K); uniform where all are 0."""
+        """Divide the fused memberships by their sum, (n, K); uniform where all are 0."""
         fused = self._memberships(X).fused.numpy()
         total = fused.sum(axis=1, keepdims=True)
         flat = np.full_like(fused, 1 / fused.shape[1])
         return np.asarray(np.divide(fused, total, out=flat, where=total > 0))
 
     def predict_uncertainty(self, X: Any) -> Array:
-        """Entropy of the fused credibilities, equation 6, (n,), in [0, 1]."""
+        """Compute the entropy of the fused credibilities, equation 6, (n,), in [0, 1]."""
         return np.asarray(fuzzy_uncertainty(credibility(self._memberships(X).fused)).numpy())
 
     def predict_conflict(self, X: Any) -> Array:
-        """Mean over a row's views of their conflict, equation 7, of shape (n,), in [0, 1]."""
+        """Average the conflict of a row's views, equation 7, of shape (n,), in [0, 1]."""
         output = self._memberships(X)
         degrees = membership_conflict(output.private, output.present)
         present = torch.ones_like(degrees) if output.present is None else output.present

@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rcml_misa.estimators.base import keyword_parameters
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import edl_loss
 from rcml_misa.nn import PseudoViewNet, RCMLNet
-from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Device
+from rcml_misa.options import keyword_parameters
 
 __all__ = ["ETMCClassifier", "TMCClassifier"]
 
@@ -60,17 +58,8 @@ class TMCClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
-    views: Any = None
-    scaling: Scaling = "minmax"
     hidden: tuple[int, ...] = ()
-    epochs: int = 500
-    batch_size: int = 200
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-5
-    annealing_epochs: int = 50
     dropout: float = 0.1
-    device: Device = "auto"
-    random_state: int | None = None
 
     def _build(self) -> nn.Module:
         return RCMLNet(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,17 +14,7 @@ from numpy.typing import NDArray
 from rcml_misa.datasets import find_entry
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.opinions import pairwise_conflict
-from rcml_misa.reporting.figures.panels import (
-    Codes,
-    ReplacedUncertainty,
-    RiskCurve,
-    attention_figure,
-    calibration_figure,
-    conflict_figure,
-    loss_figure,
-    subspace_figure,
-    uncertainty_figure,
-)
+from rcml_misa.reporting.figures import panels
 from rcml_misa.results import RunRecord
 from rcml_misa.runs.outputs import Kept, kept_path, read_kept
 
@@ -36,12 +26,7 @@ __all__ = ["FIGURES", "Runs", "draw", "find_runs"]
 PARTS = ("clean", "conflict")
 
 
-class Key(NamedTuple):
-    """The names that runs of one variant have in common."""
-
-    dataset: str
-    method: str
-    variant: str
+Key = tuple[str, str, str]  # data set, method, variant
 
 
 @dataclass(frozen=True)
@@ -99,7 +84,7 @@ def find_runs(path: Path, *, variant: str | None = None) -> Runs:
             record = RunRecord.from_json(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, DataError) as error:
             raise DataError(f"{file} can't be read as a record ({error}).") from error
-        key = Key(record.dataset, record.method, record.variant)
+        key = (record.dataset, record.method, record.variant)
         groups.setdefault(key, []).append((record, file))
     chosen = _choose(path, groups, variant)
     records, paths = zip(*sorted(groups[chosen], key=lambda pair: pair[0].seed), strict=True)
@@ -112,19 +97,17 @@ def _choose(
     """Choose one group of a folder's records."""
     names = {key: runs[0][0].label for key, runs in groups.items()}
     if variant is not None:
-        matching = [
-            key for key, name in names.items() if variant in (key.method, key.variant, name)
-        ]
+        matching = [key for key, name in names.items() if variant in (*key[1:], name)]
         if len(matching) == 1:
             return matching[0]
         if not matching:
-            way = nearest(variant, {*names.values(), *(key.variant for key in names)})
+            way = nearest(variant, {*names.values(), *(key[2] for key in names)})
             raise OptionError(f"{path} has no runs of {variant}; {way}")
         names = {key: names[key] for key in matching}
     recommended = [key for key in names if groups[key][0][0].default]
     chosen = recommended if len(recommended) == 1 else list(names)
     if len(chosen) > 1:
-        kinds = ", ".join(f"{name} on {key.dataset}" for key, name in names.items())
+        kinds = ", ".join(f"{name} on {key[0]}" for key, name in names.items())
         raise OptionError(f"{path} holds several kinds of runs ({kinds}); choose with --variant.")
     return chosen[0]
 
@@ -136,19 +119,19 @@ def _array(content: Kept, name: str, what: str) -> NDArray[Any]:
 
 
 def _losses(runs: Runs) -> Figure:
-    return loss_figure([record.history for record in runs.records])
+    return panels.loss_figure([record.history for record in runs.records])
 
 
 def _subspaces(variants: Sequence[Runs]) -> Figure:
-    panels: dict[str, Codes] = {}
+    drawn: dict[str, panels.Codes] = {}
     for runs in variants:
         first = runs.contents()[0]
-        codes = Codes(*(_array(first, kind, "codes") for kind in ("private", "shared")))
+        codes = panels.Codes(*(_array(first, kind, "codes") for kind in ("private", "shared")))
         title = runs.title if len(variants) > 1 else ""
-        panels[runs.label if title in panels else title] = codes
-    if len(panels) < len(variants):
+        drawn[runs.label if title in drawn else title] = codes
+    if len(drawn) < len(variants):
         raise OptionError("two of these runs are the same variant; compare different ones.")
-    return subspace_figure(panels, first.views, order=_order(variants[0]))
+    return panels.subspace_figure(drawn, first.views, order=_order(variants[0]))
 
 
 def _order(runs: Runs) -> tuple[str, ...]:
@@ -171,7 +154,7 @@ def _attention(runs: Runs) -> Figure:
             f"this variant fuses {maps[0].shape[-1]} tokens of {len(views)} views; the attention "
             "figure is of private and shared ones."
         )
-    return attention_figure(np.mean([weights[0] for weights in maps], axis=0), views)
+    return panels.attention_figure(np.mean([weights[0] for weights in maps], axis=0), views)
 
 
 def _conflict(runs: Runs) -> Figure:
@@ -186,7 +169,7 @@ def _conflict(runs: Runs) -> Figure:
             "the runs kept no opinions of their views; run a method that has some with --keep "
             "opinions."
         )
-    return conflict_figure(tables, contents[0].views)
+    return panels.conflict_figure(tables, contents[0].views)
 
 
 def _pairwise(content: Kept, part: str) -> NDArray[np.float64]:
@@ -202,8 +185,8 @@ def _uncertainty(runs: Runs) -> Figure:
     for content in runs.contents():
         rows = _array(content, "replaced", "opinions")
         clean, copy = (_array(content, f"{part}.uncertainty", "opinions")[rows] for part in PARTS)
-        pairs.append(ReplacedUncertainty(clean, copy))
-    return uncertainty_figure(pairs)
+        pairs.append(panels.ReplacedUncertainty(clean, copy))
+    return panels.uncertainty_figure(pairs)
 
 
 def _calibration(runs: Runs) -> Figure:
@@ -221,15 +204,15 @@ def _calibration(runs: Runs) -> Figure:
     contents = runs.contents() if all(kept_path(path).is_file() for path in runs.paths) else []
     complete = all(f"{part}.right" in content.arrays for part in parts for content in contents)
     if not contents or not complete:
-        return calibration_figure(bins, {})
+        return panels.calibration_figure(bins, {})
     curves = {
         part: [
-            RiskCurve(content.arrays[f"{part}.uncertainty"], content.arrays[f"{part}.right"])
+            panels.RiskCurve(content.arrays[f"{part}.uncertainty"], content.arrays[f"{part}.right"])
             for content in contents
         ]
         for part in parts
     }
-    return calibration_figure(bins, curves)
+    return panels.calibration_figure(bins, curves)
 
 
 #: Figure of one variant's runs, by name.
