@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rcml_misa.estimators.base import MultiViewOpinion
 from rcml_misa.estimators.published import EpochClassifier
-from rcml_misa.losses import EDLForm, edl_digamma, edl_loss
+from rcml_misa.losses import EDLForm, edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions, PseudoViewNet, RCMLNet, ViewOpinions
 from rcml_misa.options import keyword_parameters
 from rcml_misa.views import MultiView
@@ -270,6 +270,6 @@ class CCMLClassifier(EpochClassifier):
         if output.present is not None:
             own = own * output.present
         consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
-        complementary = edl_digamma(output.complementary, target, reduction="none")
+        complementary = edl_loss(output.complementary, target, reduction="none")
         total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
         return {"loss": total.mean()}
