@@ -54,7 +54,7 @@ _NEVER_EMPTY = ("groups", "penalties")
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
-    """Choices of a ``Literal`` annotation; none for any other.
+    """List the choices of a ``Literal`` annotation; none for any other.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def check_options(estimator: Any) -> None:
 
 
 def _constraint(name: str, hint: Any) -> Any:
-    """Constraint of a parameter by its annotation or else by its name; None where it has none."""
+    """Look up the constraint of a parameter by its annotation, else by its name, if it has one."""
     if choices := choices_of(hint):
         return StrOptions(set(choices))
     declared = "boolean" if hint is bool else _CONSTRAINTS.get(name)
@@ -116,7 +116,7 @@ def _constraint(name: str, hint: Any) -> Any:
 
 
 def _limit(value: Any, constraint: Any, several: bool, default: Any) -> tuple[str, str]:
-    """Words for a constraint that a value breaks, and for the way out."""
+    """Put into words the constraint that a value breaks, and the way out."""
     if isinstance(constraint, StrOptions):
         return "does not exist", nearest(str(value)[:80], constraint.options)
     shown = repr(default)
@@ -136,7 +136,7 @@ def _limit(value: Any, constraint: Any, several: bool, default: Any) -> tuple[st
 
 
 def _closest(value: Any, interval: Any) -> float | None:
-    """Number of the interval that is nearest to a value; None where an open end has none."""
+    """Find the number of an interval nearest to a value; None where an open end has none."""
     if not isinstance(value, Real) or isinstance(value, bool) or value - value != 0:
         return None
     close = max(value, interval.left)

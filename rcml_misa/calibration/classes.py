@@ -73,7 +73,7 @@ def fit_exponent(
 def _least(
     loss: Callable[[float], float], bounds: tuple[float, float], tolerance: float = 1e-5
 ) -> float:
-    """Positive number whose logarithm has the least loss."""
+    """Find the positive number whose logarithm has the least loss."""
     least = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
     return float(np.exp(least.x))
 
@@ -136,7 +136,7 @@ class Calibrator:
         return cls(exponent, float(fitted.x[0]), float(fitted.x[1]))
 
     def __call__(self, evidence: Array) -> Array:
-        """Probabilities (n, K) of rows with evidence (n, K)."""
+        """Compute probabilities (n, K) of rows with evidence (n, K)."""
         probability = softmax(self.exponent * _log_shares(evidence), axis=1)
         rows, best = np.arange(len(probability)), probability.argmax(axis=1)
         top = np.clip(probability[rows, best], 1e-9, 1 - 1e-9)
@@ -181,7 +181,7 @@ class EvidenceTemperature:
         return cls(_least(loss, WIDEST))
 
     def __call__(self, evidence: Array) -> Array:
-        """Probabilities (n, K) of rows with evidence (n, K)."""
+        """Compute probabilities (n, K) of rows with evidence (n, K)."""
         alpha = self.factor * evidence + 1
         return np.asarray(alpha / alpha.sum(axis=1, keepdims=True))
 
@@ -210,7 +210,7 @@ class ProbabilityTemperature:
         return cls(fit_exponent(np.log(np.maximum(probability, TINY)), codes))
 
     def __call__(self, probability: Array) -> Array:
-        """Probabilities (n, K) of rows with probabilities (n, K)."""
+        """Compute probabilities (n, K) of rows with probabilities (n, K)."""
         return np.asarray(softmax(self.exponent * np.log(np.maximum(probability, TINY)), axis=1))
 
 
@@ -249,7 +249,7 @@ class ConformalSets:
         return cls(float(own[rank - 1]) if rank <= len(own) else -1.0)
 
     def __call__(self, probability: Array) -> NDArray[np.bool_]:
-        """Members (n, K) of each row's set."""
+        """Mark the members (n, K) of each row's set."""
         return np.asarray(probability >= self.threshold)
 
 

@@ -24,7 +24,7 @@ LIMIT = 3.0  # standard deviations beyond which a feature's value counts no more
 
 
 def conformal_rank(rows: int, coverage: float) -> int:
-    """Rank of the finite-sample quantile of split conformal: ceil((n + 1) coverage).
+    """Compute the rank of split conformal's finite-sample quantile: ceil((n + 1) coverage).
 
     Examples
     --------
@@ -139,7 +139,7 @@ class ScaleCalibrator:
         return cls(centre, spread, np.array(slopes), float(offset))
 
     def __call__(self, fused: NIG, views: NIG) -> NIG:
-        """The fused opinion with its scale corrected."""
+        """Correct the scale of fused opinions."""
         features = (_features(fused, views) - self.centre) / self.spread
         clipped = np.clip(features, -LIMIT, LIMIT)
         factor = torch.from_numpy(np.exp(self.offset + clipped @ self.weights)).to(fused.beta)
@@ -147,7 +147,7 @@ class ScaleCalibrator:
 
 
 def _features(fused: NIG, views: NIG) -> Array:
-    """Log scale, distance from the mean, and the views' spread around the fused prediction."""
+    """Compute log scale, distance from the mean, and the views' spread around the prediction."""
     apart = (views.nu * (views.gamma - fused.gamma.unsqueeze(-1)).square()).sum(dim=-1)
     columns = [fused.scale.log(), fused.gamma.abs(), (apart / views.nu.sum(dim=-1)).sqrt()]
     return torch.stack([column.double().cpu() for column in columns], dim=1).numpy()

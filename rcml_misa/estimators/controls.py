@@ -130,7 +130,7 @@ class ControlClassifier(MultiViewClassifier):
     def _best_view(
         self, parts: list[Array], codes: NDArray[np.int64], weights: Array | None
     ) -> int:
-        """Number of the view of the highest cross-validated accuracy; the first of equal ones."""
+        """Choose the view of the highest cross-validated accuracy; the first of equal ones."""
         least = int(np.bincount(codes).min())
         kind = StratifiedKFold if least >= 2 else KFold
         count = min(FOLDS, least if least >= 2 else len(codes))
@@ -147,7 +147,7 @@ class ControlClassifier(MultiViewClassifier):
         return int(np.argmax(accuracies))
 
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of shape (n, K); those of ``"rbf-svm"`` are not calibrated."""
+        """Compute class probabilities (n, K); those of ``"rbf-svm"`` are not calibrated."""
         parts = self._parts(self._check_rows(X))
         each = [
             _probabilities(model, part) for model, part in zip(self.models_, parts, strict=True)

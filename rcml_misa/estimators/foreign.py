@@ -147,7 +147,7 @@ class TableClassifier(MultiViewClassifier):
         return self
 
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of shape (n, K).
+        """Compute class probabilities (n, K).
 
         Without a `predict_proba` of the classifier, the softmax of its decision values, which are
         not calibrated; without those, 1 for the predicted class.
@@ -166,6 +166,6 @@ class TableClassifier(MultiViewClassifier):
         return np.asarray(softmax(values, axis=1) if per_class else scores, dtype=np.float64)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Class that the classifier predicts for each row."""
+        """Predict the class of each row, as the classifier does."""
         table = self._check_rows(X).to_array()
         return np.asarray(self.classes_[np.asarray(self.estimator_.predict(table), dtype=int)])

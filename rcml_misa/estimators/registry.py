@@ -73,11 +73,11 @@ class MethodSpec:
         return self.variants[0]
 
     def recommended(self, *, regression: bool) -> str:
-        """Recommended variant for classes, or for a regression."""
+        """Name the variant that is recommended for classes, or for a regression."""
         return (self.regressor_variant if regression else "") or self.default_variant
 
     def run_unnamed(self, *, regression: bool) -> tuple[str, ...]:
-        """Variants that run when none is named."""
+        """List the variants that run when none is named."""
         return (self.regressor_variant,) if regression and self.regressor_variant else self.compared
 
 
@@ -188,7 +188,7 @@ METHODS: Mapping[str, MethodSpec] = {
 
 
 def exported_estimators() -> dict[str, type[Any]]:
-    """Concrete estimators that `rcml_misa.estimators` exports, by name.
+    """Import the concrete estimators that `rcml_misa.estimators` exports, by name.
 
     Examples
     --------
@@ -378,7 +378,7 @@ def _overrides(
 
 
 def _parameters(path: str, *, foreign: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of an estimator with their defaults, and their annotations."""
+    """Look up the parameters of an estimator with their defaults, and their annotations."""
     if foreign:
         estimator = build_foreign(path, {}, None)
         return getattr(estimator, "estimator", estimator).get_params(), {}

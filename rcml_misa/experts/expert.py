@@ -1,4 +1,4 @@
-"""The closed-form kernel expert: Nystroem features, ridge, exact leave-one-out scores."""
+"""Closed-form kernel expert: Nystroem features, ridge, exact leave-one-out scores."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Columns:
     maps : tuple of tuple of FeatureMap
         For each kind, one fitted map per view.
     factors : tuple of tuple of float
-        Likewise, what brings the total variance of the train rows to 1.
+        Likewise, factors that bring the total variance of the train rows to 1.
     double : bool
         Whether the columns are float64, which costs nothing where train rows are few.
     """
@@ -63,7 +63,7 @@ class Columns:
     double: bool = False
 
     def __call__(self, parts: Sequence[Array]) -> Array:
-        """Columns of rows given as one raw array (n, d_v) per view."""
+        """Map rows given as one raw array (n, d_v) per view."""
         return self.join(
             [
                 [mapping.transform(part) for mapping, part in zip(kind, parts, strict=True)]
@@ -78,7 +78,7 @@ class Columns:
         return np.concatenate([np.repeat(np.arange(len(kind)), kind) for kind in widths])
 
     def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
-        """The same from views that are mapped already."""
+        """Scale and join views that are mapped already."""
         dtype = np.float64 if self.double else np.float32
         scaled = [
             np.asarray(part * factor, dtype=dtype)
@@ -116,7 +116,7 @@ class MappedViews:
         ]
 
     def only(self, view: int) -> MappedViews:
-        """The same for one view, without the rows that lack it."""
+        """Select one view, without the rows that lack it."""
         present = present_rows(self.parts[view])
         if not present.all():
             return MappedViews([self.parts[view][present]], scaling=self.scaling)
@@ -127,7 +127,7 @@ class MappedViews:
         return single
 
     def columns(self) -> Columns:
-        """The join of these views, with its factors."""
+        """Make the join of these views, with its factors."""
         return Columns(
             tuple(tuple(kind) for kind in self.maps),
             tuple(tuple(_unit_variance(part) for part in kind) for kind in self.mapped),
@@ -135,24 +135,24 @@ class MappedViews:
         )
 
     def values(self, columns: Columns, rows: slice | Array) -> Array:
-        """Joined columns of some rows."""
+        """Join the columns of some rows."""
         if self.rows <= BLOCK:
             return columns.join([[part[rows] for part in kind] for kind in self.mapped])
         return columns([dense(part, rows) for part in self.parts])
 
     def layout(self) -> tuple[tuple[int, ...], ...]:
-        """Joined columns of each view in each kind."""
+        """Count the joined columns of each view in each kind."""
         return tuple(tuple(part.shape[1] for part in kind) for kind in self.mapped)
 
 
 def _unit_variance(part: Array) -> float:
-    """Factor that brings the total variance of an array (n, d) to 1."""
+    """Compute the factor that brings the total variance of an array (n, d) to 1."""
     variance = float(part.var(axis=0).sum())
     return 1 / math.sqrt(variance) if variance > 0 else 1.0
 
 
 def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
-    """Temperature T of least cross-entropy of softmax(T * scores) against the classes.
+    """Fit the temperature T of least cross-entropy of softmax(T * scores) against the classes.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def fit_temperature(scores: Array, target: Array, weights: Array | None = None) 
     target : ndarray of shape (n,)
         Class numbers 0..K-1.
     weights : ndarray of shape (n,), optional
-        Of the rows.
+        Weights of the rows.
 
     Returns
     -------
@@ -279,7 +279,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Fit on views that are mapped already; `fit` and a set of experts share this.
 
-        Of `classes`, sorted, some may be without a row.
+        Some of `classes`, which are sorted, may be without a row.
         """
         self.classes_ = np.unique(y) if classes is None else classes
         codes = np.searchsorted(self.classes_, y)
@@ -306,7 +306,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _choose(
         self, views: MappedViews, order: Array, onehot: Array, weights: Array | None
     ) -> str:
-        """Name of the kernel of least leave-one-out cross-entropy on some of the rows."""
+        """Choose the kernel of least leave-one-out cross-entropy on some of the rows."""
         count = min(self.landmarks, views.rows)
         # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
         near = min(self.selection_landmarks, count)
@@ -341,9 +341,9 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return fit_ridge(phi, onehot[rows], self.penalties, weights)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Bounded scores of shape (n, K), near 1 for the class and near 0 for the others.
+        """Compute bounded scores (n, K), near 1 for the class and near 0 for the others.
 
-        Of two classes: the second's score minus the first's, of shape (n,), as scikit-learn wants.
+        With two classes the second's score minus the first's, of shape (n,), as in scikit-learn.
         """
         scores = self._bounded(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
@@ -354,15 +354,15 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.minimum(self.score_parts(self._parts(X)), self.bound_)
 
     def score_parts(self, parts: Sequence[ViewArray]) -> NDArray[np.float64]:
-        """Scores (n, K) without the bound, of rows given as one array (n, d_v) per view."""
+        """Compute scores (n, K) without the bound, of rows given as one array (n, d_v) per view."""
         return ExpertScorer([], self)(parts).joint
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Class probabilities of shape (n, K): the softmax of the bounded, tempered scores."""
+        """Compute class probabilities (n, K): the softmax of the bounded, tempered scores."""
         scores = self._bounded(X)
         return np.asarray(softmax(self.temperature_ * scores, axis=1))
 
     def predict(self, X: Any) -> Array:
-        """Most probable class of each row."""
+        """Predict the most probable class of each row."""
         scores = self._bounded(X)
         return np.asarray(self.classes_[scores.argmax(axis=1)])

@@ -18,7 +18,7 @@ KernelChoice = Literal["auto", "smooth", "medium", "rough", "fine"]
 
 
 def squared_distances(left: Array, right: Array, inner: Array | None = None) -> Array:
-    """|a - b|^2 for all pairs of rows; `inner` holds their inner products where they are known.
+    """Compute |a - b|^2 for all pairs of rows; `inner` may hold their inner products.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class BlockKernel:
     linear: float = 0.1
 
     def __call__(self, left: Array, right: Array, layout: Layout) -> Array:
-        """Kernel values for all pairs of rows.
+        """Compute kernel values for all pairs of rows.
 
         Parameters
         ----------

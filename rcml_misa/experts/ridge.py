@@ -20,7 +20,7 @@ SMALL = 400  # landmarks up to which float64 costs nothing
 
 
 def blocks(rows: int) -> Iterator[slice]:
-    """Slices of at most 8192 rows that cover `rows` rows."""
+    """Yield slices of at most 8192 rows that cover `rows` rows."""
     for start in range(0, rows, BLOCK):
         yield slice(start, min(start + BLOCK, rows))
 
@@ -70,14 +70,14 @@ class NystroemFeatures:
         return np.asarray(solved.T)
 
     def __call__(self, block: slice) -> Array:
-        """Features (len(block), m)."""
+        """Compute the features (len(block), m) of a block."""
         if self._kept is None and self.values is not None:
             return self._compute(block, self.values)
         return np.asarray(self._kept)[block]
 
 
 def _lifted_cholesky(square: Array, lift: float) -> Array:
-    """Cholesky factor of a kernel matrix that rounding may have left with eigenvalues below 0."""
+    """Factorise a kernel matrix that rounding may have left with eigenvalues below 0."""
     diagonal = np.diag_indices(len(square))
     for _ in range(LIFTS):
         square[diagonal] += lift
@@ -110,7 +110,7 @@ class Ridge:
 
 
 def _eigh(matrix: Array, dtype: Any) -> tuple[Array, Array]:
-    """Eigenvalues and vectors; in float32 where the matrix is large, which halves the time."""
+    """Compute eigenvalues and vectors; in float32 where the matrix is large, in half the time."""
     if len(matrix) <= SMALL or dtype == np.float64:
         spectrum, basis = np.linalg.eigh(matrix)
         return spectrum, basis
@@ -136,7 +136,7 @@ def fit_ridge(
     onehot : ndarray of shape (n, K)
     penalties : sequence of float
     weights : ndarray of shape (n,), optional
-        Of the rows' square errors, positive, of mean 1; a leverage is in proportion to its row's.
+        Weights of the rows' square errors, positive, of mean 1, which leverages are multiplied by.
 
     References
     ----------

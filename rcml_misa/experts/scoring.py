@@ -196,7 +196,7 @@ def _add(total: Array, values: Array, weight: float) -> None:
 
 
 def _mapped(mapping: FeatureMap, part: Array, dtype: type[Any]) -> Array:
-    """Mapped columns x of rows, then |x|^2 and 1."""
+    """Map rows to columns x, then |x|^2 and 1."""
     table = np.empty((len(part), mapping.width + 2), dtype=dtype)
     columns = table[:, :-2]
     columns[:] = mapping.transform(part, dtype)

@@ -71,11 +71,11 @@ class Familiarity:
         return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
 
     def __call__(self, values: Array) -> Array:
-        """Familiarity (n,) of rows given by their mapped columns (n, d)."""
+        """Compute the familiarity (n,) of rows given by their mapped columns (n, d)."""
         return self.of_distance(np.sqrt(squared_distances(values, self.landmarks).min(axis=1)))
 
     def with_gaps(self, values: Array, columns: NDArray[np.bool_], share: float) -> Array:
-        """Familiarity of rows that have a share of their views, in `columns` (d,), only.
+        """Compute the familiarity of rows that have but a share of their views, in `columns` (d,).
 
         Each view has the same part in squared distances, which are scaled up to that of all.
         """
@@ -83,7 +83,7 @@ class Familiarity:
         return self.of_distance(np.sqrt(some.min(axis=1) / share))
 
     def of_distance(self, nearest: Array) -> Array:
-        """Familiarity (n,) of rows so far from the nearest landmark."""
+        """Compute the familiarity (n,) of rows at a distance from the nearest landmark."""
         excess = np.maximum(0, (nearest - self.upper) / (self.upper - self.median))
         return np.asarray(np.exp(-DECAY * excess), dtype=np.float64)
 
@@ -185,7 +185,7 @@ class ExpertLogits:
     def stack(
         self, codes: NDArray[np.int64], *, weights: Array | None = None, joint: bool = True
     ) -> Array:
-        """Weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
+        """Fit weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class ExpertLogits:
         return stack if joint else np.append(stack, 0.0)
 
     def take(self, rows: slice) -> ExpertLogits:
-        """The same of some rows."""
+        """Select some of the rows."""
         return ExpertLogits(
             self.views[rows],
             self.joint[rows],
@@ -306,7 +306,7 @@ class ViewExperts:
         return self
 
     def logits(self, views: MultiView) -> ExpertLogits:
-        """Logits of new rows."""
+        """Compute the logits of new rows."""
         scores, present = self._scorer(views.arrays), views.present
         familiarity = self.familiarity_.of_distance(np.sqrt(scores.nearest))
         gaps = np.flatnonzero(~present.all(axis=1))
@@ -324,7 +324,7 @@ class ViewExperts:
         return {name: value for name, value in vars(self).items() if name != "_scorer"}
 
     def _familiar(self, parts: Sequence[Array], present: NDArray[np.bool_]) -> Array:
-        """Familiarity of rows with gaps, by the columns of the views that each of them has."""
+        """Compute the familiarity of rows with gaps, by the columns of the views that each has."""
         values = self.joint_.columns_(parts)
         familiarity = np.ones(len(values))
         owners = self.joint_.columns_.owners

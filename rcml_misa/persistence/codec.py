@@ -49,7 +49,7 @@ LONG = 8  # floats; a longer list becomes a tensor
 
 
 def fitted_state(source: Any, *, leave: Iterable[str] = ()) -> dict[str, Any]:
-    """Attributes of an object that its predictions need: all but `leave` and private ones."""
+    """Collect the attributes that predictions need: all but `leave` and private ones."""
     if is_dataclass(source) and not isinstance(source, BaseEstimator):
         return {name: getattr(source, name) for name in _init_fields(source)}
     gone = UNSAVED | set(leave)
@@ -178,7 +178,7 @@ class Decoder:
         return self._tagged(value, depth)
 
     def _tagged(self, value: dict[str, Any], depth: int) -> Any:
-        """Decode a value that JSON has no kind for, by the keys that tell its kind."""
+        """Decode a value of a kind that JSON lacks, by its keys."""
         keys, content = set(value), next(iter(value.values()), None)
         if keys == {"object", "state"}:
             return self._object(value["object"], value["state"], depth)

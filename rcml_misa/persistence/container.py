@@ -18,7 +18,7 @@ __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 FORMAT = "rcml-misa"
 FORMAT_VERSION = 2  # 1, which rcml-misa 0.1 reads too, holds opinions of tables' classes alone
 LARGEST_HEADER = 16 * 2**20  # bytes
-LENGTH = 8  # bytes that tell the header's length
+LENGTH = 8  # bytes that hold the header's length
 
 
 def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:

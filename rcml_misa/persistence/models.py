@@ -168,7 +168,7 @@ def _rebuilt(
 
 
 def _check_facts(model: Any, size: int) -> None:
-    """Check what every estimator has; nothing may ask for more memory than the file holds."""
+    """Check the facts of every estimator; nothing may ask for more memory than the file holds."""
     names, widths, kinds = model.view_names_, model.widths_, model.kinds_
     classes = getattr(model, "classes_", None) if is_classifier(model) else np.arange(2)
     if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(set(classes.tolist())) < 2:
@@ -231,7 +231,7 @@ def _try_out(model: Any) -> None:
 
 
 def _needs(model: Any) -> dict[str, str]:
-    """Pretrained models that the file leaves out: name -> sha256 of their frozen part."""
+    """List the pretrained models that the file leaves out: name -> sha256 of their frozen part."""
     return model.readers_.needs if hasattr(model, "readers_") else {}
 
 

@@ -38,7 +38,7 @@ def evenly(rows: int, count: int) -> NDArray[np.int64]:
 
 
 def _extremes(values: ViewArray) -> tuple[Array, Array]:
-    """Least and largest value of each column, made dense block by block."""
+    """Find the least and largest value of each column, made dense block by block."""
     starts = range(0, values.shape[0], BLOCK)
     parts = [dense(values, slice(start, start + BLOCK)) for start in starts]
     return (
@@ -48,7 +48,7 @@ def _extremes(values: ViewArray) -> tuple[Array, Array]:
 
 
 def _spread(values: Array) -> Array:
-    """Column standard deviations, 1 where a column is constant up to rounding."""
+    """Compute column standard deviations, 1 where a column is constant up to rounding."""
     spread = values.std(axis=0)
     floor = 1e-9 * np.maximum(np.abs(values).max(axis=0), 1e-300)
     return np.where(spread > floor, spread, 1.0)
@@ -122,7 +122,7 @@ class QuantileTable:
         return places.astype(np.int32)
 
     def __call__(self, values: Array) -> Array:
-        """Quantiles of rows (n, d)."""
+        """Compute the quantiles of rows (n, d)."""
         # column by column, so that values to compare lie close together
         turned = np.ascontiguousarray(values.T)
         cells = self._cells(turned, self.least[:, None], self.scale[:, None])

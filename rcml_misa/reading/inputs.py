@@ -214,7 +214,7 @@ class PretrainedReader:
     ----------
     options : InputOptions
     sha256 : str
-        Of the vocabulary and the frozen weights; empty before the model is loaded.
+        Hash of the vocabulary and the frozen weights; empty before the model is loaded.
     """
 
     options: InputOptions
@@ -273,7 +273,7 @@ class PretrainedReader:
         return digest.hexdigest()
 
     def _numbers(self, view: Texts) -> Sequence[Sequence[int]]:
-        """Token numbers, those that the view brings where it brings some."""
+        """Number the tokens, or take the numbers that the view has."""
         if not isinstance(view, TokenTexts):
             numbers: list[list[int]] = self.tokenise(
                 list(view.values), truncation=True, max_length=LONGEST
@@ -309,7 +309,7 @@ class PretrainedReader:
 
 
 def _blocks(lengths: NDArray[np.int64], size: int = 64) -> list[NDArray[np.int64]]:
-    """All rows in blocks of like length."""
+    """Divide all rows into blocks of like length."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -332,11 +332,11 @@ class PreparedViews:
     device: torch.device
 
     def __call__(self, rows: NDArray[np.int64]) -> list[ViewInput]:
-        """Inputs of some rows, padded to the longest of them."""
+        """Prepare the inputs of some rows, padded to the longest of them."""
         return [view.batch(rows).to(self.device) for view in self.views]
 
     def blocks(self, size: int = 256) -> list[NDArray[np.int64]]:
-        """All rows in blocks of like length, for prediction."""
+        """Divide all rows into blocks of like length, for prediction."""
         return _blocks(self.lengths, size)
 
 
@@ -345,7 +345,7 @@ Reader: TypeAlias = TableReader | SequenceReader | WordReader | PretrainedReader
 
 @dataclass
 class ViewReaders:
-    """The readers of all views; build them on train rows with `ViewReaders.fit`."""
+    """Readers of all views; build them on train rows with `ViewReaders.fit`."""
 
     readers: tuple[Reader, ...]
     device: torch.device = field(init=False, default=torch.device("cpu"))

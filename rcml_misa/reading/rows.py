@@ -205,5 +205,5 @@ class InputTable:
         return [part.to(self.device) for part in (*mapped, *(other[rows] for other in self.others))]
 
     def __call__(self, rows: slice | NDArray[Any]) -> Tensor:
-        """Columns of some rows."""
+        """Look up the columns of some rows."""
         return torch.cat(self._map(rows), dim=1) if self.whole is None else self.whole[rows]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rcml_misa.estimators.published import EpochClassifier
-from rcml_misa.losses import edl_digamma, edl_loss
+from rcml_misa.losses import edl_loss
 from rcml_misa.nn import CCMLNet, DecoupledOpinions
 from rcml_misa.options import keyword_parameters
 
@@ -76,6 +76,6 @@ class CCMLClassifier(EpochClassifier):
         if output.present is not None:
             own = own * output.present
         consistent = edl_loss(output.consistent, target, kl_weight=penalty, reduction="none")
-        complementary = edl_digamma(output.complementary, target, reduction="none")
+        complementary = edl_loss(output.complementary, target, reduction="none")
         total = own.sum(dim=1) + consistent + self.complementary_weight * complementary
         return {"loss": total.mean()}

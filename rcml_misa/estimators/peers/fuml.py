@@ -119,18 +119,18 @@ class FUMLClassifier(EpochTrainer):
         )
 
     def predict_proba(self, X: Any) -> Array:
-        """Fused memberships divided by their sum, (n, K); uniform where all are 0."""
+        """Divide the fused memberships by their sum, (n, K); uniform where all are 0."""
         fused = self._memberships(X).fused.numpy()
         total = fused.sum(axis=1, keepdims=True)
         flat = np.full_like(fused, 1 / fused.shape[1])
         return np.asarray(np.divide(fused, total, out=flat, where=total > 0))
 
     def predict_uncertainty(self, X: Any) -> Array:
-        """Entropy of the fused credibilities, equation 6, (n,), in [0, 1]."""
+        """Compute the entropy of the fused credibilities, equation 6, (n,), in [0, 1]."""
         return np.asarray(fuzzy_uncertainty(credibility(self._memberships(X).fused)).numpy())
 
     def predict_conflict(self, X: Any) -> Array:
-        """Mean over a row's views of their conflict, equation 7, of shape (n,), in [0, 1]."""
+        """Average the conflict of a row's views, equation 7, of shape (n,), in [0, 1]."""
         output = self._memberships(X)
         degrees = membership_conflict(output.private, output.present)
         present = torch.ones_like(degrees) if output.present is None else output.present
