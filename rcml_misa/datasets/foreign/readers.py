@@ -61,7 +61,7 @@ def read_mmsa(path: Path) -> ForeignSet:
         If the file is not readable or of another layout; the sentence names the fold and the key.
     """
     content = read_pickle(path)
-    folds = [content.get(fold) for fold in FOLDS] if isinstance(content, dict) else []
+    folds: list[Any] = [content.get(f) for f in FOLDS] if isinstance(content, dict) else []
     if not folds or not all(isinstance(fold, dict) and fold for fold in folds):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else "no dict"
         raise DataError(
