@@ -144,17 +144,17 @@ def _html(content: Cell | str) -> str:
 
 
 def _text(table: Table, width: int) -> str:
+    """Write blocks of columns that fit the width, between the title and the notes."""
     from rich.console import Console
     from rich.text import Text as Line
 
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
     console.print(Line(printable(table.title), overflow="fold"))
-    blocks = _blocks(table, width)
-    for number, places in enumerate(blocks):
+    for number, widths in enumerate(_blocks(table, width)):
         if number:
             console.print()
-        console.print(_grid(table, places))
+        console.print(_grid(table, widths))
     for note in table.notes:
         console.print(Line(printable(note), overflow="fold"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
@@ -181,29 +181,22 @@ def _blocks(table: Table, width: int) -> list[dict[int, int]]:
     bounds = [_bounds(table, place, width) for place in range(len(table.columns))]
     stubs = list(range(min(table.stubs, len(table.columns))))
     others = range(len(stubs), len(table.columns))
-    blocks = _filled(stubs, others, bounds, width, most=len(others))
+
+    def filled(most: int) -> list[list[int]]:
+        """Fill blocks with at most so many columns each, while their least widths fit."""
+        blocks: list[list[int]] = [[]]
+        for place in others:
+            least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
+            if blocks[-1] and (least > width or len(blocks[-1]) == most):
+                blocks.append([])
+            blocks[-1].append(place)
+        return blocks
+
+    blocks = filled(len(others))
     # the same number of blocks with about as many columns each, where they fit
-    even = _filled(stubs, others, bounds, width, most=-(-len(others) // len(blocks)))
+    even = filled(-(-len(others) // len(blocks)))
     blocks = even if len(even) == len(blocks) else blocks
     return [_fitted([*stubs, *block], bounds, width, table) for block in blocks]
-
-
-def _filled(
-    stubs: Sequence[int],
-    others: Sequence[int],
-    bounds: Sequence[tuple[int, int]],
-    width: int,
-    *,
-    most: int,
-) -> list[list[int]]:
-    """Fill blocks with columns, at most so many each, while their least widths fit."""
-    blocks: list[list[int]] = [[]]
-    for place in others:
-        least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
-        if blocks[-1] and (least > width or len(blocks[-1]) == most):
-            blocks.append([])
-        blocks[-1].append(place)
-    return blocks
 
 
 def _bounds(table: Table, place: int, width: int) -> tuple[int, int]:
