@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.attention import TokenStates
 from rcml_misa.nn.encoders import (
     EncodedProjection,
     StackedLinear,
@@ -18,6 +17,7 @@ from rcml_misa.nn.encoders import (
     ViewEncoder,
     ViewInput,
 )
+from rcml_misa.nn.tokens import TokenStates
 
 __all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]
 
