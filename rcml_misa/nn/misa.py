@@ -175,13 +175,12 @@ class MISANet(nn.Module):
         private = shared = rebuilt = torch.zeros_like(projected)
         if self.subspaces is not None:
             private, shared, rebuilt = self.subspaces(projected)
-        both = torch.cat([private, shared])
         tokens = {
             "base": projected,
             "inv": shared,
             "sFusion": private,
             "iFusion": shared,
-            "full": both,
+            "full": torch.cat([private, shared]),
         }[self.variant]
         maps = self._maps(tokens) if attention else None
         tokens = self.fuse(tokens)
@@ -195,6 +194,7 @@ class MISANet(nn.Module):
         def rows(values: Tensor, layer: nn.Module | None) -> Tensor | None:
             return None if layer is None else layer(values).transpose(0, 1)
 
+        both = torch.cat([private, shared])  # apart from the tokens: gradients add up in this order
         return MISAOutput(
             prediction=prediction,
             own=rows(dropped, self.own),
