@@ -16,10 +16,10 @@ from rcml_misa.datasets import (
     find_entry,
     list_datasets,
     load_dataset,
-    load_entry,
     locate,
 )
 from rcml_misa.datasets.catalogue import parse_entry
+from rcml_misa.datasets.lookup import load_entry
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import check_target
 

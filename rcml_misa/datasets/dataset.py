@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from rcml_misa.exceptions import OptionError, nearest
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rcml_misa.views import MultiView
 
-__all__ = ["Dataset", "Task", "as_task", "keep_views"]
+__all__ = ["Dataset", "as_task", "keep_views"]
 
-Task = Literal["2", "3", "7", "regression"]
+TASKS = ("2", "3", "7", "regression")
 NAMES = {
     "2": ("negative", "non-negative"),
     "3": ("negative", "neutral", "positive"),
@@ -31,8 +31,8 @@ class Dataset:
 
     Attributes
     ----------
-    name : str
-        Name of its entry.
+    name, source : str
+        Name of its entry; path or origin that it was read from.
     views : MultiView
         Raw features in their original units, of `n_samples` rows.
     target : ndarray of int64 of shape (n_samples,)
@@ -41,8 +41,6 @@ class Dataset:
         The K original labels; none where the task is a regression.
     sha256 : str
         Hash of the file; of the images and labels for ``digits``.
-    source : str
-        Path or origin that it was read from.
     task : {"classification", "regression"}
     groups : ndarray of shape (n_samples,), optional
         Group of each row, such as its video; no group is divided by a split.
@@ -98,28 +96,30 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     """
     import numpy as np
 
-    if task not in get_args(Task):
-        raise OptionError(f"task {task!r} does not exist; {nearest(task, get_args(Task))}")
-    if dataset.scores is None:
+    if task not in TASKS:
+        raise OptionError(f"task {task!r} does not exist; {nearest(task, TASKS)}")
+    scores, limit = dataset.scores, dataset.score_limit
+    if scores is None:
         raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
-    if task == "7" and dataset.score_limit < 3:
+    if task == "7" and limit < 3:
         raise OptionError(
-            f"{dataset.name} has scores in [-{dataset.score_limit:g}, {dataset.score_limit:g}], "
-            "which are no seven classes; choose 2, 3 or regression."
+            f"{dataset.name} has scores in [-{limit:g}, {limit:g}], which are no seven classes; "
+            "choose 2, 3 or regression."
         )
-    scores = dataset.scores
     if task == "regression":
-        return replace(
-            dataset, target=np.array(scores), classes=(), task="regression", class_values=None
-        )
+        target = np.array(scores)
+        return replace(dataset, target=target, classes=(), task="regression", class_values=None)
     codes = {
         "2": scores >= 0,
         "3": np.sign(scores) + 1,
         "7": np.clip(np.round(scores), -3, 3) + 3,
     }[task].astype(np.int64)
-    classes, values = NAMES[task], VALUES[task]
     return replace(
-        dataset, target=codes, classes=classes, task="classification", class_values=values
+        dataset,
+        target=codes,
+        classes=NAMES[task],
+        task="classification",
+        class_values=VALUES[task],
     )
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
     FileOptions,
+    cache_folder,
+    checked_file,
+    find_file,
     imported_entry,
     list_catalogue,
     list_imported,
@@ -17,19 +20,12 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.datasets.store import (
-    cache_folder,
-    checked_file,
-    checked_files,
-    find_file,
-)
 from rcml_misa.exceptions import DataError, OptionError, nearest
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files import OwnFile
 
 __all__ = [
-    "Status",
     "add_own",
     "fetch_dataset",
     "find_entry",
@@ -41,8 +37,6 @@ __all__ = [
     "remove_own",
 ]
 
-Status = Literal["here", "fetchable", "built in", "gone"]
-
 
 def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     """List the data sets of the catalogue, in its order.
@@ -50,7 +44,7 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     Parameters
     ----------
     users : bool
-        Whether those that the user imported or added follow.
+        Let those that the user imported or added follow.
 
     Examples
     --------
@@ -71,10 +65,8 @@ def find_entry(name: str) -> CatalogueEntry:
 
     Raises
     ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If the user's own catalogue is damaged.
+    OptionError, DataError
+        If there is no such data set, or the user's own catalogue is damaged.
 
     Examples
     --------
@@ -92,27 +84,13 @@ def find_entry(name: str) -> CatalogueEntry:
     return entry
 
 
-def locate(name: str, data_dir: Path | None = None) -> Status:
+def locate(
+    name: str, data_dir: Path | None = None
+) -> Literal["here", "fetchable", "built in", "gone"]:
     """Tell whether a data set can be used at once.
 
-    Parameters
-    ----------
-    name : str
-        Its name in the catalogue.
-    data_dir : Path, optional
-        Folder to look in first.
-
-    Returns
-    -------
-    {"here", "fetchable", "built in", "gone"}
-        ``"gone"`` if the file of an imported or own set is not where it was.
-
-    Raises
-    ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If `data_dir` does not exist.
+    ``"gone"`` means that the file of an imported or own set is not where it was. Parameters and
+    errors are those of `load_dataset`.
 
     Examples
     --------
@@ -133,7 +111,6 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     Parameters
     ----------
     name : str
-        Its name in the catalogue.
     data_dir : Path, optional
         Folder to have the file in, created if need be. By default a file that
         ``RCML_MISA_DATA`` or the user's cache holds is enough, and the cache receives it.
@@ -145,10 +122,8 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
 
     Raises
     ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If the file cannot be fetched, or its sha256 is not the expected one.
+    OptionError, DataError
+        If there is no such data set, or its file can't be had with the expected sha256.
     """
     entry = find_entry(name)
     if entry.built_in:
@@ -181,7 +156,7 @@ def load_dataset(
         Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
         and the user's cache.
     download : bool
-        Whether a missing file is fetched from its pinned address into the cache.
+        Fetch a missing file from its pinned address into the cache.
     split : str, optional
         Name of one of the given splits of a set with several; its own by default.
     options : FileOptions, optional
@@ -231,7 +206,10 @@ def load_entry(
     if entry.format == "mosi":
         from rcml_misa.datasets.mosi import load_mosi
 
-        paths = checked_files(entry, data_dir=data_dir, download=download)
+        paths = {
+            role: checked_file(source, data_dir=data_dir, download=download)
+            for role, source in entry.sources.items()
+        }
         return load_mosi(entry, paths, split=split, cache=cache_folder())
     if split is not None:
         raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")
@@ -251,7 +229,7 @@ def load_entry(
         from rcml_misa.datasets.imported import load_imported
 
         return load_imported(entry, path)
-    from rcml_misa.datasets.matlab import read_matlab
+    from rcml_misa.datasets.files.formats import read_matlab
 
     return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
 
@@ -289,11 +267,9 @@ def load_labelled(
     Parameters
     ----------
     name, options, data_dir
-        As in `load_dataset`.
+        As in `load_dataset`, whose errors are raised.
     task : {"2", "3", "7", "regression"}, optional
-        Target of a data set of scores. No other set has one.
-    default_task : str
-        Task of a data set of scores where none is named.
+        Target of a data set of scores, by default `default_task`. No other set has one.
 
     Returns
     -------
@@ -302,11 +278,6 @@ def load_labelled(
         names of its views.
     about : dict of str to str
         Name and sha256 of the data set, for the header of a model file; the task if there is one.
-
-    Raises
-    ------
-    OptionError, DataError
-        See `load_dataset`.
     """
     import numpy as np
 
@@ -336,10 +307,9 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
 
     Raises
     ------
-    OptionError
-        If the name is taken or looks like a file.
-    DataError
-        If the file can't be read as views and labels, or the catalogue not be written.
+    OptionError, DataError
+        If the name is taken or looks like a file, the file can't be read as views and labels, or
+        the catalogue can't be written.
     """
     from rcml_misa.datasets.files import file_sha256, is_own_file, read_own_file
 
@@ -365,13 +335,7 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
 
 
 def remove_own(name: str) -> None:
-    """Forget a data set of the user's own catalogue; its file stays.
-
-    Raises
-    ------
-    OptionError
-        If there is none of that name.
-    """
+    """Forget a data set of the user's own catalogue; its file stays. No such set: OptionError."""
     entries = list_own()
     if name not in entries:
         names = nearest(name, entries) if entries else "it is empty."

@@ -20,8 +20,7 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
-from rcml_misa.experts.kernels import KernelChoice
-from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.ridge import KernelChoice, blocks
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import TokenOpinions, shares_to_evidence

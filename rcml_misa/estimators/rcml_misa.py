@@ -36,7 +36,7 @@ from rcml_misa.estimators.view_networks import (
     train_views,
 )
 from rcml_misa.exceptions import OptionError
-from rcml_misa.experts.kernels import KernelChoice
+from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import (
     AttentionMask,
