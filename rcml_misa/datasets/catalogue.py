@@ -107,13 +107,6 @@ class CatalogueEntry(SourceFile):
         Role to file, for a set that is joined from several.
     options : FileOptions
         Columns of a file of the user's own.
-
-    Examples
-    --------
-    >>> from rcml_misa.datasets import find_entry
-    >>> entry = find_entry("LandUse21")
-    >>> entry.views, entry.samples, entry.classes
-    ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
     """
 
     format: Literal["digits", "matlab", "mosi", "imported", "own"]

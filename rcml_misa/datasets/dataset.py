@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "as_task", "keep_views"]
 
-TASKS = ("2", "3", "7", "regression")
-NAMES = {
-    "2": ("negative", "non-negative"),
-    "3": ("negative", "neutral", "positive"),
-    "7": ("-3", "-2", "-1", "0", "1", "2", "3"),
+# classes of each task, and their places on the scale of scores
+CLASSES = {
+    "2": {"negative": -1.0, "non-negative": 1.0},
+    "3": {"negative": -1.0, "neutral": 0.0, "positive": 1.0},
+    "7": {str(value): float(value) for value in range(-3, 4)},
 }
-VALUES = {"2": (-1.0, 1.0), "3": (-1.0, 0.0, 1.0), "7": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     Parameters
     ----------
     dataset : Dataset
-        One with `scores`, in [-3, 3].
+        A data set with `scores`, in [-3, 3].
     task : {"2", "3", "7", "regression"}
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.
@@ -96,8 +95,9 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     """
     import numpy as np
 
-    if task not in TASKS:
-        raise OptionError(f"task {task!r} does not exist; {nearest(task, TASKS)}")
+    tasks = [*CLASSES, "regression"]
+    if task not in tasks:
+        raise OptionError(f"task {task!r} does not exist; {nearest(task, tasks)}")
     scores, limit = dataset.scores, dataset.score_limit
     if scores is None:
         raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
@@ -117,19 +117,16 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     return replace(
         dataset,
         target=codes,
-        classes=NAMES[task],
+        classes=tuple(CLASSES[task]),
         task="classification",
-        class_values=VALUES[task],
+        class_values=tuple(CLASSES[task].values()),
     )
 
 
 def keep_views(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Reduce a data set to some of its views, in its own order; all of them for no names.
 
-    Raises
-    ------
-    OptionError
-        If there is no such view.
+    A name that is no view is an OptionError.
     """
     from rcml_misa.views import MultiView
 

@@ -31,7 +31,6 @@ __all__ = [
     "find_entry",
     "list_datasets",
     "load_dataset",
-    "load_entry",
     "load_labelled",
     "locate",
     "remove_own",
@@ -70,8 +69,9 @@ def find_entry(name: str) -> CatalogueEntry:
 
     Examples
     --------
-    >>> find_entry("PIE").classes
-    68
+    >>> entry = find_entry("LandUse21")
+    >>> entry.views, entry.samples, entry.classes
+    ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
     >>> find_entry("PEI")
     Traceback (most recent call last):
     rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
@@ -118,7 +118,7 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     Returns
     -------
     Path or None
-        Path of the file, or the folder of several; None for a built-in set.
+        The file, or the folder of several; None for a built-in set.
 
     Raises
     ------
@@ -130,10 +130,8 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
         return None
     if entry.format == "own":
         return _checked_own(entry)
-    if entry.sources:
-        paths = [checked_file(source, only=data_dir) for source in entry.sources.values()]
-        return paths[0].parent
-    return checked_file(entry, only=data_dir)
+    paths = [checked_file(source, only=data_dir) for source in entry.sources.values() or [entry]]
+    return paths[0].parent if entry.sources else paths[0]
 
 
 def load_dataset(
@@ -177,32 +175,6 @@ def load_dataset(
     MultiView(1797 samples: pixels 64, fourier 34, projections 78, moments 22, dct 36, ...)
     """
     entry = _resolved(name, options or FileOptions())
-    return load_entry(entry, data_dir=data_dir, download=download, split=split)
-
-
-def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
-    """Entry of a path or name; options that are given count before those of the entry."""
-    from rcml_misa.datasets.files import is_own_file
-
-    if is_own_file(name):
-        path = Path(name).expanduser()
-        facts = {"file": str(path), "sha256": "", "samples": 0, "classes": 0}
-        return replace(own_entry(path.name or path.resolve().name, facts), options=options)
-    entry = find_entry(name)
-    given = {key: value for key, value in asdict(options).items() if value is not None}
-    if given and entry.format != "own":
-        raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
-    return replace(entry, options=replace(entry.options, **given))
-
-
-def load_entry(
-    entry: CatalogueEntry,
-    *,
-    data_dir: Path | None = None,
-    download: bool = True,
-    split: str | None = None,
-) -> Dataset:
-    """Load the data set that an entry describes; see `load_dataset`."""
     if entry.format == "mosi":
         from rcml_misa.datasets.mosi import load_mosi
 
@@ -218,12 +190,11 @@ def load_entry(
 
         return Dataset(entry.name, *load_digits_views(), SOURCE)
     if entry.format == "own":
-        from rcml_misa.datasets.files import class_codes, file_sha256, read_own_file
+        from rcml_misa.datasets.files import class_codes
 
-        path = _checked_own(entry)
-        own = read_own_file(path, entry.options)
+        own, sha256 = _read_own(entry)
         codes, classes = class_codes(own.labels)
-        return Dataset(entry.name, own.views, codes, classes, file_sha256(path), str(path))
+        return Dataset(entry.name, own.views, codes, classes, sha256, entry.file)
     path = checked_file(entry, data_dir=data_dir, download=download)
     if entry.format == "imported":
         from rcml_misa.datasets.imported import load_imported
@@ -232,6 +203,21 @@ def load_entry(
     from rcml_misa.datasets.files.formats import read_matlab
 
     return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
+
+
+def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
+    """Entry of a path or name; options that are given count before those of the entry."""
+    from rcml_misa.datasets.files import is_own_file
+
+    if is_own_file(name):
+        path = Path(name).expanduser()
+        facts = {"file": str(path), "sha256": "", "samples": 0, "classes": 0}
+        return replace(own_entry(path.name or path.resolve().name, facts), options=options)
+    entry = find_entry(name)
+    given = {key: value for key, value in asdict(options).items() if value is not None}
+    if given and entry.format != "own":
+        raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
+    return replace(entry, options=replace(entry.options, **given))
 
 
 def _checked_own(entry: CatalogueEntry) -> Path:
@@ -252,6 +238,14 @@ def _checked_own(entry: CatalogueEntry) -> Path:
             f"datasets remove {entry.name}` and add it again."
         )
     return path
+
+
+def _read_own(entry: CatalogueEntry) -> tuple[OwnFile, str]:
+    """Content of a file of the user's own, and its sha256."""
+    from rcml_misa.datasets.files import file_sha256, read_own_file
+
+    path = _checked_own(entry)
+    return read_own_file(path, entry.options), file_sha256(path)
 
 
 def load_labelled(
@@ -281,16 +275,15 @@ def load_labelled(
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256, read_own_file
+    from rcml_misa.datasets.files import FileLayout, OwnFile
 
     entry = _resolved(name, options)
     if entry.format == "own":
         if task is not None:
             raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
-        path = _checked_own(entry)
-        own = read_own_file(path, entry.options)
-        return own, {"dataset": entry.name, "file_sha256": file_sha256(path)}
-    data = load_entry(entry, data_dir=data_dir)
+        own, sha256 = _read_own(entry)
+        return own, {"dataset": entry.name, "file_sha256": sha256}
+    data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
     if data.scores is not None:
         task = task or default_task
@@ -305,11 +298,8 @@ def load_labelled(
 def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
     """Read a file once and record it in the user's own catalogue with its hash.
 
-    Raises
-    ------
-    OptionError, DataError
-        If the name is taken or looks like a file, the file can't be read as views and labels, or
-        the catalogue can't be written.
+    A name that is taken or looks like a file is an OptionError; a file that can't be read as views
+    and labels, or a catalogue that can't be written, a DataError.
     """
     from rcml_misa.datasets.files import file_sha256, is_own_file, read_own_file
 

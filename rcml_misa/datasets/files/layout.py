@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ class FileLayout:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that a model file keeps."""
-        views = {name: list(columns) for name, columns in self.views.items()}
-        return {"views": views, "target": self.target, "id": self.id}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:
@@ -114,13 +113,10 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
-    without = []
     for column in columns:
         name, separator, _ = column.partition(SEPARATOR)
-        if separator and name:
-            groups.setdefault(name, []).append(column)
-        else:
-            without.append(column)
+        groups.setdefault(name if separator else "", []).append(column)
+    without = groups.pop("", [])
     if not groups:
         return {"view1": tuple(columns)}
     if without:
@@ -136,33 +132,23 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _parts(text: str) -> dict[str, list[str]]:
-    """Cut ``a=x,y,b=z`` into views and their parts."""
+def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Columns of the views that ``a=x,y,b=z`` names."""
+    owner: dict[str, str] = {}
     views: dict[str, list[str]] = {}
     name = ""
     for item in _items(text):
-        left, equals, right = item.partition("=")
+        left, equals, right = (part.strip() for part in item.partition("="))
         if equals:
-            name = left.strip()
-            if not name or not right.strip():
+            if not left or not right:
                 raise OptionError(f"--views has {item!r}; write a view as name=columns.")
-            if name in views:
-                raise OptionError(f"--views names {name!r} twice; give each view once.")
-            views[name] = [right.strip()]
-        elif name:
-            views[name].append(item)
-        else:
+            if left in views:
+                raise OptionError(f"--views names {left!r} twice; give each view once.")
+            name = left
+            views[name] = []
+        elif not name:
             raise OptionError(f"--views begins with {item!r}; write a view as name=columns.")
-    if not views:
-        raise OptionError("--views is empty; write it as 'a=first:last,b=beginning_'.")
-    return views
-
-
-def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    owner: dict[str, str] = {}
-    views = {}
-    for name, parts in _parts(text).items():
-        chosen = [column for part in parts for column in _chosen(name, part, columns)]
+        chosen = _chosen(name, right or left, columns)
         for column in chosen:
             if column in owner:
                 raise OptionError(
@@ -170,8 +156,10 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
                     "column to one view, once."
                 )
             owner[column] = name
-        views[name] = tuple(chosen)
-    return views
+        views[name] += chosen
+    if not views:
+        raise OptionError("--views is empty; write it as 'a=first:last,b=beginning_'.")
+    return {view: tuple(chosen) for view, chosen in views.items()}
 
 
 def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
@@ -233,11 +221,11 @@ def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
 def folder_layout(
     folder: Path, columns: Mapping[str, Sequence[str]], options: FileOptions
 ) -> tuple[FileLayout, str]:
-    """Deal out a folder with one table per view, joined by an identifier.
+    """Deal out a folder with one table per view, joined by an identifier that each table has.
 
-    Each table has the column of identifiers. The target is a column of one of them, or of a table
-    of its own, which is returned beside the layout. With ``options.views`` only the tables that it
-    names, separated by commas, are views. `columns` are those of each table.
+    The target is a column of one of them, or of a table of its own, which is returned beside the
+    layout. With ``options.views`` only the tables that it names, separated by commas, are views.
+    `columns` are those of each table.
     """
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
@@ -250,11 +238,11 @@ def folder_layout(
         )
     free = {name: [n for n in names if n != identifier] for name, names in columns.items()}
     usual = TARGETS if options.target is None else ()
-    targets = {}
-    for name, names in free.items():
-        target = options.target if options.target in names else _column(None, usual, names)
-        if target is not None:
-            targets[name] = target
+    targets = {
+        name: target
+        for name, names in free.items()
+        if (target := options.target if options.target in names else _column(None, usual, names))
+    }
     if not targets:
         wanted = options.target or ", ".join(TARGETS)
         raise OptionError(f"no table of {folder} has a column {wanted}; name it with --target.")
