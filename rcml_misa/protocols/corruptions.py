@@ -1,4 +1,7 @@
-"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data."""
+"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data.
+
+`views` and `target` are all rows of a set and are not changed, `train` and `test` row numbers.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ Rows = NDArray[np.int64]
 
 
 def only_tables(views: MultiView) -> bool:
-    """Tell whether no view is a sequence or a text, so that noise and scaling mean something."""
+    """Check that no view is a sequence or a text, so that noise and scaling mean something."""
     return not {"sequence", "text"} & set(views.kinds)
 
 
@@ -71,13 +74,7 @@ def scale_leaky(views: MultiView, *, ranges_of: MultiView) -> MultiView:
     """Min-max scale with the ranges of ALL rows, test rows included, as RCML's code does.
 
     This leaks: test rows shape what the method trains on. It exists to reproduce published runs.
-
-    Parameters
-    ----------
-    views : MultiView
-        Rows to scale.
-    ranges_of : MultiView
-        The whole set, whose columns' ranges become [0, 1].
+    `ranges_of` is the whole set, whose columns' ranges become [0, 1].
 
     Examples
     --------
@@ -91,15 +88,6 @@ def scale_leaky(views: MultiView, *, ranges_of: MultiView) -> MultiView:
 
 def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Generator) -> MultiView:
     """Draw rows of pure noise in every view: uniform over the train rows' range of each column.
-
-    Parameters
-    ----------
-    views : MultiView
-    train : ndarray of int
-        Rows that fix the ranges.
-    rows : int
-        Number of rows to make.
-    rng : Generator
 
     Examples
     --------
@@ -116,15 +104,7 @@ def noisy_views(
 ) -> MultiView:
     """Add Gaussian noise to half of the views of each test row, rounded up, drawn anew per row.
 
-    Parameters
-    ----------
-    views : MultiView
-        All rows of the set; not changed.
-    train, test : ndarray of int
-        Row numbers.
-    rng : Generator
-    sigma : float
-        Standard deviation in the min-max space of the train rows, 0 or more.
+    `sigma` is the standard deviation in the min-max space of the train rows, 0 or more.
 
     References
     ----------
@@ -150,20 +130,10 @@ def noisy_views(
 def drop_views(
     views: MultiView, *, test: Rows, rng: np.random.Generator, rate: float
 ) -> tuple[MultiView, NDArray[np.bool_]]:
-    """Take views away from test rows: each is missing with chance `rate`, one always stays.
+    """Take views away from test rows: each is missing with chance `rate` in [0, 1), one stays.
 
     A missing table's row is NaN throughout, a missing sequence one step of zeros, a missing text
     empty: its first and last token alone where it has tokens.
-
-    Parameters
-    ----------
-    views : MultiView
-        All rows of the set; not changed.
-    test : ndarray of int
-        Row numbers.
-    rng : Generator
-    rate : float
-        In [0, 1).
 
     Returns
     -------
@@ -207,17 +177,7 @@ def _without(array: ViewArray, missing: NDArray[np.bool_]) -> ViewArray:
 def noisy_labels(
     codes: NDArray[np.int64], *, share: float, classes: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Turn a share of the labels, rounded, into one of the other classes, each alike.
-
-    Parameters
-    ----------
-    codes : ndarray of int, shape (n,)
-        Not changed.
-    share : float
-        In [0, 1).
-    classes : ndarray of int
-        The class numbers to draw from.
-    rng : Generator
+    """Turn a share in [0, 1) of the labels, rounded, into one of the other `classes`, each alike.
 
     Examples
     --------
@@ -237,17 +197,7 @@ def imbalanced_rows(
     """Thin train rows to long-tailed classes: sizes fall exponentially from 1 to `ratio`.
 
     Class c of K, in random order, keeps n_max ratio^(c / (K - 1)) rows, rounded, one at least, and
-    no more than it has.
-
-    Parameters
-    ----------
-    train : ndarray of int
-        Row numbers.
-    target : ndarray of int
-        Class numbers of all rows.
-    ratio : float
-        Size of the rarest class over the most frequent one's, in (0, 1].
-    rng : Generator
+    no more than it has; `ratio` is in (0, 1].
 
     References
     ----------
