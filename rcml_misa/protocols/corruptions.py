@@ -13,16 +13,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
-__all__ = [
-    "MinMaxSpace",
-    "drop_views",
-    "imbalanced_rows",
-    "noise_views",
-    "noisy_labels",
-    "noisy_views",
-    "only_tables",
-    "scale_leaky",
-]
+__all__ = ["noise_views", "only_tables", "scale_leaky"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -106,17 +97,7 @@ def noisy_views(
 
     `sigma` is the standard deviation in the min-max space of the train rows, 0 or more.
 
-    References
-    ----------
-    Han et al., TMC, ICLR 2021, section 4: noise of several deviations in half of the views.
-
-    Examples
-    --------
-    >>> views = MultiView([np.arange(10.0)[:, None], np.arange(10.0)[:, None]])
-    >>> noisy = noisy_views(views, train=np.arange(8), test=np.arange(8, 10),
-    ...                     rng=np.random.default_rng(0), sigma=1.0)
-    >>> int(((noisy.to_array() - views.take([8, 9]).to_array()) != 0).sum())
-    2
+    After Han et al., TMC, ICLR 2021, section 4: noise of several deviations in half of the views.
     """
     space = MinMaxSpace.fit(views.take(train))
     arrays = space.enter(views.take(test))
@@ -133,21 +114,8 @@ def drop_views(
     """Take views away from test rows: each is missing with chance `rate` in [0, 1), one stays.
 
     A missing table's row is NaN throughout, a missing sequence one step of zeros, a missing text
-    empty: its first and last token alone where it has tokens.
-
-    Returns
-    -------
-    views : MultiView
-        The test rows in their order.
-    missing : ndarray of bool, shape (n_test, N)
-
-    Examples
-    --------
-    >>> views = MultiView([np.ones((4, 1)), np.ones((4, 1))])
-    >>> some, missing = drop_views(
-    ...     views, test=np.arange(4), rng=np.random.default_rng(0), rate=0.5)
-    >>> bool((some.present == ~missing).all()), bool(missing.all(axis=1).any())
-    (True, False)
+    empty: its first and last token alone where it has tokens. Returns the test rows in their order
+    and a mask of what was taken, (n_test, N).
     """
     rows = views.take(test)
     present = rows.present
@@ -177,14 +145,7 @@ def _without(array: ViewArray, missing: NDArray[np.bool_]) -> ViewArray:
 def noisy_labels(
     codes: NDArray[np.int64], *, share: float, classes: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Turn a share in [0, 1) of the labels, rounded, into one of the other `classes`, each alike.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> noisy_labels(np.zeros(4, int), share=0.5, classes=np.array([0, 1]), rng=rng).sum()
-    np.int64(2)
-    """
+    """Turn a share in [0, 1) of the labels, rounded, into others of the `classes`, each alike."""
     noisy = codes.copy()
     for row in rng.choice(len(codes), size=round(share * len(codes)), replace=False):
         noisy[row] = rng.choice(classes[classes != codes[row]])
@@ -198,17 +159,8 @@ def imbalanced_rows(
 
     Class c of K, in random order, keeps n_max ratio^(c / (K - 1)) rows, rounded, one at least, and
     no more than it has; `ratio` is in (0, 1].
-
-    References
-    ----------
-    Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019, section 5.1.
-
-    Examples
-    --------
-    >>> target = np.repeat([0, 1, 2], 10)
-    >>> rows = imbalanced_rows(np.arange(30), target, ratio=0.1, rng=np.random.default_rng(0))
-    >>> sorted(int(count) for count in np.bincount(target[rows]))
-    [1, 3, 10]
+    After Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019, section
+    5.1.
     """
     codes = target[train]
     present = rng.permutation(np.unique(codes))

@@ -13,7 +13,7 @@ from rcml_misa.protocols.corruptions import MinMaxSpace, drop_views, noisy_views
 from rcml_misa.protocols.splits import Partition, RunSeeds
 from rcml_misa.views import MultiView
 
-__all__ = ["EvaluationSet", "conflict_rows", "conflict_views", "make_test_set", "parse_test_set"]
+__all__ = ["EvaluationSet", "conflict_views", "make_test_set"]
 
 Rows = NDArray[np.int64]
 Donors = Literal["train", "test", "any"]
@@ -145,30 +145,10 @@ def conflict_rows(
 ) -> ConflictCopy:
     """Replace one random view of a share of the test rows by that of a random row of another class.
 
-    Parameters
-    ----------
-    views, target, train, test, rng
-        As in `conflict_views`.
-    share : float
-        Share of the test rows, rounded; in [0, 1].
-    donors : {"train", "test", "any"}
-        Part that donors come from. A method may have memorised a train row and be less uncertain
-        of its copy than of any new row; ``"test"`` asks about conflict alone.
-
-    Raises
-    ------
-    OptionError
-        If `donors` is not one of those.
-    DataError
-        If the donors are all of one class, which is that of a row to replace.
-
-    Examples
-    --------
-    >>> views = MultiView([np.arange(10.0)[:, None], np.arange(10.0)[:, None]])
-    >>> copy = conflict_rows(views, [0, 1] * 5, train=np.arange(5), test=np.arange(5, 10),
-    ...                      rng=np.random.default_rng(0), share=1.0, donors="train")
-    >>> bool(copy.replaced.all()), bool(copy.copied_from(np.arange(5)).all())
-    (True, True)
+    `share` of the test rows is rounded; `donors` is the part that donors come from. A method may
+    have memorised a train row and be less uncertain of its copy than of any new row; ``"test"``
+    asks about conflict alone. It takes two classes among the donors. The rest is as in
+    `conflict_views`.
     """
     if donors not in get_args(Donors):
         raise OptionError(f"donors={donors!r} does not exist; {nearest(donors, get_args(Donors))}")
@@ -207,18 +187,7 @@ class NamedSet:
 
 
 def parse_test_set(text: str) -> NamedSet:
-    """Read a test set's name.
-
-    Raises
-    ------
-    OptionError
-        If there is no such test set, or its number is out of range.
-
-    Examples
-    --------
-    >>> parse_test_set("conflict:0.40:train").name, parse_test_set("noise:1").amount
-    ('conflict:0.4:train', 1.0)
-    """
+    """Read a test set's name; one that does not exist or is out of range is an `OptionError`."""
     kind, *rest = text.split(":")
     if kind in ("clean", "conflict") and not rest:
         return NamedSet(kind)

@@ -17,7 +17,7 @@ from sklearn.model_selection import (
 
 from rcml_misa.exceptions import DataError, OptionError
 
-__all__ = ["Partition", "RunSeeds", "fold_rows", "hold_back", "spawn_seeds", "split_rows"]
+__all__ = ["Partition", "RunSeeds", "spawn_seeds", "split_rows"]
 
 Rows = NDArray[np.int64]
 SplitKind = Literal["auto", "random", "stratified", "grouped", "given"]
@@ -132,26 +132,8 @@ def fold_rows(
 ) -> tuple[Rows, Rows]:
     """Cut one fold of a shuffled k-fold partition; the folds' test parts are disjoint, cover all.
 
-    Parameters
-    ----------
-    n_samples : int
-    folds, fold : int
-        Number of folds, 2 or more, and the number of this one, from 0.
-    rng : Generator
-        Shuffles; the folds of one partition need generators of the same state.
-    target, groups : ndarray, optional
-        As in `split_rows`.
-
-    Raises
-    ------
-    DataError
-        If there are fewer rows, members of a class or groups than folds.
-
-    Examples
-    --------
-    >>> tests = [fold_rows(6, folds=3, fold=f, rng=np.random.default_rng(0))[1] for f in range(3)]
-    >>> sorted(int(row) for test in tests for row in test)
-    [0, 1, 2, 3, 4, 5]
+    `fold` counts from 0; the folds of one partition need generators of the same state. `target`
+    stratifies and `groups` stay together, as in `split_rows`.
     """
     number = int(rng.integers(2**31))
     kind: Any = KFold if groups is None else GroupKFold
@@ -176,25 +158,8 @@ def hold_back(
 ) -> tuple[Rows, Rows]:
     """Hold some train rows back to validate on, every class in proportion as far as that goes.
 
-    Parameters
-    ----------
-    train, target : ndarray of int
-        Row numbers, and class numbers of all rows.
-    share : float
-        In (0, 1), of each class's train rows, rounded; one row of each class stays.
-    rng : Generator
-
-    Returns
-    -------
-    train, valid : ndarray of int
-        In the order of `train`; a `DataError` if nothing could be held back.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> rest, valid = hold_back(np.arange(8), np.arange(8) % 2, share=0.25, rng=rng)
-    >>> len(rest), len(valid)
-    (6, 2)
+    `share` in (0, 1) is that of each class's train rows, rounded; one row of each class stays, and
+    both parts are in the order of `train`.
     """
     held = np.zeros(len(train), dtype=bool)
     codes = target[train]
