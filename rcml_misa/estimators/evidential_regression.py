@@ -94,12 +94,6 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Number of validation rows.
     target_mean_, target_scale_ : float
         Mean and standard deviation of the train rows' target.
-    module_ : RegressionNet
-        Trained network.
-    readers_ : ViewReaders
-        Readers of the views.
-    history_ : dict of str to list of float
-        Loss terms per epoch on train rows, and with ``valid`` before the name on validation rows.
 
     References
     ----------

@@ -38,8 +38,8 @@ class RawScores:
 class _Block:
     """One view in one kind of map, for one expert.
 
-    Mapped columns x, |x|^2 and 1 times `matrix` (d + 2, m) are minus the squared distances to the
-    landmarks; it is None where another expert's product serves as well. `linear` (d, K) is the
+    Mapped columns x, |x|^2 and 1 times `matrix`, (d + 2, m), are minus the squared distances to the
+    landmarks; it is None where another expert's product serves as well. `linear`, (d, K), is the
     linear part of the kernel, summed over landmarks.
     """
 
@@ -55,11 +55,11 @@ class _Block:
 
 
 class _Parts:
-    """An expert's blocks, per view and kind, and the terms whose Gaussians add up to its scores.
+    """An expert's blocks per view and kind, and the terms in which Gaussians add up to its scores.
 
-    `terms` maps the widths of each view's Gaussians to their weights, which like `weights` (m, K)
-    are over that of the product over views; `product` is the width of the latter, per view, None
-    where it is a term of the only view.
+    `terms` are widths of the Gaussians of each view by itself, with their weights over that of the
+    product over views; `product` is the width of that product, None where it is a term of the only
+    view; `weights`, (m, K), are those of kernel values over the weight of the product.
     """
 
     def __init__(self, expert: KernelExpert) -> None:
