@@ -133,13 +133,8 @@ class Shown:
 
     def cell(self, row: SummaryRow | None) -> Number | Numbers:
         """Mean of the measure, and its deviation; ``-`` where there is no row."""
-        if row is None:
-            mean = math.nan
-        elif self.measure == "seconds_per_run":
-            mean = row.seconds_per_run
-        else:
-            mean = row.measures.get(self.measure, math.nan)
-        number = Number(mean, self.digits, self.scale)
+        means = {} if row is None else {**row.measures, "seconds_per_run": row.seconds_per_run}
+        number = Number(means.get(self.measure, math.nan), self.digits, self.scale)
         if not self.spread:
             return number
         deviation = math.nan if row is None else row.moments(self.measure)[2]
@@ -316,16 +311,8 @@ def paired_table(
 ) -> Table:
     """Differences of the first variant from each other one, in points or as the measure is.
 
-    Parameters
-    ----------
-    comparisons : sequence of PairedComparison
-        At least one; all have the same first variant, on one data set or several.
-    title : str
-        Names the data set by default.
-    corrected : bool
-        Whether Wilcoxon's p is corrected by Holm over these comparisons.
-    records : sequence of RunRecord
-        Of this data set: a column for McNemar's p is added where no test row counts twice.
+    All comparisons have the same first variant; `corrected` is Holm's correction of Wilcoxon's p
+    over them. The data set's records give McNemar's p where no test row counts twice.
     """
     head = comparisons[0]
     ranked = [pair.p_wilcoxon for pair in comparisons]
