@@ -163,7 +163,7 @@ class Codes(NamedTuple):
     shared: Array
 
 
-def embed(codes: Codes, *, seed: int = 0) -> Codes:
+def embed(codes: Codes) -> Codes:
     """Lay codes, at most 1500 of them, on one plane by t-SNE: (n, N, 2) of both kinds.
 
     References
@@ -174,12 +174,11 @@ def embed(codes: Codes, *, seed: int = 0) -> Codes:
     from threadpoolctl import threadpool_limits
 
     samples, views = codes.private.shape[:2]
-    rows = np.random.default_rng(seed).permutation(samples)[: max(1, POINTS // (2 * views))]
+    rows = np.random.default_rng(0).permutation(samples)[: max(1, POINTS // (2 * views))]
     both = np.stack([codes.private[np.sort(rows)], codes.shared[np.sort(rows)]])
     points = both.reshape(-1, both.shape[-1])
-    method = TSNE(
-        perplexity=min(30.0, max(2.0, (len(points) - 1) / 4)), init="pca", random_state=seed
-    )
+    perplexity = min(30.0, max(2.0, (len(points) - 1) / 4))
+    method = TSNE(perplexity=perplexity, init="pca", random_state=0)
     with threadpool_limits(1):  # its threads wait for each other by spinning
         placed = method.fit_transform(points.astype(np.float32)).reshape(*both.shape[:-1], 2)
     return Codes(placed[0], placed[1])

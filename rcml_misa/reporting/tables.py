@@ -170,12 +170,10 @@ STUBS: list[Spec[SummaryRow]] = [
     ("method", label_cell),
     ("test rows", lambda row: name_of_set(row.test_set)),
 ]
+EACH_RUN = Column("each run", "left", name="run")
 RUNS: list[Spec[SummaryRow]] = [
     *STUBS,
-    (
-        Column("each run", "left", name="run"),
-        lambda row: joined(map(percent, row.accuracy), " "),
-    ),
+    (EACH_RUN, lambda row: joined(map(percent, row.accuracy), " ")),
 ]
 MOMENTS: list[Spec[SummaryRow]] = [
     *STUBS,
@@ -254,16 +252,11 @@ def measures_table(rows: Sequence[SummaryRow]) -> Table:
         body.append([row.label, "mean", *means, Number(row.seconds_per_run, 0)])
         body += [["", "var", *variances, ""], ["", "std", *spreads, ""]]
     measures = [Column(SENTIMENT[name], name=name) for name in names]
-    columns: list[Column | str] = [
-        "method",
-        Column("", "left", name="moment"),
-        *measures,
-        "s/run",
-    ]
+    moment = Column("", "left", name="moment")
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
     test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
     title = f"{rows[0].dataset}: measures over the runs{test_set}"
-    return Table.of(title, columns, body, notes, stubs=2)
+    return Table.of(title, ["method", moment, *measures, "s/run"], body, notes, stubs=2)
 
 
 def spread_table(rows: Sequence[SummaryRow]) -> Table:
@@ -320,17 +313,19 @@ def paired_table(
         replace(pair, p_wilcoxon=p)
         for pair, p in zip(comparisons, holm(ranked) if corrected else ranked, strict=True)
     ]
+    several = {
+        name: len({getattr(pair, name) for pair in rows}) > 1 for name in ("dataset", "test_set")
+    }
     named = any(pair.measure != "accuracy" for pair in rows)
     optional: list[tuple[bool, Spec[PairedComparison]]] = [
-        (len({pair.dataset for pair in rows}) > 1, ("data set", lambda pair: pair.dataset)),
+        (several["dataset"], ("data set", lambda pair: pair.dataset)),
         (True, (f"{head.first} minus", lambda pair: pair.second)),
-        (
-            len({pair.test_set for pair in rows}) > 1,
-            ("test rows", lambda pair: name_of_set(pair.test_set)),
-        ),
+        (several["test_set"], ("test rows", lambda pair: name_of_set(pair.test_set))),
         (named, ("measure", lambda pair: SENTIMENT.get(pair.measure, pair.measure))),
     ]
     stubs = [spec for present, spec in optional if present]
+    wilcoxon = "Wilcoxon p (Holm)" if corrected else "Wilcoxon p"
+    wins = Column("+/-", name="runs", parts=("better", "worse"))
     specs = [
         *stubs,
         ("difference" if named else "points", lambda pair: _points(pair, "difference")),
@@ -339,14 +334,8 @@ def paired_table(
             lambda pair: Numbers((_points(pair, "low"), _points(pair, "high")), "[{}, {}]"),
         ),
         ("t p", lambda pair: p_value(pair.p)),
-        (
-            "Wilcoxon p (Holm)" if corrected else "Wilcoxon p",
-            lambda pair: p_value(pair.p_wilcoxon),
-        ),
-        (
-            Column("+/-", name="runs", parts=("better", "worse")),
-            lambda pair: joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
-        ),
+        (wilcoxon, lambda pair: p_value(pair.p_wilcoxon)),
+        (wins, lambda pair: joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/")),
     ]
     kinds = dict.fromkeys(pair.interval for pair in rows)
     notes = [*(INTERVALS[kind] for kind in kinds), "+/-: runs in which the first is better, worse"]
