@@ -35,9 +35,9 @@ from rcml_misa.exceptions import DataError
 # what makes the training of some short; any other exported classifier is checked as it comes
 QUICK = {
     "RCMLMISAClassifier": {"epochs": 3, "device": "cpu"},
-    "RCMLClassifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"},
+    "RCMLClassifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"},
     **{
-        f"{name}Classifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"}
+        f"{name}Classifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"}
         for name in ("CCML", "EDL", "ETMC", "TMC")
     },
     "FUMLClassifier": {
@@ -48,7 +48,7 @@ QUICK = {
         "device": "cpu",
     },
     "NotesClassifier": {
-        "epochs": 12,
+        "epochs": 9,
         "learning_rate": 3e-3,
         "batch_size": 50,
         "annealing_epochs": 1000,

@@ -6,13 +6,14 @@ Each view is computed from one image at a time, so nothing is fitted on rows and
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.fft import dctn
+from sklearn.datasets import load_digits
 
-if TYPE_CHECKING:
-    from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView
 
 __all__ = ["digit_views", "load_digits_views"]
 
@@ -23,22 +24,10 @@ Array = NDArray[np.float64]
 
 
 def load_digits_views() -> tuple[MultiView, NDArray[np.int64], tuple[str, ...], str]:
-    """Build the views, target and classes, and the sha256 of the images and labels.
+    """Build the views of 1797 rows, codes and classes, and the sha256 of images and labels.
 
-    Returns
-    -------
-    views : MultiView
-        1797 rows; see `digit_views`.
-    target : ndarray of int64 of shape (1797,)
-    classes : tuple of str
-        ``"0"`` to ``"9"``.
-    sha256 : str
-        Of images, then labels, as bytes; it does not depend on rounding in the views.
+    The hash is that of images, then labels, as bytes; it does not depend on rounding in the views.
     """
-    from sklearn.datasets import load_digits
-
-    from rcml_misa.views import MultiView
-
     bunch = load_digits()
     images = np.asarray(bunch.images, dtype=np.float64)
     target = np.asarray(bunch.target, dtype=np.int64)
@@ -48,28 +37,19 @@ def load_digits_views() -> tuple[MultiView, NDArray[np.int64], tuple[str, ...], 
 
 
 def digit_views(images: Array) -> dict[str, Array]:
-    """Describe images in six ways.
+    """Describe images (n, 8, 8), of grey levels 0 (paper) to 16 (ink), by six tables of n rows.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, 8, 8)
-        Grey levels 0 (paper) to 16 (ink).
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n, width)
-        - pixels (64): the grey levels, row by row.
-        - fourier (34): magnitudes of the two-dimensional Fourier transform, each of the
-          frequencies that a real image has once; they do not change when the digit is shifted
-          around the edges.
-        - projections (78): sums along rows (8), columns (8) and both diagonals (15 + 15), and
-          how far the first ink lies from the left, right, top and bottom edge (4 x 8).
-        - moments (22): mass, centre of gravity (2), scale-free central moments of orders 2 to 4
-          (12) and the signed logarithms of Hu's seven invariants.
-        - dct (36): coefficients of the cosine transform whose frequencies add up to at most 7.
-        - morphology (30): for ink at grey levels 4, 8 and 12, the area, connected parts, holes,
-          area of the holes, perimeter, runs along rows, runs along columns, height, width and
-          the area left by an erosion.
+    - pixels (64): the grey levels, row by row.
+    - fourier (34): magnitudes of the two-dimensional Fourier transform, each of the frequencies
+      that a real image has once; they do not change when the digit is shifted around the edges.
+    - projections (78): sums along rows (8), columns (8) and both diagonals (15 + 15), and
+      how far the first ink lies from the left, right, top and bottom edge (4 x 8).
+    - moments (22): mass, centre of gravity (2), scale-free central moments of orders 2 to 4 (12)
+      and the signed logarithms of Hu's seven invariants.
+    - dct (36): coefficients of the cosine transform whose frequencies add up to at most 7.
+    - morphology (30): for ink at grey levels 4, 8 and 12, the area, connected parts, holes, area of
+      the holes, perimeter, runs along rows, runs along columns, height, width and the area left by
+      an erosion.
 
     References
     ----------
@@ -78,7 +58,6 @@ def digit_views(images: Array) -> dict[str, Array]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> {name: view.shape[1] for name, view in digit_views(np.ones((1, 8, 8))).items()}
     {'pixels': 64, 'fourier': 34, 'projections': 78, 'moments': 22, 'dct': 36, 'morphology': 30}
     """
@@ -108,18 +87,19 @@ def _projections(images: Array) -> Array:
         for offset in range(-7, 8)
     ]
     ink = images >= INK[1]
-    edges = [_depth(ink), _depth(ink[:, :, ::-1])]
-    turned_ink = ink.transpose(0, 2, 1)
-    edges += [_depth(turned_ink), _depth(turned_ink[:, :, ::-1])]
-    return np.concatenate(
-        [images.sum(axis=2), images.sum(axis=1), np.stack(diagonals, axis=1), *edges], axis=1
-    )
+    edges = [
+        _depth(side)
+        for turned in (ink, ink.transpose(0, 2, 1))
+        for side in (turned, turned[:, :, ::-1])
+    ]
+    sums = [images.sum(axis=2), images.sum(axis=1), np.stack(diagonals, axis=1)]
+    return np.concatenate([*sums, *edges], axis=1)
 
 
 def _depth(ink: NDArray[np.bool_]) -> Array:
-    """Pixels before the first ink of each row; all 8 where there is none."""
-    depth = np.where(ink.any(axis=2), ink.argmax(axis=2), ink.shape[2])
-    return np.asarray(depth, dtype=np.float64)
+    """Count the pixels before the first ink of each row; all 8 where there is none."""
+    depth: Array = np.where(ink.any(axis=2), ink.argmax(axis=2), ink.shape[2]).astype(np.float64)
+    return depth
 
 
 def _moments(images: Array) -> Array:
@@ -141,7 +121,7 @@ def _moments(images: Array) -> Array:
 
 
 def _hu(eta: Array) -> Array:
-    """Hu's seven rotation invariants, of shape (n, 7), from normalised moments (n, 5, 5)."""
+    """Compute Hu's seven rotation invariants (n, 7) from normalised moments (n, 5, 5)."""
     e20, e02, e11 = eta[:, 2, 0], eta[:, 0, 2], eta[:, 1, 1]
     e30, e03, e21, e12 = eta[:, 3, 0], eta[:, 0, 3], eta[:, 2, 1], eta[:, 1, 2]
     a, b = e30 + e12, e21 + e03
@@ -161,18 +141,13 @@ def _hu(eta: Array) -> Array:
 
 
 def _dct(images: Array) -> Array:
-    from scipy.fft import dctn
-
     low = np.add.outer(np.arange(8), np.arange(8)) <= 7
     coefficients: Array = dctn(images, axes=(1, 2), norm="ortho")
     return np.asarray(coefficients[:, low], dtype=np.float64)
 
 
 def _morphology(ink: NDArray[np.bool_]) -> Array:
-    """Ten counts of a black-and-white image, of shape (n, 10)."""
-    from scipy import ndimage
-
-    n = len(ink)
+    """Count ten things of each black-and-white image: (n, 10)."""
     framed = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     plane = np.ones((3, 3), dtype=bool)
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
@@ -182,9 +157,7 @@ def _morphology(ink: NDArray[np.bool_]) -> Array:
     holes = _components(paper, cross) - 1
     filled = ndimage.binary_fill_holes(framed, structure=_in_plane(cross))
     hole_area = (filled & paper).sum(axis=(1, 2))
-    steps_x = framed[:, :, 1:] != framed[:, :, :-1]
-    steps_y = framed[:, 1:, :] != framed[:, :-1, :]
-    runs_x, runs_y = steps_x.sum(axis=(1, 2)), steps_y.sum(axis=(1, 2))
+    runs_x, runs_y = (np.diff(framed, axis=axis).sum(axis=(1, 2)) for axis in (2, 1))
     eroded = ndimage.binary_erosion(framed, structure=_in_plane(cross))
     counts = [
         ink.sum(axis=(1, 2)),
@@ -196,22 +169,18 @@ def _morphology(ink: NDArray[np.bool_]) -> Array:
         runs_y // 2,
         ink.any(axis=2).sum(axis=1),
         ink.any(axis=1).sum(axis=1),
-        eroded.reshape(n, -1).sum(axis=1),
+        eroded.sum(axis=(1, 2)),
     ]
     return np.stack(counts, axis=1).astype(np.float64)
 
 
 def _in_plane(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Neighbours within one image of a stack, none in the images before and after it."""
-    stacked = np.zeros((3, 3, 3), dtype=bool)
-    stacked[1] = structure
-    return stacked
+    """Keep neighbours within an image of a stack, none in the images before and after it."""
+    return np.pad(structure[None], ((1, 1), (0, 0), (0, 0)))
 
 
 def _components(mask: NDArray[np.bool_], structure: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count the connected parts of each image of a stack (n, height, width)."""
-    from scipy import ndimage
-
     labels, count = ndimage.label(mask, structure=_in_plane(structure))
     owner = np.zeros(count + 1, dtype=np.int64)
     image = np.broadcast_to(np.arange(len(mask))[:, None, None], mask.shape)

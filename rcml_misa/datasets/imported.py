@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
@@ -18,13 +17,11 @@ from rcml_misa.datasets.catalogue import (
     imported_file,
     list_catalogue,
     list_own,
-    parse_entry,
     write_imported,
 )
 from rcml_misa.datasets.dataset import Dataset
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, read_words, words, write_npz
-from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
-from rcml_misa.datasets.foreign.urfunny import read_urfunny
+from rcml_misa.datasets.foreign.layout import FOLDS, read_words, words, write_npz
+from rcml_misa.datasets.foreign.readers import read_mmsa, read_urfunny
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.storage import file_sha256, files_sha256
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts
@@ -33,30 +30,24 @@ __all__ = ["ImportReport", "TextForm", "import_dataset", "load_imported"]
 
 TextForm = Literal["states", "tokens", "raw"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LICENCE = "see source"
+#: sha256 of the published files -> their names.
+PUBLISHED = {
+    "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": "MOSI/unaligned_50.pkl",
+    "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9": "MOSI/aligned_50.pkl",
+    "ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f": "MOSEI/unaligned_50.pkl",
+    "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791": "MOSEI/aligned_50.pkl",
+    "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": "SIMS/unaligned_39.pkl",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """Outcome of an import.
+    """Outcome of an import: the record of the new set, its npz, and what was read.
 
-    Attributes
-    ----------
-    entry : CatalogueEntry
-        The record of the new data set.
-    path : Path
-        Its npz.
-    rows : mapping of str to int
-        Samples of each fold.
-    steps : mapping of str to int
-        Most steps of a sample, by sequence view.
-    source_sha256 : str
-        Of the file; of the lines "file sha256" of the files of a folder.
-    published : str
-        Name of the published file that it is; empty for another one.
-    mended : mapping of str to int
-        Values of each view that were NaN or infinite and are 0 now.
-    notes : tuple of str
+    `rows` counts the samples of each fold, `steps` the most steps of a sample by sequence view,
+    `mended` the values of each view that were NaN or infinite and are 0 now. `published` names the
+    published file that the source is, if it is one; `source_sha256` is the hash of a file, or of
+    the lines "file sha256" of a folder's files; `notes` tell oddities.
     """
 
     entry: CatalogueEntry
@@ -80,26 +71,11 @@ def import_dataset(
 ) -> ImportReport:
     """Read MMSA's pickle or UR_FUNNY's folder, and keep it as npz under a name of its own.
 
-    Parameters
-    ----------
-    path : Path
-        A file of MMSA, or a folder with UR_FUNNY's six files.
-    name : str
-        Name for the set.
-    text : {"states", "tokens", "raw"}
-        Content of the text view: the stored vectors of each word, the token numbers of the file
-        (for a pretrained encoder), or the words themselves.
-    context, leave_out_incomplete : bool
-        For UR_FUNNY; see `rcml_misa.datasets.foreign.read_urfunny`.
-    replace : bool
-        Whether an earlier import of that name may be replaced.
-
-    Raises
-    ------
-    OptionError
-        If the name is taken or no name, or the file has no such text.
-    DataError
-        If the file can't be read or is of another layout.
+    The text view has the stored vectors of each word ("states"), the token numbers of the file for
+    a pretrained encoder ("tokens"), or the words ("raw"). `context` and `leave_out_incomplete` are
+    UR_FUNNY's, see `read_urfunny`; with `replace` an earlier import of that name is replaced. A
+    name that is taken or no name, and a text that is not there, are an OptionError; a file that
+    can't be read or is of another layout is a DataError.
     """
     if not NAME.fullmatch(name):
         raise OptionError(
@@ -135,10 +111,20 @@ def import_dataset(
     }
     file = imported_file(name)
     counts = write_npz(file, {**content.members(), "about": words([json.dumps(about)])})
-    entry = _entry(name, content, text, file)
-    write_imported(entry)
+    folds = ", ".join(f"{content.rows[fold]} {fold}" for fold in FOLDS)
+    table = {
+        "format": "imported",
+        "views": dict(content.views) if text == "states" else {**content.views, "text": 1},
+        "samples": len(content.ids),
+        "classes": len(content.classes),
+        "licence": "see source",
+        "citation": content.citation,
+        "note": f"{content.title}, imported; {folds}",
+        "sha256": file_sha256(file),
+        "file": f"{file.parent.name}/{file.name}",
+    }
     return ImportReport(
-        entry=entry,
+        entry=write_imported(name, table),
         path=file,
         rows=content.rows,
         steps={view: int(lengths.max()) for view, lengths in content.lengths.items()},
@@ -147,25 +133,6 @@ def import_dataset(
         mended={key.partition(".")[2]: count for key, count in counts.items() if count},
         notes=content.notes,
     )
-
-
-def _entry(name: str, content: ForeignSet, text: TextForm, file: Path) -> CatalogueEntry:
-    widths = dict(content.views)
-    if text != "states":
-        widths["text"] = 1
-    folds = ", ".join(f"{content.rows[fold]} {fold}" for fold in FOLDS)
-    table = {
-        "format": "imported",
-        "file": f"{file.parent.name}/{file.name}",
-        "sha256": file_sha256(file),
-        "views": widths,
-        "samples": content.samples,
-        "classes": len(content.classes),
-        "licence": LICENCE,
-        "citation": content.citation,
-        "note": f"{content.title}, imported; {folds}",
-    }
-    return parse_entry(name, table)
 
 
 def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
@@ -179,44 +146,37 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{path} is no imported data set ({error}); import it again.") from error
     regression = not about["classes"]
+    target = target.astype(np.float64) if regression else target
     return Dataset(
         entry.name,
         MultiView(views),
-        target.astype(np.float64) if regression else target,
+        target,
         tuple(about["classes"]),
         entry.sha256,
         str(path),
         task="regression" if regression else "classification",
         groups=np.array([name.partition("$_$")[0] for name in ids]) if regression else None,
         folds={name: np.flatnonzero(fold == number) for number, name in enumerate(FOLDS)},
-        scores=target.astype(np.float64) if regression else None,
+        scores=target.copy() if regression else None,
         score_limit=float(about["limit"]),
         ids=ids,
     )
 
 
 def _view(name: str, arrays: Any, about: Mapping[str, Any]) -> Any:
-    if name != "text" or about["text"] == "states":
-        return _sequences(name, arrays)
-    texts = read_words(arrays["texts"])
-    if about["text"] == "raw":
-        return Texts(texts)
-    ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
-    return TokenTexts(texts, [row[used > 0] for row, used in zip(ids, mask, strict=True)])
-
-
-def _sequences(name: str, arrays: Any) -> Sequences:
+    if name == "text" and about["text"] != "states":
+        texts = read_words(arrays["texts"])
+        if about["text"] == "raw":
+            return Texts(texts)
+        ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
+        return TokenTexts(texts, [row[used > 0] for row, used in zip(ids, mask, strict=True)])
     steps, lengths = arrays[f"steps.{name}"], arrays[f"lengths.{name}"]
     if steps.ndim == 3:
         return Sequences(steps, lengths)
     if steps.ndim == 1:  # numbers of words
         steps = arrays["vectors"][steps]
-    return Sequences(_padded(steps, lengths), lengths)
-
-
-def _padded(steps: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
-    """Bring the steps of all samples, under each other, to samples x steps x width."""
+    # the steps of all samples lie under each other
     inside = np.arange(lengths.max()) < lengths[:, None]
     padded = np.zeros((*inside.shape, steps.shape[1]), dtype=steps.dtype)
     padded[inside] = steps
-    return padded
+    return Sequences(padded, lengths)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,25 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa import storage
+from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.formats import (
     KINDS,
-    array_shapes,
-    arrays_of_hdf5,
     frame_chunks,
     frame_columns,
     is_array_file,
     is_frame_file,
     is_hdf5_file,
-    open_hdf5,
-    read_arrays,
-    read_frame,
+    opened_arrays,
 )
 from rcml_misa.datasets.files.layout import (
     SEPARATOR,
     FileLayout,
-    FileOptions,
     array_layout,
     as_labels,
+    as_texts,
     folder_layout,
     table_layout,
 )
@@ -46,19 +44,16 @@ ROWS = 2048
 
 @dataclass(frozen=True, eq=False)
 class OwnFile:
-    """Content of a user's file.
+    """Content of a user's file of n rows.
 
     Attributes
     ----------
-    views : MultiView
     labels : ndarray of str or int64 of shape (n,)
         Labels as they stand in the file; float64 where the task is a regression.
     layout : FileLayout
         Columns or arrays that were taken for views, target and identifier.
-    ids : ndarray of str of shape (n,) or None
     notes : tuple of str
         Rows that were left out and arrays that were turned around.
-    task : {"classification", "regression"}
     """
 
     views: MultiView
@@ -73,15 +68,8 @@ class OwnFile:
 class FileRows:
     """Some consecutive rows of a file.
 
-    Attributes
-    ----------
-    start : int
-        Number of the first row, from 0.
-    views : dict of str to array or None
-        None for a view that the file lacks.
-    ids : list of str or None
-    labels : ndarray or None
-        As they stand in the file, if it has the target; a text or number each, or None.
+    `start` is the number of the first, from 0; `views` are arrays by name, None where the file
+    lacks one; `labels` stand as in the file, None where it lacks the target.
     """
 
     start: int
@@ -101,7 +89,7 @@ def is_own_file(name: str) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file; of a folder, of the names and sha256 of its tables."""
+    """Compute the sha256 of a file; of a folder, of the names and sha256 of its tables."""
     try:
         if path.is_dir():
             return storage.files_sha256(_folder_files(path).values())
@@ -113,12 +101,8 @@ def file_sha256(path: Path) -> str:
 def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     """Read views and labels from a file or folder of any known kind.
 
-    Raises
-    ------
-    DataError
-        If it is missing, damaged, of an unknown kind, or its rows are no views and labels.
-    OptionError
-        If the options name what does not exist.
+    One that is missing, damaged or of an unknown kind, or whose rows are no views and labels, is a
+    DataError; options that name what does not exist are an OptionError.
     """
     _refuse_unknown(path)
     try:
@@ -144,53 +128,26 @@ def file_rows(
 
     A view none of whose columns are there is missing; the target is not needed.
 
-    Parameters
-    ----------
-    path : Path
-    layout : FileLayout
-        Of the file that the model was fitted on.
-    widths : mapping of str to int
-        Columns of each view.
-    rows : int
-        Largest chunk.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, of an unknown kind, or lacks some of a view's columns or
-        every view.
+    `layout` is that of the file that the model was fitted on: the columns of a view may be an array
+    of its name here, and an array the columns ``name__0`` and so on; `widths` are the columns of
+    each view. A file that is missing, damaged, of an unknown kind, or lacks some of a view's
+    columns or every view, is a DataError.
     """
     _refuse_unknown(path)
     if path.is_dir():
         return _rows_of_folder(path, layout, rows)
+    views = dict(layout.views)
     if is_frame_file(path):
-        return _rows_of_table(path, _as_columns(layout, widths), rows)
-    if is_hdf5_file(path):
-        return _rows_of_hdf5(path, _as_arrays(layout), rows)
-    return _rows_of_arrays(path, _as_arrays(layout), widths, rows)
+        for view, columns in layout.views.items():
+            if len(columns) != widths[view]:
+                views[view] = tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
+        return _rows_of_table(path, replace(layout, views=views), rows)
+    views |= {view: (view,) for view, columns in views.items() if len(columns) != 1}
+    return _rows_of_arrays(path, replace(layout, views=views), widths, rows)
 
 
-def _as_columns(layout: FileLayout, widths: Mapping[str, int]) -> FileLayout:
-    """Columns of a table, ``name__0`` and so on, for views that were arrays when fitted."""
-    views = {
-        view: columns
-        if len(columns) == widths[view]
-        else tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
-        for view, columns in layout.views.items()
-    }
-    return replace(layout, views=views)
-
-
-def _as_arrays(layout: FileLayout) -> FileLayout:
-    """Arrays with the views' names, for views that were columns of a table when fitted."""
-    views = {
-        view: columns if len(columns) == 1 else (view,) for view, columns in layout.views.items()
-    }
-    return replace(layout, views=views)
-
-
-def _require_views(path: Path, layout: FileLayout, present: Mapping[str, Any]) -> None:
-    if all(view is None for view in present.values()):
+def _require_views(path: Path, layout: FileLayout, present: Collection[str]) -> None:
+    if not present:
         first = next(iter(layout.views.values()))[0]
         raise DataError(
             f"{path} has none of the model's views ({', '.join(layout.views)}); it needs columns "
@@ -204,25 +161,20 @@ def _require_views(path: Path, layout: FileLayout, present: Mapping[str, Any]) -
 def _read_table(path: Path, options: FileOptions) -> OwnFile:
     layout = table_layout(frame_columns(path), options)
     (rows,) = _rows_of_table(path, layout, None)
-    return _labelled(path, layout, rows.views, rows.labels, rows.ids)
+    return _labelled(path, layout, rows)
 
 
 def _labelled(
-    path: Path,
-    layout: FileLayout,
-    views: Mapping[str, Any],
-    column: Any,
-    ids: Sequence[str] | None,
-    notes: Sequence[str] = (),
+    path: Path, layout: FileLayout, rows: FileRows, notes: tuple[str, ...] = ()
 ) -> OwnFile:
-    labels = as_labels(column, name=str(layout.target), path=path)
-    names = None if ids is None else np.array(ids)
-    return OwnFile(MultiView(views), labels, layout, names, tuple(notes))
+    labels = as_labels(rows.labels, name=str(layout.target), path=path)
+    ids = None if rows.ids is None else np.array(rows.ids)
+    return OwnFile(MultiView(rows.views), labels, layout, ids, notes)
 
 
 def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
     names = set(frame_columns(path))
-    present: dict[str, list[str] | None] = {}
+    present: dict[str, list[str]] = {}
     for view, columns in layout.views.items():
         lacking = [column for column in columns if column not in names]
         if lacking and len(lacking) < len(columns):
@@ -230,15 +182,16 @@ def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator
                 f"{path} has only some columns of view {view!r}: {lacking[0]!r} is missing, with "
                 f"{len(lacking)} of {len(columns)} in all; add them, or leave all of them out."
             )
-        present[view] = None if lacking else list(columns)
+        if not lacking:
+            present[view] = list(columns)
     _require_views(path, layout, present)
     texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
-    wanted = [column for columns in present.values() for column in columns or ()] + texts
+    wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
     for frame in frame_chunks(path, wanted, rows, texts=texts):
         yield FileRows(
             start,
-            {view: None if own is None else frame[own] for view, own in present.items()},
+            {view: frame[present[view]] if view in present else None for view in layout.views},
             [str(value) for value in frame[layout.id]] if layout.id in names else None,
             frame[layout.target].to_numpy() if layout.target in names else None,
         )
@@ -249,10 +202,11 @@ def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator
 
 
 def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
-    layout = array_layout(array_shapes(path), options)
-    keys = [key for (key,) in layout.views.values()]
-    others = [name for name in (layout.target, layout.id) if name is not None]
-    arrays = read_arrays(path, [*keys, *others])
+    with opened_arrays(path) as content:
+        layout = array_layout({name: np.shape(content[name]) for name in content}, options)
+        names = [*(key for (key,) in layout.views.values()), layout.target, layout.id]
+        stored = {name: content[name] for name in names if name is not None}
+        arrays = {name: a[()] if is_hdf5_file(path) else a for name, a in stored.items()}
     labels = as_labels(arrays[str(layout.target)], name=str(layout.target), path=path)
     views, notes = {}, []
     for name, (key,) in layout.views.items():
@@ -271,55 +225,36 @@ def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
     return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
 
 
-def _rows_of_hdf5(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
-    with open_hdf5(path) as file:
-        yield from _chunks(path, arrays_of_hdf5(file), layout, rows)
-
-
 def _rows_of_arrays(
     path: Path, layout: FileLayout, widths: Mapping[str, int], rows: int
 ) -> Iterator[FileRows]:
-    present = array_shapes(path)
-    keys = [key for (key,) in layout.views.values() if key in present]
-    others = [name for name in (layout.target, layout.id) if name in present and name is not None]
-    arrays = read_arrays(path, [*keys, *others])
-    for view, (key,) in layout.views.items():
-        # MATLAB's arrays may lie as features by samples
-        if key in arrays and path.suffix.lower() == ".mat":
-            as_fitted = arrays[key].shape[1:] == (widths[view],)
-            arrays[key] = arrays[key] if as_fitted else arrays[key].T
-    for name in others:
-        arrays[name] = np.ravel(arrays[name])
-    yield from _chunks(path, arrays, layout, rows)
-
-
-def _chunks(
-    path: Path, arrays: Mapping[str, Any], layout: FileLayout, rows: int
-) -> Iterator[FileRows]:
     """Cut arrays, read or not yet read, into rows."""
-    keys = {view: key if key in arrays else None for view, (key,) in layout.views.items()}
-    _require_views(path, layout, keys)
-    shapes = {key: arrays[key].shape for key in keys.values() if key is not None}
-    counts = {shape[0] if shape else 0 for shape in shapes.values()}
-    if len(counts) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
-    count = counts.pop()
-    for start in range(0, count, rows):
-        part = slice(start, min(start + rows, count))
-        yield FileRows(
-            start,
-            {view: None if key is None else arrays[key][part] for view, key in keys.items()},
-            _ids(arrays[str(layout.id)][part]) if layout.id in arrays else None,
-            np.ravel(arrays[str(layout.target)][part]) if layout.target in arrays else None,
-        )
-
-
-def _ids(values: Any) -> list[str]:
-    return [
-        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        for value in np.ravel(values).tolist()
-    ]
+    with opened_arrays(path) as content:
+        keys = {view: key for view, (key,) in layout.views.items() if key in content}
+        _require_views(path, layout, keys)
+        arrays = {view: content[key] for view, key in keys.items()}
+        if path.suffix.lower() == ".mat":  # MATLAB's arrays may lie as features by samples
+            arrays = {
+                view: array if array.shape[1:] == (widths[view],) else array.T
+                for view, array in arrays.items()
+            }
+        counts = {array.shape[0] if array.shape else 0 for array in arrays.values()}
+        if len(counts) > 1:
+            listed = ", ".join(f"{keys[view]} {array.shape}" for view, array in arrays.items())
+            raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
+        count = counts.pop()
+        others = [content.get(name) if name else None for name in (layout.id, layout.target)]
+        if not is_hdf5_file(path):
+            others = [None if array is None else np.ravel(array) for array in others]
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            ids, labels = (None if array is None else np.ravel(array[part]) for array in others)
+            yield FileRows(
+                start,
+                {view: arrays[view][part] if view in arrays else None for view in layout.views},
+                None if ids is None else as_texts(ids),
+                labels,
+            )
 
 
 # folders
@@ -328,12 +263,11 @@ def _ids(values: Any) -> list[str]:
 def _read_folder(path: Path, options: FileOptions) -> OwnFile:
     columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    views, ids, column, notes = _join_tables(path, layout, owner=owner)
-    return _labelled(path, layout, views, column, ids, notes)
+    return _labelled(path, layout, *_join_tables(path, layout, owner=owner))
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
-    """Tables of a folder by the name before the first dot, sorted."""
+    """List the tables of a folder by the name before the first dot, sorted."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_frame_file(path) and not path.name.startswith("."):
@@ -348,22 +282,21 @@ def _folder_files(folder: Path) -> dict[str, Path]:
 
 def _join_tables(
     folder: Path, layout: FileLayout, *, owner: str | None = None
-) -> tuple[dict[str, pd.DataFrame], list[str], Any, tuple[str, ...]]:
-    """Join the tables of a folder: views, identifiers, labels, and notes on rows left out.
+) -> tuple[FileRows, tuple[str, ...]]:
+    """Join the tables of a folder, and note the rows that are left out.
 
     The rows are those of `owner`, the table with the target; those of all tables without it. A row
     that a table lacks is NaN in it.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    labels = None
+    views: dict[str, pd.DataFrame] = {}
+    labels: Any = None
     for name, path in _folder_files(folder).items():
         own = layout.views.get(name, ())
         more = (str(layout.target),) if name == owner else ()
         if own or more:
             frame = _indexed(path, str(layout.id), own, more)
             labels = frame[more[0]] if more else labels
-            tables[name] = frame[list(own)]
-    views = {name: table for name, table in tables.items() if name in layout.views}
+            views |= {name: frame[list(own)]} if own else {}
     if not views:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
     if labels is not None:
@@ -371,13 +304,14 @@ def _join_tables(
     else:  # in the order of the longest table, then those that it lacks
         longest = sorted(views.values(), key=len, reverse=True)
         ids = list(dict.fromkeys(name for table in longest for name in table.index))
-    notes = [
+    notes = tuple(
         f"{extra} rows of {name} have no label and are left out"
         for name, table in views.items()
         if (extra := len(table.index.difference(ids)))
-    ]
-    aligned = {name: table.reindex(ids) for name, table in views.items()}
-    return aligned, ids, labels, tuple(notes)
+    )
+    return FileRows(
+        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels
+    ), notes
 
 
 def _indexed(
@@ -387,7 +321,8 @@ def _indexed(
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]!r}, which is in the layout.")
     wanted = [identifier, *columns, *texts]
-    frame = read_frame(path, wanted, texts=[identifier, *texts]).set_index(identifier)
+    (frame,) = frame_chunks(path, wanted, None, texts=[identifier, *texts])
+    frame = frame.set_index(identifier)
     frame.index = frame.index.astype(str)
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
@@ -396,8 +331,9 @@ def _indexed(
 
 
 def _rows_of_folder(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
-    tables, ids, *_ = _join_tables(path, layout)
-    for start in range(0, len(ids), rows):
+    joined, _ = _join_tables(path, layout)
+    for start in range(0, len(joined), rows):
         part = slice(start, start + rows)
-        views = {view: tables[view].iloc[part] if view in tables else None for view in layout.views}
-        yield FileRows(start, views, ids[part], None)
+        present = {name: table.iloc[part] for name, table in joined.views.items()}
+        views = {name: present.get(name) for name in layout.views}
+        yield FileRows(start, views, (joined.ids or [])[part], None)
