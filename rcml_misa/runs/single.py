@@ -41,48 +41,32 @@ from rcml_misa.protocols import (
     scale_leaky,
     spawn_seeds,
 )
-from rcml_misa.results import RunRecord, plain
-from rcml_misa.runs.outputs import check_outputs, write_outputs
+from rcml_misa.results import RunRecord
 from rcml_misa.runs.tasks import (
     Event,
     RunOutputs,
     Task,
-    protocol_config,
-    recipe_config,
+    check_outputs,
+    task_config,
     throttled,
+    write_outputs,
 )
 from rcml_misa.runs.watching import Watcher, epoch_recorders, target_scores
 from rcml_misa.views import MultiView
 
-__all__ = ["FittedTask", "fit_task", "run_task", "versions"]
+__all__ = ["FittedTask", "fit_task", "run_task"]
 
 WATCHED = ("clean", "conflict")  # test sets that checkpoints and best-test-epoch look at
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and its libraries."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 @dataclass(frozen=True)
 class FittedTask:
     """A trained estimator with the parts of the data that it belongs to.
 
-    Attributes
-    ----------
-    dataset : Dataset
-        With the views that the recipe keeps.
-    task : Task
-        With the protocol that is settled for the data set.
-    seeds : RunSeeds
-    part : Partition
-    estimator : estimator
-    watcher : Watcher
-    seconds : float
-        Time of the training, without that of looks at it.
-    history : dict of str to list of float
-        Measures of train, validation and test rows after each epoch, on request.
+    The data set has the views that the recipe keeps, the task a protocol that is settled for it;
+    `seconds` is the time of the training without that of looks at it, and `history` has measures
+    of train, validation and test rows after each epoch, on request.
     """
 
     dataset: Dataset
@@ -237,19 +221,18 @@ def run_task(
         method=task.recipe.method,
         variant=task.recipe.variant,
         default=task.recipe.default,
-        run=task.run,
         seed=task.seed,
-        config=plain(recipe_config(task.recipe, fitted.estimator)),
-        versions=versions(),
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
         data_sha256=dataset.sha256,
         train_rows=len(part.train),
         test_rows=len(part.test),
         timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
         history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
-        protocol=protocol_config(task.protocol),
         rows=[int(row) for row in part.test],
         checkpoints=watcher.checkpoints,
         chosen=watcher.chosen,
+        **task_config(task, fitted.estimator, task.protocol),
         **{**scored, "failures": failures | scored.get("failures", {})},
     )
 
@@ -257,22 +240,20 @@ def run_task(
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
     """Fill the fields of a record from predicted scores; those about classes stay empty."""
     data, part = fitted.dataset, fitted.part
-    metrics = {name: _score_measures(data, answer, part.test) for name, answer in answers.items()}
+
+    def measures(answer: ScoreAnswers, rows: NDArray[np.int64]) -> dict[str, float]:
+        target, low, high = data.target[rows], answer.low, answer.high
+        values = target_scores(data, answer.predicted, rows)
+        if low is not None and high is not None:
+            width, error = high - low, answer.predicted - target
+            values |= interval_scores(low, high, target)
+            values |= {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
+        return values
+
+    metrics = {name: measures(answer, part.test) for name, answer in answers.items()}
     if len(part.valid):
-        valid = fitted.predict(data.views.take(part.valid))
-        metrics["valid"] = _score_measures(data, valid, part.valid)
+        metrics["valid"] = measures(fitted.predict(data.views.take(part.valid)), part.valid)
     return {"metrics": metrics}
-
-
-def _score_measures(
-    dataset: Dataset, answers: ScoreAnswers, rows: NDArray[np.int64]
-) -> dict[str, float]:
-    measures = target_scores(dataset, answers.predicted, rows)
-    if answers.low is None or answers.high is None:
-        return measures
-    width, error = answers.high - answers.low, answers.predicted - dataset.target[rows]
-    measures |= interval_scores(answers.low, answers.high, dataset.target[rows])
-    return measures | {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
 
 
 def _score_classes(
@@ -292,11 +273,9 @@ def _score_classes(
         if altered is not None and copied is not None and altered.any():
             metrics[name] |= _copies(answer.predicted == target, altered, copied)
         if data.scores is not None and data.class_values is not None:
+            truth, places = data.scores[part.test], data.class_values
             metrics[name] |= class_scores(
-                answer.probability,
-                data.scores[part.test],
-                data.class_values,
-                predicted=answer.predicted,
+                answer.probability, truth, places, predicted=answer.predicted
             )
         scores[name] = {"errors": ranking(uncertainty_scores(answer), answer.predicted != target)}
         if altered is not None and altered.any():

@@ -16,7 +16,7 @@ from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.opinions import pairwise_conflict
 from rcml_misa.reporting.figures import panels
 from rcml_misa.results import RunRecord
-from rcml_misa.runs.outputs import Kept, kept_path, read_kept
+from rcml_misa.runs.tasks import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
