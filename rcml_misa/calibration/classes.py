@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
+from rcml_misa import metrics
 from rcml_misa.calibration.scores import conformal_rank
-from rcml_misa.metrics import classes as metrics
 from rcml_misa.metrics.answers import BINS, Answers, all_classes
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Measures of classes, scores, sentiment and intervals, and the answers that they are taken of."""
 
-from rcml_misa.metrics.classes import (
+from rcml_misa.metrics._classes import (
     accuracy,
     accuracy_at_coverage,
     adaptive_ece,

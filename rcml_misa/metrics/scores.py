@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.metrics import f1_score
 
+from rcml_misa.metrics._classes import mean_accepted
+
 __all__ = [
     "ause",
     "class_scores",
@@ -190,14 +192,6 @@ def interval_scores(low: ArrayLike, high: ArrayLike, target: ArrayLike) -> dict[
     }
 
 
-def _sparsification(order_by: Array, error: Array) -> Array:
-    """Average the error of the rows left when those of highest `order_by` are taken away."""
-    place = np.unique(order_by, return_inverse=True)[1]
-    tied = np.bincount(place, weights=error) / np.bincount(place)  # ties share their mean
-    ordered = tied[np.sort(place)]
-    return np.asarray(np.cumsum(ordered) / np.arange(1, len(order_by) + 1))
-
-
 def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
     """Measure the area between the sparsification curves of an uncertainty and of the error itself.
 
@@ -223,7 +217,7 @@ def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
     if not distance.mean():
         return 0.0
     order = np.asarray(uncertainty, dtype=np.float64)
-    gap = _sparsification(order, distance) - _sparsification(distance, distance)
+    gap = mean_accepted(order, distance) - mean_accepted(distance, distance)
     return float(gap.mean() / distance.mean())
 
 

@@ -24,6 +24,7 @@ from rcml_misa.metrics.answers import (
     confidence_bins,
     detection,
     ranking,
+    ranking_above,
     risk_curve,
     score,
     uncertainty_scores,
@@ -268,19 +269,18 @@ def _score_classes(
     for name, answer in answers.items():
         altered, copied = made[name].altered, made[name].copied
         metrics[name] = score(answer, target)
+        scores[name] = {"errors": ranking(uncertainty_scores(answer), answer.predicted != target)}
         if altered is not None:
-            metrics[name] |= detection(clean, answer, altered)
-        if altered is not None and copied is not None and altered.any():
-            metrics[name] |= _copies(answer.predicted == target, altered, copied)
+            ranked = ranking_above(answer, clean, altered)
+            metrics[name] |= detection(ranked)
+            if altered.any():
+                scores[name]["altered"] = ranked
+                if copied is not None:
+                    metrics[name] |= _copies(answer.predicted == target, altered, copied)
         if data.scores is not None and data.class_values is not None:
             truth, places = data.scores[part.test], data.class_values
             metrics[name] |= class_scores(
                 answer.probability, truth, places, predicted=answer.predicted
-            )
-        scores[name] = {"errors": ranking(uncertainty_scores(answer), answer.predicted != target)}
-        if altered is not None and altered.any():
-            scores[name]["altered"] = _ranked_above(
-                uncertainty_scores(answer), uncertainty_scores(clean), altered
             )
     if only_tables(data.views):
         rng = np.random.default_rng(fitted.seeds.noise)
@@ -288,8 +288,8 @@ def _score_classes(
         flagged = fitted.ask(noise).uncertainty > np.quantile(clean.uncertainty, 0.95)
         metrics["clean"]["noise_flagged"] = float(flagged.mean())
     if len(part.held_out):
-        unknown = uncertainty_scores(fitted.ask(data.views.take(part.held_out)))
-        scores["clean"]["held_out"] = _ranked_above(unknown, uncertainty_scores(clean))
+        unknown = fitted.ask(data.views.take(part.held_out))
+        scores["clean"]["held_out"] = ranking_above(unknown, clean)
     if len(part.valid):
         try:
             valid = fitted.ask(data.views.take(part.valid))
@@ -318,14 +318,3 @@ def _copies(
     for word, rows in (("copied", copied), ("not_copied", altered & ~copied)):
         measures[f"accuracy_{word}"] = float(right[rows].mean()) if rows.any() else float("nan")
     return measures
-
-
-def _ranked_above(
-    upper: Mapping[str, NDArray[np.float64]],
-    lower: Mapping[str, NDArray[np.float64]],
-    rows: NDArray[np.bool_] | slice = slice(None),
-) -> dict[str, dict[str, float]]:
-    """Measure how each uncertainty score ranks some rows above those that should be lower."""
-    both = {name: np.concatenate([upper[name][rows], lower[name][rows]]) for name in lower}
-    counts = [len(values["own"][rows]) for values in (upper, lower)]
-    return ranking(both, np.repeat([True, False], counts))

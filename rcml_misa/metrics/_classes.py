@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,24 +14,6 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
-
-__all__ = [
-    "accuracy",
-    "accuracy_at_coverage",
-    "adaptive_ece",
-    "augrc",
-    "aupr",
-    "aurc",
-    "auroc",
-    "balanced_accuracy",
-    "brier",
-    "ece",
-    "fpr95",
-    "macro_f1",
-    "nll",
-    "reliability_curve",
-    "risk_coverage_curve",
-]
 
 Array = NDArray[np.float64]
 
@@ -54,9 +37,8 @@ def macro_f1(predicted: ArrayLike, target: ArrayLike) -> float:
     >>> macro_f1([0, 1, 1], [0, 1, 1])
     1.0
     """
-    truth = np.asarray(target)
-    labels = np.unique(truth)
-    return float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0))
+    labels = np.unique(np.asarray(target))
+    return float(f1_score(target, predicted, labels=labels, average="macro", zero_division=0))
 
 
 def balanced_accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
@@ -67,9 +49,8 @@ def balanced_accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
     >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
     0.75
     """
-    truth = np.asarray(target)
-    labels = np.unique(truth)
-    return float(recall_score(truth, predicted, labels=labels, average="macro", zero_division=0))
+    labels = np.unique(np.asarray(target))
+    return float(recall_score(target, predicted, labels=labels, average="macro", zero_division=0))
 
 
 def _top(probability: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -170,10 +151,12 @@ def brier(probability: ArrayLike, target: ArrayLike) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
-def _both_kinds(positive: ArrayLike) -> NDArray[np.bool_] | None:
-    """Flag the positives; None where all rows are of one kind."""
+def _detect(
+    measure: Callable[[NDArray[np.bool_], Array], float], score: ArrayLike, positive: ArrayLike
+) -> float:
+    """Take a measure of a score and flags of positives; NaN where all rows are of one kind."""
     flags = np.asarray(positive, dtype=bool)
-    return None if flags.all() or not flags.any() else flags
+    return float(measure(flags, np.asarray(score))) if 0 < flags.sum() < flags.size else math.nan
 
 
 def auroc(score: ArrayLike, positive: ArrayLike) -> float:
@@ -184,8 +167,7 @@ def auroc(score: ArrayLike, positive: ArrayLike) -> float:
     >>> auroc([0.1, 0.9], [False, True])
     1.0
     """
-    flags = _both_kinds(positive)
-    return math.nan if flags is None else float(roc_auc_score(flags, np.asarray(score)))
+    return _detect(roc_auc_score, score, positive)
 
 
 def aupr(score: ArrayLike, positive: ArrayLike) -> float:
@@ -196,8 +178,7 @@ def aupr(score: ArrayLike, positive: ArrayLike) -> float:
     >>> aupr([0.1, 0.9], [False, True])
     1.0
     """
-    flags = _both_kinds(positive)
-    return math.nan if flags is None else float(average_precision_score(flags, np.asarray(score)))
+    return _detect(average_precision_score, score, positive)
 
 
 def fpr95(score: ArrayLike, positive: ArrayLike) -> float:
@@ -208,11 +189,12 @@ def fpr95(score: ArrayLike, positive: ArrayLike) -> float:
     >>> fpr95([0.1, 0.9], [False, True])
     0.0
     """
-    flags = _both_kinds(positive)
-    if flags is None:
-        return math.nan
-    false, true, _ = roc_curve(flags, np.asarray(score), drop_intermediate=False)
-    return float(false[true >= 0.95].min())
+
+    def least(flags: NDArray[np.bool_], values: Array) -> float:
+        false, true, _ = roc_curve(flags, values, drop_intermediate=False)
+        return float(false[true >= 0.95].min())
+
+    return _detect(least, score, positive)
 
 
 def risk_coverage_curve(uncertainty: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:
@@ -226,12 +208,16 @@ def risk_coverage_curve(uncertainty: ArrayLike, correct: ArrayLike) -> tuple[Arr
     >>> coverage.tolist(), risk.tolist()
     ([0.5, 1.0], [0.0, 0.5])
     """
-    stated, wrong = np.asarray(uncertainty, dtype=float), 1.0 - np.asarray(correct, dtype=float)
-    values, place, count = np.unique(stated, return_inverse=True, return_counts=True)
-    mean = np.bincount(place, weights=wrong, minlength=len(values)) / count
+    risk = mean_accepted(uncertainty, 1.0 - np.asarray(correct, dtype=float))
+    return np.arange(1, len(risk) + 1) / len(risk), risk
+
+
+def mean_accepted(order_by: ArrayLike, loss: ArrayLike) -> Array:
+    """Average the losses of the 1, 2, ..., n rows of least `order_by`; ties share their mean."""
+    _, place, count = np.unique(order_by, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, weights=loss) / count
     ordered = np.repeat(mean, count)
-    ranks = np.arange(1, len(stated) + 1)
-    return ranks / len(stated), np.cumsum(ordered) / ranks
+    return np.asarray(np.cumsum(ordered) / np.arange(1, len(ordered) + 1))
 
 
 def aurc(uncertainty: ArrayLike, correct: ArrayLike) -> float:
