@@ -74,8 +74,8 @@ class Answers:
 def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     """Ask a fitted estimator about some rows of a set of `classes` classes.
 
-    It has `predict_opinion` (a `MultiViewOpinion`), or `predict_proba` and perhaps
-    `predict_uncertainty` and `predict_conflict`, which give a number per row.
+    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty` and
+    `predict_conflict`, which give a number per row.
 
     Raises
     ------
