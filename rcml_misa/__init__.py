@@ -36,7 +36,7 @@ __all__ = [
     "load_dataset",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "KernelExpertClassifier": "rcml_misa.estimators",

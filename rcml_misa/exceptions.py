@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
@@ -31,7 +32,7 @@ class OptionError(RcmlMisaError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Name the choices closest to a word that is not one of them.
+    """Name the choices closest to a word that is not one of them; else as many as fit.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     Returns
     -------
     str
-        The end of an error's sentence, with its mark.
+        The end of an error's sentence, with its mark; at most 192 characters.
 
     Examples
     --------
@@ -52,13 +53,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     >>> nearest("zzz", ["PIE", "CUB"])
     'choose from CUB, PIE.'
     """
-    names = {choice.lower(): choice for choice in choices}
-    close = [
-        names[word] for word in difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    ]
+    names = {choice.lower(): shortened(choice, 40) for choice in choices}
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"choose from {', '.join(sorted(names.values(), key=str.lower))}."
+        return f"did you mean {' or '.join(names[word] for word in close)}?"
+    listed = ", ".join(sorted(names.values(), key=str.lower))
+    shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
+    return f"choose from {shown}."
 
 
 def shortened(value: object, most: int = 100) -> str:

@@ -14,7 +14,8 @@ from foreign_files import mmsa, save
 import rcml_misa
 from rcml_misa import persistence
 from rcml_misa.cli import main
-from rcml_misa.datasets.files import FileLayout, FileOptions, read_own_file
+from rcml_misa.datasets import FileOptions
+from rcml_misa.datasets.files import FileLayout, read_own_file
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.estimators import MISAClassifier, RCMLClassifier
 from rcml_misa.estimators.registry import recipe

@@ -16,7 +16,6 @@ from rcml_misa.datasets import (
     find_entry,
     list_datasets,
     load_dataset,
-    load_entry,
     locate,
 )
 from rcml_misa.datasets.catalogue import parse_entry
@@ -186,7 +185,7 @@ def test_places_are_looked_in_in_order(entry, folders, monkeypatch) -> None:
             "mine.mat"
         )
     with pytest.raises(DataError, match=r"given.mine.mat is not a whole MATLAB file"):
-        load_entry(entry, data_dir=folders["given"])
+        load_dataset(entry.name, data_dir=folders["given"])
 
 
 def test_missing_folder_is_named(tmp_path) -> None:
@@ -198,7 +197,7 @@ def test_missing_folder_is_named(tmp_path) -> None:
 def test_missing_file_says_what_to_do(entry, folders, monkeypatch, download) -> None:
     monkeypatch.setenv("RCML_MISA_DATA", str(folders["environment"]))
     with pytest.raises(DataError) as caught:
-        load_entry(entry, data_dir=folders["given"], download=download)
+        load_dataset(entry.name, data_dir=folders["given"], download=download)
     sentence = str(caught.value)
     assert all(str(place) in sentence for place in folders.values())
     assert "`rcml-misa datasets fetch Mine`" in sentence
@@ -212,7 +211,7 @@ def test_a_changed_file_is_refused_everywhere(entry, folders, monkeypatch, place
     (folders[place] / "mine.mat").write_bytes(CONTENT + b"!")
     found = hashlib.sha256(CONTENT + b"!").hexdigest()
     with pytest.raises(DataError) as caught:
-        load_entry(entry, data_dir=folders["given"])
+        load_dataset(entry.name, data_dir=folders["given"])
     for word in (str(folders[place] / "mine.mat"), found, entry.sha256, "delete or rename"):
         assert word in str(caught.value)
 

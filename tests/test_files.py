@@ -312,6 +312,7 @@ def test_labels_are_texts_or_whole_numbers(values, expected):
         (["a", ""], "1 of 2 rows have no label"),
         ([0.5, 1.0], "fractions such as 0.5"),
         (["0.5", "1"], "fractions such as 0.5"),
+        ([2.0**60, 1.0], r"fractions such as 1.15\d+e\+18"),
         (np.ones((3, 2)), r"its shape is \(3, 2\)"),
         ([], "f has no rows"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from rcml_misa.experts.kernels import KERNELS, BlockKernel, squared_distances
+from rcml_misa.experts.ridge import KERNELS, BlockKernel, squared_distances
 
 
 @given(

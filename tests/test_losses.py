@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,15 +16,11 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from rcml_misa.exceptions import OptionError
 from rcml_misa.losses import (
-    cmd,
+    EDLForm,
     conflict_loss,
     difference_loss,
     dirichlet_kl,
-    edl_digamma,
-    edl_log,
     edl_loss,
-    edl_mse,
-    orthogonality,
     reconstruction_loss,
     similarity_loss,
 )
@@ -47,7 +45,7 @@ def codes(seed: int, *shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("soft", [False, True])
 def test_digamma_form_by_integration(soft):
     evidence, target = problem(soft=soft)
-    found = edl_digamma(evidence, target, reduction="none")
+    found = edl_loss(evidence, target, reduction="none")
     alpha = evidence.numpy() + 1
     for row in range(ROWS):
         total = alpha[row].sum()
@@ -65,7 +63,7 @@ def test_log_form_is_the_cross_entropy_of_the_mean():
     expected = [
         -np.log(stats.dirichlet.mean(a)) @ y for a, y in zip(alpha, target.numpy(), strict=True)
     ]
-    np.testing.assert_allclose(edl_log(evidence, target, reduction="none"), expected)
+    np.testing.assert_allclose(edl_loss(evidence, target, form="log", reduction="none"), expected)
 
 
 def test_mean_square_form_is_bias_and_variance():
@@ -75,7 +73,7 @@ def test_mean_square_form_is_bias_and_variance():
         ((y - stats.dirichlet.mean(a)) ** 2).sum() + stats.dirichlet.var(a).sum()
         for a, y in zip(alpha, target.numpy(), strict=True)
     ]
-    np.testing.assert_allclose(edl_mse(evidence, target, reduction="none"), expected)
+    np.testing.assert_allclose(edl_loss(evidence, target, form="mse", reduction="none"), expected)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -118,6 +116,14 @@ def test_conflict_by_loops():
                     total += float(degree_of_conflict(row[i], row[j])) / 2
     assert float(conflict_loss(evidence)) == pytest.approx(total / ROWS)
     assert float(conflict_loss(evidence[:, :1])) == 0
+
+
+def cmd(x: torch.Tensor, y: torch.Tensor, **options: float) -> torch.Tensor:
+    return similarity_loss(torch.stack([x, y], dim=1), **options)
+
+
+def orthogonality(x: torch.Tensor, y: torch.Tensor, **options: str) -> torch.Tensor:
+    return difference_loss(x.unsqueeze(1), y.unsqueeze(1), **options)
 
 
 def cmd_by_loops(x: np.ndarray, y: np.ndarray, moments: int, span: float) -> float:
@@ -199,7 +205,10 @@ def test_reconstruction_is_the_mean_over_views_of_square_errors():
     assert float(reconstruction_loss(x, y)) == pytest.approx(float(sum(each)) / 3)
 
 
-@pytest.mark.parametrize("loss", [edl_digamma, edl_log, edl_mse, dirichlet_kl])
+FORMS = [partial(edl_loss, form=form) for form in get_args(EDLForm)]
+
+
+@pytest.mark.parametrize("loss", [*FORMS, dirichlet_kl])
 def test_gradients_of_evidence(loss):
     evidence, target = problem(soft=True)
     assert torch.autograd.gradcheck(lambda e: loss(e, target), evidence.requires_grad_())

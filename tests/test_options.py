@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
+from contextlib import suppress
+from inspect import isclass, isfunction
 from typing import get_type_hints
 
 import numpy as np
 import pytest
 from sklearn.base import is_classifier
 
+import rcml_misa
 from rcml_misa import estimators
 from rcml_misa.estimators import KernelExpert, RCMLClassifier, RCMLMISAClassifier
 from rcml_misa.estimators.registry import METHODS, exported_estimators
@@ -108,3 +113,29 @@ def test_docstrings_name_every_choice(name):
     for parameter, hint in get_type_hints(kind.__init__).items():
         if choices := choices_of(hint):
             assert sorted(documented(kind, parameter) or ()) == sorted(choices), parameter
+
+
+def public_callables():
+    """Classes and functions of the package with their annotations, by their full names."""
+    for module in pkgutil.walk_packages(rcml_misa.__path__, "rcml_misa."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            here = getattr(value, "__module__", None) == module.name and not name.startswith("_")
+            if here and (isclass(value) or isfunction(value)):
+                with suppress(NameError):  # a type that is imported for type checkers alone
+                    hints = get_type_hints(value.__init__ if isclass(value) else value)
+                    yield f"{module.name}.{name}", inspect.getdoc(value) or "", hints
+
+
+def test_values_that_any_docstring_lists_are_those_of_the_annotation():
+    checked = 0
+    for name, text, hints in public_callables():
+        for parameter, hint in hints.items():
+            pattern = rf"^(?:\w+, )*{parameter}(?:, \w+)* : {{([^}}]*)}}"
+            listed = re.search(pattern, text, re.MULTILINE)
+            if listed and (choices := choices_of(hint)):
+                checked += 1
+                values = re.findall(r'"([^"]*)"', listed[1])
+                assert sorted(values) == sorted(choices), f"{name}: {parameter}"
+    assert checked > 30

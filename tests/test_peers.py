@@ -23,7 +23,7 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import OptionError
-from rcml_misa.losses import credibility_loss, dirichlet_kl, edl_loss, edl_projected
+from rcml_misa.losses import credibility_loss, dirichlet_kl, edl_loss
 from rcml_misa.nn import (
     CCMLNet,
     DecoupledOpinions,
@@ -122,7 +122,7 @@ def test_priors_of_one_are_edl():
         plain = edl_loss(e, y, kl_weight=0.3, form=form)
         assert float(edl_loss(e, y, kl_weight=0.3, form=form, prior=1.0)) == float(plain)
     assert float(dirichlet_kl(e * y, y, prior=0.2)) == pytest.approx(0, abs=1e-12)
-    assert float(edl_projected(1e9 * y, y)) == pytest.approx(0, abs=1e-6)
+    assert float(edl_loss(1e9 * y, y, form="projected")) == pytest.approx(0, abs=1e-6)
 
 
 def test_opinions_in_terms_of_another_prior_keep_probability_and_uncertainty():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+import rcml_misa
 from rcml_misa.estimators import RCMLMISAClassifier
 from rcml_misa.nn import RCMLMISANet
 from rcml_misa.nn.encoders import TableEncoder
@@ -57,6 +58,15 @@ def test_options_of_sequences_do_not_touch_tables() -> None:
     ).fit(X, y)
     assert np.array_equal(plain.predict_opinion(X).evidence, other.predict_opinion(X).evidence)
     assert not hasattr(plain, "readers_")
+
+
+def test_a_second_fit_forgets_the_readers_of_the_first(tmp_path) -> None:
+    views, labels = _views(40)
+    tables = MultiView({"a": views["table"], "b": views["table"][:, :2]})
+    model = RCMLMISAClassifier(epochs=1, landmarks=10, **SMALL).fit(views, labels)
+    model.fit(tables, labels).save(tmp_path / "model.rcml")
+    again = rcml_misa.load(tmp_path / "model.rcml")
+    assert np.array_equal(again.predict_proba(tables), model.predict_proba(tables))
 
 
 def test_opinions_of_mixed_views() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcml_misa.experts import ridge
-from rcml_misa.experts.kernels import BlockKernel
-from rcml_misa.experts.ridge import NystroemFeatures, blocks, fit_ridge
+from rcml_misa.experts.ridge import BlockKernel, NystroemFeatures, blocks, fit_ridge
 
 PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from rcml_misa.experts.kernels import KERNELS, squared_distances
+from rcml_misa.experts.ridge import KERNELS, squared_distances
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.reading.features import CELLS, QuantileTable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 
 import numpy as np
 import pandas as pd
@@ -271,6 +272,11 @@ LONG = "x" * 100_000
         lambda: MultiView([table()], names=[(LONG,)]),
         lambda: MultiView({"a": pd.DataFrame({f"column{n}": ["x"] for n in range(1000)})}),
         lambda: MultiView({"a": np.ones((2, 3, 4))}).pooled(LONG),
+        lambda: MultiView({f"view {n}": np.ones((1, 1)) for n in range(200)})["q"],
+        lambda: as_multiview(
+            pd.DataFrame(np.ones((1, 99)), columns=[f"{n}" * 30 for n in range(99)]),
+            views=[[LONG]],
+        ),
     ],
 )
 def test_no_sentence_quotes_a_long_value(call) -> None:
@@ -285,6 +291,14 @@ def test_only_the_chosen_columns_of_a_frame_need_be_numbers() -> None:
     assert as_multiview(frame, views={"face": ["face__x"]}).widths == (1,)
     with pytest.raises(DataError, match="column who"):
         as_multiview(frame)
+
+
+def test_columns_of_a_wide_frame_are_looked_up_at_once() -> None:
+    columns = [f"c{n}" for n in range(60_000)]
+    frame = pd.DataFrame(np.zeros((1, len(columns))), columns=columns)
+    start = time.perf_counter()
+    assert as_multiview(frame, views=[columns[::-1]]).widths == (len(columns),)
+    assert time.perf_counter() - start < 10  # a search of the list for each takes a minute
 
 
 def test_a_frame_of_floats_is_not_copied() -> None:

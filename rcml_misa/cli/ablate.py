@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rcml_misa.cli.options import (
-    DataOptions,
-    MethodOptions,
-    Repeats,
-    data_options,
-    flag,
-    folder,
-    method_options,
-    repeats_options,
-    value,
-    words,
-)
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.run import protocol_text, show_results
 from rcml_misa.cli.session import run_session
 from rcml_misa.exceptions import OptionError, nearest
@@ -54,14 +43,14 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 
 
 @click.command()
-@value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
-@data_options("file", "task", "folder")
-@value("--method", "|".join(PARTS), default="misa")
-@method_options
-@repeats_options
-@value("--rows", "A[,B]", "These rows of the table only, beside the first.")
-@flag("--only-views", "Add a row for each view alone.")
-@folder(
+@opt.value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
+@opt.data_options("file", "task", "folder")
+@opt.value("--method", "|".join(PARTS), default="misa")
+@opt.method_options
+@opt.repeats_options
+@opt.value("--rows", "A[,B]", "These rows of the table only, beside the first.")
+@opt.flag("--only-views", "Add a row for each view alone.")
+@opt.folder(
     "--out",
     "Keep a JSON record per run and the table here; runs that are here are not repeated.",
 )
@@ -69,10 +58,10 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 def ablate(
     ctx: click.Context,
     name: str,
-    data: DataOptions,
+    data: opt.DataOptions,
     method: str,
-    settings: MethodOptions,
-    repeats: Repeats,
+    settings: opt.MethodOptions,
+    repeats: opt.Repeats,
     rows: str | None,
     only_views: bool,
     out: Path | None,
@@ -102,7 +91,7 @@ def ablate(
         only_views=only_views,
     )
     if rows is not None:
-        recipes = _chosen(recipes, words(rows))
+        recipes = _chosen(recipes, opt.words(rows))
     session = run_session([dataset], recipes, repeats, folder=out, resume=True)
     heading = protocol_text(dataset, Protocol())
     show_results(dataset, session, repeats, heading=heading, out=out, measures_alone=True)
@@ -112,7 +101,7 @@ def ablate(
 def _recipes(
     method: str,
     views: Sequence[str],
-    settings: MethodOptions,
+    settings: opt.MethodOptions,
     *,
     regression: bool,
     only_views: bool,

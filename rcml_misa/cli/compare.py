@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, write_texts
-from rcml_misa.cli.options import (
-    DataOptions,
-    MethodOptions,
-    Repeats,
-    data_options,
-    flag,
-    folder,
-    method_options,
-    protocol_options,
-    records_option,
-    repeats_options,
-    value,
-    words,
-)
 from rcml_misa.cli.session import run_session
 
 if TYPE_CHECKING:
@@ -45,21 +32,21 @@ ENDINGS: dict[Form, str] = {
 
 
 @click.command()
-@value(
+@opt.value(
     "--datasets",
     "NAME[,NAME]",
     "Data sets, see `rcml-misa datasets`, or files of your own.",
     default="digits",
 )
-@data_options("file", "task", "folder")
-@value(
+@opt.data_options("file", "task", "folder")
+@opt.value(
     "--methods",
     "all|NAME[,NAME]",
     "Methods, the first being compared with each other one.",
     default="all",
 )
-@method_options
-@repeats_options
+@opt.method_options
+@opt.repeats_options
 @click.option(
     "--format",
     "form",
@@ -68,20 +55,20 @@ ENDINGS: dict[Form, str] = {
     type=click.Choice(list(ENDINGS)),
     help="What is printed.",
 )
-@folder(
+@opt.folder(
     "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
 )
-@records_option
-@protocol_options
-@flag("--report-uncertainty", "Add the tables of uncertainty scores.")
+@opt.records_option
+@opt.protocol_options
+@opt.flag("--report-uncertainty", "Add the tables of uncertainty scores.")
 @click.pass_context
 def compare(
     ctx: click.Context,
     datasets: str,
-    data: DataOptions,
+    data: opt.DataOptions,
     methods: str,
-    settings: MethodOptions,
-    repeats: Repeats,
+    settings: opt.MethodOptions,
+    repeats: opt.Repeats,
     form: Form,
     out: Path | None,
     records: Path | None,
@@ -98,7 +85,7 @@ def compare(
     from rcml_misa.results import RunStore
 
     recipes = _recipes(methods, settings, regression=data.task == "regression")
-    sets = data.load_all(words(datasets))
+    sets = data.load_all(opt.words(datasets))
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
     session = run_session(
@@ -115,12 +102,12 @@ def compare(
     ctx.exit(session.status)
 
 
-def _recipes(methods: str, settings: MethodOptions, *, regression: bool) -> list[Recipe]:
+def _recipes(methods: str, settings: opt.MethodOptions, *, regression: bool) -> list[Recipe]:
     """Configure the methods, each in its recommended variant."""
     from rcml_misa.estimators.registry import METHODS, find_method
 
     able = [name for name, spec in METHODS.items() if spec.regressor or not regression]
-    names = [name for word in words(methods) for name in (able if word == "all" else [word])]
+    names = [name for word in opt.words(methods) for name in (able if word == "all" else [word])]
     return [
         settings.recipe(
             name,

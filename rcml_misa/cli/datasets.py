@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import FriendlyGroup, echo, echo_json, listed
-from rcml_misa.cli.options import DataOptions, data_options, flag, folder, json_option, value
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
@@ -26,12 +27,12 @@ STATUS = {
 }
 NARROW, WIDE = 80, 100
 
-_look_in = folder("--data-dir", "Folder to look in first, before RCML_MISA_DATA and the cache.")
+_look_in = opt.folder("--data-dir", "Folder to look in first, before RCML_MISA_DATA and the cache.")
 
 
 @click.group(cls=FriendlyGroup, invoke_without_command=True)
 @_look_in
-@json_option
+@opt.json_option
 @click.pass_context
 def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     """List the data sets, or show or fetch some, or check and add your own files.
@@ -47,7 +48,8 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
     if as_json:
         echo_json(records, indent=2)
         return
-    rows = [
+    rows = [["name", "views", "samples", "classes", "licence", "status"]]
+    rows += [
         [
             record["name"],
             listed(record["views"]),
@@ -58,15 +60,14 @@ def datasets(ctx: click.Context, data_dir: Path | None, as_json: bool) -> None:
         ]
         for record in records
     ]
-    heads = ["name", "views", "samples", "classes", "licence", "status"]
     width = min(max(shutil.get_terminal_size().columns, NARROW), WIDE)
-    click.echo("\n".join(_table(heads, rows, wrapped=1, right=(2, 3), width=width)))
+    click.echo("\n".join(_table(rows, width)))
 
 
 @datasets.command()
 @click.argument("name")
 @_look_in
-@json_option
+@opt.json_option
 @click.pass_context
 def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) -> None:
     """Show all that is known about the data set NAME."""
@@ -86,7 +87,7 @@ def show(ctx: click.Context, name: str, data_dir: Path | None, as_json: bool) ->
 
 @datasets.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@folder("--data-dir", "Folder to put the files into; by default the cache.")
+@opt.folder("--data-dir", "Folder to put the files into; by default the cache.")
 @click.pass_context
 def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> None:
     """Bring the files of the data sets NAME... to this machine and check them."""
@@ -102,9 +103,9 @@ def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> 
 
 @datasets.command()
 @click.argument("file", metavar="FILE|NAME")
-@data_options("file")
-@json_option
-def check(file: str, data: DataOptions, as_json: bool) -> None:
+@opt.data_options("file")
+@opt.json_option
+def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
     """Show what FILE holds, and what will be done about each odd thing.
 
     Views and their ranges, constant and repeated columns, repeated rows with other labels, classes
@@ -134,9 +135,9 @@ def check(file: str, data: DataOptions, as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@value("--name", "N", "What it is to be called.", required=True)
-@data_options("file")
-def add(file: Path, name: str, data: DataOptions) -> None:
+@opt.value("--name", "N", "What it is to be called.", required=True)
+@opt.data_options("file")
+def add(file: Path, name: str, data: opt.DataOptions) -> None:
     """Record FILE in your catalogue under a name, with its hash and how it is read."""
     from rcml_misa.datasets import add_own
     from rcml_misa.datasets.catalogue import own_catalogue
@@ -159,7 +160,7 @@ def remove(name: str) -> None:
 
 @datasets.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
-@value("--as name", "NAME", "What it is to be called.", required=True)
+@opt.value("--as name", "NAME", "What it is to be called.", required=True)
 @click.option(
     "--text",
     default="states",
@@ -168,19 +169,11 @@ def remove(name: str) -> None:
     help="The text view: the stored vectors, the file's token numbers (text_bert, for a pretrained "
     "encoder), or the words.",
 )
-@flag("--context", "UR_FUNNY: the sentences before the punchline too.")
-@flag("--leave-out-incomplete", "UR_FUNNY: leave out incomplete punchlines rather than stop.")
-@flag("--replace", "Replace an earlier import of that name.")
-@json_option
-def import_files(
-    path: Path,
-    name: str,
-    text: Any,
-    context: bool,
-    leave_out_incomplete: bool,
-    replace: bool,
-    as_json: bool,
-) -> None:
+@opt.flag("--context", "UR_FUNNY: the sentences before the punchline too.")
+@opt.flag("--leave-out-incomplete", "UR_FUNNY: leave out incomplete punchlines rather than stop.")
+@opt.flag("--replace", "Replace an earlier import of that name.")
+@opt.json_option
+def import_files(path: Path, name: str, as_json: bool, **choices: Any) -> None:
     """Keep MMSA's FILE (MOSI, MOSEI, CH-SIMS) or UR_FUNNY's FOLDER as the data set NAME.
 
     Their pickles are read without running anything of them: arrays and plain containers are
@@ -188,16 +181,22 @@ def import_files(
     """
     from rcml_misa.datasets.imported import import_dataset
 
-    report = import_dataset(
-        path,
-        name,
-        text=text,
-        context=context,
-        leave_out_incomplete=leave_out_incomplete,
-        replace=replace,
-    )
+    report = import_dataset(path, name, **choices)
     if as_json:
-        echo_json(_import_record(report), indent=2)
+        record = {
+            "name": report.entry.name,
+            "views": dict(report.entry.views),
+            "steps": dict(report.steps),
+            "rows": dict(report.rows),
+            "classes": report.entry.classes,
+            "file": str(report.path),
+            "sha256": report.entry.sha256,
+            "source_sha256": report.source_sha256,
+            "published": report.published or None,
+            "mended": dict(report.mended),
+            "notes": list(report.notes),
+        }
+        echo_json(record, indent=2)
     else:
         click.echo("\n".join(_import_lines(report, path)))
 
@@ -227,26 +226,18 @@ def _record(entry: CatalogueEntry, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _table(
-    heads: list[str], rows: list[list[str]], *, wrapped: int, right: tuple[int, ...], width: int
-) -> list[str]:
-    """Lay out lines of at most `width` columns by wrapping one of them."""
-    sizes = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    others = sum(sizes) - sizes[wrapped] + 2 * (len(sizes) - 1)
-    sizes[wrapped] = min(sizes[wrapped], width - others)
-    lines = []
-    for row in [heads, ["-" * size for size in sizes], *rows]:
-        pieces = _wrap_views(row[wrapped], sizes[wrapped])
-        for number, piece in enumerate(pieces):
-            cells = [
-                piece if i == wrapped else "" if number else cell for i, cell in enumerate(row)
-            ]
+def _table(rows: list[list[str]], width: int) -> Iterator[str]:
+    """Lay out lines of at most `width` columns by wrapping the second cells."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sizes[1] = min(sizes[1], width - (sum(sizes) - sizes[1] + 2 * (len(sizes) - 1)))
+    for row in [rows[0], ["-" * size for size in sizes], *rows[1:]]:
+        for number, piece in enumerate(_wrap_views(row[1], sizes[1])):
+            cells = [piece if i == 1 else "" if number else cell for i, cell in enumerate(row)]
             padded = [
-                cell.rjust(size) if i in right else cell.ljust(size)
+                cell.rjust(size) if i in (2, 3) else cell.ljust(size)
                 for i, (cell, size) in enumerate(zip(cells, sizes, strict=True))
             ]
-            lines.append("  ".join(padded).rstrip())
-    return lines
+            yield "  ".join(padded).rstrip()
 
 
 def _wrap_views(text: str, size: int) -> list[str]:
@@ -254,22 +245,6 @@ def _wrap_views(text: str, size: int) -> list[str]:
     glued = text.replace(", ", ",\0").replace(" ", "\xa0").replace("\0", " ")
     wrapper = textwrap.TextWrapper(size, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in wrapper.wrap(glued)]
-
-
-def _import_record(report: ImportReport) -> dict[str, Any]:
-    return {
-        "name": report.entry.name,
-        "views": dict(report.entry.views),
-        "steps": dict(report.steps),
-        "rows": dict(report.rows),
-        "classes": report.entry.classes,
-        "file": str(report.path),
-        "sha256": report.entry.sha256,
-        "source_sha256": report.source_sha256,
-        "published": report.published or None,
-        "mended": dict(report.mended),
-        "notes": list(report.notes),
-    }
 
 
 def _import_lines(report: ImportReport, path: Path) -> list[str]:

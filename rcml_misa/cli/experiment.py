@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from annotated_types import Interval, MinLen
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import write_texts
-from rcml_misa.cli.options import (
-    DataOptions,
-    Repeats,
-    data_options,
-    flag,
-    folder,
-    importable_here,
-    jobs_option,
-    records_option,
-    value,
-)
 from rcml_misa.cli.session import run_session
 from rcml_misa.exceptions import DataError, OptionError, validated
 
@@ -94,13 +84,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Content of an experiment's file, checked."""
+    """Content of an experiment's file, checked: title, data sets, entries, repeats, protocol."""
 
     title: str
-    datasets: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    runs: int
-    seed: int
+    datasets: Sequence[str]
+    entries: Sequence[Entry]
+    repeats: opt.Repeats
     protocol: Protocol
     task: str | None = None
 
@@ -117,7 +106,7 @@ def read_plan(file: Path) -> Plan:
     """
     from rcml_misa.protocols import Protocol
 
-    importable_here()
+    opt.importable_here()
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -133,15 +122,8 @@ def read_plan(file: Path) -> Plan:
     for name in names:
         if names.count(name) > 1:
             raise OptionError(f"{file} has {' '.join(name)} twice; give each its own label.")
-    return Plan(
-        title=plan.title or file.stem,
-        datasets=tuple(plan.datasets),
-        entries=entries,
-        runs=plan.runs,
-        seed=plan.seed,
-        protocol=protocol,
-        task=plan.task,
-    )
+    title, repeats = plan.title or file.stem, opt.Repeats(plan.runs, plan.seed)
+    return Plan(title, plan.datasets, entries, repeats, protocol, plan.task)
 
 
 def _entries(entry: Any, file: Path, regression: bool) -> Iterator[Entry]:
@@ -182,14 +164,14 @@ def _text(value: Any) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@folder("--out", "Folder for the page and the runs' csv.  [default: beside FILE]")
-@value("--runs", "R", "Instead of the file's number of runs.", int)
-@value("--seed", "S", "Instead of the file's first seed.", int)
-@records_option
-@jobs_option
-@data_options("folder")
-@flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
-@flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
+@opt.folder("--out", "Folder for the page and the runs' csv.  [default: beside FILE]")
+@opt.value("--runs", "R", "Instead of the file's number of runs.", int)
+@opt.value("--seed", "S", "Instead of the file's first seed.", int)
+@opt.records_option
+@opt.jobs_option
+@opt.data_options("folder")
+@opt.flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
+@opt.flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
 @click.pass_context
 def experiment(
     ctx: click.Context,
@@ -199,7 +181,7 @@ def experiment(
     seed: int | None,
     records: Path | None,
     jobs: int | None,
-    data: DataOptions,
+    data: opt.DataOptions,
     full: bool,
     from_csv: bool,
 ) -> None:
@@ -209,11 +191,13 @@ def experiment(
     wins, and the paired differences of the first method to its strongest rivals. --full prints
     all tables: every method on each data set, all paired differences, ranks, uncertainty.
     """
+    from rcml_misa.reporting import experiment_page
     from rcml_misa.results import RunStore, runs_csv
 
     plan = read_plan(file)
-    repeats = Repeats(
-        plan.runs if runs is None else runs, plan.seed if seed is None else seed, jobs
+    given = {"runs": runs, "seed": seed, "jobs": jobs}
+    repeats = replace(
+        plan.repeats, **{name: number for name, number in given.items() if number is not None}
     )
     place = out or file.parent
     table = place / f"{file.stem}.csv"
@@ -235,7 +219,14 @@ def experiment(
         if session.interrupted or not session.records:
             ctx.exit(status)
         write_texts(place, {table.name: runs_csv(_ordered(plan, session.records))})
-    page = _page(plan, file, table, full=full)
+    page = experiment_page(
+        _ordered(plan, _runs_in(table)),
+        title=plan.title,
+        command=f"{file}",
+        how=plan.protocol.describe(),
+        full=full,
+        stated={entry.recipe.label: (entry.setting, entry.figure) for entry in plan.entries},
+    )
     click.echo(page)
     if not full:
         write_texts(place, {f"{file.stem}.md": page})
@@ -259,27 +250,28 @@ def _runs_in(table: Path) -> list[RunRecord]:
         raise DataError(f"{table} can't be read ({error}); run the experiment first.") from error
 
 
-def _is_complete(plan: Plan, table: Path, repeats: Repeats) -> bool:
+def _is_complete(plan: Plan, table: Path, repeats: opt.Repeats) -> bool:
     """Whether a table has every run of the plan."""
     try:
         records = _runs_in(table)
     except DataError:
         return False  # there is none, or an earlier version wrote it
     done = {(record.dataset, record.method, record.variant, record.seed) for record in records}
-    sets = [{name for name, *_ in done} & _names(plan, name) for name in plan.datasets]
-    planned = {
-        (name, entry.recipe.method, entry.recipe.variant, seed)
-        for names in sets
-        for name in names
+    return all(
+        any(
+            (name, entry.recipe.method, entry.recipe.variant, seed) in done
+            for name in _names(plan, dataset)
+        )
+        for dataset in plan.datasets
         for entry in plan.entries
         for seed in repeats.seeds
-    }
-    return all(sets) and planned <= done
+    )
 
 
 def _names(plan: Plan, dataset: str) -> set[str]:
-    """Names that records may give a data set: with the task of its scores, or a file's stem."""
-    return {dataset, f"{dataset}-{plan.task or '3'}", Path(dataset).stem}
+    """Names that records may give a data set: of a file its last part, with the task of scores."""
+    name = Path(dataset).name
+    return {name, f"{name}-{plan.task or '3'}"}
 
 
 def _ordered(plan: Plan, records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -294,17 +286,3 @@ def _ordered(plan: Plan, records: Sequence[RunRecord]) -> list[RunRecord]:
         return dataset, method, record.seed
 
     return sorted(records, key=place)
-
-
-def _page(plan: Plan, file: Path, table: Path, *, full: bool) -> str:
-    """Make the page of the table alone, so that it can be made again without the records."""
-    from rcml_misa.reporting import experiment_page
-
-    return experiment_page(
-        _ordered(plan, _runs_in(table)),
-        title=plan.title,
-        command=f"{file}",
-        how=plan.protocol.describe(),
-        full=full,
-        stated={entry.recipe.label: (entry.setting, entry.figure) for entry in plan.entries},
-    )

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_same
-from rcml_misa.cli.options import (
-    DataOptions,
-    MethodOptions,
-    check_least,
-    data_options,
-    flag,
-    json_option,
-    method_options,
-    value,
-)
 from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -32,25 +23,27 @@ __all__ = ["fit", "inspect"]
 
 
 @click.command()
-@value(
+@opt.value(
     "--dataset name",
     "NAME|FILE",
     "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables.",
     required=True,
 )
-@data_options("file", "task", "folder")
-@value("--out", "MODEL", "File of the model.", click.Path(path_type=Path), required=True)
-@value("--method", "NAME", default="rcml-misa")
-@method_options
-@value("--seed", "S", default=0)
-@flag("--no-landmarks", "Fit without kernel experts, which would keep rows of the training data.")
-@json_option
+@opt.data_options("file", "task", "folder")
+@opt.value("--out", "MODEL", "File of the model.", click.Path(path_type=Path), required=True)
+@opt.value("--method", "NAME", default="rcml-misa")
+@opt.method_options
+@opt.value("--seed", "S", default=0)
+@opt.flag(
+    "--no-landmarks", "Fit without kernel experts, which would keep rows of the training data."
+)
+@opt.json_option
 def fit(
     name: str,
-    data: DataOptions,
+    data: opt.DataOptions,
     out: Path,
     method: str,
-    settings: MethodOptions,
+    settings: opt.MethodOptions,
     seed: int,
     no_landmarks: bool,
     as_json: bool,
@@ -63,7 +56,7 @@ def fit(
     from rcml_misa.estimators.registry import load_with_header
     from rcml_misa.persistence import check_savable, describe, save
 
-    check_least(seed=(seed, 0))
+    opt.check_least(seed=(seed, 0))
     recipe = _recipe(method, settings, no_landmarks, regression=data.task == "regression")
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
@@ -96,7 +89,7 @@ def fit(
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@json_option
+@opt.json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
     from rcml_misa.estimators.registry import load_with_header
@@ -147,7 +140,7 @@ def _gaps(own: OwnFile) -> Iterator[str]:
 
 
 def _recipe(
-    method: str, settings: MethodOptions, no_landmarks: bool, *, regression: bool
+    method: str, settings: opt.MethodOptions, no_landmarks: bool, *, regression: bool
 ) -> Recipe:
     """Configure the method, without what a saved model can't do.
 

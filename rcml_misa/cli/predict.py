@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo_json, refuse_same
-from rcml_misa.cli.options import check_least, device_kinds, flag, json_option, value
 from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ _FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", type=_FILE)
 @click.argument("file", type=_FILE)
-@value("--out", "CSV", "Write the answers here.  [default: standard output]", _FILE)
-@flag("--per-view", "Add each view's own class, belief, uncertainty.")
-@value("--reject-above", "U", "Mark rows of a larger uncertainty, from 0 to 1, as refused.", float)
-@value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
-@click.option("--device", type=device_kinds, help="[default: as it was fitted]")
-@value("--chunk", "N", "Rows at a time.", default=2048)
-@json_option
+@opt.value("--out", "CSV", "Write the answers here.  [default: standard output]", _FILE)
+@opt.flag("--per-view", "Add each view's own class, belief, uncertainty.")
+@opt.value(
+    "--reject-above", "U", "Mark rows of a larger uncertainty, from 0 to 1, as refused.", float
+)
+@opt.value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
+@click.option("--device", type=opt.device_kinds, help="[default: as it was fitted]")
+@opt.value("--chunk", "N", "Rows at a time.", default=2048)
+@opt.json_option
 def predict(
     model: Path,
     file: Path,
@@ -63,7 +65,7 @@ def predict(
     """
     from rcml_misa.estimators.registry import load_with_header
 
-    check_least(chunk=(chunk, 1))
+    opt.check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
         raise click.UsageError("--reject-above and --coverage both refuse rows; give one of them")
     for name, share in (("reject-above", reject_above), ("coverage", coverage)):

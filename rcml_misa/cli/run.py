@@ -8,22 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, write_texts
-from rcml_misa.cli.options import (
-    DataOptions,
-    MethodOptions,
-    Repeats,
-    data_options,
-    flag,
-    folder,
-    json_option,
-    method_options,
-    protocol_options,
-    repeats_options,
-    together,
-    value,
-    words,
-)
 from rcml_misa.cli.session import run_session
 from rcml_misa.exceptions import OptionError
 
@@ -77,33 +63,35 @@ _COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean
 
 
 @click.command()
-@value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
-@data_options("file", "task", "split", "folder")
-@value(
+@opt.value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
+@opt.data_options("file", "task", "split", "folder")
+@opt.value(
     "--method methods", "NAME[,NAME]", "Methods to run; see --list-methods.", default="rcml-misa"
 )
-@value(
+@opt.value(
     "--collectors",
     "A[,B]",
     f"{_COLLECTORS}  [default: separate,tied; tied-mean for a regression]",
 )
-@value("--preset", "default|notes", default="default")
-@method_options
-@repeats_options
-@together(
+@opt.value("--preset", "default|notes", default="default")
+@opt.method_options
+@opt.repeats_options
+@opt.together(
     "outputs",
     _outputs,
     (
-        folder("--out", "Keep a JSON record per run, summary.csv and summary.md here."),
-        flag("--per-epoch", "Score all rows after each epoch, into the records' history."),
-        flag("--save-samples", "Write each test row's answer, a CSV per run."),
-        flag("--save-features", "Write private, shared and fused features, an npz per run."),
-        value("--keep", "WHAT[,WHAT]", "For `plot`: history, codes, attention, opinions, or all."),
+        opt.folder("--out", "Keep a JSON record per run, summary.csv and summary.md here."),
+        opt.flag("--per-epoch", "Score all rows after each epoch, into the records' history."),
+        opt.flag("--save-samples", "Write each test row's answer, a CSV per run."),
+        opt.flag("--save-features", "Write private, shared and fused features, an npz per run."),
+        opt.value(
+            "--keep", "WHAT[,WHAT]", "For `plot`: history, codes, attention, opinions, or all."
+        ),
     ),
 )
-@protocol_options
-@flag("--report-uncertainty", "Add calibration and detection.")
-@json_option
+@opt.protocol_options
+@opt.flag("--report-uncertainty", "Add calibration and detection.")
+@opt.json_option
 @click.option(
     "--list-methods",
     is_flag=True,
@@ -116,12 +104,12 @@ _COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean
 def run(
     ctx: click.Context,
     name: str,
-    data: DataOptions,
+    data: opt.DataOptions,
     methods: str,
     collectors: str | None,
     preset: str,
-    settings: MethodOptions,
-    repeats: Repeats,
+    settings: opt.MethodOptions,
+    repeats: opt.Repeats,
     outputs: RunOutputs,
     protocol: Protocol,
     report_uncertainty: bool,
@@ -155,7 +143,7 @@ def run(
 
 def _recipes(
     methods: str,
-    settings: MethodOptions,
+    settings: opt.MethodOptions,
     collectors: str | None,
     *,
     preset: str,
@@ -171,11 +159,11 @@ def _recipes(
     from rcml_misa.estimators.registry import find_method
 
     recipes = []
-    for name in words(methods):
+    for name in opt.words(methods):
         spec = find_method(name)
         variants: Sequence[str | None] = spec.run_unnamed(regression=regression)
         if collectors is not None and spec.variant_parameter == "collectors":
-            variants = words(collectors)
+            variants = opt.words(collectors)
         elif collectors is not None and "," not in methods:
             raise OptionError(f"method {name} has no collectors; leave --collectors out.")
         if any(option.startswith(f"{spec.variant_parameter}=") for option in settings.options):
@@ -201,7 +189,7 @@ def protocol_text(dataset: Dataset, protocol: Protocol) -> str:
 def show_results(
     dataset: Dataset,
     session: Session,
-    repeats: Repeats,
+    repeats: opt.Repeats,
     *,
     heading: str,
     out: Path | None,
@@ -209,23 +197,10 @@ def show_results(
     uncertainty: bool = False,
     measures_alone: bool = False,
 ) -> None:
-    """Print the tables of one data set's runs, and write them beside the records.
+    """Print the tables of one data set's runs, or one JSON object; write them beside the records.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    session : Session
-    repeats : Repeats
-    heading : str
-        Protocol and options in words.
-    out : Path, optional
-        Folder for ``summary`` (classes) and ``measures`` (a scale of scores), .csv and .md.
-    as_json : bool
-        Print one JSON object in place of the tables.
-    uncertainty : bool
-        Add the tables of measures and uncertainty scores.
-    measures_alone : bool
-        Show every measure in place of the accuracy of each run.
+    Classes have a ``summary``, sets of scores have ``measures``, both as .csv and .md. With
+    `measures_alone`, every measure stands in place of the accuracy of each run.
 
     Raises
     ------

@@ -122,20 +122,9 @@ def run_session(
 ) -> Session:
     """Carry out every recipe's runs on every data set over processes, and gather the records.
 
-    Parameters
-    ----------
-    datasets : sequence of Dataset
-    recipes : sequence of Recipe
-    repeats : Repeats
-        Number of runs, first seed and number of processes.
-    protocol : Protocol, optional
-    outputs : RunOutputs, optional
-    folder : Path, optional
-        Folder that gets each record as soon as its run ends.
-    resume : bool
-        Take the records of the same runs that `folder` holds in place of running them again.
-    cells : bool
-        Whether stderr gets a line for each method that has done all its runs on a data set.
+    A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
+    runs that it holds take the place of running them again. With `cells`, stderr gets a line for
+    each method that has done all its runs on a data set.
 
     Raises
     ------

@@ -1,26 +1,22 @@
 """Data sets by name: a catalogue of facts, one reader per format, checked files."""
 
-from rcml_misa.datasets.catalogue import CatalogueEntry, FileOptions
+from rcml_misa.datasets.catalogue import CatalogueEntry, FileOptions, find_file
 from rcml_misa.datasets.dataset import Dataset, as_task, keep_views
 from rcml_misa.datasets.lookup import (
-    Status,
     add_own,
     fetch_dataset,
     find_entry,
     list_datasets,
     load_dataset,
-    load_entry,
     load_labelled,
     locate,
     remove_own,
 )
-from rcml_misa.datasets.store import find_file
 
 __all__ = [
     "CatalogueEntry",
     "Dataset",
     "FileOptions",
-    "Status",
     "add_own",
     "as_task",
     "fetch_dataset",
@@ -29,7 +25,6 @@ __all__ = [
     "keep_views",
     "list_datasets",
     "load_dataset",
-    "load_entry",
     "load_labelled",
     "locate",
     "remove_own",

@@ -1,8 +1,9 @@
-"""Entries of data sets: those of this package, imported ones, and files of the user's own."""
+"""Entries of data sets (this package's, imported ones, the user's own), and their checked files."""
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,33 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from rcml_misa.datasets.store import cache_folder
 from rcml_misa.exceptions import DataError, nearest, shortened, validated
-from rcml_misa.storage import whole_file
+from rcml_misa.storage import file_sha256, whole_file
 
-__all__ = [
-    "CatalogueEntry",
-    "FileOptions",
-    "SourceFile",
-    "imported_entry",
-    "imported_file",
-    "list_catalogue",
-    "list_imported",
-    "list_own",
-    "own_catalogue",
-    "own_entry",
-    "parse_entry",
-    "write_imported",
-    "write_own",
-]
+__all__ = ["CatalogueEntry", "FileOptions", "SourceFile", "find_file", "parse_entry"]
 
-Format = Literal["digits", "matlab", "mosi", "imported", "own"]
-Orientation = Literal["samples-by-features", "features-by-samples"]
+ENVIRONMENT = "RCML_MISA_DATA"
 HOST = "https://raw.githubusercontent.com"
 IMPORTED = "imported"  # folder in the cache
-IMPORTED_KEYS = (
-    "format", "views", "samples", "classes", "licence", "citation", "note", "sha256", "file"
-)  # fmt: skip
 OWN_KEYS = ("file", "sha256", "samples", "classes", "views")
 OPTIONS_01 = {"target": "target", "columns": "views", "id": "id"}  # as version 0.1 wrote them
 REQUIRED = {
@@ -53,12 +35,10 @@ class FileOptions:
 
     Attributes
     ----------
-    target : str, optional
-        Name of the label column or array.
+    target, id : str, optional
+        Column or array of labels, and the column that identifies rows.
     views : str, optional
         Such as ``"a=col1:col20,b=prefix_"``; see `table_layout` and `array_layout`.
-    id : str, optional
-        Name of the column that identifies rows.
     """
 
     target: str | None = None
@@ -106,23 +86,19 @@ class CatalogueEntry(SourceFile):
 
     Attributes
     ----------
-    name : str
-        Name to ask for.
+    name, file, repository, commit, path, also
+        As in `SourceFile`; the absolute path of a file or folder of the user's own.
     format : {"matlab", "digits", "mosi", "imported", "own"}
         Reader of the files; ``"digits"`` is built in and has none.
     views : dict of str to int
         Name and number of columns of each view, in order.
     samples, classes : int
         Numbers of rows and of classes; 0 classes where a measurement is predicted.
-    licence : str
-        Licence of the repository that the file comes from.
-    citation, note : str
-        Authors of the data; remarks on their use.
+    licence, citation, note : str
+        Licence of the repository; authors of the data; remarks on their use.
     sha256 : str
         Hash of the file; of the images and labels for ``"digits"``; of the names and sha256 of all
         files where there are several.
-    file, repository, commit, path, also
-        As in `SourceFile`; the absolute path of a file or folder of the user's own.
     keys : dict of str to str
         Names of the variables in a MATLAB file: ``views`` and ``target``.
     orientation : {"samples-by-features", "features-by-samples"}
@@ -131,16 +107,9 @@ class CatalogueEntry(SourceFile):
         Role to file, for a set that is joined from several.
     options : FileOptions
         Columns of a file of the user's own.
-
-    Examples
-    --------
-    >>> from rcml_misa.datasets import find_entry
-    >>> entry = find_entry("LandUse21")
-    >>> entry.views, entry.samples, entry.classes
-    ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
     """
 
-    format: Format
+    format: Literal["digits", "matlab", "mosi", "imported", "own"]
     views: Mapping[str, int]
     samples: int
     classes: int
@@ -148,7 +117,7 @@ class CatalogueEntry(SourceFile):
     citation: str
     note: str
     keys: Mapping[str, str] = field(default_factory=dict)
-    orientation: Orientation = "samples-by-features"
+    orientation: Literal["samples-by-features", "features-by-samples"] = "samples-by-features"
     sources: Mapping[str, SourceFile] = field(default_factory=dict)
     options: FileOptions = field(default_factory=FileOptions)
 
@@ -200,15 +169,19 @@ def list_catalogue() -> tuple[CatalogueEntry, ...]:
     return tuple(parse_entry(name, table) for name, table in _toml("catalogue.toml").items())
 
 
+# imported sets and the user's own
+
+
 def imported_file(name: str) -> Path:
     """Path of the npz of an imported set; its entry lies beside it as JSON."""
     return cache_folder() / IMPORTED / f"{name}.npz"
 
 
-def write_imported(entry: CatalogueEntry) -> None:
-    """Write the entry of an imported set."""
-    table = {key: getattr(entry, key) for key in IMPORTED_KEYS}
-    _write_json(imported_file(entry.name).with_suffix(".json"), table)
+def write_imported(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
+    """Check and write the entry of an imported set."""
+    entry = parse_entry(name, table)
+    _write_json(imported_file(name).with_suffix(".json"), table)
+    return entry
 
 
 def imported_entry(name: str) -> CatalogueEntry | None:
@@ -228,8 +201,7 @@ def imported_entry(name: str) -> CatalogueEntry | None:
 def list_imported() -> tuple[CatalogueEntry, ...]:
     """All imported sets by name."""
     paths = sorted((cache_folder() / IMPORTED).glob("*.json"))
-    entries = (imported_entry(path.stem) for path in paths)
-    return tuple(entry for entry in entries if entry is not None)
+    return tuple(entry for path in paths if (entry := imported_entry(path.stem)) is not None)
 
 
 def own_catalogue() -> Path:
@@ -280,3 +252,119 @@ def write_own(entries: Iterable[CatalogueEntry]) -> None:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with whole_file(path, make_folder=True) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+# files
+
+
+def cache_folder() -> Path:
+    """Folder of the user's cache, for downloads and for what is assembled from them."""
+    import pooch
+
+    return Path(pooch.os_cache("rcml-misa"))
+
+
+def _folders(data_dir: Path | None) -> list[Path]:
+    """Folders in the order in which they are looked in."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(
+            f"the data folder {data_dir} does not exist; create it or give another one."
+        )
+    named = os.environ.get(ENVIRONMENT)
+    environment = Path(named).expanduser() if named else None
+    return [folder for folder in (data_dir, environment, cache_folder()) if folder is not None]
+
+
+def _first_with(entry: SourceFile, folders: list[Path]) -> Path | None:
+    candidates = (folder / name for folder in folders for name in (entry.file, *entry.also))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | None:
+    """Look for a data set's file on this machine, without opening it.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+    data_dir : Path, optional
+        Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
+        and the user's cache. One that does not exist is a DataError.
+
+    Returns
+    -------
+    Path or None
+        The first file of that name, or the folder of a set's files if all are present; None
+        if there is none or the set is built in.
+    """
+    if entry.built_in:
+        return None
+    if entry.format == "own":
+        return Path(entry.file) if Path(entry.file).exists() else None
+    folders = _folders(data_dir)
+    paths = [_first_with(source, folders) for source in entry.sources.values() or [entry]]
+    if not entry.sources:
+        return paths[0]
+    return paths[0].parent if paths[0] is not None and all(paths) else None
+
+
+def checked_file(
+    entry: SourceFile,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    only: Path | None = None,
+) -> Path:
+    """Get the file of a data set, or one of its files, with the right content.
+
+    A missing file is fetched from its pinned address into the user's cache if `download` allows it.
+    With `only`, a folder that need not exist, it is looked for and fetched there alone. A file that
+    can't be had, or has another sha256, is a DataError.
+    """
+    folders = [only] if only is not None else _folders(data_dir)
+    path = _first_with(entry, folders)
+    if path is None:
+        if not download:
+            raise DataError(_missing(entry, folders, "is not on this machine"))
+        path = _download(entry, folders)
+    try:
+        actual = file_sha256(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+    expected = entry.also.get(f"{path.parent.name}/{path.name}", entry.sha256)
+    if actual != expected:
+        raise DataError(
+            f"{path} is not the file of {entry.name} that the catalogue knows: its sha256 is "
+            f"{actual}, not {expected}; delete or rename it and run "
+            f"`rcml-misa datasets fetch {entry.name}`."
+        )
+    return path
+
+
+def _download(entry: SourceFile, folders: list[Path]) -> Path:
+    """Fetch a file into the last of the folders that were looked in."""
+    if not entry.url:
+        raise DataError(
+            f"{entry.file} of {entry.name} is gone from {', '.join(map(str, folders))}; import "
+            "it again with `rcml-misa datasets import`."
+        )
+    import pooch
+
+    path = folders[-1] / entry.file
+    known_hash = f"sha256:{entry.sha256}"
+    try:
+        fetched = pooch.retrieve(
+            entry.url, known_hash=known_hash, fname=path.name, path=path.parent
+        )
+    except (OSError, ValueError) as error:  # no network, no such page, a full disk, a wrong sha256
+        problem = f"could not be fetched ({shortened(error, 160)})"
+        raise DataError(_missing(entry, folders, problem)) from error
+    return Path(fetched)
+
+
+def _missing(entry: SourceFile, folders: list[Path], problem: str) -> str:
+    return (
+        f"{entry.file} of {entry.name} {problem}: it is not in "
+        f"{', '.join(map(str, folders))}; with a network run `rcml-misa datasets fetch "
+        f"{entry.name}`, or put the file into a folder and name it with --data-dir or "
+        f"{ENVIRONMENT}, or use the data set digits, which needs no file."
+    )

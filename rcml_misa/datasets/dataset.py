@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from rcml_misa.exceptions import OptionError, nearest
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 
     from rcml_misa.views import MultiView
 
-__all__ = ["Dataset", "Task", "as_task", "keep_views"]
+__all__ = ["Dataset", "as_task", "keep_views"]
 
-Task = Literal["2", "3", "7", "regression"]
-NAMES = {
-    "2": ("negative", "non-negative"),
-    "3": ("negative", "neutral", "positive"),
-    "7": ("-3", "-2", "-1", "0", "1", "2", "3"),
+# classes of each task, and their places on the scale of scores
+CLASSES = {
+    "2": {"negative": -1.0, "non-negative": 1.0},
+    "3": {"negative": -1.0, "neutral": 0.0, "positive": 1.0},
+    "7": {str(value): float(value) for value in range(-3, 4)},
 }
-VALUES = {"2": (-1.0, 1.0), "3": (-1.0, 0.0, 1.0), "7": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +30,8 @@ class Dataset:
 
     Attributes
     ----------
-    name : str
-        Name of its entry.
+    name, source : str
+        Name of its entry; path or origin that it was read from.
     views : MultiView
         Raw features in their original units, of `n_samples` rows.
     target : ndarray of int64 of shape (n_samples,)
@@ -41,8 +40,6 @@ class Dataset:
         The K original labels; none where the task is a regression.
     sha256 : str
         Hash of the file; of the images and labels for ``digits``.
-    source : str
-        Path or origin that it was read from.
     task : {"classification", "regression"}
     groups : ndarray of shape (n_samples,), optional
         Group of each row, such as its video; no group is divided by a split.
@@ -86,7 +83,7 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     Parameters
     ----------
     dataset : Dataset
-        One with `scores`, in [-3, 3].
+        A data set with `scores`, in [-3, 3].
     task : {"2", "3", "7", "regression"}
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.
@@ -98,38 +95,38 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     """
     import numpy as np
 
-    if task not in get_args(Task):
-        raise OptionError(f"task {task!r} does not exist; {nearest(task, get_args(Task))}")
-    if dataset.scores is None:
+    tasks = [*CLASSES, "regression"]
+    if task not in tasks:
+        raise OptionError(f"task {task!r} does not exist; {nearest(task, tasks)}")
+    scores, limit = dataset.scores, dataset.score_limit
+    if scores is None:
         raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
-    if task == "7" and dataset.score_limit < 3:
+    if task == "7" and limit < 3:
         raise OptionError(
-            f"{dataset.name} has scores in [-{dataset.score_limit:g}, {dataset.score_limit:g}], "
-            "which are no seven classes; choose 2, 3 or regression."
+            f"{dataset.name} has scores in [-{limit:g}, {limit:g}], which are no seven classes; "
+            "choose 2, 3 or regression."
         )
-    scores = dataset.scores
     if task == "regression":
-        return replace(
-            dataset, target=np.array(scores), classes=(), task="regression", class_values=None
-        )
+        target = np.array(scores)
+        return replace(dataset, target=target, classes=(), task="regression", class_values=None)
     codes = {
         "2": scores >= 0,
         "3": np.sign(scores) + 1,
         "7": np.clip(np.round(scores), -3, 3) + 3,
     }[task].astype(np.int64)
-    classes, values = NAMES[task], VALUES[task]
     return replace(
-        dataset, target=codes, classes=classes, task="classification", class_values=values
+        dataset,
+        target=codes,
+        classes=tuple(CLASSES[task]),
+        task="classification",
+        class_values=tuple(CLASSES[task].values()),
     )
 
 
 def keep_views(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Reduce a data set to some of its views, in its own order; all of them for no names.
 
-    Raises
-    ------
-    OptionError
-        If there is no such view.
+    A name that is no view is an OptionError.
     """
     from rcml_misa.views import MultiView
 

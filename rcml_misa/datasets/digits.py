@@ -6,13 +6,14 @@ Each view is computed from one image at a time, so nothing is fitted on rows and
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.fft import dctn
+from sklearn.datasets import load_digits
 
-if TYPE_CHECKING:
-    from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView
 
 __all__ = ["digit_views", "load_digits_views"]
 
@@ -23,22 +24,10 @@ Array = NDArray[np.float64]
 
 
 def load_digits_views() -> tuple[MultiView, NDArray[np.int64], tuple[str, ...], str]:
-    """Build the views, target and classes, and the sha256 of the images and labels.
+    """Build the views of 1797 rows, codes and classes, and the sha256 of images and labels.
 
-    Returns
-    -------
-    views : MultiView
-        1797 rows; see `digit_views`.
-    target : ndarray of int64 of shape (1797,)
-    classes : tuple of str
-        ``"0"`` to ``"9"``.
-    sha256 : str
-        Of images, then labels, as bytes; it does not depend on rounding in the views.
+    The hash is that of images, then labels, as bytes; it does not depend on rounding in the views.
     """
-    from sklearn.datasets import load_digits
-
-    from rcml_misa.views import MultiView
-
     bunch = load_digits()
     images = np.asarray(bunch.images, dtype=np.float64)
     target = np.asarray(bunch.target, dtype=np.int64)
@@ -108,12 +97,13 @@ def _projections(images: Array) -> Array:
         for offset in range(-7, 8)
     ]
     ink = images >= INK[1]
-    edges = [_depth(ink), _depth(ink[:, :, ::-1])]
-    turned_ink = ink.transpose(0, 2, 1)
-    edges += [_depth(turned_ink), _depth(turned_ink[:, :, ::-1])]
-    return np.concatenate(
-        [images.sum(axis=2), images.sum(axis=1), np.stack(diagonals, axis=1), *edges], axis=1
-    )
+    edges = [
+        _depth(side)
+        for turned in (ink, ink.transpose(0, 2, 1))
+        for side in (turned, turned[:, :, ::-1])
+    ]
+    sums = [images.sum(axis=2), images.sum(axis=1), np.stack(diagonals, axis=1)]
+    return np.concatenate([*sums, *edges], axis=1)
 
 
 def _depth(ink: NDArray[np.bool_]) -> Array:
@@ -161,8 +151,6 @@ def _hu(eta: Array) -> Array:
 
 
 def _dct(images: Array) -> Array:
-    from scipy.fft import dctn
-
     low = np.add.outer(np.arange(8), np.arange(8)) <= 7
     coefficients: Array = dctn(images, axes=(1, 2), norm="ortho")
     return np.asarray(coefficients[:, low], dtype=np.float64)
@@ -170,9 +158,6 @@ def _dct(images: Array) -> Array:
 
 def _morphology(ink: NDArray[np.bool_]) -> Array:
     """Ten counts of a black-and-white image, of shape (n, 10)."""
-    from scipy import ndimage
-
-    n = len(ink)
     framed = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     plane = np.ones((3, 3), dtype=bool)
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
@@ -196,22 +181,18 @@ def _morphology(ink: NDArray[np.bool_]) -> Array:
         runs_y // 2,
         ink.any(axis=2).sum(axis=1),
         ink.any(axis=1).sum(axis=1),
-        eroded.reshape(n, -1).sum(axis=1),
+        eroded.sum(axis=(1, 2)),
     ]
     return np.stack(counts, axis=1).astype(np.float64)
 
 
 def _in_plane(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Neighbours within one image of a stack, none in the images before and after it."""
-    stacked = np.zeros((3, 3, 3), dtype=bool)
-    stacked[1] = structure
-    return stacked
+    return np.pad(structure[None], ((1, 1), (0, 0), (0, 0)))
 
 
 def _components(mask: NDArray[np.bool_], structure: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count the connected parts of each image of a stack (n, height, width)."""
-    from scipy import ndimage
-
     labels, count = ndimage.label(mask, structure=_in_plane(structure))
     owner = np.zeros(count + 1, dtype=np.int64)
     image = np.broadcast_to(np.arange(len(mask))[:, None, None], mask.shape)

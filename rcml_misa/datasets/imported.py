@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
@@ -18,11 +17,10 @@ from rcml_misa.datasets.catalogue import (
     imported_file,
     list_catalogue,
     list_own,
-    parse_entry,
     write_imported,
 )
 from rcml_misa.datasets.dataset import Dataset
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, read_words, words, write_npz
+from rcml_misa.datasets.foreign.layout import FOLDS, read_words, words, write_npz
 from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
 from rcml_misa.datasets.foreign.urfunny import read_urfunny
 from rcml_misa.exceptions import DataError, OptionError, nearest
@@ -33,7 +31,6 @@ __all__ = ["ImportReport", "TextForm", "import_dataset", "load_imported"]
 
 TextForm = Literal["states", "tokens", "raw"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LICENCE = "see source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +39,18 @@ class ImportReport:
 
     Attributes
     ----------
-    entry : CatalogueEntry
-        The record of the new data set.
-    path : Path
-        Its npz.
-    rows : mapping of str to int
-        Samples of each fold.
-    steps : mapping of str to int
-        Most steps of a sample, by sequence view.
+    entry, path : CatalogueEntry, Path
+        Record of the new data set, and its npz.
+    rows, steps : mapping of str to int
+        Samples of each fold; most steps of a sample, by sequence view.
     source_sha256 : str
-        Of the file; of the lines "file sha256" of the files of a folder.
+        Hash of the file; of the lines "file sha256" of the files of a folder.
     published : str
         Name of the published file that it is; empty for another one.
     mended : mapping of str to int
         Values of each view that were NaN or infinite and are 0 now.
     notes : tuple of str
+        Oddities of the source, a sentence each.
     """
 
     entry: CatalogueEntry
@@ -82,17 +76,15 @@ def import_dataset(
 
     Parameters
     ----------
-    path : Path
-        A file of MMSA, or a folder with UR_FUNNY's six files.
-    name : str
-        Name for the set.
+    path, name : Path, str
+        A file of MMSA, or a folder with UR_FUNNY's six files; the name of the new set.
     text : {"states", "tokens", "raw"}
         Content of the text view: the stored vectors of each word, the token numbers of the file
         (for a pretrained encoder), or the words themselves.
     context, leave_out_incomplete : bool
         For UR_FUNNY; see `rcml_misa.datasets.foreign.read_urfunny`.
     replace : bool
-        Whether an earlier import of that name may be replaced.
+        Let an earlier import of that name be replaced.
 
     Raises
     ------
@@ -135,10 +127,20 @@ def import_dataset(
     }
     file = imported_file(name)
     counts = write_npz(file, {**content.members(), "about": words([json.dumps(about)])})
-    entry = _entry(name, content, text, file)
-    write_imported(entry)
+    folds = ", ".join(f"{content.rows[fold]} {fold}" for fold in FOLDS)
+    table = {
+        "format": "imported",
+        "views": dict(content.views) if text == "states" else {**content.views, "text": 1},
+        "samples": content.samples,
+        "classes": len(content.classes),
+        "licence": "see source",
+        "citation": content.citation,
+        "note": f"{content.title}, imported; {folds}",
+        "sha256": file_sha256(file),
+        "file": f"{file.parent.name}/{file.name}",
+    }
     return ImportReport(
-        entry=entry,
+        entry=write_imported(name, table),
         path=file,
         rows=content.rows,
         steps={view: int(lengths.max()) for view, lengths in content.lengths.items()},
@@ -147,25 +149,6 @@ def import_dataset(
         mended={key.partition(".")[2]: count for key, count in counts.items() if count},
         notes=content.notes,
     )
-
-
-def _entry(name: str, content: ForeignSet, text: TextForm, file: Path) -> CatalogueEntry:
-    widths = dict(content.views)
-    if text != "states":
-        widths["text"] = 1
-    folds = ", ".join(f"{content.rows[fold]} {fold}" for fold in FOLDS)
-    table = {
-        "format": "imported",
-        "file": f"{file.parent.name}/{file.name}",
-        "sha256": file_sha256(file),
-        "views": widths,
-        "samples": content.samples,
-        "classes": len(content.classes),
-        "licence": LICENCE,
-        "citation": content.citation,
-        "note": f"{content.title}, imported; {folds}",
-    }
-    return parse_entry(name, table)
 
 
 def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
@@ -196,27 +179,19 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
 
 
 def _view(name: str, arrays: Any, about: Mapping[str, Any]) -> Any:
-    if name != "text" or about["text"] == "states":
-        return _sequences(name, arrays)
-    texts = read_words(arrays["texts"])
-    if about["text"] == "raw":
-        return Texts(texts)
-    ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
-    return TokenTexts(texts, [row[used > 0] for row, used in zip(ids, mask, strict=True)])
-
-
-def _sequences(name: str, arrays: Any) -> Sequences:
+    if name == "text" and about["text"] != "states":
+        texts = read_words(arrays["texts"])
+        if about["text"] == "raw":
+            return Texts(texts)
+        ids, mask = arrays["tokens"][:, 0], arrays["tokens"][:, 1]
+        return TokenTexts(texts, [row[used > 0] for row, used in zip(ids, mask, strict=True)])
     steps, lengths = arrays[f"steps.{name}"], arrays[f"lengths.{name}"]
     if steps.ndim == 3:
         return Sequences(steps, lengths)
     if steps.ndim == 1:  # numbers of words
         steps = arrays["vectors"][steps]
-    return Sequences(_padded(steps, lengths), lengths)
-
-
-def _padded(steps: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
-    """Bring the steps of all samples, under each other, to samples x steps x width."""
+    # the steps of all samples lie under each other
     inside = np.arange(lengths.max()) < lengths[:, None]
     padded = np.zeros((*inside.shape, steps.shape[1]), dtype=steps.dtype)
     padded[inside] = steps
-    return padded
+    return Sequences(padded, lengths)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
     FileOptions,
+    cache_folder,
+    checked_file,
+    find_file,
     imported_entry,
     list_catalogue,
     list_imported,
@@ -17,31 +20,21 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.datasets.store import (
-    cache_folder,
-    checked_file,
-    checked_files,
-    find_file,
-)
 from rcml_misa.exceptions import DataError, OptionError, nearest
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files import OwnFile
 
 __all__ = [
-    "Status",
     "add_own",
     "fetch_dataset",
     "find_entry",
     "list_datasets",
     "load_dataset",
-    "load_entry",
     "load_labelled",
     "locate",
     "remove_own",
 ]
-
-Status = Literal["here", "fetchable", "built in", "gone"]
 
 
 def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
@@ -50,7 +43,7 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     Parameters
     ----------
     users : bool
-        Whether those that the user imported or added follow.
+        Let those that the user imported or added follow.
 
     Examples
     --------
@@ -71,15 +64,14 @@ def find_entry(name: str) -> CatalogueEntry:
 
     Raises
     ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If the user's own catalogue is damaged.
+    OptionError, DataError
+        If there is no such data set, or the user's own catalogue is damaged.
 
     Examples
     --------
-    >>> find_entry("PIE").classes
-    68
+    >>> entry = find_entry("LandUse21")
+    >>> entry.views, entry.samples, entry.classes
+    ({'gist': 20, 'phog': 59, 'lbp': 40}, 2100, 21)
     >>> find_entry("PEI")
     Traceback (most recent call last):
     rcml_misa.exceptions.OptionError: there is no data set 'PEI'; did you mean PIE?
@@ -92,27 +84,13 @@ def find_entry(name: str) -> CatalogueEntry:
     return entry
 
 
-def locate(name: str, data_dir: Path | None = None) -> Status:
+def locate(
+    name: str, data_dir: Path | None = None
+) -> Literal["here", "fetchable", "built in", "gone"]:
     """Tell whether a data set can be used at once.
 
-    Parameters
-    ----------
-    name : str
-        Its name in the catalogue.
-    data_dir : Path, optional
-        Folder to look in first.
-
-    Returns
-    -------
-    {"here", "fetchable", "built in", "gone"}
-        ``"gone"`` if the file of an imported or own set is not where it was.
-
-    Raises
-    ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If `data_dir` does not exist.
+    ``"gone"`` means that the file of an imported or own set is not where it was. Parameters and
+    errors are those of `load_dataset`.
 
     Examples
     --------
@@ -133,7 +111,6 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     Parameters
     ----------
     name : str
-        Its name in the catalogue.
     data_dir : Path, optional
         Folder to have the file in, created if need be. By default a file that
         ``RCML_MISA_DATA`` or the user's cache holds is enough, and the cache receives it.
@@ -141,24 +118,20 @@ def fetch_dataset(name: str, *, data_dir: Path | None = None) -> Path | None:
     Returns
     -------
     Path or None
-        Path of the file, or the folder of several; None for a built-in set.
+        The file, or the folder of several; None for a built-in set.
 
     Raises
     ------
-    OptionError
-        If there is no such data set.
-    DataError
-        If the file cannot be fetched, or its sha256 is not the expected one.
+    OptionError, DataError
+        If there is no such data set, or its file can't be had with the expected sha256.
     """
     entry = find_entry(name)
     if entry.built_in:
         return None
     if entry.format == "own":
         return _checked_own(entry)
-    if entry.sources:
-        paths = [checked_file(source, only=data_dir) for source in entry.sources.values()]
-        return paths[0].parent
-    return checked_file(entry, only=data_dir)
+    paths = [checked_file(source, only=data_dir) for source in entry.sources.values() or [entry]]
+    return paths[0].parent if entry.sources else paths[0]
 
 
 def load_dataset(
@@ -181,7 +154,7 @@ def load_dataset(
         Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
         and the user's cache.
     download : bool
-        Whether a missing file is fetched from its pinned address into the cache.
+        Fetch a missing file from its pinned address into the cache.
     split : str, optional
         Name of one of the given splits of a set with several; its own by default.
     options : FileOptions, optional
@@ -202,7 +175,34 @@ def load_dataset(
     MultiView(1797 samples: pixels 64, fourier 34, projections 78, moments 22, dct 36, ...)
     """
     entry = _resolved(name, options or FileOptions())
-    return load_entry(entry, data_dir=data_dir, download=download, split=split)
+    if entry.format == "mosi":
+        from rcml_misa.datasets.mosi import load_mosi
+
+        paths = {
+            role: checked_file(source, data_dir=data_dir, download=download)
+            for role, source in entry.sources.items()
+        }
+        return load_mosi(entry, paths, split=split, cache=cache_folder())
+    if split is not None:
+        raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")
+    if entry.format == "digits":
+        from rcml_misa.datasets.digits import SOURCE, load_digits_views
+
+        return Dataset(entry.name, *load_digits_views(), SOURCE)
+    if entry.format == "own":
+        from rcml_misa.datasets.files import class_codes
+
+        own, sha256 = _read_own(entry)
+        codes, classes = class_codes(own.labels)
+        return Dataset(entry.name, own.views, codes, classes, sha256, entry.file)
+    path = checked_file(entry, data_dir=data_dir, download=download)
+    if entry.format == "imported":
+        from rcml_misa.datasets.imported import load_imported
+
+        return load_imported(entry, path)
+    from rcml_misa.datasets.files.formats import read_matlab
+
+    return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
 
 
 def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
@@ -218,42 +218,6 @@ def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
     if given and entry.format != "own":
         raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
     return replace(entry, options=replace(entry.options, **given))
-
-
-def load_entry(
-    entry: CatalogueEntry,
-    *,
-    data_dir: Path | None = None,
-    download: bool = True,
-    split: str | None = None,
-) -> Dataset:
-    """Load the data set that an entry describes; see `load_dataset`."""
-    if entry.format == "mosi":
-        from rcml_misa.datasets.mosi import load_mosi
-
-        paths = checked_files(entry, data_dir=data_dir, download=download)
-        return load_mosi(entry, paths, split=split, cache=cache_folder())
-    if split is not None:
-        raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")
-    if entry.format == "digits":
-        from rcml_misa.datasets.digits import SOURCE, load_digits_views
-
-        return Dataset(entry.name, *load_digits_views(), SOURCE)
-    if entry.format == "own":
-        from rcml_misa.datasets.files import class_codes, file_sha256, read_own_file
-
-        path = _checked_own(entry)
-        own = read_own_file(path, entry.options)
-        codes, classes = class_codes(own.labels)
-        return Dataset(entry.name, own.views, codes, classes, file_sha256(path), str(path))
-    path = checked_file(entry, data_dir=data_dir, download=download)
-    if entry.format == "imported":
-        from rcml_misa.datasets.imported import load_imported
-
-        return load_imported(entry, path)
-    from rcml_misa.datasets.matlab import read_matlab
-
-    return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
 
 
 def _checked_own(entry: CatalogueEntry) -> Path:
@@ -276,6 +240,14 @@ def _checked_own(entry: CatalogueEntry) -> Path:
     return path
 
 
+def _read_own(entry: CatalogueEntry) -> tuple[OwnFile, str]:
+    """Content of a file of the user's own, and its sha256."""
+    from rcml_misa.datasets.files import file_sha256, read_own_file
+
+    path = _checked_own(entry)
+    return read_own_file(path, entry.options), file_sha256(path)
+
+
 def load_labelled(
     name: str,
     options: FileOptions,
@@ -289,11 +261,9 @@ def load_labelled(
     Parameters
     ----------
     name, options, data_dir
-        As in `load_dataset`.
+        As in `load_dataset`, whose errors are raised.
     task : {"2", "3", "7", "regression"}, optional
-        Target of a data set of scores. No other set has one.
-    default_task : str
-        Task of a data set of scores where none is named.
+        Target of a data set of scores, by default `default_task`. No other set has one.
 
     Returns
     -------
@@ -302,24 +272,18 @@ def load_labelled(
         names of its views.
     about : dict of str to str
         Name and sha256 of the data set, for the header of a model file; the task if there is one.
-
-    Raises
-    ------
-    OptionError, DataError
-        See `load_dataset`.
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256, read_own_file
+    from rcml_misa.datasets.files import FileLayout, OwnFile
 
     entry = _resolved(name, options)
     if entry.format == "own":
         if task is not None:
             raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
-        path = _checked_own(entry)
-        own = read_own_file(path, entry.options)
-        return own, {"dataset": entry.name, "file_sha256": file_sha256(path)}
-    data = load_entry(entry, data_dir=data_dir)
+        own, sha256 = _read_own(entry)
+        return own, {"dataset": entry.name, "file_sha256": sha256}
+    data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
     if data.scores is not None:
         task = task or default_task
@@ -334,12 +298,8 @@ def load_labelled(
 def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
     """Read a file once and record it in the user's own catalogue with its hash.
 
-    Raises
-    ------
-    OptionError
-        If the name is taken or looks like a file.
-    DataError
-        If the file can't be read as views and labels, or the catalogue not be written.
+    A name that is taken or looks like a file is an OptionError; a file that can't be read as views
+    and labels, or a catalogue that can't be written, a DataError.
     """
     from rcml_misa.datasets.files import file_sha256, is_own_file, read_own_file
 
@@ -365,13 +325,7 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
 
 
 def remove_own(name: str) -> None:
-    """Forget a data set of the user's own catalogue; its file stays.
-
-    Raises
-    ------
-    OptionError
-        If there is none of that name.
-    """
+    """Forget a data set of the user's own catalogue; its file stays. No such set: OptionError."""
     entries = list_own()
     if name not in entries:
         names = nearest(name, entries) if entries else "it is empty."

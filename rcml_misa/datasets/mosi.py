@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
     from rcml_misa.datasets.catalogue import CatalogueEntry
 
-__all__ = ["SPLITS", "assemble", "load_mosi"]
+__all__ = ["assemble", "load_mosi"]
 
 SPLITS = {"MOSI": "poria", "MOSI-words": "standard"}
 SLACK = 0.05  # seconds by which a word may cross its segment's ends
+FOLDS = ("train", "valid", "test")
 FORMAT = 2  # raised when the assembly changes, so that an old npz is not taken
 LEAK = (
     "MOSI's text and video columns are activations of networks that were trained on the labels of "
@@ -53,23 +55,8 @@ def load_mosi(
 ) -> Dataset:
     """Read CMU-MOSI with its sentiment as the target of a regression; `as_task` cuts classes.
 
-    Parameters
-    ----------
-    entry : CatalogueEntry
-        ``MOSI`` or ``MOSI-words``.
-    paths : mapping of str to Path
-        The source files by role.
-    split : {"poria", "standard"}, optional
-        The set's own by default.
-    cache : Path
-        Folder for the assembled npz.
-
-    Raises
-    ------
-    OptionError
-        If there is no such split, or it would leak labels.
-    DataError
-        If the sources do not fit together.
+    The source files are given by role, and the assembled npz is kept in the folder `cache`. No such
+    split, or one that would leak labels, is an OptionError.
     """
     chosen = split or SPLITS[entry.name]
     if chosen not in SPLITS.values():
@@ -93,11 +80,7 @@ def load_mosi(
         str(next(iter(paths.values())).parent),
         task="regression",
         groups=arrays["groups"],
-        folds={
-            name: np.flatnonzero(parts == name)
-            for name in ("train", "valid", "test")
-            if (parts == name).any()
-        },
+        folds={name: np.flatnonzero(parts == name) for name in FOLDS if name in parts},
         valid_from="test" if leaky else "train",
         scores=arrays["scores"],
         ids=arrays["ids"],
@@ -133,7 +116,7 @@ def assemble(paths: Mapping[str, Path]) -> Arrays:
         return _assemble(paths)
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataError(
             f"the sources of MOSI do not fit together ({type(error).__name__}: {error}); fetch "
             "them again with `rcml-misa datasets fetch MOSI`."
@@ -148,10 +131,8 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
         numbers += index
         poria += [part] * len(index)
     for view in ("text", "audio", "video"):
-        tables = [
-            np.loadtxt(paths[f"{view}_{part}"], delimiter=",", quotechar='"')
-            for part in ("train", "test")
-        ]
+        halves = (paths[f"{view}_train"], paths[f"{view}_test"])
+        tables = [np.loadtxt(path, delimiter=",", quotechar='"') for path in halves]
         columns[view] = np.concatenate(tables)
     rows = [listed[number] for number in numbers]
     ids = [row[0] for row in rows]
@@ -176,15 +157,10 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
         "poria": np.array(poria),
         "standard": np.array([folds[video] for video in videos]),
         **{view: table[:, :-1] for view, table in columns.items()},
-        "words": np.array([_text(spoken[key][0]) for key in ids]),
+        "words": np.array([spoken[key][0] for key in ids]),
         "timing": padded.values,
         "lengths": padded.lengths,
     }
-
-
-def _text(transcript: str) -> str:
-    """Restore single spaces and the apostrophes of contractions."""
-    return " ".join(CONTRACTIONS.get(word, word) for word in transcript.split())
 
 
 def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:
@@ -196,15 +172,13 @@ def _records(path: Path | Traversable) -> Iterator[dict[str, str]]:
 
 
 def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
-    """Transcript and sentiment by utterance."""
-    return {
-        f"{row['video_id']}_{int(float(row['utterance_idx']))}": (
-            row["utterance"],
-            float(row["sentiment"]),
-        )
-        for path in paths
-        for row in _records(path)
-    }
+    """Transcript, with single spaces and apostrophes, and sentiment by utterance."""
+    spoken = {}
+    for row in chain.from_iterable(map(_records, paths)):
+        words = (CONTRACTIONS.get(word, word) for word in row["utterance"].split())
+        key = f"{row['video_id']}_{int(float(row['utterance_idx']))}"
+        spoken[key] = " ".join(words), float(row["sentiment"])
+    return spoken
 
 
 def _segments(path: Path) -> dict[str, tuple[float, float]]:

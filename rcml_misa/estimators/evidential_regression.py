@@ -20,7 +20,7 @@ from rcml_misa.estimators.base import (
     target_numbers,
 )
 from rcml_misa.estimators.opinion import ScoreOpinion
-from rcml_misa.estimators.outputs import in_row_order
+from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
@@ -225,15 +225,9 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
             "diff": difference_loss(output.private_codes, output.shared_codes),
             "recon": reconstruction_loss(output.reconstructed, output.projected),
         }
-        total = (
-            self.point_weight * terms["task"]
-            + self.own_weight * terms["own"]
-            + self.evidence_weight * terms["nig"]
-            + self.sim_weight * terms["sim"]
-            + self.diff_weight * terms["diff"]
-            + self.recon_weight * terms["recon"]
-        )
-        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+        weights = {"task": self.point_weight, "own": self.own_weight, "nig": self.evidence_weight}
+        weights |= {"sim": self.sim_weight, "diff": self.diff_weight, "recon": self.recon_weight}
+        return weighted_loss(terms, weights)
 
     @torch.no_grad()
     def _states(self, views: MultiView) -> tuple[NIG, NIG]:

@@ -20,8 +20,7 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
-from rcml_misa.experts.kernels import KernelChoice
-from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.ridge import KernelChoice, blocks
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn import TokenOpinions, shares_to_evidence
@@ -181,8 +180,8 @@ class ExpertTables:
         table, present = self.read(views), present_views(views, self.device)
         for start in range(0, views.n_samples, size):
             rows = np.arange(start, min(start + size, views.n_samples))
-            here = None if present is None else present[rows]
-            yield rows, self.run(module, table(rows), here, attention=attention)[0]
+            presence = None if present is None else present[rows]
+            yield rows, self.run(module, table(rows), presence, attention=attention)[0]
 
     def states(self, module: nn.Module, views: MultiView) -> tuple[Tensor, Tensor, Tensor]:
         """Fused, private and shared evidence of new rows, the fused one as far as it is trusted."""
@@ -236,15 +235,15 @@ class TableTrainer:
 
         def terms(batch: Rows, done: float) -> Mapping[str, Tensor]:
             inputs = table(batch)
-            here = None if present is None else present[batch]
+            presence = None if present is None else present[batch]
             weight = None if weights is None else weights[batch]
             if self.mixup:
                 share = mixing.beta(self.mixup, self.mixup)
                 share = max(share, 1 - share)  # at least a half is the row itself
-                partner = mixing_partners(mixing.permutation(len(batch)), here).to(device)
+                partner = mixing_partners(mixing.permutation(len(batch)), presence).to(device)
                 inputs = torch.lerp(inputs[partner], inputs, share)
                 weight = None if weight is None else torch.lerp(weight[partner], weight, share)
-            return self.loss(*self.reader.run(module, inputs, here), done, weight)
+            return self.loss(*self.reader.run(module, inputs, presence), done, weight)
 
         return train(
             module,

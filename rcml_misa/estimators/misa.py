@@ -18,7 +18,7 @@ from rcml_misa.estimators.base import (
     MultiViewClassifier,
     MultiViewRegressor,
 )
-from rcml_misa.estimators.outputs import in_row_order
+from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.losses import (
@@ -114,9 +114,8 @@ class MISABase(ViewNetworkEstimator):
         )
 
     def _terms(self, output: MISAOutput, target: Tensor) -> Mapping[str, Tensor]:
-        task = self._task_loss(output.prediction, target)
-        terms, total = {"task": task}, task
-        weights = {}
+        terms = {"task": self._task_loss(output.prediction, target)}
+        weights = {"task": 1.0}
         if self.variant != "base":
             terms["sim"] = (
                 similarity_loss(output.shared_codes)
@@ -134,10 +133,7 @@ class MISABase(ViewNetworkEstimator):
         if output.kind_logits is not None:
             terms["kinds"] = shared_private_loss(output.kind_logits)
             weights["kinds"] = self.shared_private_weight
-        for name, weight in weights.items():
-            if weight:
-                total = total + weight * terms[name]
-        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+        return weighted_loss(terms, {name: weight for name, weight in weights.items() if weight})
 
     def _blended(self, rows: PreparedViews, target: Tensor) -> Tensor:
         """Weights of the fused and of each view's own prediction, least loss on `rows`."""

@@ -33,6 +33,7 @@ __all__ = [
     "present_views",
     "row_tensor",
     "subspace_terms",
+    "weighted_loss",
 ]
 
 Array = NDArray[np.float64]
@@ -129,6 +130,20 @@ def subspace_terms(output: TokenOpinions, *, weight: Tensor | None = None) -> di
         "diff": difference_loss(output.private_codes, output.shared_codes, weights=weights),
         "recon": reconstruction_loss(output.reconstructed, output.projected, weights=weights),
     }
+
+
+def weighted_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Put the weighted sum of terms, as ``"loss"``, before the terms themselves, detached.
+
+    Examples
+    --------
+    >>> weighted_loss({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, {"a": 1.0, "b": 0.5})
+    {'loss': tensor(2.), 'a': tensor(1.), 'b': tensor(2.)}
+    """
+    total, *others = (weight * terms[name] for name, weight in weights.items())
+    for term in others:
+        total = total + term
+    return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
 
 def _views_present(output: TokenOpinions | ViewOpinions) -> Tensor | None:

@@ -28,6 +28,7 @@ from rcml_misa.estimators.outputs import (
     present_views,
     row_tensor,
     subspace_terms,
+    weighted_loss,
 )
 from rcml_misa.estimators.view_networks import (
     AnyViews,
@@ -35,7 +36,7 @@ from rcml_misa.estimators.view_networks import (
     train_views,
 )
 from rcml_misa.exceptions import OptionError
-from rcml_misa.experts.kernels import KernelChoice
+from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.nn import (
     AttentionMask,
@@ -306,9 +307,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         target = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float().to(device)
 
         def terms(inputs: list[ViewInput], batch: Rows, done: float) -> Mapping[str, Tensor]:
-            here = None if present is None else present[batch]
+            presence = None if present is None else present[batch]
             weight = None if weights is None else weights[batch]
-            output = self.module_(inputs, present=here)
+            output = self.module_(inputs, present=presence)
             return self._loss(output, target[batch], done, weight)
 
         train_views(
@@ -364,14 +365,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             **evidential_terms(output, target, kl_weight=kl_weight, weight=weight),
             **subspace_terms(output, weight=weight),
         }
-        total = (
-            terms["edl"]
-            + self.conflict_weight * terms["conflict"]
-            + self.sim_weight * terms["sim"]
-            + self.diff_weight * terms["diff"]
-            + self.recon_weight * terms["recon"]
+        weights = {"edl": 1.0, "conflict": self.conflict_weight, "sim": self.sim_weight}
+        return weighted_loss(
+            terms, weights | {"diff": self.diff_weight, "recon": self.recon_weight}
         )
-        return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
 
     def _outputs(
         self, views: MultiView, *, size: int = ROWS, attention: bool = False

@@ -84,18 +84,18 @@ class MethodSpec:
 # name -> class, summary and parameters of the peers that have no variants
 _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "r-edl": (
-        "edl:EDLClassifier",
+        "evidential:EDLClassifier",
         "R-EDL, ICLR 2024, on all views' columns",
         {"form": "projected", "prior_weight": 0.1},
     ),
     "re-edl": (
-        "edl:EDLClassifier",
+        "evidential:EDLClassifier",
         "Re-EDL, TPAMI 2025, on all views' columns",
         {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
     ),
-    "tmc": ("tmc:TMCClassifier", "TMC, ICLR 2021", {}),
-    "etmc": ("tmc:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
-    "ccml": ("ccml:CCMLClassifier", "CCML, ACM MM 2024", {}),
+    "tmc": ("evidential:TMCClassifier", "TMC, ICLR 2021", {}),
+    "etmc": ("evidential:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "ccml": ("evidential:CCMLClassifier", "CCML, ACM MM 2024", {}),
     "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
 }
 
@@ -170,7 +170,7 @@ METHODS: Mapping[str, MethodSpec] = {
         MethodSpec(
             name="edl",
             summary="EDL, NeurIPS 2018, on all views' columns",
-            path=f"{HERE}.peers.edl:EDLClassifier",
+            path=f"{HERE}.peers.evidential:EDLClassifier",
             variant_parameter="form",
             variants=("digamma", "log", "mse"),
             compared=("digamma",),

@@ -137,8 +137,8 @@ class AnyViews:
         inputs = self.readers.read(self.means.fill(views))
         present = present_views(views, self.device)
         for rows in inputs.blocks(size):
-            here = None if present is None else present[rows]
-            yield rows, module(inputs(rows), present=here, attention=attention)
+            presence = None if present is None else present[rows]
+            yield rows, module(inputs(rows), present=presence, attention=attention)
 
     def states(self, module: nn.Module, views: MultiView) -> list[Tensor]:
         """Fused, private and shared evidence of new rows."""

@@ -18,10 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rcml_misa.calibration.classes import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.experts.kernels import KERNELS, KernelChoice
 from rcml_misa.experts.ridge import (
     BLOCK,
+    KERNELS,
     SMALL,
+    KernelChoice,
     NystroemFeatures,
     Ridge,
     fit_ridge,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.experts.kernels import KERNELS
+from rcml_misa.experts.ridge import KERNELS
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 

@@ -14,8 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from rcml_misa.experts.expert import KernelExpert, MappedViews
-from rcml_misa.experts.kernels import KernelChoice, squared_distances
-from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.ridge import KernelChoice, blocks, squared_distances
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.opinions import SHARED_WEIGHT, log_shares, membership
 from rcml_misa.reading.features import Scaling, evenly

@@ -26,7 +26,7 @@ __all__ = [
     "with_absent_views",
 ]
 
-BLOCK = 8192  # rows copied at once
+BLOCK = 8192  # rows hashed at once
 
 
 def as_multiview(X: Any, views: Any = None) -> MultiView:
@@ -38,10 +38,6 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
         The samples.
     views : list, dict or str, optional
         Column groups of a 2-D X, as in `MultiView.from_array`.
-
-    Returns
-    -------
-    MultiView
 
     Raises
     ------
@@ -78,28 +74,16 @@ def holds_views(X: Any) -> bool:
     """
     if issparse(X):  # one form of a sparse matrix is a mapping too
         return False
-    return isinstance(X, MultiView | Mapping) or _is_list_of_views(X)
-
-
-def _is_list_of_views(X: Any) -> bool:
-    """Distinguish a list of tables from a table given as a list of rows."""
-    if not isinstance(X, list | tuple):
-        return False
-    if not X:
-        return True
-    first = next((table for table in X if table is not None), None)
-    if isinstance(first, list | tuple):
-        return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
-    return getattr(first, "ndim", 1) >= 2
+    if isinstance(X, list | tuple):  # of tables, or of the rows of one table
+        first = next((table for table in X if table is not None), None)
+        if isinstance(first, list | tuple):
+            return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
+        return not X or getattr(first, "ndim", 1) >= 2
+    return isinstance(X, MultiView | Mapping)
 
 
 def refuse_sequences(views: MultiView, reader: str) -> None:
     """Refuse views that are no tables, on behalf of a method that reads tables only.
-
-    Raises
-    ------
-    DataError
-        That names the view and the way out.
 
     Examples
     --------
@@ -121,17 +105,11 @@ def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) ->
     Parameters
     ----------
     X : MultiView, mapping, list of tables, or any other form of X
-        A mapping or `MultiView` may lack names; a list has None in place of a view.
-    names : sequence of str
-        All views, in order.
-    widths : sequence of int
-        Their columns.
-
-    Returns
-    -------
-    MultiView, mapping, list, or X itself
-        X as it was if nothing is absent, or if its names are not some of `names` in their order:
-        that is for others to refuse.
+        A mapping or `MultiView` may lack names; a list has None in place of a view. It is returned
+        as it is if nothing is absent, or if its names are not some of `names` in their order: that
+        is for others to refuse.
+    names, widths : sequence of str and of int
+        All views, in order, and their numbers of columns.
 
     Raises
     ------
@@ -146,19 +124,18 @@ def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) ->
     """
     if isinstance(X, MultiView | Mapping) and not issparse(X):
         given = dict(X.items())
-        if not set(given) <= set(names) or [name for name in names if name in given] != list(given):
+        if [name for name in names if name in given] != list(given):
             return X
         tables = [given.get(name) for name in names]
     elif isinstance(X, list | tuple) and len(X) == len(names) and any(table is None for table in X):
         tables = list(X)
     else:
         return X
-    given_tables = [table for table in tables if table is not None]
-    if len(given_tables) == len(names):
-        return X
-    if not given_tables:
+    first = next((table for table in tables if table is not None), None)
+    if first is None:
         raise DataError(f"X has none of the views {', '.join(names)}; give at least one of them.")
-    first = given_tables[0]
+    if all(table is not None for table in tables):
+        return X
     rows = first.shape[0] if hasattr(first, "shape") else len(first)
     return {
         # a broadcast NaN: a view that is missing for every row takes no memory
@@ -189,22 +166,21 @@ class ViewMeans:
     @classmethod
     def fit(cls, views: MultiView) -> Self:
         """Compute the means of train rows, of which each view has at least one."""
-        return cls(tuple(_means(array) for array in views.arrays))
+        means = []
+        for array, present in zip(views.arrays, views.present.T, strict=True):
+            if isinstance(array, Sequences | Texts):
+                means.append(np.empty(0))  # no row of these is ever missing
+            else:
+                rows = array if present.all() else array[present]
+                means.append(np.asarray(rows.mean(axis=0), dtype=np.float64).ravel())
+        return cls(tuple(means))
 
     def fill(self, views: MultiView) -> MultiView:
         """Fill the gaps of views; return the same object where nothing is missing."""
         if views.present.all():
             return views
-        arrays = zip(views.items(), self.means, strict=True)
-        return MultiView({name: _filled(array, mean) for (name, array), mean in arrays})
-
-
-def _means(array: ViewArray) -> NDArray[np.float64]:
-    if isinstance(array, Sequences | Texts):
-        return np.empty(0)  # no row of these is ever missing
-    present = present_rows(array)
-    rows = array if present.all() else array[present]
-    return np.asarray(rows.mean(axis=0), dtype=np.float64).ravel()
+        means = dict(zip(views.names, self.means, strict=True))
+        return views.map(lambda name, array: _filled(array, means[name]))
 
 
 def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
@@ -215,10 +191,8 @@ def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
         filled = array.copy()
         filled[missing] = mean
         return filled
-    rows = np.diff(array.indptr)
-    gaps = np.repeat(np.isin(np.arange(array.shape[0]), missing), rows)
     values = array.data.copy()
-    values[gaps] = np.tile(mean, missing.size)  # a missing row is stored in full, in order
+    values[np.isnan(values)] = np.tile(mean, missing.size)  # a missing row is stored in full
     return csr_array((values, array.indices, array.indptr), shape=array.shape)
 
 
@@ -235,8 +209,7 @@ def check_target(target: ArrayLike, classes: Sequence[str]) -> None:
     Raises
     ------
     DataError
-        If there is one class only, a class has fewer than two samples, there are fewer rows
-        than classes, or a code has no class.
+        If there is one class only, a class has fewer than two samples, or a code has no class.
 
     Examples
     --------
@@ -267,25 +240,17 @@ def check_target(target: ArrayLike, classes: Sequence[str]) -> None:
         )
     rarest = int(counts.argmin())
     if counts[rarest] < 2:
-        plural = "" if counts[rarest] == 1 else "s"
+        samples = "1 sample" if counts[rarest] else "0 samples"
         raise DataError(
-            f"class {classes[rarest]!r} has {counts[rarest]} sample{plural}; every class needs at "
-            "least 2, one to train and one to test: add samples, merge it or leave it out."
+            f"class {classes[rarest]!r} has {samples}; every class needs at least 2, one to "
+            "train and one to test: add samples, merge it or leave it out."
         )
 
 
 def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
     """Compute the sha256 of names, shapes and values of all views, and of the labels.
 
-    Parameters
-    ----------
-    views : MultiView
-    labels : ndarray of shape (n_samples,)
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits; a sparse view has another one than the same values in a dense one.
+    Its 64 hexadecimal digits differ between a sparse view and the same values in a dense one.
 
     Examples
     --------
@@ -295,18 +260,15 @@ def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
     digest = hashlib.sha256()
     for name, array in views.items():
         digest.update(f"{name} {array.shape};".encode())
-        for part in _parts(array):
+        if isinstance(array, Sequences):
+            parts: list[Any] = [array.values, array.lengths]
+        elif isinstance(array, Texts):
+            parts = [np.frombuffer("\0".join(array.values).encode(), dtype=np.uint8)]
+        elif isinstance(array, np.ndarray):
+            parts = [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
+        else:  # the numbers of columns are of either width
+            parts = [array.indptr.astype(np.int64), array.indices.astype(np.int64), array.data]
+        for part in parts:
             digest.update(np.ascontiguousarray(part).data)
     digest.update("\n".join(map(str, labels.tolist())).encode())
     return digest.hexdigest()
-
-
-def _parts(array: ViewArray) -> list[NDArray[Any]]:
-    if isinstance(array, Sequences):
-        return [array.values, array.lengths]
-    if isinstance(array, Texts):
-        return [np.frombuffer("\0".join(array.values).encode(), dtype=np.uint8)]
-    if isinstance(array, np.ndarray):
-        return [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
-    # the numbers of columns are of either width
-    return [array.indptr.astype(np.int64), array.indices.astype(np.int64), array.data]

@@ -15,13 +15,13 @@ from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
     as_view,
+    column_groups,
     dense,
     frozen,
     is_frame,
     present_rows,
     shape_message,
 )
-from rcml_misa.views.columns import ColumnGroup, column_groups
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
 
 if TYPE_CHECKING:
@@ -125,12 +125,8 @@ class MultiView:
             - a list of ints: the widths of consecutive views, which add up to all columns.
             - a list of column choices: slices, lists of positions, or lists of column names.
             - a dict from a view's name to its width or to its choice of columns.
-            - a str such as ``"__"``: a DataFrame's column ``face__x`` belongs to view ``face``.
-
-        Returns
-        -------
-        MultiView
-            The views in the order of `views` (of their first columns for a separator).
+            - a str such as ``"__"``: a DataFrame's column ``face__x`` belongs to view ``face``;
+              views come in the order of their first columns.
 
         Raises
         ------
@@ -154,7 +150,9 @@ class MultiView:
             raise DataError(shape_message("X", X.shape))
         labels = list(X.columns) if is_frame(X) else None
         groups = column_groups(views, n_columns=X.shape[1], labels=labels)
-        return cls({name: _columns(X, group) for name, group in groups})
+        sparse = issparse(X)
+        table: Any = X.iloc if is_frame(X) else csr_array(X) if sparse else X
+        return cls({name: table[:, group] for name, group in groups.items()})
 
     @property
     def n_views(self) -> int:
@@ -220,10 +218,6 @@ class MultiView:
         rows : array of int, array of bool of length n_samples, or slice
             Rows to select, in this order; repeats are allowed.
 
-        Returns
-        -------
-        MultiView
-
         Raises
         ------
         OptionError
@@ -234,10 +228,6 @@ class MultiView:
         >>> MultiView([[[1.0], [2.0]]]).take([1, 1, 0])["view1"].ravel().tolist()
         [2.0, 2.0, 1.0]
         """
-        index = self._row_index(rows)
-        return self._trusted(self.names, tuple(array[index] for array in self.arrays))
-
-    def _row_index(self, rows: ArrayLike | slice) -> NDArray[np.intp]:
         n = self.n_samples
         index = np.arange(n)[rows] if isinstance(rows, slice) else np.asarray(rows)
         if index.dtype == bool and index.ndim == 1:
@@ -257,7 +247,8 @@ class MultiView:
             raise OptionError(
                 f"row {index[outside][0]} does not exist: the views have {n} rows, 0 to {n - 1}."
             )
-        return index.astype(np.intp)
+        index = index.astype(np.intp)
+        return self._trusted(self.names, tuple(array[index] for array in self.arrays))
 
     def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
         """Give some views new arrays; widths may change, rows may not.
@@ -266,10 +257,6 @@ class MultiView:
         ----------
         arrays : mapping of str to array
             New array for each view to replace.
-
-        Returns
-        -------
-        MultiView
 
         Raises
         ------
@@ -286,10 +273,9 @@ class MultiView:
         self._check_names(arrays)
         new = MultiView(arrays) if arrays else self
         if new.n_samples != self.n_samples:
-            names = shortened(", ".join(new.names))
             raise DataError(
-                f"the new arrays for {names} have {new.n_samples} rows but the views have "
-                f"{self.n_samples}; give one row per sample."
+                f"the new arrays for {shortened(', '.join(new.names))} have {new.n_samples} rows "
+                f"but the views have {self.n_samples}; give one row per sample."
             )
         merged = {**dict(self.items()), **dict(new.items())}
         return self._trusted(self.names, tuple(merged[name] for name in self.names))
@@ -302,10 +288,6 @@ class MultiView:
         fn : callable
             Takes a view's name and array and returns the new array.
 
-        Returns
-        -------
-        MultiView
-
         Examples
         --------
         >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).map(lambda name, x: 2 * x)["b"].tolist()
@@ -314,7 +296,7 @@ class MultiView:
         return MultiView({name: fn(name, array) for name, array in self.items()})
 
     def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
-        """Turn sequence and text views into tables, for methods that read tables only.
+        """Turn sequence and text views into tables, row by row; nothing is fitted.
 
         Kernel experts take part in RCML-MISA for such a view only once it is pooled.
 
@@ -324,11 +306,6 @@ class MultiView:
             Summary of a sequence's steps.
         text_columns : int
             Hashed columns of words and pairs of words of a text, sparse, rows of unit norm.
-
-        Returns
-        -------
-        MultiView
-            Its tables as they are, the other views pooled row by row; nothing is fitted.
 
         Raises
         ------
@@ -361,10 +338,7 @@ class MultiView:
     def to_frame(self) -> pd.DataFrame:
         """Join the views into a DataFrame whose columns are called ``view__0``, ``view__1``, ...
 
-        Returns
-        -------
-        pandas.DataFrame
-            Shape (n_samples, sum of widths); ``views="__"`` cuts it again.
+        Its shape is (n_samples, sum of widths); ``views="__"`` cuts it again.
 
         Examples
         --------
@@ -415,11 +389,3 @@ def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], l
         if labels.count(label) > 1:
             raise OptionError(f"two views are called {label!r}; give each its own name.")
     return labels, values
-
-
-def _columns(X: Any, group: ColumnGroup) -> Any:
-    if is_frame(X):
-        return X.iloc[:, group]
-    sparse = issparse(X)
-    table: Any = csr_array(X) if sparse else X
-    return table[:, group]

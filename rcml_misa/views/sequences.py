@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-__all__ = [
-    "Pooling",
-    "Sequences",
-    "Texts",
-    "TokenTexts",
-    "as_sequences_or_texts",
-    "pool_sequences",
-    "pool_texts",
-    "read_only",
-]
+__all__ = ["Pooling", "Sequences", "Texts", "TokenTexts"]
 
 Pooling = Literal["mean", "max", "mean-std"]
 
@@ -106,13 +95,7 @@ class Sequences:
 
     @classmethod
     def from_list(cls, arrays: Sequence[ArrayLike]) -> Sequences:
-        """Pad a list of 2-D arrays, steps x features, of one width.
-
-        Raises
-        ------
-        DataError
-            If one of them is no 2-D array, has no step, or another width.
-        """
+        """Pad 2-D arrays, steps x features, of one width; any other is a `DataError`."""
         tables = [np.asarray(array) for array in arrays]
         for row, table in enumerate(tables):
             if table.ndim != 2 or 0 in table.shape or table.shape[1] != tables[0].shape[-1]:
@@ -232,10 +215,8 @@ class TokenTexts(Texts):
         object.__setattr__(self, "tokens", numbers)
 
     def __getitem__(self, rows: Any) -> TokenTexts:
-        chosen = np.arange(len(self.values))[rows]
-        return TokenTexts(
-            [self.values[row] for row in chosen], [self.tokens[row] for row in chosen]
-        )
+        chosen = np.arange(len(self))[rows]
+        return TokenTexts(super().__getitem__(rows).values, [self.tokens[row] for row in chosen])
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -269,13 +250,7 @@ def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
 
 
 def pool_sequences(view: Sequences, how: Pooling) -> NDArray[np.float64]:
-    """Reduce each sequence to one row: mean, largest value, or mean and deviation side by side.
-
-    Examples
-    --------
-    >>> pool_sequences(Sequences.from_list([np.array([[1.0], [3.0]])]), "mean-std").tolist()
-    [[2.0, 1.0]]
-    """
+    """Reduce each sequence to one row: mean, largest value, or mean and deviation side by side."""
     if how not in get_args(Pooling):
         raise OptionError(
             f"pooling {shortened(repr(how))} does not exist; {nearest(how, get_args(Pooling))}"
@@ -296,7 +271,6 @@ def pool_texts(view: Texts, columns: int) -> csr_array[np.float64]:
 
     Hashing learns nothing from the texts, so that no statistic of test rows leaks.
     """
-    from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hashed = HashingVectorizer(n_features=columns, ngram_range=(1, 2), alternate_sign=False)

@@ -1,9 +1,9 @@
 """A user's own files: one reader per kind, chunks of rows to predict, and a check."""
 
-from rcml_misa.datasets.files.check import Finding, check_file
-from rcml_misa.datasets.files.layout import FileLayout, FileOptions, as_labels, class_codes
+from rcml_misa.datasets.catalogue import FileOptions
+from rcml_misa.datasets.files.check import check_file
+from rcml_misa.datasets.files.layout import FileLayout, as_labels, class_codes
 from rcml_misa.datasets.files.reading import (
-    FileRows,
     OwnFile,
     file_rows,
     file_sha256,
@@ -14,8 +14,6 @@ from rcml_misa.datasets.files.reading import (
 __all__ = [
     "FileLayout",
     "FileOptions",
-    "FileRows",
-    "Finding",
     "OwnFile",
     "as_labels",
     "check_file",

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.reading import OwnFile
 from rcml_misa.views import Sequences, Texts, ViewArray, dense
 
-__all__ = ["Finding", "Level", "check_file"]
+__all__ = ["Finding", "check_file"]
 
-Level = Literal["fact", "note", "warning"]
-Table: TypeAlias = "NDArray[np.float64] | csr_array[np.float64]"
+LEVELS = ("fact", "note", "warning")
 BLOCK = 8192  # rows joined at once
 SAMPLE = 20_000  # rows that columns are compared on
 NEARLY = 0.99  # share of rows whose label a column tells, or correlation, to be a suspect
@@ -28,18 +27,9 @@ UNEVEN = 5  # times as many rows in the largest class as in the smallest
 
 @dataclass(frozen=True)
 class Finding:
-    """An observation about a data set.
+    """An observation about a data set, and its treatment or advice, which facts have none of."""
 
-    Attributes
-    ----------
-    level : {"fact", "note", "warning"}
-    what : str
-        The observation.
-    consequence : str
-        Treatment of it, or advice; empty for facts.
-    """
-
-    level: Level
+    level: Literal["fact", "note", "warning"]
     what: str
     consequence: str = ""
 
@@ -47,16 +37,8 @@ class Finding:
 def check_file(own: OwnFile) -> list[Finding]:
     """Look a data set over: views, ranges, columns, rows, target, and leaks of the target.
 
-    Sequences and texts are not looked into, but for rows that repeat.
-
-    Parameters
-    ----------
-    own : OwnFile
-
-    Returns
-    -------
-    list of Finding
-        Facts first, then notes and warnings.
+    Sequences and texts are not looked into, but for rows that repeat. Facts come first, then notes
+    and warnings.
 
     Examples
     --------
@@ -80,16 +62,11 @@ def check_file(own: OwnFile) -> list[Finding]:
         findings.append(
             _note("there is one view only", "No conflict can be seen; cut with --views.")
         )
-    order = {"fact": 0, "note": 1, "warning": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _note(what: str, consequence: str) -> Finding:
-    return Finding("note", what, consequence)
-
-
-def _warning(what: str, consequence: str) -> Finding:
-    return Finding("warning", what, consequence)
+_note = partial(Finding, "note")
+_warning = partial(Finding, "warning")
 
 
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
@@ -99,10 +76,11 @@ def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
         if isinstance(array, Sequences | Texts):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
-        if isinstance(array, np.ndarray):
-            least, most = np.nanmin(array), np.nanmax(array)
-        else:
-            least, most = array.nanmin(), array.nanmax()
+        least, most = (
+            (np.nanmin(array), np.nanmax(array))
+            if isinstance(array, np.ndarray)
+            else (array.nanmin(), array.nanmax())
+        )
         span = f"from {least:.6g} to {most:.6g}" if least or most else "all 0"
         yield Finding("fact", f"view {name}: {array.shape[1]} columns, {kind}, {span}")
 

@@ -6,31 +6,24 @@ kind than its name says.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.exceptions import DataError, RcmlMisaError, shortened
+from rcml_misa.views import MultiView
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "KINDS",
-    "array_shapes",
-    "arrays_of_hdf5",
-    "frame_chunks",
-    "frame_columns",
-    "is_array_file",
-    "is_frame_file",
-    "is_hdf5_file",
-    "open_hdf5",
-    "read_arrays",
-    "read_frame",
-]
+    from rcml_misa.datasets.catalogue import CatalogueEntry
+
+__all__ = ["frame_chunks", "frame_columns", "is_frame_file", "opened_arrays", "read_matlab"]
 
 KINDS = "csv, tsv, parquet, npz, mat or hdf5, or a folder with one table per view"
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
@@ -41,28 +34,16 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNNAMED_INDEX = "__index_level_"  # beginning of the name that pandas writes an index under
 BUFFER = 2**20  # bytes read at once of a column
 # what stands for a gap among numbers; in a column of texts only nothing at all does
-GAPS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>")
+GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>"]
 
 
 def is_frame_file(path: Path) -> bool:
-    """Tell a table by the end of its name.
-
-    Examples
-    --------
-    >>> is_frame_file(Path("a.csv")), is_frame_file(Path("a.npz"))
-    (True, False)
-    """
+    """Tell a table by the end of its name."""
     return _separator(path) is not None or path.suffix.lower() in PARQUET
 
 
 def is_array_file(path: Path) -> bool:
-    """Tell a file of arrays by the end of its name.
-
-    Examples
-    --------
-    >>> is_array_file(Path("a.h5")), is_array_file(Path("a.csv"))
-    (True, False)
-    """
+    """Tell a file of arrays by the end of its name."""
     return path.suffix.lower() in (NPZ, ".mat", *HDF5)
 
 
@@ -76,7 +57,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what a library says of a damaged file into one sentence."""
     try:
         yield
-    except DataError:
+    except RcmlMisaError:
         raise
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8 ({error.reason}); save it so.") from error
@@ -118,15 +99,13 @@ def frame_columns(path: Path) -> list[str]:
     return names
 
 
-def read_frame(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
-    """Read some columns of a table; `texts` stay as they are written, such as labels."""
-    return next(frame_chunks(path, columns, None, texts=texts))
-
-
 def frame_chunks(
     path: Path, columns: Sequence[str], rows: int | None, *, texts: Sequence[str] = ()
 ) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a table in chunks of at most so many rows, or whole for None."""
+    """Yield some columns of a table in chunks of at most so many rows, or whole for None.
+
+    The columns `texts`, such as labels, stay as they are written.
+    """
     import pandas as pd
 
     wanted = list(columns)
@@ -134,45 +113,31 @@ def frame_chunks(
         separator = _separator(path)
         if separator is None:
             table = _parquet(path)
-            if rows is None:
-                yield _with_index(table.read(columns=wanted).to_pandas())[wanted]
-            else:
-                for batch in table.iter_batches(batch_size=rows, columns=wanted):
-                    yield _with_index(batch.to_pandas())[wanted]
-        elif rows is None:
-            frame = pd.read_csv(**_csv_options(path, separator, texts), low_memory=False)
-            yield _even(path, frame)[wanted]
-        else:
-            with pd.read_csv(**_csv_options(path, separator, texts), chunksize=rows) as chunks:
-                for chunk in chunks:
-                    yield _even(path, chunk)[wanted]
-
-
-def _csv_options(path: Path, separator: str, texts: Sequence[str]) -> Any:
-    # all columns are read: with some of them left out, a row of too many entries goes unnoticed
-    names = frame_columns(path)
-    return {
-        "filepath_or_buffer": path,
-        "sep": separator,
-        "dtype": dict.fromkeys(texts, str),
-        "keep_default_na": False,
-        "na_values": {name: [""] if name in texts else list(GAPS) for name in names},
-    }
-
-
-def _even(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """Refuse rows of more entries than there are names, which pandas takes for an index."""
-    import pandas as pd
-
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path} has more entries in a row than names of columns; mend it.")
-    return frame
-
-
-def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Bring an index that pandas wrote under a name back to the columns."""
-    names = [name for name in frame.index.names if name is not None]
-    return frame.reset_index(names) if names else frame
+            whole = [table.read(columns=wanted)] if rows is None else []
+            for part in whole or table.iter_batches(batch_size=rows, columns=wanted):
+                frame = part.to_pandas()
+                # an index that pandas wrote under a name is a column
+                names = [name for name in frame.index.names if name is not None]
+                yield (frame.reset_index(names) if names else frame)[wanted]
+            return
+        # all columns are read: with some left out, a row of too many entries goes unnoticed
+        gaps = {name: [""] if name in texts else GAPS for name in frame_columns(path)}
+        with pd.read_csv(
+            path,
+            sep=separator,
+            dtype=dict.fromkeys(texts, str),
+            keep_default_na=False,
+            na_values=gaps,
+            low_memory=False,
+            chunksize=rows or sys.maxsize,
+        ) as chunks:
+            for frame in chunks:
+                # pandas takes entries beyond the names for an index
+                if not isinstance(frame.index, pd.RangeIndex):
+                    raise DataError(
+                        f"{path} has more entries in a row than names of columns; mend it."
+                    )
+                yield frame[wanted]
 
 
 def _parquet(path: Path) -> Any:
@@ -190,41 +155,28 @@ def _parquet(path: Path) -> Any:
 # arrays
 
 
-def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file's arrays; of a MATLAB cell array ``X`` the cells X1, X2, ..."""
-    with _opened(path) as arrays:
-        return {name: tuple(np.shape(array)) for name, array in arrays.items()}
-
-
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Read arrays by name."""
-    with _opened(path) as arrays:
-        for name in names:
-            if name not in arrays:
-                listed = ", ".join(arrays) or "none"
-                raise DataError(f"{path} has no array {name!r}; it has {listed}.")
-        return {name: arrays[name][()] if is_hdf5_file(path) else arrays[name] for name in names}
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Arrays of a file by name, those of HDF5 not yet read."""
+def opened_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Open a file of arrays, by name; those of HDF5 are not yet read.
+
+    The names of HDF5 are the last parts of its paths, or whole paths where ends repeat; a MATLAB
+    cell array ``X`` gives the cells X1, X2, ...
+    """
     if is_hdf5_file(path):
-        with open_hdf5(path) as file:
-            yield arrays_of_hdf5(file)
+        with _opened_hdf5(path) as file:
+            yield _arrays_of_hdf5(file)
         return
     with _readable(path):
         if path.suffix.lower() == NPZ:
             with np.load(path, allow_pickle=False) as content:
                 arrays = dict(content.items())
         else:
-            arrays = _read_matlab(path)
+            arrays = _arrays_of_matlab(path)
     yield arrays
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file, for which h5py must be installed."""
+def _opened_hdf5(path: Path) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
@@ -236,8 +188,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         yield file
 
 
-def arrays_of_hdf5(file: Any) -> dict[str, Any]:
-    """All datasets of a file by the last part of their path, or the whole path if that is taken."""
+def _arrays_of_hdf5(file: Any) -> dict[str, Any]:
     import h5py
 
     paths: list[str] = []
@@ -251,21 +202,33 @@ def arrays_of_hdf5(file: Any) -> dict[str, Any]:
     }
 
 
-def _read_matlab(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    if not _is_version_73(path):
-        content = loadmat(str(path), appendmat=False)
-        return _cells_apart({k: v for k, v in content.items() if not k.startswith("__")})
-    with open_hdf5(path) as file:
-        return _cells_apart({name: _variable(file, item) for name, item in file.items()})
-
-
-def _is_version_73(path: Path) -> bool:
-    """Tell MATLAB's version 7.3 by HDF5's signature, after a block of MATLAB's own or at once."""
+def _arrays_of_matlab(path: Path) -> dict[str, Any]:
+    """Read the numbers and texts of a MATLAB file of any version, and the cells of cell arrays."""
     with path.open("rb") as stream:
         head = stream.read(512 + len(SIGNATURE))
-    return SIGNATURE in (head[: len(SIGNATURE)], head[512:])
+    # version 7.3 is HDF5, after a block of MATLAB's own or at once
+    if SIGNATURE in (head[: len(SIGNATURE)], head[512:]):
+        with _opened_hdf5(path) as file:
+            content = {name: _variable(file, item) for name, item in file.items()}
+    else:
+        content = _load_matlab(path)
+    arrays: dict[str, Any] = {}
+    for name, value in content.items():
+        if getattr(value, "dtype", np.dtype("f8")).kind == "O":
+            cells = enumerate(value.ravel().tolist(), start=1)
+            arrays |= {f"{name}{number}": cell for number, cell in cells}
+        else:
+            arrays[name] = value
+    # structures, texts and what is no array of numbers cannot be a view
+    return {k: v for k, v in arrays.items() if getattr(v, "dtype", np.dtype("V")).kind in "biufU"}
+
+
+def _load_matlab(path: Path) -> dict[str, Any]:
+    """Variables of a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
+    from scipy.io import loadmat
+
+    content = loadmat(str(path), appendmat=False)
+    return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def _variable(file: Any, item: Any) -> Any:
@@ -282,13 +245,110 @@ def _variable(file: Any, item: Any) -> Any:
     return cells
 
 
-def _cells_apart(content: Mapping[str, Any]) -> dict[str, Any]:
-    arrays: dict[str, Any] = {}
-    for name, value in content.items():
-        if getattr(value, "dtype", np.dtype("f8")).kind == "O":
-            cells = enumerate(value.ravel().tolist(), start=1)
-            arrays |= {f"{name}{number}": cell for number, cell in cells}
-        else:
-            arrays[name] = value
-    # structures, texts and what is no array of numbers cannot be a view
-    return {k: v for k, v in arrays.items() if getattr(v, "dtype", np.dtype("V")).kind in "biufU"}
+# MATLAB files of the catalogue
+
+
+def read_matlab(
+    path: Path, entry: CatalogueEntry
+) -> tuple[MultiView, NDArray[np.int64], tuple[str, ...]]:
+    """Read a MATLAB file of version 4 to 7.2 as views, codes and classes that the entry describes.
+
+    The classes are the labels as they stand in the file, sorted as numbers; sparse views stay
+    sparse. A missing variable, and rows, widths or classes other than the entry's, are a DataError.
+    """
+    names, pattern, target_key = list(entry.views), entry.keys["views"], entry.keys["target"]
+    separate = "{}" in pattern
+    numbers = range(1, len(names) + 1)
+    keys = [pattern.replace("{}", str(number)) for number in numbers] if separate else [pattern]
+    content = _catalogue_variables(path, [*keys, target_key])
+    cells = [content[key] for key in keys]
+    if not separate and cells[0].dtype.kind == "O":  # a cell array; a plain matrix is the only view
+        cells = list(cells[0].ravel())
+    if len(cells) != len(names):
+        raise DataError(
+            f"{path} holds {len(cells)} views but the catalogue names {len(names)} "
+            f"({', '.join(names)}); correct the catalogue's views of {entry.name}."
+        )
+    target, classes = _codes(path, target_key, content[target_key])
+    arrays = {
+        name: _oriented(path, name, cell, entry, len(target))
+        for name, cell in zip(names, cells, strict=True)
+    }
+    try:
+        views = MultiView(arrays)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    facts = [
+        (f"columns in view {name!r}", width, entry.views[name])
+        for name, width in zip(views.names, views.widths, strict=True)
+    ]
+    facts.append(("samples", views.n_samples, entry.samples))
+    facts.append(("classes", len(classes), entry.classes))
+    for quantity, actual, expected in facts:
+        if actual != expected:
+            raise DataError(
+                f"{path} has {actual} {quantity} but the catalogue says {expected}; correct the "
+                f"catalogue's table of {entry.name}."
+            )
+    return views, target, classes
+
+
+def _catalogue_variables(path: Path, keys: list[str]) -> dict[str, Any]:
+    try:
+        content = _load_matlab(path)
+    except NotImplementedError as error:
+        raise DataError(
+            f"{path} is a MATLAB file of version 7.3, which is not read here; save it again in "
+            "MATLAB with save(..., '-v7')."
+        ) from error
+    except Exception as error:  # a damaged file makes SciPy fail in many ways: zlib, struct, ...
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path} is not a whole MATLAB file ({cause}); fetch it again or check where it is "
+            "from."
+        ) from error
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise DataError(
+            f"{path} has no variable {' or '.join(map(repr, missing))}; it holds "
+            f"{', '.join(content) or 'nothing'}: correct the keys in the catalogue."
+        )
+    return content
+
+
+def _codes(path: Path, key: str, value: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Codes 0 .. K-1 of a catalogue's target, and its K whole numbers."""
+    labels = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    if labels.dtype.kind not in "biuf" or labels.size == 0 or labels.size != max(labels.shape):
+        raise DataError(
+            f"{path}: {key!r} must hold one whole number per sample, but it is "
+            f"{labels.dtype} of shape {labels.shape}."
+        )
+    labels = labels.ravel()
+    wrong = np.flatnonzero(~np.isfinite(labels) | (labels != np.round(labels)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: {key!r} must hold whole numbers, but row {wrong[0]} is {labels[wrong[0]]}; "
+            "give every sample a class label."
+        )
+    values, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.int64), tuple(str(int(label)) for label in values)
+
+
+def _oriented(path: Path, name: str, cell: Any, entry: CatalogueEntry, rows: int) -> Any:
+    """Return a view as samples by features, once the number of labels confirms which is which."""
+    shape = getattr(cell, "shape", ())
+    if len(shape) != 2:
+        raise DataError(f"{path}: view {name!r} has shape {shape}; a view must be 2-D.")
+    axis = 1 if entry.orientation == "features-by-samples" else 0
+    if shape[axis] == rows:
+        return cell.T if axis else cell
+    advice = (
+        "it lies the other way round: correct the catalogue's orientation"
+        if shape[1 - axis] == rows
+        else "views and labels must describe the same samples"
+    )
+    raise DataError(
+        f"{path}: view {name!r} has shape {shape}, {entry.orientation}, but there are {rows} "
+        f"labels; {advice}."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
 __all__ = [
     "FileLayout",
-    "FileOptions",
     "array_layout",
     "as_labels",
     "class_codes",
@@ -45,8 +44,7 @@ class FileLayout:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that a model file keeps."""
-        views = {name: list(columns) for name, columns in self.views.items()}
-        return {"views": views, "target": self.target, "id": self.id}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:
@@ -74,7 +72,7 @@ def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> st
 def _target_and_id(
     kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions
 ) -> tuple[str, str | None]:
-    """Choose target and identifier, the latter among columns or flat arrays."""
+    """Choose the target, and the identifier among columns or flat arrays."""
     target = _column(options.target, TARGETS, names)
     if target is None:
         raise OptionError(
@@ -115,13 +113,10 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
-    without = []
     for column in columns:
         name, separator, _ = column.partition(SEPARATOR)
-        if separator and name:
-            groups.setdefault(name, []).append(column)
-        else:
-            without.append(column)
+        groups.setdefault(name if separator else "", []).append(column)
+    without = groups.pop("", [])
     if not groups:
         return {"view1": tuple(columns)}
     if without:
@@ -133,33 +128,27 @@ def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(group) for name, group in groups.items()}
 
 
-def _parts(text: str) -> dict[str, list[str]]:
-    """Cut ``a=x,y,b=z`` into views and their parts."""
-    views: dict[str, list[str]] = {}
-    name = ""
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        left, equals, right = item.partition("=")
-        if equals:
-            name = left.strip()
-            if not name or not right.strip():
-                raise OptionError(f"--views has {item!r}; write a view as name=columns.")
-            if name in views:
-                raise OptionError(f"--views names {name!r} twice; give each view once.")
-            views[name] = [right.strip()]
-        elif name:
-            views[name].append(item)
-        else:
-            raise OptionError(f"--views begins with {item!r}; write a view as name=columns.")
-    if not views:
-        raise OptionError("--views is empty; write it as 'a=first:last,b=beginning_'.")
-    return views
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Columns of the views that ``a=x,y,b=z`` names."""
     owner: dict[str, str] = {}
-    views = {}
-    for name, parts in _parts(text).items():
-        chosen = [column for part in parts for column in _chosen(name, part, columns)]
+    views: dict[str, list[str]] = {}
+    name = ""
+    for item in _items(text):
+        left, equals, right = (part.strip() for part in item.partition("="))
+        if equals:
+            if not left or not right:
+                raise OptionError(f"--views has {item!r}; write a view as name=columns.")
+            if left in views:
+                raise OptionError(f"--views names {left!r} twice; give each view once.")
+            name = left
+            views[name] = []
+        elif not name:
+            raise OptionError(f"--views begins with {item!r}; write a view as name=columns.")
+        chosen = _chosen(name, right or left, columns)
         for column in chosen:
             if column in owner:
                 raise OptionError(
@@ -167,8 +156,10 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
                     "column to one view, once."
                 )
             owner[column] = name
-        views[name] = tuple(chosen)
-    return views
+        views[name] += chosen
+    if not views:
+        raise OptionError("--views is empty; write it as 'a=first:last,b=beginning_'.")
+    return {view: tuple(chosen) for view, chosen in views.items()}
 
 
 def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
@@ -213,19 +204,15 @@ def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
     flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
     target, identifier = _target_and_id("array", names, flat, options)
     if options.views is None:
-        chosen = {
-            name: name
-            for name, shape in arrays.items()
-            if len(shape) == 2 and name not in (target, identifier)
-        }
+        tables = [name for name, shape in arrays.items() if len(shape) == 2]
+        chosen = {name: name for name in tables if name not in (target, identifier)}
     else:
         chosen = {}
-        for item in filter(None, (part.strip() for part in options.views.split(","))):
+        for item in _items(options.views):
             name, _, key = item.partition("=")
-            key = key.strip() or name.strip()
+            chosen[name.strip()] = key = key.strip() or name.strip()
             if key not in arrays:
                 raise OptionError(f"there is no array {key!r}; {nearest(key, names)}")
-            chosen[name.strip()] = key
     if not chosen:
         raise OptionError(f"no array has two axes, samples and columns: {_listed(names)}.")
     return FileLayout({name: (key,) for name, key in chosen.items()}, target, identifier)
@@ -234,17 +221,16 @@ def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
 def folder_layout(
     folder: Path, columns: Mapping[str, Sequence[str]], options: FileOptions
 ) -> tuple[FileLayout, str]:
-    """Deal out a folder with one table per view, joined by an identifier.
+    """Deal out a folder with one table per view, joined by an identifier that each table has.
 
-    Each table has the column of identifiers. The target is a column of one of them, or of a table
-    of its own, which is returned beside the layout. With ``options.views`` only the tables that it
-    names, separated by commas, are views. `columns` are those of each table.
+    The target is a column of one of them, or of a table of its own, which is returned beside the
+    layout. With ``options.views`` only the tables that it names, separated by commas, are views.
+    `columns` are those of each table.
     """
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
     identifier = _column(options.id, IDS, common) if common else None
-    if identifier is None and len(common) == 1:
-        identifier = common[0]
+    identifier = common[0] if identifier is None and len(common) == 1 else identifier
     if identifier is None:
         raise OptionError(
             f"the tables of {folder} are joined by an id column that each of them has; name it "
@@ -252,11 +238,11 @@ def folder_layout(
         )
     free = {name: [n for n in names if n != identifier] for name, names in columns.items()}
     usual = TARGETS if options.target is None else ()
-    targets = {}
-    for name, names in free.items():
-        target = options.target if options.target in names else _column(None, usual, names)
-        if target is not None:
-            targets[name] = target
+    targets = {
+        name: target
+        for name, names in free.items()
+        if (target := options.target if options.target in names else _column(None, usual, names))
+    }
     if not targets:
         wanted = options.target or ", ".join(TARGETS)
         raise OptionError(f"no table of {folder} has a column {wanted}; name it with --target.")
@@ -266,11 +252,11 @@ def folder_layout(
     tables = {name: tuple(n for n in names if n != target) for name, names in free.items()}
     views = {name: names for name, names in tables.items() if names}
     if options.views is not None:
-        wanted_views = [part.strip() for part in options.views.split(",") if part.strip()]
-        for name in wanted_views:
+        chosen = _items(options.views)
+        for name in chosen:
             if name not in views:
                 raise OptionError(f"there is no table {name!r} of a view; {nearest(name, views)}")
-        views = {name: views[name] for name in wanted_views}
+        views = {name: views[name] for name in chosen}
     return FileLayout(views, target, identifier), owner
 
 
@@ -287,6 +273,8 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
     >>> as_labels(["1", "2.0"], name="y", path="a.csv")
     array([1, 2])
     """
+    import pandas as pd
+
     labels = np.asarray(values)
     if labels.size != max(labels.shape, default=0):
         raise DataError(
@@ -295,24 +283,25 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
     labels = labels.ravel()
     if not labels.size:
         raise DataError(f"{path} has no rows, only names.")
-    missing = _missing(labels)
-    if missing.any():
-        raise DataError(
-            f"{path}: {int(missing.sum())} of {len(labels)} rows have no label in {name!r} (the "
-            f"first is row {int(np.flatnonzero(missing)[0])}); fill these labels in, or leave "
-            "these rows out."
-        )
     kind = labels.dtype.kind
-    if kind in "biu":
-        return labels.astype(np.int64) if kind != "b" else labels.astype(str)
+    missing = np.isinf(labels) if kind == "f" else kind in "OU" and labels == ""
+    rows = np.flatnonzero(pd.isna(labels) | missing)
+    if len(rows):
+        raise DataError(
+            f"{path}: {len(rows)} of {len(labels)} rows have no label in {name!r} (the first is "
+            f"row {rows[0]}); fill these labels in, or leave these rows out."
+        )
+    if kind in "iu":
+        return labels.astype(np.int64)
     if kind == "f":
-        if (labels != np.round(labels)).any() or np.abs(labels).max() > 2**53:
+        fractions = labels[(labels != np.round(labels)) | (np.abs(labels) > 2**53)]
+        if len(fractions):
             raise DataError(
-                f"{path}: {name!r} holds fractions such as {labels[labels != np.round(labels)][0]}"
-                "; a class label is a text or a whole number."
+                f"{path}: {name!r} holds fractions such as {fractions[0]}; a class label is a text "
+                "or a whole number."
             )
         return labels.astype(np.int64)
-    texts = np.array([_text(label) for label in labels.tolist()])
+    texts = np.array(as_texts(labels))
     try:
         numbers = np.array([float(text) for text in texts])
     except ValueError:
@@ -320,18 +309,12 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
     return as_labels(numbers, name=name, path=path)  # texts that are all numbers, as a csv has them
 
 
-def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    import pandas as pd
-
-    if labels.dtype.kind == "f":
-        return np.asarray(~np.isfinite(labels), dtype=np.bool_)
-    if labels.dtype.kind in "OU":
-        return np.array([bool(pd.isna(label)) or label == "" for label in labels.tolist()])
-    return np.zeros(len(labels), dtype=np.bool_)
-
-
-def _text(label: Any) -> str:
-    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+def as_texts(values: Any) -> list[str]:
+    """Texts of identifiers or labels; HDF5 has them as bytes."""
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for value in np.ravel(values).tolist()
+    ]
 
 
 def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

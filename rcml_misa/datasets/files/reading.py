@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,25 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa import storage
+from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.formats import (
     KINDS,
-    array_shapes,
-    arrays_of_hdf5,
     frame_chunks,
     frame_columns,
     is_array_file,
     is_frame_file,
     is_hdf5_file,
-    open_hdf5,
-    read_arrays,
-    read_frame,
+    opened_arrays,
 )
 from rcml_misa.datasets.files.layout import (
     SEPARATOR,
     FileLayout,
-    FileOptions,
     array_layout,
     as_labels,
+    as_texts,
     folder_layout,
     table_layout,
 )
@@ -73,15 +71,8 @@ class OwnFile:
 class FileRows:
     """Some consecutive rows of a file.
 
-    Attributes
-    ----------
-    start : int
-        Number of the first row, from 0.
-    views : dict of str to array or None
-        None for a view that the file lacks.
-    ids : list of str or None
-    labels : ndarray or None
-        As they stand in the file, if it has the target; a text or number each, or None.
+    `start` is the number of the first, from 0; `views` are arrays by name, None where the file
+    lacks one; `labels` stand as in the file, None where it lacks the target.
     """
 
     start: int
@@ -148,7 +139,8 @@ def file_rows(
     ----------
     path : Path
     layout : FileLayout
-        Of the file that the model was fitted on.
+        Layout of the file that the model was fitted on. Columns of a table stand for arrays of
+        their view's name, and ``name__0`` and so on for an array.
     widths : mapping of str to int
         Columns of each view.
     rows : int
@@ -163,34 +155,18 @@ def file_rows(
     _refuse_unknown(path)
     if path.is_dir():
         return _rows_of_folder(path, layout, rows)
+    views = dict(layout.views)
     if is_frame_file(path):
-        return _rows_of_table(path, _as_columns(layout, widths), rows)
-    if is_hdf5_file(path):
-        return _rows_of_hdf5(path, _as_arrays(layout), rows)
-    return _rows_of_arrays(path, _as_arrays(layout), widths, rows)
+        for view, columns in layout.views.items():
+            if len(columns) != widths[view]:
+                views[view] = tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
+        return _rows_of_table(path, replace(layout, views=views), rows)
+    views |= {view: (view,) for view, columns in views.items() if len(columns) != 1}
+    return _rows_of_arrays(path, replace(layout, views=views), widths, rows)
 
 
-def _as_columns(layout: FileLayout, widths: Mapping[str, int]) -> FileLayout:
-    """Columns of a table, ``name__0`` and so on, for views that were arrays when fitted."""
-    views = {
-        view: columns
-        if len(columns) == widths[view]
-        else tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
-        for view, columns in layout.views.items()
-    }
-    return replace(layout, views=views)
-
-
-def _as_arrays(layout: FileLayout) -> FileLayout:
-    """Arrays with the views' names, for views that were columns of a table when fitted."""
-    views = {
-        view: columns if len(columns) == 1 else (view,) for view, columns in layout.views.items()
-    }
-    return replace(layout, views=views)
-
-
-def _require_views(path: Path, layout: FileLayout, present: Mapping[str, Any]) -> None:
-    if all(view is None for view in present.values()):
+def _require_views(path: Path, layout: FileLayout, present: Collection[str]) -> None:
+    if not present:
         first = next(iter(layout.views.values()))[0]
         raise DataError(
             f"{path} has none of the model's views ({', '.join(layout.views)}); it needs columns "
@@ -222,7 +198,7 @@ def _labelled(
 
 def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
     names = set(frame_columns(path))
-    present: dict[str, list[str] | None] = {}
+    present: dict[str, list[str]] = {}
     for view, columns in layout.views.items():
         lacking = [column for column in columns if column not in names]
         if lacking and len(lacking) < len(columns):
@@ -230,15 +206,16 @@ def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator
                 f"{path} has only some columns of view {view!r}: {lacking[0]!r} is missing, with "
                 f"{len(lacking)} of {len(columns)} in all; add them, or leave all of them out."
             )
-        present[view] = None if lacking else list(columns)
+        if not lacking:
+            present[view] = list(columns)
     _require_views(path, layout, present)
     texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
-    wanted = [column for columns in present.values() for column in columns or ()] + texts
+    wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
     for frame in frame_chunks(path, wanted, rows, texts=texts):
         yield FileRows(
             start,
-            {view: None if own is None else frame[own] for view, own in present.items()},
+            {view: frame[present[view]] if view in present else None for view in layout.views},
             [str(value) for value in frame[layout.id]] if layout.id in names else None,
             frame[layout.target].to_numpy() if layout.target in names else None,
         )
@@ -249,10 +226,11 @@ def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator
 
 
 def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
-    layout = array_layout(array_shapes(path), options)
-    keys = [key for (key,) in layout.views.values()]
-    others = [name for name in (layout.target, layout.id) if name is not None]
-    arrays = read_arrays(path, [*keys, *others])
+    with opened_arrays(path) as content:
+        layout = array_layout({name: np.shape(content[name]) for name in content}, options)
+        names = [*(key for (key,) in layout.views.values()), layout.target, layout.id]
+        stored = {name: content[name] for name in names if name is not None}
+        arrays = {name: a[()] if is_hdf5_file(path) else a for name, a in stored.items()}
     labels = as_labels(arrays[str(layout.target)], name=str(layout.target), path=path)
     views, notes = {}, []
     for name, (key,) in layout.views.items():
@@ -271,55 +249,36 @@ def _read_arrays(path: Path, options: FileOptions) -> OwnFile:
     return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
 
 
-def _rows_of_hdf5(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
-    with open_hdf5(path) as file:
-        yield from _chunks(path, arrays_of_hdf5(file), layout, rows)
-
-
 def _rows_of_arrays(
     path: Path, layout: FileLayout, widths: Mapping[str, int], rows: int
 ) -> Iterator[FileRows]:
-    present = array_shapes(path)
-    keys = [key for (key,) in layout.views.values() if key in present]
-    others = [name for name in (layout.target, layout.id) if name in present and name is not None]
-    arrays = read_arrays(path, [*keys, *others])
-    for view, (key,) in layout.views.items():
-        # MATLAB's arrays may lie as features by samples
-        if key in arrays and path.suffix.lower() == ".mat":
-            as_fitted = arrays[key].shape[1:] == (widths[view],)
-            arrays[key] = arrays[key] if as_fitted else arrays[key].T
-    for name in others:
-        arrays[name] = np.ravel(arrays[name])
-    yield from _chunks(path, arrays, layout, rows)
-
-
-def _chunks(
-    path: Path, arrays: Mapping[str, Any], layout: FileLayout, rows: int
-) -> Iterator[FileRows]:
     """Cut arrays, read or not yet read, into rows."""
-    keys = {view: key if key in arrays else None for view, (key,) in layout.views.items()}
-    _require_views(path, layout, keys)
-    shapes = {key: arrays[key].shape for key in keys.values() if key is not None}
-    counts = {shape[0] if shape else 0 for shape in shapes.values()}
-    if len(counts) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
-    count = counts.pop()
-    for start in range(0, count, rows):
-        part = slice(start, min(start + rows, count))
-        yield FileRows(
-            start,
-            {view: None if key is None else arrays[key][part] for view, key in keys.items()},
-            _ids(arrays[str(layout.id)][part]) if layout.id in arrays else None,
-            np.ravel(arrays[str(layout.target)][part]) if layout.target in arrays else None,
-        )
-
-
-def _ids(values: Any) -> list[str]:
-    return [
-        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        for value in np.ravel(values).tolist()
-    ]
+    with opened_arrays(path) as content:
+        keys = {view: key for view, (key,) in layout.views.items() if key in content}
+        _require_views(path, layout, keys)
+        arrays = {view: content[key] for view, key in keys.items()}
+        if path.suffix.lower() == ".mat":  # MATLAB's arrays may lie as features by samples
+            arrays = {
+                view: array if array.shape[1:] == (widths[view],) else array.T
+                for view, array in arrays.items()
+            }
+        counts = {array.shape[0] if array.shape else 0 for array in arrays.values()}
+        if len(counts) > 1:
+            listed = ", ".join(f"{keys[view]} {array.shape}" for view, array in arrays.items())
+            raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
+        count = counts.pop()
+        others = [content.get(name) if name else None for name in (layout.id, layout.target)]
+        if not is_hdf5_file(path):
+            others = [None if array is None else np.ravel(array) for array in others]
+        for start in range(0, count, rows):
+            part = slice(start, min(start + rows, count))
+            ids, labels = (None if array is None else np.ravel(array[part]) for array in others)
+            yield FileRows(
+                start,
+                {view: arrays[view][part] if view in arrays else None for view in layout.views},
+                None if ids is None else as_texts(ids),
+                labels,
+            )
 
 
 # folders
@@ -387,7 +346,8 @@ def _indexed(
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]!r}, which is in the layout.")
     wanted = [identifier, *columns, *texts]
-    frame = read_frame(path, wanted, texts=[identifier, *texts]).set_index(identifier)
+    (frame,) = frame_chunks(path, wanted, None, texts=[identifier, *texts])
+    frame = frame.set_index(identifier)
     frame.index = frame.index.astype(str)
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
