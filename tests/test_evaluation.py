@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rcml_misa.calibration.classes import recalibrate
+from rcml_misa.calibration import recalibrate
 from rcml_misa.estimators import FUMLClassifier, RCMLClassifier
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics.answers import (

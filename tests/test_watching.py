@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from rcml_misa.calibration.classes import Calibrator
+from rcml_misa.calibration import Calibrator
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators import RCMLClassifier, RCMLMISAClassifier
 from rcml_misa.estimators.registry import Recipe, recipe

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.calibration.classes import recalibrate
+from rcml_misa.calibration import recalibrate
 from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.metrics.answers import (
