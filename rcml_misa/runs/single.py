@@ -107,12 +107,8 @@ def fit_task(
 ) -> FittedTask:
     """Split, do to the train rows what the protocol says, and train.
 
-    Test rows take no part, unless the recipe or the selection is one that leaks by name.
-
-    Raises
-    ------
-    OptionError
-        If the data set can't follow the protocol, or the method has not what is to be kept.
+    Test rows take no part, unless the recipe or the selection is one that leaks by name. It is an
+    `OptionError` if the data set can't follow the protocol, or the method lacks what is to be kept.
     """
     dataset = keep_views(dataset, task.recipe.keep)
     task = replace(task, protocol=task.protocol.for_dataset(dataset))
@@ -174,14 +170,8 @@ def run_task(
     Nothing is chosen on test rows, but by name. The split and the test sets depend on the seed
     alone, so that variants compared share them. A test set that the method can't answer about is
     kept as a failure of that test set. A regression is scored on its validation rows too, as
-    ``"valid"``; it has no conflictive copy, which takes classes.
-
-    Raises
-    ------
-    OptionError
-        If the data set can't follow the protocol, or the method has not what is to be kept.
-    DataError
-        If a part is empty, or the method can't answer about the clean test rows.
+    ``"valid"``; it has no conflictive copy, which takes classes. Errors are those of `fit_task`,
+    and a `DataError` if a part is empty or the clean test rows get no answer.
     """
     fitted = fit_task(dataset, task, report=report)
     dataset, task, part, watcher = fitted.dataset, fitted.task, fitted.part, fitted.watcher
@@ -230,7 +220,7 @@ def run_task(
         test_rows=len(part.test),
         timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
         history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
-        rows=[int(row) for row in part.test],
+        rows=part.test.tolist(),
         checkpoints=watcher.checkpoints,
         chosen=watcher.chosen,
         **task_config(task, fitted.estimator, task.protocol),

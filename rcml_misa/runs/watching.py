@@ -32,30 +32,13 @@ class Watcher:
     """A callback of `fit` that scores an estimator while it trains.
 
     It works on estimators that keep their network in `module_` and call back after each epoch.
-    After the last epoch the network gets the weights of the best epoch on the validation rows
-    back, if the protocol says so, before anything else is fitted to it.
+    After the last epoch the network gets the weights of the best epoch on the rows `valid` back,
+    if the protocol says so, before anything else is fitted to it. `tests` are read for checkpoints
+    and for ``"best-test-epoch"`` alone. `also` is called with the progress first, and on the
+    fit's own time, then `others`; see `epoch_recorders`.
 
-    Parameters
-    ----------
-    estimator : estimator
-    protocol : Protocol
-    valid : (MultiView, ndarray) or None
-        Validation rows and their class numbers.
-    tests : mapping of str to (MultiView, ndarray)
-        Test sets by name; read for checkpoints and for ``"best-test-epoch"`` alone.
-    also : callable, optional
-        Called with the progress first, and on the fit's own time.
-    others : sequence of callable
-        Called with the progress; see `epoch_recorders`.
-
-    Attributes
-    ----------
-    checkpoints : dict of str to dict
-        Epoch, as text, to test set to accuracy.
-    chosen : dict of str to int
-        ``"valid"``, or test sets, to the epoch that counts.
-    seconds : float
-        Time spent on looks, which is no time of the fit.
+    `checkpoints` maps an epoch, as text, to test sets and their accuracy, `chosen` ``"valid"`` or
+    test sets to the epoch that counts. `seconds` were spent on looks and are no time of the fit.
     """
 
     estimator: Any
