@@ -29,7 +29,7 @@ from rcml_misa.reporting.details import (
     sets_table,
     uncertainty_tables,
 )
-from rcml_misa.reporting.diagrams import draw_all, draw_critical_difference, draw_risk_coverage
+from rcml_misa.reporting.figures import draw_all, draw_critical_difference, draw_risk_coverage
 from rcml_misa.reporting.table import Table
 from rcml_misa.reporting.tables import paired_comparisons, paired_table
 from rcml_misa.results import RunRecord, compare, mcnemar
@@ -326,8 +326,7 @@ def test_diagrams_are_drawn(tmp_path):
 
 
 def test_diagrams_without_matplotlib(tmp_path, monkeypatch):
-    for module in ("diagrams", "figures.style"):
-        monkeypatch.setattr(f"rcml_misa.reporting.{module}.find_spec", lambda _: None)
+    monkeypatch.setattr("rcml_misa.reporting.style.find_spec", lambda _: None)
     assert draw_all(records(), tmp_path) == []
     with pytest.raises(OptionError, match="need matplotlib"):
         draw_critical_difference(rankings(records())["clean"], tmp_path / "x.png")

@@ -16,17 +16,16 @@ from rcml_misa.cli.plot import WHAT
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.opinions import degree_of_conflict
 from rcml_misa.reporting import figures
-from rcml_misa.reporting.figures.panels import (
+from rcml_misa.reporting.figures import _pairwise
+from rcml_misa.reporting.panels import (
     Codes,
-    ReplacedUncertainty,
     attention_figure,
     conflict_figure,
     embed,
     loss_figure,
     uncertainty_figure,
 )
-from rcml_misa.reporting.figures.runs import _pairwise
-from rcml_misa.reporting.figures.style import PALETTE, STYLE, view_colours
+from rcml_misa.reporting.style import PALETTE, STYLE, view_colours
 from rcml_misa.results import RunRecord, RunStore
 from rcml_misa.runs.tasks import kept_path
 
@@ -36,7 +35,7 @@ CONFIG = {"sim_weight": 0.8, "diff_weight": 0.3, "recon_weight": 0.8}
 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch) -> None:
-    monkeypatch.setattr("rcml_misa.reporting.figures.panels.POINTS", 240)
+    monkeypatch.setattr("rcml_misa.reporting.panels.POINTS", 240)
 
 
 def record(seed: int, **changes) -> RunRecord:
@@ -108,7 +107,7 @@ def test_every_figure_in_every_format_and_again_the_same(
     folder, tmp_path, monkeypatch, what
 ) -> None:
     monkeypatch.setattr(
-        "rcml_misa.reporting.figures.panels.embed",
+        "rcml_misa.reporting.panels.embed",
         lambda codes: Codes(codes.private[..., :2], codes.shared[..., :2]),
     )
     before = dict(mpl.rcParams)
@@ -183,7 +182,7 @@ def test_conflict_is_the_mean_degree_of_each_pair(folder) -> None:
 
 
 def test_uncertainty_shows_shares_and_the_area(folder) -> None:
-    runs = [ReplacedUncertainty(np.full(10, 0.1), np.full(10, 0.9))] * 2
+    runs = [(np.full(10, 0.1), np.full(10, 0.9))] * 2
     with figures.in_style():
         figure = uncertainty_figure(runs)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -200,7 +199,7 @@ def test_codes_are_laid_out_by_tsne_and_cut_to_a_readable_number() -> None:
 
 
 def test_with_and_without_regularisers_stand_side_by_side(folder, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("rcml_misa.reporting.figures.panels.POINTS", 60)
+    monkeypatch.setattr("rcml_misa.reporting.panels.POINTS", 60)
     plain = tmp_path / "plain"
     path = RunStore(plain).write(record(0, config=dict.fromkeys(CONFIG, 0.0)))
     np.savez(kept_path(path), **arrays(9))
@@ -298,7 +297,7 @@ def test_a_regression_has_no_calibration_and_three_tokens_no_attention(folder, t
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, folder) -> None:
-    monkeypatch.setattr("rcml_misa.reporting.figures.style.find_spec", lambda name: None)
+    monkeypatch.setattr("rcml_misa.reporting.style.find_spec", lambda name: None)
     result = call(folder, "--what", "losses")
     assert result.exit_code == 2
     assert "pip install 'rcml-misa[plot]'" in result.stderr

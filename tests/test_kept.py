@@ -12,7 +12,7 @@ from foreign_files import mmsa, save
 from rcml_misa.cli import main
 from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.opinions import vacuity
+from rcml_misa.opinions import Opinion
 from rcml_misa.results import RunStore
 from rcml_misa.runs.tasks import KEEPABLE, kept_path, parse_keep, read_kept
 from rcml_misa.runs.watching import loss_recorder
@@ -54,7 +54,7 @@ def test_everything_that_figures_need_is_kept(folder) -> None:
         assert arrays[f"{part}.right"].mean() == pytest.approx(accuracy)
         import torch
 
-        found = vacuity(torch.from_numpy(arrays[f"{part}.evidence"]))
+        found = Opinion(torch.from_numpy(arrays[f"{part}.evidence"])).uncertainty
         np.testing.assert_allclose(found.numpy(), arrays[f"{part}.uncertainty"], rtol=1e-4)
     assert arrays["replaced"].sum() == int(0.4 * rows)
     for part in ("train", "test"):

@@ -29,7 +29,6 @@ from rcml_misa.nn import (
     DecoupledOpinions,
     FuzzyNet,
     FuzzyOutput,
-    MembershipCollector,
     PseudoViewNet,
     ViewOpinions,
     credibility,
@@ -39,6 +38,7 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
+from rcml_misa.nn.peers import MembershipCollector
 from rcml_misa.opinions import fuse
 from rcml_misa.views import MultiView
 

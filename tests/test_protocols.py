@@ -8,14 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.protocols import (
-    MinMaxSpace,
-    conflict_views,
-    noise_views,
-    scale_leaky,
-    spawn_seeds,
-    split_rows,
-)
+from rcml_misa.protocols import conflict_views, noise_views, scale_leaky, spawn_seeds, split_rows
+from rcml_misa.protocols.corruptions import MinMaxSpace
 from rcml_misa.views import MultiView
 
 calm = settings(deadline=None, max_examples=40, derandomize=True)

@@ -10,22 +10,22 @@ from scipy import stats
 
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols import (
-    MinMaxSpace,
     Protocol,
-    conflict_rows,
     conflict_views,
-    drop_views,
-    fold_rows,
-    hold_back,
-    imbalanced_rows,
     make_test_set,
-    noisy_labels,
-    noisy_views,
-    parse_test_set,
     partition_rows,
     spawn_seeds,
     split_rows,
 )
+from rcml_misa.protocols.corruptions import (
+    MinMaxSpace,
+    drop_views,
+    imbalanced_rows,
+    noisy_labels,
+    noisy_views,
+)
+from rcml_misa.protocols.evaluation_sets import conflict_rows, parse_test_set
+from rcml_misa.protocols.splits import fold_rows, hold_back
 from rcml_misa.views import MultiView
 
 calm = settings(deadline=None, max_examples=30, derandomize=True)

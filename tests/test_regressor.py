@@ -15,9 +15,9 @@ from rcml_misa.estimators import MISAClassifier, MISARegressor, RCMLMISARegresso
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.scores import error_correlation, interval_scores
-from rcml_misa.nn.collectors import NIGCollectors
 from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.networks import RegressionNet
+from rcml_misa.nn.tokens import NIGCollectors
 from rcml_misa.opinions.nig import NIG, fuse_nig, nig_nll
 from rcml_misa.views import MultiView
 

@@ -35,9 +35,9 @@ from rcml_misa.exceptions import DataError
 # what makes the training of some short; any other exported classifier is checked as it comes
 QUICK = {
     "RCMLMISAClassifier": {"epochs": 3, "device": "cpu"},
-    "RCMLClassifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"},
+    "RCMLClassifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"},
     **{
-        f"{name}Classifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"}
+        f"{name}Classifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"}
         for name in ("CCML", "EDL", "ETMC", "TMC")
     },
     "FUMLClassifier": {
@@ -48,7 +48,7 @@ QUICK = {
         "device": "cpu",
     },
     "NotesClassifier": {
-        "epochs": 12,
+        "epochs": 5,
         "learning_rate": 3e-3,
         "batch_size": 50,
         "annealing_epochs": 1000,
@@ -67,7 +67,7 @@ QUICK = {
         }
         for name, epochs, rate in (
             ("MISAClassifier", 20, 0.01),
-            ("MISARegressor", 30, 0.01),
+            ("MISARegressor", 20, 0.02),
             ("RCMLMISARegressor", 8, 0.03),
         )
     },

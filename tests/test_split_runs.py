@@ -19,7 +19,8 @@ from rcml_misa.cli import main
 from rcml_misa.datasets import Dataset, as_task, keep_views, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.protocols import Protocol, conflict_views, drop_views, partition_rows
+from rcml_misa.protocols import Protocol, conflict_views, partition_rows
+from rcml_misa.protocols.corruptions import drop_views
 from rcml_misa.results import RunRecord, compare, summarise
 from rcml_misa.runs.pool import execute
 from rcml_misa.runs.single import run_task

@@ -143,7 +143,7 @@ def _shown(
 def _write(out: Path, tables: list[Table], records: list[RunRecord], how: str) -> None:
     """Write every form, and the figures where they can be drawn."""
     from rcml_misa.reporting import PAGE_WIDTH
-    from rcml_misa.reporting.diagrams import draw_all
+    from rcml_misa.reporting.figures import draw_all
 
     texts = {
         f"compare{ending}": _shown(form, tables, records, how, width=PAGE_WIDTH)

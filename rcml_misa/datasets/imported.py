@@ -21,8 +21,7 @@ from rcml_misa.datasets.catalogue import (
 )
 from rcml_misa.datasets.dataset import Dataset
 from rcml_misa.datasets.foreign.layout import FOLDS, read_words, words, write_npz
-from rcml_misa.datasets.foreign.mmsa import PUBLISHED, read_mmsa
-from rcml_misa.datasets.foreign.urfunny import read_urfunny
+from rcml_misa.datasets.foreign.readers import read_mmsa, read_urfunny
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.storage import file_sha256, files_sha256
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts
@@ -31,6 +30,14 @@ __all__ = ["ImportReport", "TextForm", "import_dataset", "load_imported"]
 
 TextForm = Literal["states", "tokens", "raw"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: sha256 of the published files -> their names.
+PUBLISHED = {
+    "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524": "MOSI/unaligned_50.pkl",
+    "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9": "MOSI/aligned_50.pkl",
+    "ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f": "MOSEI/unaligned_50.pkl",
+    "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791": "MOSEI/aligned_50.pkl",
+    "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": "SIMS/unaligned_39.pkl",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +138,7 @@ def import_dataset(
     table = {
         "format": "imported",
         "views": dict(content.views) if text == "states" else {**content.views, "text": 1},
-        "samples": content.samples,
+        "samples": len(content.ids),
         "classes": len(content.classes),
         "licence": "see source",
         "citation": content.citation,

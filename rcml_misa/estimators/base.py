@@ -128,10 +128,12 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Number of rows given to `fit`.
     data_sha256_ : str
         Hash of the train rows; see `rcml_misa.views.data_sha256`.
-    device_ : torch.device
-        Device that was picked, for networks.
+    module_ : torch.nn.Module
+        Trained network, where there is one, on `device_`.
+    readers_ : ViewReaders
+        Readers of the views, where each has an encoder.
     history_ : dict of str to list of float
-        Mean of each loss term per epoch, for networks.
+        Mean of each loss term per epoch; with ``valid`` before its name on validation rows.
     """
 
     views: Any = None

@@ -24,10 +24,8 @@ from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.nn.attention import AttentionMask
-from rcml_misa.nn.collectors import Sharing
+from rcml_misa.nn import AttentionMask, RegressionNet, ScoreOpinions, Sharing
 from rcml_misa.nn.encoders import ViewEncoder
-from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.rows import hold_out
@@ -96,12 +94,6 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Number of validation rows.
     target_mean_, target_scale_ : float
         Mean and standard deviation of the train rows' target.
-    module_ : RegressionNet
-        Trained network.
-    readers_ : ViewReaders
-        Readers of the views.
-    history_ : dict of str to list of float
-        Loss terms per epoch on train rows, and with ``valid`` before the name on validation rows.
 
     References
     ----------

@@ -225,14 +225,8 @@ class MISAClassifier(MultiViewClassifier, MISABase):
     ----------
     classes_ : ndarray of shape (K,)
         Labels in order.
-    module_ : MISANet
-        Trained network.
-    readers_ : ViewReaders
-        Readers of the views.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
-    history_ : dict of str to list of float
-        Loss terms per epoch on train rows, and with ``valid`` before the name on validation rows.
 
     References
     ----------
@@ -313,8 +307,8 @@ class MISARegressor(MultiViewRegressor, MISABase):
     ----------
     target_mean_, target_scale_ : float
         Mean and standard deviation of the train rows' target.
-    module_, readers_, blend_, history_
-        See `MISAClassifier`.
+    blend_ : Tensor of shape (1 + N,) or (1,)
+        Weights of the fused prediction and of each view's own.
 
     References
     ----------

@@ -202,12 +202,6 @@ class RCMLClassifier(EpochClassifier):
         See `MultiViewEstimator`, as for the following.
     device, random_state
 
-    Attributes
-    ----------
-    module_ : RCMLNet
-    history_ : dict of str to list of float
-        Mean of each loss term per epoch.
-
     References
     ----------
     Xu, Si, Guan, Zhao, Wu and Gao, Reliable conflictive multi-view learning, AAAI 2024.
@@ -306,12 +300,6 @@ class NotesClassifier(EpochClassifier):
         Weights of the loss's terms.
     views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
-
-    Attributes
-    ----------
-    module_ : NotesNet
-    history_ : dict of str to list of float
-        Mean loss per epoch.
 
     Examples
     --------

@@ -140,13 +140,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Kernel experts.
     stack_ : ndarray of shape (N + 1,) or None
         Weights of the opinions in their product; see `stack_weights`.
-    module_ : RCMLMISANet
-        Trained network.
     calibrator_ : Calibrator
         Calibration of `predict_proba`, from the train rows' own opinions, for which the experts'
         logits are leave-one-out.
-    history_ : dict of str to list of float
-        Mean of each loss term per epoch.
 
     References
     ----------

@@ -20,8 +20,6 @@ __all__ = [
     "RecurrentEncoder",
     "SequenceEncoderKind",
     "StackedLinear",
-    "StepPooling",
-    "StepTransformer",
     "SubspaceCodes",
     "Subspaces",
     "TableEncoder",
@@ -89,17 +87,8 @@ class TableEncoder(ViewEncoder):
 class RecurrentEncoder(ViewEncoder):
     """MISA's utterance vector: two bidirectional layers, LayerNorm between, packed by length.
 
-    The last hidden states of both layers and directions side by side, 4 x hidden.
-
-    Parameters
-    ----------
-    width, hidden : int
-        Columns of a step, and units per direction.
-    kind : {"lstm", "gru"}
-
-    References
-    ----------
-    Hazarika, Zimmermann and Poria, ACM MM 2020, section 3.2, and the published code.
+    The last hidden states of both layers and directions side by side, 4 x hidden. Source: Hazarika,
+    Zimmermann and Poria, ACM MM 2020, section 3.2, and the published code.
 
     Examples
     --------
@@ -130,26 +119,17 @@ class RecurrentEncoder(ViewEncoder):
         return torch.cat(states).transpose(0, 1).flatten(start_dim=1)
 
 
-class StepTransformer(ViewEncoder):
-    """One pre-norm Transformer layer over a sequence's steps, then their mean.
+class _StepTransformer(ViewEncoder):
+    """One pre-norm Transformer layer of two heads over a sequence's steps, then their mean."""
 
-    Parameters
-    ----------
-    width, hidden, heads : int
-        Columns of a step, width of the layer, and its heads.
-    dropout : float
-    """
-
-    def __init__(
-        self, width: int, *, hidden: int, heads: int = 2, dropout: float = 0.1, longest: int = 1024
-    ) -> None:
+    def __init__(self, width: int, *, hidden: int) -> None:
         super().__init__()
         self.project = nn.Linear(width, hidden)
         self.layer = nn.TransformerEncoderLayer(
-            hidden, heads, 2 * hidden, dropout, batch_first=True, norm_first=True
+            hidden, 2, 2 * hidden, dropout=0.1, batch_first=True, norm_first=True
         )
         rate = torch.exp(torch.arange(0, hidden, 2) * (-9.2 / hidden))
-        angle = torch.arange(longest).unsqueeze(1) * rate
+        angle = torch.arange(1024).unsqueeze(1) * rate
         places = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :hidden]
         self.places: Tensor
         self.register_buffer("places", places, persistent=False)
@@ -163,26 +143,17 @@ class StepTransformer(ViewEncoder):
         return masked_mean(self.layer(tokens, src_key_padding_mask=~mask), mask)
 
 
-class StepPooling(ViewEncoder):
-    """Mean, largest value or attention-weighted mean of a sequence's steps.
-
-    Parameters
-    ----------
-    width, hidden : int
-        Columns of a step; units of the attention's scorer.
-    kind : {"mean", "max", "attention"}
-    """
+class _StepPooling(ViewEncoder):
+    """Mean, largest value or attention-weighted mean of a sequence's steps."""
 
     def __init__(
         self, width: int, *, hidden: int, kind: Literal["mean", "max", "attention"]
     ) -> None:
         super().__init__()
         self.kind = kind
-        self.score = (
-            nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-            if kind == "attention"
-            else None
-        )
+        self.score = None
+        if kind == "attention":
+            self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.outputs = width
 
     def forward(self, view: Padded) -> Tensor:
@@ -206,56 +177,33 @@ def sequence_encoder(kind: SequenceEncoderKind, width: int, *, hidden: int) -> V
     (16, 3)
     """
     if kind == "transformer":
-        return StepTransformer(width, hidden=hidden)
+        return _StepTransformer(width, hidden=hidden)
     if kind in ("lstm", "gru"):
         return RecurrentEncoder(width, hidden=hidden, kind=kind)
-    return StepPooling(width, hidden=hidden, kind=kind)  # type: ignore[arg-type]
+    return _StepPooling(width, hidden=hidden, kind=kind)  # type: ignore[arg-type]
 
 
 class WordEncoder(ViewEncoder):
-    """A trained embedding per word, then an encoder of the sequence.
+    """A trained embedding of `width` per word, dropped by chance 0.2, then a sequence encoder.
 
-    Parameters
-    ----------
-    words, width, hidden : int
-        Size of the vocabulary, of an embedding, and of the sequence encoder. Number 0 is padding.
-    kind : SequenceEncoderKind
-    dropout : float
-        Chance of dropping an entry of an embedding.
+    `words` is the size of the vocabulary, whose number 0 is padding.
     """
 
-    def __init__(
-        self,
-        words: int,
-        *,
-        width: int,
-        hidden: int,
-        kind: SequenceEncoderKind,
-        dropout: float = 0.2,
-    ) -> None:
+    def __init__(self, words: int, *, width: int, hidden: int, kind: SequenceEncoderKind) -> None:
         super().__init__()
         self.embed = nn.Embedding(words, width, padding_idx=0)
         self.encode = sequence_encoder(kind, width, hidden=hidden)
-        self.dropout = dropout
         self.outputs = self.encode.outputs
 
     def forward(self, view: Padded) -> Tensor:
         """Encode token numbers (B, T) into (B, outputs)."""
-        embedded = F.dropout(self.embed(view.values), self.dropout, training=self.training)
+        embedded = F.dropout(self.embed(view.values), 0.2, training=self.training)
         encoded: Tensor = self.encode(Padded(embedded, view.lengths))
         return encoded
 
 
 class ViewProjection(nn.Module):
-    """Linear, ReLU, LayerNorm per view, to one width H.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Columns of each view.
-    hidden : int
-        H.
-    """
+    """Linear, ReLU, LayerNorm per view, from its own width to one width H."""
 
     def __init__(self, widths: Sequence[int], *, hidden: int) -> None:
         super().__init__()
@@ -271,14 +219,7 @@ class ViewProjection(nn.Module):
 
 
 class EncodedProjection(nn.Module):
-    """An encoder per view, then `ViewProjection` of their vectors to one width H.
-
-    Parameters
-    ----------
-    encoders : sequence of ViewEncoder
-    hidden : int
-        H.
-    """
+    """An encoder per view, then `ViewProjection` of their vectors to one width H."""
 
     def __init__(self, encoders: Sequence[ViewEncoder], *, hidden: int) -> None:
         super().__init__()
@@ -295,12 +236,7 @@ class EncodedProjection(nn.Module):
 class StackedLinear(nn.Module):
     """N linear maps of one shape, applied side by side as one batched product.
 
-    Parameters
-    ----------
-    count, width, outputs : int
-        N, and the widths of input and output.
-    zero : bool, default=False
-        Start at zero, so that terms added to the output decide at first.
+    With `zero` they start at zero, so that terms added to the output decide at first.
 
     Examples
     --------
@@ -331,11 +267,8 @@ class Subspaces(nn.Module):
     """MISA's two subspaces: a private encoder per view, one shared encoder for all.
 
     h_v^p = sigmoid(Linear_v(u_v)), h_v^c = sigmoid(Linear(u_v)), and the reconstruction
-    Linear_v(h_v^p + h_v^c).
-
-    References
-    ----------
-    Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, equations 2 and 11.
+    Linear_v(h_v^p + h_v^c). Source: Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, equations 2
+    and 11.
     """
 
     def __init__(self, *, views: int, hidden: int) -> None:

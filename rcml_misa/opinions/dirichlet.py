@@ -17,14 +17,11 @@ __all__ = [
     "dissonance",
     "entropy",
     "keep_present",
-    "max_probability_uncertainty",
     "mean_conflict",
-    "mean_present",
     "mutual_information",
     "opinions_present",
     "pairwise_conflict",
     "present_share",
-    "vacuity",
 ]
 
 TINY = 1e-12
@@ -81,28 +78,6 @@ class Opinion(Generic[Values]):
         return self.alpha / self.strength
 
 
-def vacuity(evidence: Tensor) -> Tensor:
-    """Return K / S, the uncertainty for want of evidence, in (0, 1].
-
-    Examples
-    --------
-    >>> vacuity(torch.zeros(4))
-    tensor(1.)
-    """
-    return Opinion(evidence).uncertainty
-
-
-def max_probability_uncertainty(evidence: Tensor) -> Tensor:
-    """Return 1 - max p, in [0, 1 - 1/K].
-
-    Examples
-    --------
-    >>> max_probability_uncertainty(torch.zeros(4))
-    tensor(0.7500)
-    """
-    return 1 - Opinion(evidence).projected_probability.amax(dim=-1)
-
-
 def entropy(evidence: Tensor) -> Tensor:
     """Return the entropy of the projected probability in nats, in [0, log K].
 
@@ -118,7 +93,7 @@ def entropy(evidence: Tensor) -> Tensor:
 def mutual_information(evidence: Tensor) -> Tensor:
     """Return the mean's entropy minus the mean entropy of the Dirichlet's categoricals, in nats.
 
-    Malinin and Gales, Prior networks, NeurIPS 2018, equation 17.
+    Source: Malinin and Gales, Prior networks, NeurIPS 2018, equation 17.
 
     Examples
     --------
@@ -134,11 +109,8 @@ def dissonance(evidence: Tensor) -> Tensor:
     """Measure the contradiction between beliefs of one opinion, in [0, 1].
 
     sum_k b_k [sum_{j != k} b_j Bal(b_j, b_k)] / sum_{j != k} b_j with
-    Bal(x, y) = 1 - |x - y| / (x + y), 0 where both are 0.
-
-    References
-    ----------
-    Jøsang, Cho and Chen, Uncertainty characteristics of subjective opinions, FUSION 2018.
+    Bal(x, y) = 1 - |x - y| / (x + y), 0 where both are 0. Source: Jøsang, Cho and Chen,
+    Uncertainty characteristics of subjective opinions, FUSION 2018.
 
     Examples
     --------
@@ -169,20 +141,9 @@ def contradiction(p: Values, q: Values, p_weight: Values, q_weight: Values) -> V
 
 
 def degree_of_conflict(first: Tensor, second: Tensor) -> Tensor:
-    """Return C = [sum_k |p_k - q_k| / 2] (1 - u)(1 - v), in [0, 1].
+    """Return C = [sum_k |p_k - q_k| / 2] (1 - u)(1 - v) of evidence (..., K), in [0, 1].
 
-    Parameters
-    ----------
-    first, second : Tensor of shape (..., K)
-        Evidence of two opinions.
-
-    Returns
-    -------
-    Tensor of shape (...)
-
-    References
-    ----------
-    Xu et al., AAAI 2024, Definition 2.
+    Source: Xu et al., AAAI 2024, Definition 2.
 
     Examples
     --------
@@ -208,13 +169,9 @@ def pairwise_conflict(evidence: Tensor) -> Tensor:
 
 
 def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
-    """Return the mean degree of conflict over pairs of M opinions, (...); 0 for a single one.
+    """Return the mean degree of conflict over pairs of M opinions; 0 for a single one.
 
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., M, K)
-    present : Tensor of bool of shape (..., M), optional
-        Opinions that exist, all by default; the others are in no pair.
+    Maps (..., M, K) to (...); opinions that are not `present`, (..., M), are in no pair.
 
     Examples
     --------
@@ -272,13 +229,7 @@ def keep_present(values: Tensor, present: Tensor | None) -> Tensor:
 
 
 def mean_present(values: Tensor, present: Tensor | None) -> Tensor:
-    """Return the mean over M of (..., M, K), over present opinions; 0 without any.
-
-    Examples
-    --------
-    >>> mean_present(torch.tensor([[1.0], [5.0]]), torch.tensor([True, False]))
-    tensor([1.])
-    """
+    """Return the mean over M of (..., M, K), over present opinions; 0 without any."""
     if present is None:
         return values.mean(dim=-2)
     counts = present.sum(dim=-1, keepdim=True).clamp_min(1)

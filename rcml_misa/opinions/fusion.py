@@ -36,7 +36,7 @@ FusionOperator = Literal["mean", "pairwise", "geometric", "cumulative", "dempste
 
 
 def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None = None) -> Tensor:
-    """Fuse a stack of opinions into one.
+    """Fuse a stack of opinions into one, (..., M, K) to (..., K).
 
     All operators but ``"pairwise"`` give the same whatever the order of the opinions. An opinion
     of weight 0 is absent: it changes nothing. Without any opinion the result is vacuous.
@@ -53,10 +53,6 @@ def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None =
     weights : Tensor of shape (..., M), optional
         Not negative; 1 each by default. For ``"pairwise"`` only whether one is 0 counts, for
         ``"dempster"`` weights discount and lie in [0, 1].
-
-    Returns
-    -------
-    Tensor of shape (..., K)
 
     Raises
     ------
@@ -125,15 +121,7 @@ def share_conflict(evidence: Tensor) -> Tensor:
     """Return the largest conflict between two opinions' shares, each weighted by its confidence.
 
     max over pairs of [|pi_i - pi_j|_1 / 2] max(pi_i) max(pi_j), pi = e / sum e; 0 for one opinion.
-
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., M, K)
-
-    Returns
-    -------
-    Tensor of shape (...)
-        In [0, 1].
+    Maps (..., M, K) to (...), in [0, 1].
 
     Examples
     --------
@@ -182,10 +170,8 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
 
     Returns
     -------
-    posterior : Tensor of shape (..., N + 1)
-        Probability of "none is bogus", then of each view.
-    others : Tensor of shape (..., N, K)
-        The products q_v.
+    posterior, others : Tensor of shape (..., N + 1) and (..., N, K)
+        Probability of "none is bogus", then of each view; the products q_v.
 
     Examples
     --------
@@ -214,7 +200,7 @@ def fuse_mixture(
     weights: Tensor | None = None,
     present: Tensor | None = None,
 ) -> Tensor:
-    """Fuse by a mixture over hypotheses, robust to one view that does not belong to its row.
+    """Fuse to evidence (..., K) by a mixture over hypotheses, robust to one corrupted view.
 
     One hypothesis says that every view belongs to the row; its shares are the normalised product
     of all opinions' shares, each to the power of its weight. N others say that view v does not:
@@ -224,10 +210,8 @@ def fuse_mixture(
 
     Parameters
     ----------
-    private : Tensor of shape (..., N, K)
-        Evidence of the views' own opinions.
-    shared : Tensor of shape (..., M, K)
-        Evidence of opinions that rest on all views; M may be 0.
+    private, shared : Tensor of shape (..., N, K) and (..., M, K)
+        Evidence of the views' own opinions, and of M >= 0 opinions that rest on all views.
     witness : Tensor of shape (..., N, K), optional
         Shares of each view that were not trained together with the others' (the experts');
         the private opinions' shares without it.
@@ -237,11 +221,6 @@ def fuse_mixture(
     present : Tensor of bool of shape (..., N), optional
         Views that each row has, all by default: the others count in no product and under no
         hypothesis, and the weight of the shared opinions falls by their share.
-
-    Returns
-    -------
-    Tensor of shape (..., K)
-        Fused evidence.
 
     Examples
     --------

@@ -83,20 +83,9 @@ class NIG(NamedTuple):
 
 
 def nig_nll(opinion: NIG, target: Tensor) -> Tensor:
-    """Compute the negative log-likelihood of targets under the predictive Student t.
+    """Compute the negative log-likelihood (...) of targets under the predictive Student t.
 
-    Parameters
-    ----------
-    opinion : NIG of shape (...)
-    target : Tensor that broadcasts to (...)
-
-    Returns
-    -------
-    Tensor of shape (...)
-
-    References
-    ----------
-    Amini et al., NeurIPS 2020, equation 8.
+    Source: Amini et al., NeurIPS 2020, equation 8.
 
     Examples
     --------
@@ -179,13 +168,10 @@ def fuse_nig(opinions: NIG, weights: Tensor | None = None) -> NIG:
     Parameters
     ----------
     opinions : NIG of shape (..., M)
+        Fused to one of shape (...).
     weights : Tensor of shape (..., M), optional
         Not negative, 1 by default: factors on the opinions' evidence. An opinion of weight 0 is
         absent and changes nothing; at least one must be present.
-
-    Returns
-    -------
-    NIG of shape (...)
 
     References
     ----------

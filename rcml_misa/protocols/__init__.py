@@ -4,52 +4,21 @@ Noise and donors of the published conflictive copy act in the min-max space fitt
 whatever scaling a method uses; what is returned is in raw units again.
 """
 
-from rcml_misa.protocols.conflict import ConflictCopy, Donors, conflict_rows, conflict_views
-from rcml_misa.protocols.corruptions import (
-    MinMaxSpace,
-    drop_views,
-    imbalanced_rows,
-    noise_views,
-    noisy_labels,
-    noisy_views,
-    only_tables,
-    scale_leaky,
-)
-from rcml_misa.protocols.evaluation_sets import EvaluationSet, make_test_set, parse_test_set
-from rcml_misa.protocols.plan import BEST_TEST, Protocol, Selection, partition_rows
-from rcml_misa.protocols.splits import (
-    Partition,
-    RunSeeds,
-    SplitKind,
-    fold_rows,
-    hold_back,
-    spawn_seeds,
-    split_rows,
-)
+from rcml_misa.protocols.corruptions import noise_views, only_tables, scale_leaky
+from rcml_misa.protocols.evaluation_sets import EvaluationSet, conflict_views, make_test_set
+from rcml_misa.protocols.plan import BEST_TEST, Protocol, partition_rows
+from rcml_misa.protocols.splits import Partition, RunSeeds, spawn_seeds, split_rows
 
 __all__ = [
     "BEST_TEST",
-    "ConflictCopy",
-    "Donors",
     "EvaluationSet",
-    "MinMaxSpace",
     "Partition",
     "Protocol",
     "RunSeeds",
-    "Selection",
-    "SplitKind",
-    "conflict_rows",
     "conflict_views",
-    "drop_views",
-    "fold_rows",
-    "hold_back",
-    "imbalanced_rows",
     "make_test_set",
     "noise_views",
-    "noisy_labels",
-    "noisy_views",
     "only_tables",
-    "parse_test_set",
     "partition_rows",
     "scale_leaky",
     "spawn_seeds",

@@ -1,4 +1,7 @@
-"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data."""
+"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data.
+
+`views` and `target` are all rows of a set and are not changed, `train` and `test` row numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,14 @@ from numpy.typing import NDArray
 
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
-__all__ = [
-    "MinMaxSpace",
-    "drop_views",
-    "imbalanced_rows",
-    "noise_views",
-    "noisy_labels",
-    "noisy_views",
-    "only_tables",
-    "scale_leaky",
-]
+__all__ = ["noise_views", "only_tables", "scale_leaky"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
 def only_tables(views: MultiView) -> bool:
-    """Tell whether no view is a sequence or a text, so that noise and scaling mean something."""
+    """Check that no view is a sequence or a text, so that noise and scaling mean something."""
     return not {"sequence", "text"} & set(views.kinds)
 
 
@@ -71,13 +65,7 @@ def scale_leaky(views: MultiView, *, ranges_of: MultiView) -> MultiView:
     """Min-max scale with the ranges of ALL rows, test rows included, as RCML's code does.
 
     This leaks: test rows shape what the method trains on. It exists to reproduce published runs.
-
-    Parameters
-    ----------
-    views : MultiView
-        Rows to scale.
-    ranges_of : MultiView
-        The whole set, whose columns' ranges become [0, 1].
+    `ranges_of` is the whole set, whose columns' ranges become [0, 1].
 
     Examples
     --------
@@ -91,15 +79,6 @@ def scale_leaky(views: MultiView, *, ranges_of: MultiView) -> MultiView:
 
 def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Generator) -> MultiView:
     """Draw rows of pure noise in every view: uniform over the train rows' range of each column.
-
-    Parameters
-    ----------
-    views : MultiView
-    train : ndarray of int
-        Rows that fix the ranges.
-    rows : int
-        Number of rows to make.
-    rng : Generator
 
     Examples
     --------
@@ -116,27 +95,9 @@ def noisy_views(
 ) -> MultiView:
     """Add Gaussian noise to half of the views of each test row, rounded up, drawn anew per row.
 
-    Parameters
-    ----------
-    views : MultiView
-        All rows of the set; not changed.
-    train, test : ndarray of int
-        Row numbers.
-    rng : Generator
-    sigma : float
-        Standard deviation in the min-max space of the train rows, 0 or more.
+    `sigma` is the standard deviation in the min-max space of the train rows, 0 or more.
 
-    References
-    ----------
-    Han et al., TMC, ICLR 2021, section 4: noise of several deviations in half of the views.
-
-    Examples
-    --------
-    >>> views = MultiView([np.arange(10.0)[:, None], np.arange(10.0)[:, None]])
-    >>> noisy = noisy_views(views, train=np.arange(8), test=np.arange(8, 10),
-    ...                     rng=np.random.default_rng(0), sigma=1.0)
-    >>> int(((noisy.to_array() - views.take([8, 9]).to_array()) != 0).sum())
-    2
+    After Han et al., TMC, ICLR 2021, section 4: noise of several deviations in half of the views.
     """
     space = MinMaxSpace.fit(views.take(train))
     arrays = space.enter(views.take(test))
@@ -150,34 +111,11 @@ def noisy_views(
 def drop_views(
     views: MultiView, *, test: Rows, rng: np.random.Generator, rate: float
 ) -> tuple[MultiView, NDArray[np.bool_]]:
-    """Take views away from test rows: each is missing with chance `rate`, one always stays.
+    """Take views away from test rows: each is missing with chance `rate` in [0, 1), one stays.
 
     A missing table's row is NaN throughout, a missing sequence one step of zeros, a missing text
-    empty: its first and last token alone where it has tokens.
-
-    Parameters
-    ----------
-    views : MultiView
-        All rows of the set; not changed.
-    test : ndarray of int
-        Row numbers.
-    rng : Generator
-    rate : float
-        In [0, 1).
-
-    Returns
-    -------
-    views : MultiView
-        The test rows in their order.
-    missing : ndarray of bool, shape (n_test, N)
-
-    Examples
-    --------
-    >>> views = MultiView([np.ones((4, 1)), np.ones((4, 1))])
-    >>> some, missing = drop_views(
-    ...     views, test=np.arange(4), rng=np.random.default_rng(0), rate=0.5)
-    >>> bool((some.present == ~missing).all()), bool(missing.all(axis=1).any())
-    (True, False)
+    empty: its first and last token alone where it has tokens. Returns the test rows in their order
+    and a mask of what was taken, (n_test, N).
     """
     rows = views.take(test)
     present = rows.present
@@ -207,24 +145,7 @@ def _without(array: ViewArray, missing: NDArray[np.bool_]) -> ViewArray:
 def noisy_labels(
     codes: NDArray[np.int64], *, share: float, classes: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Turn a share of the labels, rounded, into one of the other classes, each alike.
-
-    Parameters
-    ----------
-    codes : ndarray of int, shape (n,)
-        Not changed.
-    share : float
-        In [0, 1).
-    classes : ndarray of int
-        The class numbers to draw from.
-    rng : Generator
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> noisy_labels(np.zeros(4, int), share=0.5, classes=np.array([0, 1]), rng=rng).sum()
-    np.int64(2)
-    """
+    """Turn a share in [0, 1) of the labels, rounded, into others of the `classes`, each alike."""
     noisy = codes.copy()
     for row in rng.choice(len(codes), size=round(share * len(codes)), replace=False):
         noisy[row] = rng.choice(classes[classes != codes[row]])
@@ -237,28 +158,9 @@ def imbalanced_rows(
     """Thin train rows to long-tailed classes: sizes fall exponentially from 1 to `ratio`.
 
     Class c of K, in random order, keeps n_max ratio^(c / (K - 1)) rows, rounded, one at least, and
-    no more than it has.
-
-    Parameters
-    ----------
-    train : ndarray of int
-        Row numbers.
-    target : ndarray of int
-        Class numbers of all rows.
-    ratio : float
-        Size of the rarest class over the most frequent one's, in (0, 1].
-    rng : Generator
-
-    References
-    ----------
-    Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019, section 5.1.
-
-    Examples
-    --------
-    >>> target = np.repeat([0, 1, 2], 10)
-    >>> rows = imbalanced_rows(np.arange(30), target, ratio=0.1, rng=np.random.default_rng(0))
-    >>> sorted(int(count) for count in np.bincount(target[rows]))
-    [1, 3, 10]
+    no more than it has; `ratio` is in (0, 1].
+    After Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019, section
+    5.1.
     """
     codes = target[train]
     present = rng.permutation(np.unique(codes))

@@ -25,7 +25,7 @@ from rcml_misa.protocols.splits import (
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset
 
-__all__ = ["BEST_TEST", "Protocol", "Selection", "partition_rows"]
+__all__ = ["BEST_TEST", "Protocol", "partition_rows"]
 
 Rows = NDArray[np.int64]
 Selection = Literal["last", "best-valid", "best-test-epoch"]
@@ -146,10 +146,9 @@ class Protocol:
         """
         name, given, split = dataset.name, dataset.folds is not None, self.split
         if split == "auto":
-            if not given or self.folds or self.test_share != TEST_SHARE:
-                split = "grouped" if given and dataset.groups is not None else "random"
-            else:
-                split = "given"
+            drawn: SplitKind = "grouped" if given and dataset.groups is not None else "random"
+            own = given and not self.folds and self.test_share == TEST_SHARE
+            split = "given" if own else drawn
         if split == "given" and self.test_share != TEST_SHARE:
             raise OptionError(
                 f"the given split of {name} has test rows of its own; leave test_share out."
@@ -165,14 +164,12 @@ class Protocol:
                 "between train and test; use split 'given' or 'grouped'."
             )
         self._check_target(dataset, split)
-        if not only_tables(dataset.views):
-            for test_set in self.test_sets:
-                if parse_test_set(test_set).kind == "noise":
-                    raise OptionError(
-                        f"{test_set!r} adds noise to tables, and {name} has a view that is a "
-                        "sequence or a text; choose clean, conflict or missing."
-                    )
-        # a given split has validation rows of its own
+        for test_set in self.test_sets:
+            if parse_test_set(test_set).kind == "noise" and not only_tables(dataset.views):
+                raise OptionError(
+                    f"{test_set!r} adds noise to tables, and {name} has a view that is a sequence "
+                    "or a text; choose clean, conflict or missing."
+                )
         return replace(self, split=split, valid_share=0.0 if split == "given" else self.valid_share)
 
     def _check_target(self, dataset: Dataset, split: SplitKind) -> None:
@@ -217,23 +214,14 @@ class Protocol:
         return ", ".join([split, epoch, *self.changes()])
 
     def changes(self) -> list[str]:
-        """List in words what is done to the train rows.
-
-        Examples
-        --------
-        >>> Protocol(imbalance=0.1).changes()
-        ['train classes imbalanced down to 0.1']
-        """
-        words = []
-        if self.valid_share:
-            words.append(f"{100 * self.valid_share:g} % of the train rows held back")
-        if self.label_noise:
-            words.append(f"{100 * self.label_noise:g} % of the train labels wrong")
-        if self.imbalance < 1:
-            words.append(f"train classes imbalanced down to {self.imbalance:g}")
-        if self.held_out:
-            words.append(f"{self.held_out} classes not trained on")
-        return words
+        """List in words what is done to the train rows."""
+        changes = {
+            f"{100 * self.valid_share:g} % of the train rows held back": self.valid_share > 0,
+            f"{100 * self.label_noise:g} % of the train labels wrong": self.label_noise > 0,
+            f"train classes imbalanced down to {self.imbalance:g}": self.imbalance < 1,
+            f"{self.held_out} classes not trained on": self.held_out > 0,
+        }
+        return [words for words, asked in changes.items() if asked]
 
 
 def partition_rows(
@@ -254,10 +242,8 @@ def partition_rows(
         Class numbers 0..K-1, or scores.
     protocol : Protocol
         Rules; ``split="auto"`` is the given split where there are folds, else a random one.
-    seed : int
-        Seed of the run; runs of one series have consecutive ones.
-    run : int
-        Number in the series, from 0.
+    seed, run : int
+        Seed of the run, consecutive in a series, and its number there, from 0.
     groups : ndarray of shape (n,), optional
         Group of each row, which ``split="grouped"`` keeps together.
     folds : mapping of str to ndarray of int, optional
@@ -284,8 +270,7 @@ def partition_rows(
         chance = np.random.default_rng(seeds.split)
         train, valid, test = _given_split(folds, groups, valid_from, protocol, chance)
     else:
-        train, test = _drawn_split(target, protocol, seed, run, groups)
-        valid = NO_ROWS
+        (train, test), valid = _drawn_split(target, protocol, seed, run, groups), NO_ROWS
     rng = np.random.default_rng(seeds.training)
     held = NO_ROWS
     if protocol.held_out:
@@ -297,9 +282,7 @@ def partition_rows(
             )
         unknown = rng.choice(present, size=protocol.held_out, replace=False)
         held = test[np.isin(target[test], unknown)]
-        train, valid, test = (
-            rows[~np.isin(target[rows], unknown)] for rows in (train, valid, test)
-        )
+        train, valid, test = (x[~np.isin(target[x], unknown)] for x in (train, valid, test))
     if protocol.valid_share and not given:
         chance, share = np.random.default_rng(seeds.validation), protocol.valid_share
         if np.issubdtype(target.dtype, np.integer):
@@ -342,11 +325,7 @@ def _given_split(
 
 
 def _drawn_split(
-    target: NDArray[Any],
-    protocol: Protocol,
-    seed: int,
-    run: int,
-    groups: NDArray[Any] | None,
+    target: NDArray[Any], protocol: Protocol, seed: int, run: int, groups: NDArray[Any] | None
 ) -> tuple[Rows, Rows]:
     """Draw train and test rows, before anything is done to them."""
     if protocol.split == "grouped" and groups is None:

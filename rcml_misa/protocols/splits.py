@@ -17,16 +17,7 @@ from sklearn.model_selection import (
 
 from rcml_misa.exceptions import DataError, OptionError
 
-__all__ = [
-    "Partition",
-    "RunSeeds",
-    "SplitKind",
-    "fold_rows",
-    "hold_back",
-    "hold_back_groups",
-    "spawn_seeds",
-    "split_rows",
-]
+__all__ = ["Partition", "RunSeeds", "spawn_seeds", "split_rows"]
 
 Rows = NDArray[np.int64]
 SplitKind = Literal["auto", "random", "stratified", "grouped", "given"]
@@ -36,15 +27,8 @@ SplitKind = Literal["auto", "random", "stratified", "grouped", "given"]
 class Partition:
     """Row numbers of one run's parts.
 
-    Attributes
-    ----------
-    train : ndarray of int
-    codes : ndarray
-        Targets to train on, one per train row: class numbers, wrong ones among them if asked for,
-        or scores.
-    valid, test : ndarray of int
-    held_out : ndarray of int
-        Test rows of the classes that are not trained on.
+    `codes` are the targets to train on, one per train row: class numbers, wrong ones among them if
+    asked for, or scores; `held_out` are test rows of the classes that are not trained on.
     """
 
     train: Rows
@@ -56,24 +40,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class RunSeeds:
-    """One run's independent sources of chance.
-
-    Attributes
-    ----------
-    split, corruption, noise : numpy.random.SeedSequence
-        For the split, `conflict_views` and `noise_views`.
-    model : int
-        For an estimator's `random_state`.
-    validation, training : numpy.random.SeedSequence
-        For the rows held back, and for what is done to the train rows.
-    """
+    """One run's independent sources of chance."""
 
     split: np.random.SeedSequence
-    corruption: np.random.SeedSequence
-    noise: np.random.SeedSequence
-    model: int
-    validation: np.random.SeedSequence
-    training: np.random.SeedSequence
+    corruption: np.random.SeedSequence  # for test sets
+    noise: np.random.SeedSequence  # for `noise_views`
+    model: int  # for an estimator's `random_state`
+    validation: np.random.SeedSequence  # for the rows held back
+    training: np.random.SeedSequence  # for what is done to the train rows
 
     def test_set(self, name: str) -> np.random.Generator:
         """Draw for the test set of that name, whichever others there are."""
@@ -115,16 +89,10 @@ def split_rows(
     groups : ndarray of shape (n_samples,), optional
         Rows of one group, such as a speaker's, stay together.
 
-    Returns
-    -------
-    train, test : ndarray of int
-
     Raises
     ------
-    OptionError
-        If the share is out of range.
-    DataError
-        If a part would be empty.
+    OptionError, DataError
+        If the share is out of range, or a part would be empty.
 
     Examples
     --------
@@ -164,36 +132,12 @@ def fold_rows(
 ) -> tuple[Rows, Rows]:
     """Cut one fold of a shuffled k-fold partition; the folds' test parts are disjoint, cover all.
 
-    Parameters
-    ----------
-    n_samples : int
-    folds, fold : int
-        Number of folds, 2 or more, and the number of this one, from 0.
-    rng : Generator
-        Shuffles; the folds of one partition need generators of the same state.
-    target, groups : ndarray, optional
-        As in `split_rows`.
-
-    Returns
-    -------
-    train, test : ndarray of int
-
-    Raises
-    ------
-    DataError
-        If there are fewer rows, members of a class or groups than folds.
-
-    Examples
-    --------
-    >>> tests = [fold_rows(6, folds=3, fold=f, rng=np.random.default_rng(0))[1] for f in range(3)]
-    >>> sorted(int(row) for test in tests for row in test)
-    [0, 1, 2, 3, 4, 5]
+    `fold` counts from 0; the folds of one partition need generators of the same state. `target`
+    stratifies and `groups` stay together, as in `split_rows`.
     """
     number = int(rng.integers(2**31))
-    kind: Any = KFold
-    if groups is not None:
-        kind = GroupKFold
-    elif target is not None:
+    kind: Any = KFold if groups is None else GroupKFold
+    if groups is None and target is not None:
         kind = StratifiedKFold
         least = int(np.unique(target, return_counts=True)[1].min())
         if least < folds:
@@ -214,32 +158,8 @@ def hold_back(
 ) -> tuple[Rows, Rows]:
     """Hold some train rows back to validate on, every class in proportion as far as that goes.
 
-    Parameters
-    ----------
-    train : ndarray of int
-        Row numbers.
-    target : ndarray of int
-        Class numbers of all rows.
-    share : float
-        In (0, 1), of each class's train rows, rounded; one row of each class stays.
-    rng : Generator
-
-    Returns
-    -------
-    train, valid : ndarray of int
-        In the order of `train`.
-
-    Raises
-    ------
-    DataError
-        If nothing could be held back.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> rest, valid = hold_back(np.arange(8), np.arange(8) % 2, share=0.25, rng=rng)
-    >>> len(rest), len(valid)
-    (6, 2)
+    `share` in (0, 1) is that of each class's train rows, rounded; one row of each class stays, and
+    both parts are in the order of `train`.
     """
     held = np.zeros(len(train), dtype=bool)
     codes = target[train]

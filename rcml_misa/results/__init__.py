@@ -1,10 +1,18 @@
 """Records of runs, written whole or not at all; their aggregation and statistics."""
 
-from rcml_misa.results.records import LEAKS, RunRecord, RunStore, plain, record_stem
+from rcml_misa.results.records import (
+    LEAKS,
+    RunRecord,
+    RunStore,
+    SummaryRow,
+    mean_scores,
+    plain,
+    record_stem,
+    summarise,
+)
 from rcml_misa.results.runs_csv import read_runs_csv, runs_csv
 from rcml_misa.results.statistics import (
     LOWER_IS_BETTER,
-    McNemar,
     PairedComparison,
     Ranking,
     alike_groups,
@@ -13,12 +21,10 @@ from rcml_misa.results.statistics import (
     mcnemar,
     rank_methods,
 )
-from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
     "LEAKS",
     "LOWER_IS_BETTER",
-    "McNemar",
     "PairedComparison",
     "Ranking",
     "RunRecord",

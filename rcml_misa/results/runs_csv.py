@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from rcml_misa.exceptions import DataError
 from rcml_misa.results.records import RunRecord
 
@@ -48,11 +50,7 @@ def runs_csv(records: Sequence[RunRecord]) -> str:
             rows.append(row if stated == versions else row | {"measured_with": stated})
             versions = stated
     names = dict.fromkeys([*FACTS, *(name for row in rows for name in row)])
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return pd.DataFrame(rows, columns=list(names)).to_csv(index=False, lineterminator="\n")
 
 
 def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, Any]]:
@@ -71,11 +69,7 @@ def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, Any]]:
                 measures[f"{EPOCH}.{epoch}"] = accuracy[test_set]
         facts: dict[str, Any] = {name: getattr(record, name, test_set) for name in KEYS}
         facts |= {
-            "train_rows": record.train_rows,
-            "test_rows": record.test_rows,
-            "default": int(record.default),
-            "leaky": int(record.leaky),
-            "given_split": int(given),
+            **{name: int(getattr(record, name, given)) for name in NUMBERS},
             "seconds": f"{sum(record.timing.values()):.4g}",
             "failure": record.failures.get(test_set, ""),
         }
@@ -111,16 +105,7 @@ def _shown(name: str, value: float | None) -> str:
 
 
 def read_runs_csv(text: str) -> list[RunRecord]:
-    """Read a table of `runs_csv` as records of the facts and measures that it holds.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    list of RunRecord
-        In the order of the file; `run` counts the seeds.
+    """Read a table of `runs_csv` as records of its facts and measures, in the order of the file.
 
     Raises
     ------
@@ -151,18 +136,17 @@ def read_runs_csv(text: str) -> list[RunRecord]:
 
 def _fields(row: Mapping[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
     """Fields of the run that a row belongs to, without its measures."""
-    train_rows, test_rows, default, leaky, given = (int(row[name]) for name in NUMBERS)
+    numbers = {name: int(row[name]) for name in NUMBERS}
     return {
         **{name: row[name] for name in ("dataset", "method", "variant")},
-        "default": bool(default),
+        **{name: numbers[name] for name in ("train_rows", "test_rows")},
+        "default": bool(numbers["default"]),
         "seed": int(row["seed"]),
-        "config": {"leaky": bool(leaky)},
+        "config": {"leaky": bool(numbers["leaky"])},
         "versions": versions,
         "data_sha256": "",
-        "train_rows": train_rows,
-        "test_rows": test_rows,
         "timing": {"seconds": float(row["seconds"])},
-        "protocol": {"split": "given" if given else "drawn", "test_sets": []},
+        "protocol": {"split": "given" if numbers["given_split"] else "drawn", "test_sets": []},
         **{name: {} for name in ("metrics", "bins", "scores", "checkpoints", "failures")},
     }
 

@@ -16,7 +16,6 @@ from rcml_misa.results.records import RunRecord
 
 __all__ = [
     "LOWER_IS_BETTER",
-    "McNemar",
     "PairedComparison",
     "Ranking",
     "alike_groups",
@@ -47,20 +46,16 @@ class PairedComparison:
     dataset, test_set, measure : str
     first, second : str
         Labels of the two variants.
-    difference : float
-        Mean difference of the measure (of accuracy, a fraction).
-    low, high : float
-        95 % interval of the mean difference; NaN for a single run.
-    p : float
-        Two-sided p of the t test that belongs to the interval; NaN for a single run.
-    p_wilcoxon : float
-        Two-sided p of Wilcoxon's signed ranks; 1 where no run differs, NaN for a single run.
+    difference, low, high : float
+        Mean difference of the measure (of accuracy, a fraction) and its 95 % interval.
+    p, p_wilcoxon : float
+        Two-sided p of the t test that belongs to the interval, and of Wilcoxon's signed ranks, 1
+        where no run differs. Interval and both p are NaN for a single run.
     wins, losses : int
         Runs in which the first is better, worse; lower is better for `LOWER_IS_BETTER`.
     interval : {"nadeau-bengio", "student"}
-        Nadeau and Bengio's corrected interval where each run draws its split; Student's t over the
-        seeds where the split is given: it tells of the chance in training, not of that of the test
-        rows.
+        Corrected interval where each run draws its split; Student's t over the seeds where the
+        split is given, which covers the chance in training, not that of the test rows.
     """
 
     dataset: str
@@ -197,17 +192,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Rows that one of two classifiers has right and the other wrong.
-
-    Attributes
-    ----------
-    only_first, only_second : int
-        Rows that the first, the second alone has right.
-    p : float
-        Two-sided p of the exact test that both are as likely.
-    rows : int
-        Rows that both answered.
-    """
+    """Rows that the first or the second alone has right, two-sided p, rows that both answered."""
 
     only_first: int
     only_second: int
@@ -264,15 +249,13 @@ class Ranking:
 
     Attributes
     ----------
-    methods : tuple of str
+    methods, datasets : tuple of str
         Methods by mean rank, the best first.
-    datasets : tuple of str
     mean_ranks : tuple of float
         One per method.
-    chi2, p_friedman : float
-        Friedman's statistic and its p; NaN for fewer than three methods or two data sets.
-    f, p_iman_davenport : float
-        Iman and Davenport's less conservative statistic and its p.
+    chi2, p_friedman, f, p_iman_davenport : float
+        Friedman's statistic and Iman and Davenport's less conservative one, each with its p; NaN
+        for fewer than three methods or two data sets.
     critical_difference : float
         Mean ranks that differ by less are not told apart by Nemenyi's test at 5 %.
     p_nemenyi : ndarray of shape (methods, methods)
@@ -330,9 +313,7 @@ def rank_methods(figures: Mapping[str, Mapping[str, float]], *, level: float = 0
     n, k = table.shape
     chi2 = p_friedman = f = p_f = math.nan
     if k >= 3 and n >= 2:
-        chi2, p_friedman = (
-            float(value) for value in stats.friedmanchisquare(*(-table.T.round(12)))
-        )
+        chi2, p_friedman = map(float, stats.friedmanchisquare(*(-table.T.round(12))))
         rest = n * (k - 1) - chi2
         # where all sets agree it is infinite, however few they are: nothing to go by
         f = (n - 1) * chi2 / rest if rest > 1e-12 else math.nan
@@ -356,13 +337,7 @@ def rank_methods(figures: Mapping[str, Mapping[str, float]], *, level: float = 0
 
 
 def alike_groups(mean_ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
-    """Find the longest stretches of mean ranks that lie within the critical difference.
-
-    Parameters
-    ----------
-    mean_ranks : sequence of float
-        Mean ranks, ascending.
-    critical_difference : float
+    """Find the longest stretches of ascending mean ranks within the critical difference.
 
     Returns
     -------

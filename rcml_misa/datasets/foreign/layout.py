@@ -13,19 +13,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.exceptions import DataError
 from rcml_misa.storage import whole_file
 
-__all__ = [
-    "FOLDS",
-    "ForeignSet",
-    "Parts",
-    "as_words",
-    "lengths_within",
-    "read_words",
-    "words",
-    "write_npz",
-]
+__all__ = ["FOLDS", "ForeignSet", "read_words", "words", "write_npz"]
 
 FOLDS = ("train", "valid", "test")
 BLOCK = 1 << 22  # values that are looked at and written at once
@@ -33,23 +24,12 @@ BLOCK = 1 << 22  # values that are looked at and written at once
 
 @dataclass(frozen=True)
 class Parts:
-    """One array of the npz, given as parts that follow each other along the first axis.
+    """One array of the npz, given as parts that follow each other along the first axis."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of the whole.
-    dtype : dtype
-    parts : iterable of ndarray
-        Gone through once, while the file is written.
-    finite : bool
-        Write 0 for NaN and infinity, and count them.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the whole
     dtype: np.dtype[Any]
-    parts: Iterable[NDArray[Any]]
-    finite: bool = False
+    parts: Iterable[NDArray[Any]]  # gone through once, while the file is written
+    finite: bool = False  # write 0 for NaN and infinity, and count them
 
     @classmethod
     def of(cls, arrays: Sequence[NDArray[Any]], *, finite: bool = False) -> Parts:
@@ -60,53 +40,22 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignSet:
-    """Content of an imported set's npz, and what an import reports about it.
+    """Content of an imported set's npz, and what an import reports about it."""
 
-    Attributes
-    ----------
-    layout : {"mmsa", "urfunny"}
-    title, citation : str
-    views : dict of str to int
-        Name and width.
-    steps : mapping of str to Parts
-        The values of each view: samples x steps x width, padded, or all steps of all samples
-        under each other.
-    lengths : mapping of str to ndarray of int
-        Steps of each sample.
-    rows : mapping of str to int
-        Samples of each fold, in the order of `FOLDS`.
-    ids, texts : sequence of str
-    target : ndarray
-        Scores, or classes 0 .. K-1.
-    classes : tuple of str
-        None for scores.
-    limit : float
-        Largest absolute score.
-    others : mapping of str to Parts
-        Further arrays, under their own names.
-    notes : tuple of str
-        Changes and unusual content, a sentence each.
-    """
-
-    layout: str
+    layout: str  # "mmsa" or "urfunny"
     title: str
     citation: str
-    views: Mapping[str, int]
-    steps: Mapping[str, Parts]
-    lengths: Mapping[str, NDArray[np.int64]]
-    rows: Mapping[str, int]
+    views: Mapping[str, int]  # name and width
+    steps: Mapping[str, Parts]  # samples x steps x width, padded, or all steps under each other
+    lengths: Mapping[str, NDArray[np.int64]]  # steps of each sample
+    rows: Mapping[str, int]  # samples of each fold, in the order of `FOLDS`
     ids: Sequence[str]
     texts: Sequence[str]
-    target: NDArray[Any]
-    classes: tuple[str, ...] = ()
-    limit: float = 3.0
-    others: Mapping[str, Parts] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def samples(self) -> int:
-        """Samples of all folds."""
-        return len(self.ids)
+    target: NDArray[Any]  # scores, or classes 0 .. K-1
+    classes: tuple[str, ...] = ()  # none for scores
+    limit: float = 3.0  # largest absolute score
+    others: Mapping[str, Parts] = field(default_factory=dict)  # further arrays, by name
+    notes: tuple[str, ...] = ()  # changes and unusual content, a sentence each
 
     def members(self) -> dict[str, Parts]:
         """Return the arrays of the npz by name."""
@@ -123,13 +72,7 @@ class ForeignSet:
 
 
 def as_words(where: str, value: Any, count: int | None = None) -> list[str]:
-    """Return a list of words from a list or an array of them; numbers are taken as words.
-
-    Raises
-    ------
-    DataError
-        If it is nothing of that kind, or of another length than `count`.
-    """
+    """Return a list of `count` words from a list or an array of them; numbers are words too."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
@@ -141,24 +84,6 @@ def as_words(where: str, value: Any, count: int | None = None) -> list[str]:
     if count is not None and len(items) != count:
         raise DataError(f"{where} has {len(items)} entries for {count} samples.")
     return [str(item) for item in items]
-
-
-def lengths_within(where: str, value: Any, count: int, steps: int) -> tuple[NDArray[np.int64], int]:
-    """Clip lengths to 1 .. `steps`; return them and the number of those that changed.
-
-    Raises
-    ------
-    DataError
-        If there are not `count` whole numbers.
-    """
-    try:
-        lengths = np.asarray(value, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} are no numbers ({shortened(error)}).") from error
-    if len(lengths) != count or not (lengths == np.round(lengths)).all():
-        raise DataError(f"{where} are not one whole number for each of {count} samples.")
-    within = np.clip(lengths, 1, steps)
-    return within.astype(np.int64), int((within != lengths).sum())
 
 
 def words(texts: Sequence[str]) -> Parts:
@@ -174,22 +99,10 @@ def read_words(array: NDArray[np.uint8]) -> list[str]:
 
 
 def write_npz(path: Path, members: Mapping[str, Parts]) -> dict[str, int]:
-    """Write the file whole or not at all.
+    """Write the file whole or not at all; else a `DataError` says why.
 
-    Parameters
-    ----------
-    path : Path
-    members : mapping of str to Parts
-
-    Returns
-    -------
-    dict of str to int
-        Values that were NaN or infinite, of each member that must be finite.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
+    The result is the number of values that were NaN or infinite, of each member that must be
+    finite.
     """
     counts: dict[str, int] = {}
     with (
@@ -198,14 +111,15 @@ def write_npz(path: Path, members: Mapping[str, Parts]) -> dict[str, int]:
     ):
         for name, member in members.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                counts[name] = _write_member(stream, member)
-    return {name: counts[name] for name, member in members.items() if member.finite}
+                wrong = _write_member(stream, member)
+            if member.finite:
+                counts[name] = wrong
+    return counts
 
 
 def _write_member(stream: Any, member: Parts) -> int:
-    descr = npy.dtype_to_descr(member.dtype)
-    header = {"descr": descr, "fortran_order": False, "shape": member.shape}
-    npy.write_array_header_2_0(stream, header)
+    header = {"descr": npy.dtype_to_descr(member.dtype), "fortran_order": False}
+    npy.write_array_header_2_0(stream, {**header, "shape": member.shape})
     wrong, written = 0, 0
     for part in member.parts:
         rows = max(1, BLOCK // max(1, part[:1].size))

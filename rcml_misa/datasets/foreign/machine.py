@@ -30,9 +30,6 @@ from rcml_misa.datasets.foreign.source import (
     Source,
     Span,
     find_global,
-    memo_index,
-    survey,
-    two_words,
 )
 from rcml_misa.exceptions import DataError
 
@@ -95,7 +92,7 @@ def read_pickle(path: Path) -> Any:
         for head, words in OTHERS.items():
             if source.map[: len(head)] == head:
                 raise RefusedError(f"is {words}")
-        return Machine(source, wanted=survey(source)).run()
+        return Machine(source, wanted=source.survey()).run()
     except RefusedError as error:
         reason = str(error)
     except MemoryError:
@@ -113,7 +110,7 @@ class Machine:
 
     A container may change only until it is put into another or read from the memo: so nothing can
     contain itself. What only a call understands (names, element types, announced arrays) may
-    stand in a call's arguments and nowhere else. Of the memo only the `wanted` entries are kept.
+    stand in a call's arguments and nowhere else. The memo keeps the `wanted` entries only.
     """
 
     def __init__(self, source: Source, *, wanted: frozenset[int]) -> None:
@@ -226,6 +223,11 @@ class Machine:
             self.push(word == b"01")
         else:
             self.whole(int(word.rstrip(b"L")))
+
+    def protocol(self, start: int, _: int) -> None:
+        """Refuse a protocol that is not known."""
+        if self.source.map[start] > 5:
+            raise RefusedError(f"is of protocol {self.source.map[start]}")
 
     def long(self, start: int, stop: int) -> None:
         """Push an int of a few bytes."""
@@ -367,16 +369,11 @@ def _whole(kind: str) -> Step:
 
 
 def _memo(method: Callable[[Machine, int], None], name: str) -> Step:
-    return lambda m, start, stop: method(m, memo_index(m.source, name, start, stop))
-
-
-def _protocol(m: Machine, start: int, _: int) -> None:
-    if m.source.map[start] > 5:
-        raise RefusedError(f"is of protocol {m.source.map[start]}")
+    return lambda m, start, stop: method(m, m.source.memo_index(name, start, stop))
 
 
 _STEPS: dict[str, Step] = {
-    "PROTO": _protocol,
+    "PROTO": Machine.protocol,
     **dict.fromkeys(("FRAME", "STOP"), lambda *_: None),
     "NONE": lambda m, *_: m.push(None),
     "NEWTRUE": lambda m, *_: m.push(True),
@@ -418,7 +415,7 @@ _STEPS: dict[str, Step] = {
     "MEMOIZE": Machine.memoise,
     **{name: _memo(Machine.put, name) for name in PUTS},
     **{name: _memo(Machine.get, name) for name in GETS},
-    "GLOBAL": lambda m, start, stop: m.named(*two_words(m.source, start, stop)),
+    "GLOBAL": lambda m, start, stop: m.named(*m.source.two_words(start, stop)),
     "STACK_GLOBAL": lambda m, *_: m.named(*m.pop(2)),
     "REDUCE": Machine.reduce,
     "BUILD": Machine.build,

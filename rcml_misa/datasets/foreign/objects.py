@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets.foreign.source import Bytes, Global, RefusedError, Span, as_data
 
-__all__ = [
-    "ArgumentTuple",
-    "ArrayDraft",
-    "Builder",
-    "ElementType",
-    "FloatList",
-]
+__all__ = ["ArgumentTuple", "ArrayDraft", "Builder", "ElementType", "FloatList"]
 
 HASH_BITS = 61  # bits of an int up to which few have the same hash
 
@@ -46,7 +40,6 @@ class FloatList(UserList[Any]):
     data: Any
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        super().__init__()
         self.data = array("d")
         self.extend(items)
 
@@ -224,8 +217,8 @@ class Builder:
             content = self._encode(content, coding)
         return as_data(content).tobytes()
 
-    def _bytearray(self, content: Any = b"", coding: Any = "latin-1") -> bytearray:
-        return bytearray(self._bytes(content, coding))
+    def _bytearray(self, *content: Any) -> bytearray:
+        return bytearray(self._bytes(*content))
 
     def _ordered(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
         self.spend(8 * len(pairs))

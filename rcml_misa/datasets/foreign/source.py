@@ -14,22 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ENTRY",
-    "GETS",
-    "PUTS",
-    "Bytes",
-    "Coding",
-    "Global",
-    "RefusedError",
-    "Source",
-    "Span",
-    "as_data",
-    "find_global",
-    "memo_index",
-    "survey",
-    "two_words",
-]
+__all__ = ["Bytes", "Global", "RefusedError", "Source", "Span", "as_data", "find_global"]
 
 Bytes = NDArray[np.uint8]
 Coding = Literal["raw", "utf-8", "escaped", "python2", "python2-escaped"]
@@ -175,16 +160,56 @@ class Source:
         records = np.frombuffer(self.map, dtype=_RECORD, count=count, offset=position)
         return records["value"].astype(np.float64)
 
-    def passed(self, position: int) -> None:
-        """Give back pages that were read, once there are many of them."""
-        if position - self._given_back > STEP:
-            self.give_back(position)
+    def passed(self, position: int, step: int = STEP) -> None:
+        """Let the system drop pages that were read, once there are many; it can read them again."""
+        if position - self._given_back > step:
+            self._given_back = position
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self.map.madvise(mmap.MADV_DONTNEED)
 
-    def give_back(self, position: int) -> None:
-        """Let the system drop the pages in memory, which it can read again; count from there."""
-        self._given_back = position
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.map.madvise(mmap.MADV_DONTNEED)
+    def two_words(self, start: int, stop: int) -> tuple[str, str]:
+        """Return the module and the name of a `GLOBAL`."""
+        module, _, name = self.map[start:stop].partition(b"\n")
+        return module.decode("utf-8", "replace"), name.decode("utf-8", "replace")
+
+    def memo_index(self, name: str, start: int, stop: int) -> int:
+        """Return the number of a memo entry that is put or got."""
+        if name in ("GET", "PUT"):
+            word = self.map[start : min(stop, start + 20)]
+            if not word.isdigit():
+                raise RefusedError("is damaged: a memo entry has no number")
+            return int(word)
+        return int.from_bytes(self.map[start:stop], "little")
+
+    def survey(self) -> frozenset[int]:
+        """Return the memo entries that are read again, the only ones to keep.
+
+        The whole file is looked through before anything is built; it is refused if it is cut off,
+        goes on after its end, or names or does what it may not.
+        """
+        wanted: set[int] = set()
+        data, size, position, name = self.map, self.size, 0, ""
+        while name != "STOP":
+            self.passed(position)
+            if skipped := _SKIPPED[data[position]] if position < size else 0:
+                position += skipped
+                continue
+            if count := self.float_run(position):
+                position += 9 * count
+                continue
+            name, start, stop, position = self.operation(position)
+            if name in ("GLOBAL", "INST"):
+                find_global(*self.two_words(start, stop))
+            if name in FORBIDDEN:
+                raise RefusedError(FORBIDDEN[name])
+            if name in GETS and (index := self.memo_index(name, start, stop)) not in wanted:
+                self.spend(ENTRY)
+                wanted.add(index)
+        if position != size:
+            raise RefusedError(f"goes on for {size - position} bytes after its end")
+        self.passed(position, step=0)
+        self._given_back = 0
+        return frozenset(wanted)
 
 
 @dataclass(slots=True, eq=False)
@@ -297,51 +322,3 @@ def find_global(module: str, name: str) -> Global:
         shown = words if len(words) <= 60 and words.isprintable() else ascii(words)[:60]
         raise RefusedError(f"asks for {shown}")
     return Global(words, GLOBALS[module, name])
-
-
-def survey(source: Source) -> frozenset[int]:
-    """Return the memo entries that are read again, the only ones to keep.
-
-    The whole file is looked through before anything is built; it is refused if it is cut off,
-    goes on after its end, or names or does what it may not.
-    """
-    wanted: set[int] = set()
-    data, size, position, name = source.map, source.size, 0, ""
-    while name != "STOP":
-        source.passed(position)
-        skipped = _SKIPPED[data[position]] if position < size else 0
-        if skipped:
-            position += skipped
-            continue
-        count = source.float_run(position)
-        if count:
-            position += 9 * count
-            continue
-        name, start, stop, position = source.operation(position)
-        if name in ("GLOBAL", "INST"):
-            find_global(*two_words(source, start, stop))
-        if name in FORBIDDEN:
-            raise RefusedError(FORBIDDEN[name])
-        if name in GETS and (index := memo_index(source, name, start, stop)) not in wanted:
-            source.spend(ENTRY)
-            wanted.add(index)
-    if position != size:
-        raise RefusedError(f"goes on for {size - position} bytes after its end")
-    source.give_back(0)
-    return frozenset(wanted)
-
-
-def two_words(source: Source, start: int, stop: int) -> tuple[str, str]:
-    """Return the module and the name of a `GLOBAL`."""
-    module, _, name = source.map[start:stop].partition(b"\n")
-    return module.decode("utf-8", "replace"), name.decode("utf-8", "replace")
-
-
-def memo_index(source: Source, name: str, start: int, stop: int) -> int:
-    """Return the number of a memo entry that is put or got."""
-    if name in ("GET", "PUT"):
-        word = source.map[start : min(stop, start + 20)]
-        if not word.isdigit():
-            raise RefusedError("is damaged: a memo entry has no number")
-        return int(word)
-    return int.from_bytes(source.map[start:stop], "little")

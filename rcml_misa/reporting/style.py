@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["in_style", "need_matplotlib", "new_figure", "save", "view_colours"]
+__all__ = ["has_matplotlib", "in_style", "need_matplotlib", "new_figure", "save", "view_colours"]
 
 COLUMN = 3.4  # inches: one column of a two-column page
 FORMATS = (".svg", ".pdf", ".png")
@@ -45,15 +45,14 @@ STYLE: Any = {
 }
 
 
-def need_matplotlib() -> None:
-    """Refuse to draw without matplotlib.
+def has_matplotlib() -> bool:
+    """Whether figures can be drawn."""
+    return find_spec("matplotlib") is not None
 
-    Raises
-    ------
-    OptionError
-        If it is not installed.
-    """
-    if find_spec("matplotlib") is None:
+
+def need_matplotlib() -> None:
+    """Raise an `OptionError` without matplotlib."""
+    if not has_matplotlib():
         raise OptionError(
             "figures need matplotlib, which is not installed: pip install 'rcml-misa[plot]'."
         )
@@ -61,13 +60,7 @@ def need_matplotlib() -> None:
 
 @contextmanager
 def in_style() -> Iterator[None]:
-    """Draw in this look, and leave matplotlib's own settings as they were.
-
-    Raises
-    ------
-    OptionError
-        If matplotlib is not installed.
-    """
+    """Draw in this look, and leave matplotlib's own settings as they were."""
     need_matplotlib()
     import matplotlib as mpl
 
@@ -86,23 +79,8 @@ def new_figure(
     return figure, list(grid.ravel())
 
 
-def bare(axes: Axes) -> None:
-    """Take frame and ticks away, where coordinates mean nothing."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, str]:
-    """Give each view a colour that does not depend on which others are shown.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The views of this figure.
-    order : sequence of str
-        All views of the data set in their order; those of `names` by default.
+    """Give each view its colour by its place among all views of the data set, `order`.
 
     Examples
     --------

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics import auroc, risk_coverage_curve
-from rcml_misa.reporting.figures.style import (
+from rcml_misa.reporting.style import (
     BLUE,
     COLUMN,
     GREEN,
     GREY,
     ORANGE,
-    bare,
     new_figure,
     view_colours,
 )
@@ -70,16 +69,8 @@ def stacked_histories(histories: Sequence[History], name: str) -> NDArray[np.flo
 def loss_figure(histories: Sequence[History]) -> Figure:
     """Draw MISA's Figure 3: a panel per regulariser, mean and standard deviation over the runs.
 
-    Parameters
-    ----------
-    histories : sequence of mapping
-        Each run's loss terms per epoch: ``"valid sim"`` or ``"test sim"`` on held-out rows, and
-        ``"train sim"``, or ``"sim"`` while it was trained, on train rows.
-
-    Raises
-    ------
-    DataError
-        If no run has any of the terms.
+    Each run's history has ``"valid sim"`` or ``"test sim"`` on held-out rows, and ``"train sim"``,
+    or ``"sim"`` while it was trained, on train rows; a `DataError` where no run has any.
     """
     names = {name.rpartition(" ")[2] for history in histories for name in history}
     present = [term for term in TERMS if term in names]
@@ -117,15 +108,9 @@ TITLES = {"clean": "clean rows", "conflict": "one view replaced"}
 
 
 def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
-    """Draw MISA's Figure 5: mean attention between the 2N tokens.
+    """Draw MISA's Figure 5: mean attention (2N, 2N) between the tokens of N views.
 
-    Parameters
-    ----------
-    attention : ndarray of shape (2N, 2N)
-        Row i: shares of token i's attention; private tokens first. 0 where an entry is
-        masked in every row.
-    views : sequence of str
-        The N views.
+    Row i holds the shares of token i's attention, private tokens first; 0 is a masked entry.
     """
     tokens = [f"{view}, {kind}" for kind in ("private", "shared") for view in views]
     many = len(tokens) > MOST_NUMBERS
@@ -143,14 +128,7 @@ def attention_figure(attention: Array, views: Sequence[str]) -> Figure:
 
 
 def conflict_figure(conflict: Mapping[str, Array], views: Sequence[str]) -> Figure:
-    """Draw the mean degree of conflict between each pair of views, a panel per kind of rows.
-
-    Parameters
-    ----------
-    conflict : mapping of str to ndarray of shape (N, N)
-        ``"clean"`` and ``"conflict"``, or one of them.
-    views : sequence of str
-    """
+    """Draw the mean degree of conflict (N, N) between the views, a panel per kind of rows."""
     side = max(COLUMN, 0.5 * len(views) * len(conflict) + 1.0)
     figure, panels = new_figure(
         columns=len(conflict), height=0.5 * side + 0.3, width=side, sharey=True
@@ -175,8 +153,7 @@ def _cells(
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     if len(rows) <= MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
@@ -221,16 +198,7 @@ def embed(codes: Codes, *, seed: int = 0) -> Codes:
 def subspace_figure(
     panels: Mapping[str, Codes], views: Sequence[str], *, order: Sequence[str] = ()
 ) -> Figure:
-    """Draw MISA's Figure 4: a panel per model.
-
-    Parameters
-    ----------
-    panels : mapping of str to Codes
-        Title to codes.
-    views : sequence of str
-    order : sequence of str
-        All views of the data set, which give each its colour.
-    """
+    """Draw MISA's Figure 4: a panel per model, by title; `order` gives views their colours."""
     count, titled = len(panels), len(panels) > 1 or any(panels)
     width = COLUMN if count < 3 else 1.7 * count
     height = width / max(count, 2) + (0.65 if titled else 0.4)
@@ -261,7 +229,8 @@ def _code_panel(
                 alpha=0.7,
                 rasterized=len(points) * len(views) > 5000,
             )
-    bare(axes)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     axes.set_box_aspect(1)
 
 
@@ -271,12 +240,11 @@ def _legend(figure: Figure, views: Sequence[str], colours: Mapping[str, str]) ->
     kinds = [(view, "s", colours[view], colours[view]) for view in views]
     kinds += [("private", MARKS["private"], "black", "black")]
     kinds += [("shared", MARKS["shared"], "black", "none")]
+    common: Any = {"linestyle": "", "markersize": 4.5, "markeredgewidth": 0.7}
     marks = [
-        Line2D([], [], linestyle="", marker=mark, markersize=4.5, label=label)
-        for label, mark, _, _ in kinds
+        Line2D([], [], marker=mark, label=label, color=edge, markerfacecolor=fill, **common)
+        for label, mark, edge, fill in kinds
     ]
-    for mark, (_, _, edge, fill) in zip(marks, kinds, strict=True):
-        mark.set(color=edge, markerfacecolor=fill, markeredgewidth=0.7)
     figure.legend(
         handles=marks, loc="outside lower center", ncols=min(len(marks), 5), handletextpad=0.2
     )
@@ -288,37 +256,26 @@ SHARES = np.linspace(0.02, 1, 99)
 KINDS = {"clean": ("clean rows", BLUE, "-"), "conflict": ("conflictive rows", ORANGE, "--")}
 
 
-class ReplacedUncertainty(NamedTuple):
-    """Uncertainty (n,) of clean rows, and of the same rows with one view replaced."""
-
-    clean: Array
-    replaced: Array
+Curve = tuple[Array, NDArray[np.bool_]]  # uncertainty and whether the answer is right, (n,) each
 
 
-class RiskCurve(NamedTuple):
-    """Uncertainty (n,) and whether the answer was right (n,), of one run."""
-
-    uncertainty: Array
-    correct: NDArray[np.bool_]
-
-
-def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
+def uncertainty_figure(runs: Sequence[tuple[Array, Array]]) -> Figure:
     """Draw the distribution of uncertainty over clean rows and over rows with a replaced view.
 
-    Rows of all runs together; the legend gives the mean area under the ROC curve over runs.
+    Each run gives the uncertainty (n,) of clean rows, and of the same rows with one view replaced;
+    rows of all runs together; the legend gives the mean area under the ROC curve over runs.
     """
     figure, (axes,) = new_figure(height=2.0)
     edges = np.linspace(0, 1, BINS + 1)
-    area = float(np.mean([_area(run) for run in runs]))
-    together = ReplacedUncertainty(
-        np.concatenate([run.clean for run in runs]), np.concatenate([run.replaced for run in runs])
-    )
-    names = (
-        ("clean", BLUE, "clean rows"),
-        ("replaced", ORANGE, f"one view replaced (AUROC {area:.2f})"),
-    )
-    for part, colour, name in names:
-        values = getattr(together, part)
+    areas = [
+        auroc(
+            np.concatenate([replaced, clean]), np.repeat([True, False], [len(replaced), len(clean)])
+        )
+        for clean, replaced in runs
+    ]
+    names = ("clean rows", f"one view replaced (AUROC {float(np.mean(areas)):.2f})")
+    for part, colour, name in zip(zip(*runs, strict=True), (BLUE, ORANGE), names, strict=True):
+        values = np.concatenate(part)
         share = np.histogram(values, edges)[0] / len(values)
         axes.stairs(share, edges, color=colour, label=name, linewidth=1.2)
         axes.stairs(share, edges, color=colour, fill=True, alpha=0.18)
@@ -329,23 +286,13 @@ def uncertainty_figure(runs: Sequence[ReplacedUncertainty]) -> Figure:
     return figure
 
 
-def _area(run: ReplacedUncertainty) -> float:
-    flags = np.repeat([True, False], [len(run.replaced), len(run.clean)])
-    return auroc(np.concatenate([run.replaced, run.clean]), flags)
-
-
 def calibration_figure(
-    bins: Mapping[str, Mapping[str, Array]], curves: Mapping[str, Sequence[RiskCurve]]
+    bins: Mapping[str, Mapping[str, Array]], curves: Mapping[str, Sequence[Curve]]
 ) -> Figure:
     """Draw reliability of the stated probability, and risk against coverage.
 
-    Parameters
-    ----------
-    bins : mapping of str to mapping
-        ``"clean"`` and ``"conflict"`` to ``count``, ``confidence`` and ``correct``, sums over
-        equal bins of confidence and over all runs.
-    curves : mapping of str to sequence of RiskCurve
-        The same names to each run's rows; empty if the runs did not keep them.
+    `bins` maps test sets to ``count``, ``confidence`` and ``correct``, sums over equal bins of
+    confidence and all runs; `curves` maps them to each run's rows, or is empty.
     """
     count = 2 if curves else 1
     figure, panels = new_figure(columns=count, height=1.95, width=COLUMN if count > 1 else 2.2)
@@ -371,14 +318,10 @@ def _reliability(axes: Axes, bins: Mapping[str, Mapping[str, Array]]) -> None:
     axes.set(xlabel="probability stated", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
 
 
-def _risk(axes: Axes, curves: Mapping[str, Sequence[RiskCurve]]) -> None:
+def _risk(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
     for name, runs in curves.items():
         _, colour, line = KINDS[name]
-        _band(axes, SHARES, np.array([_on_shares(run) for run in runs]), line, colour, name)
+        risks = [np.interp(SHARES, *risk_coverage_curve(*run)) for run in runs]
+        _band(axes, SHARES, np.array(risks), line, colour, name)
     axes.set(xlabel="coverage", ylabel="error", xlim=(0, 1))
     axes.set_ylim(bottom=0)
-
-
-def _on_shares(run: RiskCurve) -> Array:
-    coverage, risk = risk_coverage_curve(run.uncertainty, run.correct)
-    return np.asarray(np.interp(SHARES, coverage, risk))

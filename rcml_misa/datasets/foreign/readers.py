@@ -1,20 +1,27 @@
-"""UR_FUNNY's feature files: six pickles in one folder, aligned to words."""
+"""Feature files of MMSA (MOSI, MOSEI and CH-SIMS, one pickle each) and of UR_FUNNY (six)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, Parts, as_words
+from rcml_misa.datasets.foreign.layout import FOLDS, ForeignSet, Parts, as_words, words
 from rcml_misa.datasets.foreign.machine import read_pickle
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["FILES", "read_urfunny"]
+__all__ = ["read_mmsa", "read_urfunny"]
+
+MMSA = (
+    "Mao et al., M-SENA: An Integrated Platform for Multimodal Sentiment Analysis, ACL 2022 "
+    "(features); Zadeh et al. 2016 (MOSI), Zadeh et al. 2018 (MOSEI), Yu et al. 2020 (CH-SIMS)"
+)
+VIEWS = ("text", "audio", "vision")
+LABELS = ("classification_labels", *(f"regression_labels_{view}" for view in "TAV"))
 
 FILES = {
     "folds": "data_folds",
@@ -28,9 +35,178 @@ EARLIER = {"language": "word_embedding_indexes_sdk"}  # version 1's name
 NAMES = {"train": "train", "valid": "dev", "test": "test"}
 SHOWN = 3  # ids that a sentence names
 MOST_WORDS = 100_000  # of one punchline and its context
-CITATION = (
+URFUNNY = (
     "Hasan et al., UR-FUNNY: A Multimodal Language Dataset for Understanding Humor, EMNLP 2019"
 )
+
+Arrays = list[NDArray[Any]]
+
+
+def read_mmsa(path: Path) -> ForeignSet:
+    """Read and check a feature file in MMSA's layout.
+
+    Parameters
+    ----------
+    path : Path
+        A pickle of ``train``, ``valid`` and ``test``, each with ``raw_text``, ``audio``,
+        ``vision``, ``text``, ``id``, ``regression_labels`` and, where the file has them,
+        ``text_bert``, ``audio_lengths``, ``vision_lengths``, ``annotations``,
+        ``classification_labels`` and CH-SIMS's labels of single views. A sample's text is as long
+        as its attention mask; where lengths are not given, audio and vision are as long as the
+        text if they have as many steps, and else end at their last step that is not 0.
+
+    Raises
+    ------
+    DataError
+        If the file is not readable or of another layout; the sentence names the fold and the key.
+    """
+    content = read_pickle(path)
+    folds: list[Any] = [content.get(f) for f in FOLDS] if isinstance(content, dict) else []
+    if not folds or not all(isinstance(fold, dict) and fold for fold in folds):
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else "no dict"
+        raise DataError(
+            f"{path} is no MMSA file: it must be a dict of train, valid and test, each a dict, but "
+            f"it holds {shortened(keys)}."
+        )
+    reader = _MMSA(path, dict(zip(FOLDS, folds, strict=True)))
+    steps = {view: reader.steps(view) for view in VIEWS}
+    tokens = reader.tokens()
+    lengths = reader.lengths(steps, tokens)
+    labels = {name: reader.labels(name) for name in LABELS}
+    sims = bool(labels["regression_labels_T"])
+    others = {name: Parts.of(arrays) for name, arrays in labels.items() if arrays}
+    if tokens:
+        others["tokens"] = Parts.of(tokens)
+    if reader.has("annotations"):
+        others["annotations"] = words(reader.joined("annotations"))
+    return ForeignSet(
+        layout="mmsa",
+        title="CH-SIMS" if sims else "MOSI or MOSEI",
+        citation=MMSA,
+        views={view: arrays[0].shape[2] for view, arrays in steps.items()},
+        steps={view: Parts.of(arrays, finite=True) for view, arrays in steps.items()},
+        lengths=lengths,
+        rows=reader.rows,
+        ids=reader.joined("id"),
+        texts=reader.joined("raw_text"),
+        target=np.concatenate(reader.labels("regression_labels")),
+        limit=1.0 if sims else 3.0,
+        others=others,
+        notes=tuple(reader.notes),
+    )
+
+
+@dataclass
+class _MMSA:
+    """Takes the arrays of one key from the folds, and checks them."""
+
+    path: Path
+    folds: Mapping[str, Mapping[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = {fold: len(self._array(fold, "regression_labels", 1)) for fold in self.folds}
+
+    def has(self, key: str) -> bool:
+        """Check that every fold has a key."""
+        return all(key in content for content in self.folds.values())
+
+    def _arrays(self, key: str, dimensions: int) -> list[tuple[str, int, NDArray[Any]]]:
+        """Return each fold's name, number of samples and numeric array."""
+        return [(fold, n, self._array(fold, key, dimensions)) for fold, n in self.rows.items()]
+
+    def _array(self, fold: str, key: str, dimensions: int) -> NDArray[Any]:
+        where, content = f"{key!r} of {fold!r}", self.folds[fold]
+        if key not in content:
+            keys = shortened(", ".join(map(str, content)))
+            raise DataError(f"{self.path} has no {key!r} in {fold!r}, which holds {keys}.")
+        value = content[key]
+        try:
+            array = value if isinstance(value, np.ndarray) else np.asarray(list(value))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: {where} is no array ({shortened(error)}).") from error
+        if array.dtype.kind not in "biuf" or array.ndim != dimensions or 0 in array.shape:
+            raise DataError(
+                f"{self.path}: {where} is {array.dtype} of shape {array.shape}; it must be "
+                f"numbers in {dimensions} dimensions."
+            )
+        return array
+
+    def steps(self, view: str) -> Arrays:
+        """Return a view's arrays, fold by fold, of one number of steps and width."""
+        folds = self._arrays(view, 3)
+        for fold, count, array in folds:
+            if array.shape != (wanted := (count, *folds[0][2].shape[1:])):
+                raise DataError(
+                    f"{self.path}: {view!r} of {fold!r} has shape {array.shape}, not {wanted} as "
+                    "its labels and the other folds have it."
+                )
+        return [array for *_, array in folds]
+
+    def labels(self, key: str) -> Arrays:
+        """Return one finite number per sample, fold by fold, if the file has them."""
+        folds = self._arrays(key, 1) if self.has(key) else []
+        for fold, count, array in folds:
+            if len(array) != count or not np.isfinite(array).all():
+                raise DataError(
+                    f"{self.path}: {key!r} of {fold!r} is not one finite number for each of "
+                    f"{count} samples."
+                )
+        return [array for *_, array in folds]
+
+    def joined(self, key: str) -> list[str]:
+        """Return one word per sample of all folds."""
+        joined: list[str] = []
+        for fold, content in self.folds.items():
+            if key not in content:
+                raise DataError(f"{self.path} has no {key!r} in {fold!r}.")
+            joined += as_words(f"{self.path}: {key!r} of {fold!r}", content[key], self.rows[fold])
+        return joined
+
+    def tokens(self) -> Arrays:
+        """Return token numbers, masks and token types, (n, 3, T), if the file has them."""
+        folds = self._arrays("text_bert", 3) if self.has("text_bert") else []
+        for fold, count, raw in folds:
+            if raw.shape[:2] != (count, 3) or not (raw == np.round(raw)).all() or raw.min() < 0:
+                raise DataError(
+                    f"{self.path}: 'text_bert' of {fold!r} has shape {raw.shape}; it must be whole "
+                    f"numbers of shape ({count}, 3, tokens)."
+                )
+        return [raw for *_, raw in folds]
+
+    def lengths(self, steps: Mapping[str, Arrays], tokens: Arrays) -> dict[str, NDArray[np.int64]]:
+        """Return the steps of each sample, by view; note how many were clipped."""
+        lengths: dict[str, Arrays] = {view: [] for view in steps}
+        for view, arrays in steps.items():
+            width, changed = arrays[0].shape[1], 0
+            for number, (fold, content) in enumerate(self.folds.items()):
+                if (key := f"{view}_lengths") in content:
+                    given = self._given_lengths(fold, key)
+                    counts = np.clip(given, 1, width).astype(np.int64)
+                    changed += int((counts != given).sum())
+                elif view == "text" and tokens:
+                    counts = np.clip(tokens[number][:, 1].sum(axis=1).astype(np.int64), 1, width)
+                elif view != "text" and width == steps["text"][0].shape[1]:
+                    counts = lengths["text"][number]
+                else:
+                    # up to the last step that is not all 0; at least 1
+                    used = [np.flatnonzero((x != 0).any(axis=1)) for x in arrays[number]]
+                    counts = np.array([rows.max(initial=0) + 1 for rows in used])
+                lengths[view].append(counts)
+            if changed:
+                lay = f"lengths of {view} lay outside 1 to {width}"
+                self.notes.append(f"{changed} {lay} and were clipped")
+        return {view: np.concatenate(parts) for view, parts in lengths.items()}
+
+    def _given_lengths(self, fold: str, key: str) -> NDArray[np.float64]:
+        where, count = f"{self.path}: {key!r} of {fold!r}", self.rows[fold]
+        try:
+            lengths = np.asarray(self.folds[fold][key], dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{where} are no numbers ({shortened(error)}).") from error
+        if len(lengths) != count or not (lengths == np.round(lengths)).all():
+            raise DataError(f"{where} are not one whole number for each of {count} samples.")
+        return lengths
 
 
 def read_urfunny(
@@ -49,11 +225,6 @@ def read_urfunny(
         Whether punchlines that lack a file's entry, or whose files differ in words, are left out
         rather than refused.
 
-    Returns
-    -------
-    ForeignSet
-        Widths are those of the arrays.
-
     Raises
     ------
     DataError
@@ -71,7 +242,7 @@ def read_urfunny(
         content[part] = {str(key): value for key, value in content[part].items()}
     vectors = _vectors(folder, content["vectors"])
     folds = _folds(folder, content["folds"])
-    reader = _Reader(folder, content, len(vectors), context, room)
+    reader = _URFunny(folder, content, len(vectors), context, room)
     complete = reader.complete(folds, leave_out_incomplete)
     ids = [name for fold in FOLDS for name in complete[fold]]
     lengths = np.array([reader.words[name] for name in ids], dtype=np.int64)
@@ -84,10 +255,10 @@ def read_urfunny(
     return ForeignSet(
         layout="urfunny",
         title="UR_FUNNY",
-        citation=CITATION,
+        citation=URFUNNY,
         views={"text": vectors.shape[1], **reader.widths},
         steps=steps,
-        lengths=dict.fromkeys(("text", "audio", "vision"), lengths),
+        lengths=dict.fromkeys(VIEWS, lengths),
         rows={fold: len(complete[fold]) for fold in FOLDS},
         ids=ids,
         texts=[reader.sentence(name) for name in ids],
@@ -116,10 +287,8 @@ def _vectors(folder: Path, value: Any) -> NDArray[Any]:
             f"{folder}: the word vectors differ in width ({shortened(error)})."
         ) from error
     if vectors.ndim != 2 or vectors.dtype.kind not in "iuf" or 0 in vectors.shape:
-        raise DataError(
-            f"{folder}: word_embedding_list.pkl has shape {vectors.shape}; it must be words by "
-            "numbers."
-        )
+        shown = f"word_embedding_list.pkl has shape {vectors.shape}"
+        raise DataError(f"{folder}: {shown}; it must be words by numbers.")
     return vectors
 
 
@@ -129,8 +298,8 @@ def _folds(folder: Path, value: Mapping[str, Any]) -> dict[str, list[str]]:
         if name not in value:
             raise DataError(f"{folder}: data_folds.pkl has no {name!r}.")
         folds[fold] = as_words(f"{folder}: {name!r} of data_folds.pkl", value[name])
-    everything = [name for ids in folds.values() for name in ids]
-    if not all(folds.values()) or len(set(everything)) != len(everything):
+    ids = [name for fold in folds.values() for name in fold]
+    if not all(folds.values()) or len(set(ids)) != len(ids):
         raise DataError(f"{folder}: data_folds.pkl has an empty fold, or an id twice.")
     return folds
 
@@ -140,7 +309,7 @@ class _IncompleteError(Exception):
 
 
 @dataclass
-class _Reader:
+class _URFunny:
     """Takes punchlines from the six files, the context before each where it is wanted."""
 
     folder: Path
@@ -149,15 +318,14 @@ class _Reader:
     context: bool
     room: int  # numbers that files of their size may describe
 
-    def __post_init__(self) -> None:
-        self.words: dict[str, int] = {}
-        self.widths: dict[str, int] = {}
-        self.kinds: dict[str, np.dtype[Any]] = {}
+    words: dict[str, int] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, np.dtype[Any]] = field(default_factory=dict)
 
     def complete(self, folds: Mapping[str, Sequence[str]], leave_out: bool) -> dict[str, list[str]]:
         """Return the ids of whole punchlines; note their words, and the widths of the views."""
         complete: dict[str, list[str]] = {fold: [] for fold in folds}
-        wrong: list[str] = []
+        wrong = []
         for fold, ids in folds.items():
             for name in ids:
                 try:
@@ -180,7 +348,7 @@ class _Reader:
         if self.label(name) not in (0, 1):
             raise _IncompleteError("has a label other than 0 and 1")
         counts = {}
-        for view in ("text", "audio", "vision"):
+        for view in VIEWS:
             tables = self._tables(view, name)
             counts[view] = sum(map(len, tables))
             if view != "text":
@@ -202,9 +370,8 @@ class _Reader:
                 raise _IncompleteError(f"has {view} features that are no table of numbers")
             width = self.widths.setdefault(view, table.shape[1])
             if table.shape[1] != width:
-                raise _IncompleteError(
-                    f"has {table.shape[1]} {view} columns where others have {width}"
-                )
+                columns = f"{table.shape[1]} {view} columns"
+                raise _IncompleteError(f"has {columns} where others have {width}")
             self.kinds[view] = np.result_type(self.kinds.get(view, table.dtype), table.dtype)
 
     def _tables(self, view: str, name: str) -> list[NDArray[Any]]:
@@ -239,8 +406,7 @@ class _Reader:
             return np.empty(0)
         if view == "text":
             table = table.reshape(-1)
-            whole = table.dtype.kind in "iu"
-            if not whole or table.min() < 0 or table.max() >= self.vocabulary:
+            if table.dtype.kind not in "iu" or table.min() < 0 or table.max() >= self.vocabulary:
                 raise _IncompleteError(f"has word numbers outside 0 to {self.vocabulary - 1}")
         return table
 
