@@ -44,14 +44,9 @@ class RawScores:
 class _Block:
     """One view in one kind of map, for one expert.
 
-    Attributes
-    ----------
-    map : FeatureMap
-    matrix : ndarray of shape (d + 2, m) or None
-        Factor of mapped columns x, |x|^2 and 1 whose product is minus the squared distances to
-        the landmarks; None where another expert's product serves as well.
-    linear : ndarray of shape (d, K)
-        The linear part of the kernel, summed over landmarks.
+    Mapped columns x, |x|^2 and 1 times `matrix`, (d + 2, m), are minus the squared distances to the
+    landmarks; it is None where another expert's product serves as well. `linear`, (d, K), is the
+    linear part of the kernel, summed over landmarks.
     """
 
     map: FeatureMap
@@ -66,19 +61,11 @@ class _Block:
 
 
 class _Parts:
-    """An expert's blocks, and the terms in which Gaussians add up to its scores.
+    """An expert's blocks per view and kind, and the terms in which Gaussians add up to its scores.
 
-    Attributes
-    ----------
-    blocks : list of list of _Block
-        Per view, per kind.
-    terms : dict of float to float
-        Widths of the Gaussians of each view by itself and their weights, over that of the
-        product over views.
-    product : float or None
-        Width of the product over views, per view; None where it is a term of the only view.
-    weights : ndarray of shape (m, K)
-        Weights of kernel values over the weight of the product.
+    `terms` are widths of the Gaussians of each view by itself, with their weights over that of the
+    product over views; `product` is the width of that product, None where it is a term of the only
+    view; `weights`, (m, K), are those of kernel values over the weight of the product.
     """
 
     def __init__(self, expert: KernelExpert) -> None:
