@@ -24,15 +24,9 @@ ENTRIES = 2**19  # entries of a kernel matrix at once, which the caches hold
 
 @dataclass(frozen=True)
 class RawScores:
-    """Unbounded scores of n rows.
+    """Unbounded scores (n, K) of each view's expert and of the joint one.
 
-    Attributes
-    ----------
-    views : list of ndarray of shape (n, K)
-        Scores of each view's expert.
-    joint : ndarray of shape (n, K)
-    nearest : ndarray of shape (n,)
-        Squared distance to the joint expert's nearest landmark, in its columns.
+    `nearest` (n,) is the squared distance to the joint expert's nearest landmark, in its columns.
     """
 
     views: list[Array]
@@ -98,14 +92,7 @@ class ExpertScorer:
 
     Each view is mapped once for its own and the joint expert. Where a view's landmarks are the
     first of the joint expert's, distances to them are worked out once, and so is a Gaussian that
-    both experts have.
-
-    Parameters
-    ----------
-    views : sequence of KernelExpert
-        One per view; none where `joint` alone is to score.
-    joint : KernelExpert
-        Expert of all views; of one view only, that view's own.
+    both experts have. `views` holds an expert per view, or none where `joint` alone is to score.
     """
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:
@@ -126,9 +113,8 @@ class ExpertScorer:
         joint, nearest = np.empty((count, classes)), np.empty(count)
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
-            scores, joint[rows], nearest[rows] = self._tile(
-                [dense(array, rows) for array in arrays]
-            )
+            parts = [dense(array, rows) for array in arrays]
+            scores, joint[rows], nearest[rows] = self._tile(parts)
             for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
         return RawScores(views or [joint], joint, nearest)
