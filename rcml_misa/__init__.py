@@ -38,21 +38,11 @@ __all__ = [
 
 __version__ = "0.2.0"
 
-_HOMES = {
-    "KernelExpertClassifier": "rcml_misa.estimators",
-    "MISAClassifier": "rcml_misa.estimators",
-    "MISARegressor": "rcml_misa.estimators",
-    "MultiView": "rcml_misa.views",
-    "MultiViewOpinion": "rcml_misa.estimators",
-    "RCMLClassifier": "rcml_misa.estimators",
-    "RCMLMISAClassifier": "rcml_misa.estimators",
-    "RCMLMISARegressor": "rcml_misa.estimators",
-    "load": "rcml_misa.estimators.registry",
-    "load_dataset": "rcml_misa.datasets",
-}
+# the other names are the estimators'
+_HOMES = {"MultiView": "views", "load": "estimators.registry", "load_dataset": "datasets"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return getattr(import_module(f"rcml_misa.{_HOMES.get(name, 'estimators')}"), name)
     raise AttributeError(f"module 'rcml_misa' has no attribute {name!r}")

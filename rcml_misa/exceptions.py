@@ -34,17 +34,7 @@ class OptionError(RcmlMisaError):
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Name the choices closest to a word that is not one of them; else as many as fit.
 
-    Parameters
-    ----------
-    name : str
-        The word as it was given.
-    choices : iterable of str
-        The words that exist.
-
-    Returns
-    -------
-    str
-        The end of an error's sentence, with its mark; at most 192 characters.
+    The result, of at most 192 characters, ends an error's sentence, with its mark.
 
     Examples
     --------
@@ -63,7 +53,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def shortened(value: object, most: int = 100) -> str:
-    r"""Text of a value on one line of at most so many characters, for an error's sentence.
+    r"""Shorten the text of a value to a line of at most so many characters, for a sentence.
 
     Examples
     --------
@@ -82,27 +72,21 @@ def validated(
     error: type[RcmlMisaError] = DataError,
     required: Collection[str] = (),
 ) -> Schema:
-    """Check the content of a file against a dataclass.
+    """Check the content of a file, as JSON or TOML gives it, against a dataclass.
 
     Types are strict: a text is no number, and an unknown key is an error.
 
     Parameters
     ----------
     schema : dataclass
-        Its annotations are checked by pydantic. The metadata of a field may hold a ``"hint"``: the
-        way out when its value does not fit, with its mark.
-    content : dict
-        Content as JSON or TOML gives it.
+        Annotations that pydantic checks. The metadata of a field may hold a ``"hint"``: the way
+        out when its value does not fit, with its mark.
     where : str
         Name of the file, or of the table in it.
     error : type of RcmlMisaError
+        Class of the error for the first unknown key, missing keys or wrong value.
     required : collection of str
         Keys that must be given although the schema has a default for them.
-
-    Raises
-    ------
-    RcmlMisaError
-        Of class `error`, for the first unknown key, missing keys or wrong value.
 
     Examples
     --------
@@ -119,8 +103,7 @@ def validated(
     """
     from pydantic import TypeAdapter, ValidationError
 
-    given = content if isinstance(content, Mapping) else required
-    missing = [key for key in required if key not in given]
+    missing = [key for key in required if isinstance(content, Mapping) and key not in content]
     problems: Sequence[ErrorDetails] = ()
     try:
         # JSON has no tuples, so that strict types still take a list for one
@@ -133,35 +116,28 @@ def validated(
     return result
 
 
-_UNKNOWN = "unexpected_keyword_argument"
 _HINTS = {
-    "int_type": "give a whole number.",
-    "int_from_float": "give a whole number.",
+    **dict.fromkeys(("int_type", "int_from_float"), "give a whole number."),
     "float_type": "give a number.",
     "string_type": "give a text in quotes.",
     "bool_type": "give true or false.",
-    "list_type": "give a list.",
-    "tuple_type": "give a list.",
-    "dict_type": "give a table.",
-    "dataclass_type": "give a table.",
+    **dict.fromkeys(("list_type", "tuple_type"), "give a list."),
+    **dict.fromkeys(("dict_type", "dataclass_type"), "give a table."),
 }
 
 
 def _complaint(
     schema: type[Any], problems: Sequence[ErrorDetails], missing: Collection[str]
 ) -> str:
-    """End of the sentence about pydantic's errors: a misspelt key explains a missing one."""
+    """End the sentence about pydantic's errors: a misspelt key explains a missing one."""
     hints = {name: item.metadata.get("hint") for name, item in schema.__dataclass_fields__.items()}
     paths = [".".join(str(part) for part in problem["loc"]) for problem in problems]
     for problem, path in zip(problems, paths, strict=True):
-        if problem["type"] == _UNKNOWN:
+        if problem["type"] == "unexpected_keyword_argument":
             way_out = nearest(path, hints) if path.count(".") == 0 else "leave it out."
             return f"has an unknown key {shortened(path, 60)!r}; {way_out}"
-    absent = {
-        *missing,
-        *(path for item, path in zip(problems, paths, strict=True) if item["type"] == "missing"),
-    }
-    if absent:
+    absent = {path for item, path in zip(problems, paths, strict=True) if item["type"] == "missing"}
+    if absent := absent.union(missing):
         names = ", ".join(sorted(absent))
         return f"lacks the key {names}; {hints.get(names) or 'add what is missing.'}"
     problem, path = problems[0], paths[0]

@@ -67,16 +67,8 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 def check_options(estimator: Any) -> None:
     """Check an estimator's parameters against their annotated choices and their limits.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Its parameters are read with ``get_params``; None where it is annotated, and names without
-        a constraint, pass.
-
-    Raises
-    ------
-    OptionError
-        For the first value that can't be, with its limit and the nearest valid value.
+    None where it is annotated, and names without a constraint, pass. The first value that can't be
+    is an OptionError with its limit and the nearest valid value.
 
     Examples
     --------

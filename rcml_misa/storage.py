@@ -18,22 +18,11 @@ REMEDY = "free some space or give another folder"
 
 @contextmanager
 def whole_file(path: Path, *, remedy: str = REMEDY, make_folder: bool = False) -> Iterator[Path]:
-    """Path of a temporary file that takes the place of `path` once it is whole.
+    """Give the path of a temporary file that takes the place of `path` once it is whole.
 
-    The temporary file has the ending of `path` and is removed whatever happens.
-
-    Parameters
-    ----------
-    path : Path
-    remedy : str
-        The way out that the error names.
-    make_folder : bool
-        Make the folder of `path` where it does not exist.
-
-    Raises
-    ------
-    DataError
-        If the file can't be written.
+    The temporary file has the ending of `path` and is removed whatever happens. A file that can't
+    be written is a DataError whose way out is `remedy`; `make_folder` makes the folder of `path`
+    where it does not exist.
 
     Examples
     --------
@@ -64,24 +53,12 @@ def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes.
-
-    Raises
-    ------
-    OSError
-        If the file can't be read.
-    """
+    """Compute the hexadecimal sha256 of a file's bytes; an OSError if it can't be read."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
-    """Hexadecimal sha256 of the lines "file sha256" of several files.
-
-    Raises
-    ------
-    OSError
-        If one can't be read.
-    """
+    """Compute the hexadecimal sha256 of the lines "file sha256" of several files."""
     lines = [f"{path.name} {file_sha256(path)}\n" for path in paths]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -79,6 +79,7 @@ def test_empty_variant_is_refused() -> None:
         ("rcml", "hidden=16,8", (16, 8)),
         ("rcml", "hidden=16", (16,)),
         ("rcml", "hidden=", ()),
+        ("rcml", "class_weight=balanced", "balanced"),
         ("rcml", "fusion=pairwise", "pairwise"),
         ("rcml", "scaling=none", "none"),
         ("rcml-misa", "expert=none", "none"),

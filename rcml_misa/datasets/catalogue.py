@@ -48,21 +48,7 @@ class FileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """A file of a data set.
-
-    Attributes
-    ----------
-    name : str
-        Name of the data set.
-    sha256 : str
-        Expected hash of the file.
-    file : str
-        Name of the file in the folders that are looked in.
-    repository, commit, path : str
-        Public repository, version and place that the file comes from.
-    also : dict of str to str
-        Other forms of the file that serve as well: name to sha256.
-    """
+    """A file of the data set `name`, with its expected hash; fields as in `CatalogueEntry`."""
 
     name: str
     sha256: str
@@ -86,8 +72,13 @@ class CatalogueEntry(SourceFile):
 
     Attributes
     ----------
-    name, file, repository, commit, path, also
-        As in `SourceFile`; the absolute path of a file or folder of the user's own.
+    name, file : str
+        Name of the set, and of its file in the folders that are looked in; the absolute path of a
+        file or folder of the user's own.
+    repository, commit, path : str
+        Public repository, version and place that the file comes from.
+    also : dict of str to str
+        Other forms of the file that serve as well: name to sha256.
     format : {"matlab", "digits", "mosi", "imported", "own"}
         Reader of the files; ``"digits"`` is built in and has none.
     views : dict of str to int
@@ -159,13 +150,12 @@ def _sources(name: str, where: str, roles: Any) -> dict[str, Any]:
 
 
 def _toml(file: str) -> dict[str, Any]:
-    text = files("rcml_misa.datasets").joinpath(file).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(files("rcml_misa.datasets").joinpath(file).read_text(encoding="utf-8"))
 
 
 @cache
 def list_catalogue() -> tuple[CatalogueEntry, ...]:
-    """All data sets of this package, in the order of `catalogue.toml`."""
+    """List the data sets of this package, in the order of `catalogue.toml`."""
     return tuple(parse_entry(name, table) for name, table in _toml("catalogue.toml").items())
 
 
@@ -173,7 +163,7 @@ def list_catalogue() -> tuple[CatalogueEntry, ...]:
 
 
 def imported_file(name: str) -> Path:
-    """Path of the npz of an imported set; its entry lies beside it as JSON."""
+    """Name the npz of an imported set; its entry lies beside it as JSON."""
     return cache_folder() / IMPORTED / f"{name}.npz"
 
 
@@ -199,20 +189,20 @@ def imported_entry(name: str) -> CatalogueEntry | None:
 
 
 def list_imported() -> tuple[CatalogueEntry, ...]:
-    """All imported sets by name."""
+    """List the imported sets by name."""
     paths = sorted((cache_folder() / IMPORTED).glob("*.json"))
     return tuple(entry for path in paths if (entry := imported_entry(path.stem)) is not None)
 
 
 def own_catalogue() -> Path:
-    """Path of the user's own catalogue: a JSON file in the user's folder of settings."""
+    """Name the user's own catalogue: a JSON file in the user's folder of settings."""
     import platformdirs
 
     return platformdirs.user_config_path("rcml-misa") / "catalogue.json"
 
 
 def list_own() -> dict[str, CatalogueEntry]:
-    """All data sets of the user's own catalogue, by name.
+    """Read the data sets of the user's own catalogue, by name.
 
     Where version 0.1 left a catalogue in TOML and none in JSON exists, that one is read. A damaged
     catalogue is a DataError.
@@ -258,14 +248,14 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def cache_folder() -> Path:
-    """Folder of the user's cache, for downloads and for what is assembled from them."""
+    """Name the user's cache, for downloads and for what is assembled from them."""
     import pooch
 
     return Path(pooch.os_cache("rcml-misa"))
 
 
 def _folders(data_dir: Path | None) -> list[Path]:
-    """Folders in the order in which they are looked in."""
+    """List the folders in the order in which they are looked in."""
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(
             f"the data folder {data_dir} does not exist; create it or give another one."
@@ -302,9 +292,9 @@ def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | 
         return Path(entry.file) if Path(entry.file).exists() else None
     folders = _folders(data_dir)
     paths = [_first_with(source, folders) for source in entry.sources.values() or [entry]]
-    if not entry.sources:
-        return paths[0]
-    return paths[0].parent if paths[0] is not None and all(paths) else None
+    if paths[0] is None or not all(paths):
+        return None
+    return paths[0].parent if entry.sources else paths[0]
 
 
 def checked_file(

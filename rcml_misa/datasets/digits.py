@@ -37,28 +37,19 @@ def load_digits_views() -> tuple[MultiView, NDArray[np.int64], tuple[str, ...], 
 
 
 def digit_views(images: Array) -> dict[str, Array]:
-    """Describe images in six ways.
+    """Describe images (n, 8, 8), of grey levels 0 (paper) to 16 (ink), by six tables of n rows.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, 8, 8)
-        Grey levels 0 (paper) to 16 (ink).
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n, width)
-        - pixels (64): the grey levels, row by row.
-        - fourier (34): magnitudes of the two-dimensional Fourier transform, each of the
-          frequencies that a real image has once; they do not change when the digit is shifted
-          around the edges.
-        - projections (78): sums along rows (8), columns (8) and both diagonals (15 + 15), and
-          how far the first ink lies from the left, right, top and bottom edge (4 x 8).
-        - moments (22): mass, centre of gravity (2), scale-free central moments of orders 2 to 4
-          (12) and the signed logarithms of Hu's seven invariants.
-        - dct (36): coefficients of the cosine transform whose frequencies add up to at most 7.
-        - morphology (30): for ink at grey levels 4, 8 and 12, the area, connected parts, holes,
-          area of the holes, perimeter, runs along rows, runs along columns, height, width and
-          the area left by an erosion.
+    - pixels (64): the grey levels, row by row.
+    - fourier (34): magnitudes of the two-dimensional Fourier transform, each of the frequencies
+      that a real image has once; they do not change when the digit is shifted around the edges.
+    - projections (78): sums along rows (8), columns (8) and both diagonals (15 + 15), and
+      how far the first ink lies from the left, right, top and bottom edge (4 x 8).
+    - moments (22): mass, centre of gravity (2), scale-free central moments of orders 2 to 4 (12)
+      and the signed logarithms of Hu's seven invariants.
+    - dct (36): coefficients of the cosine transform whose frequencies add up to at most 7.
+    - morphology (30): for ink at grey levels 4, 8 and 12, the area, connected parts, holes, area of
+      the holes, perimeter, runs along rows, runs along columns, height, width and the area left by
+      an erosion.
 
     References
     ----------
@@ -67,7 +58,6 @@ def digit_views(images: Array) -> dict[str, Array]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> {name: view.shape[1] for name, view in digit_views(np.ones((1, 8, 8))).items()}
     {'pixels': 64, 'fourier': 34, 'projections': 78, 'moments': 22, 'dct': 36, 'morphology': 30}
     """
@@ -107,9 +97,9 @@ def _projections(images: Array) -> Array:
 
 
 def _depth(ink: NDArray[np.bool_]) -> Array:
-    """Pixels before the first ink of each row; all 8 where there is none."""
-    depth = np.where(ink.any(axis=2), ink.argmax(axis=2), ink.shape[2])
-    return np.asarray(depth, dtype=np.float64)
+    """Count the pixels before the first ink of each row; all 8 where there is none."""
+    depth: Array = np.where(ink.any(axis=2), ink.argmax(axis=2), ink.shape[2]).astype(np.float64)
+    return depth
 
 
 def _moments(images: Array) -> Array:
@@ -131,7 +121,7 @@ def _moments(images: Array) -> Array:
 
 
 def _hu(eta: Array) -> Array:
-    """Hu's seven rotation invariants, of shape (n, 7), from normalised moments (n, 5, 5)."""
+    """Compute Hu's seven rotation invariants (n, 7) from normalised moments (n, 5, 5)."""
     e20, e02, e11 = eta[:, 2, 0], eta[:, 0, 2], eta[:, 1, 1]
     e30, e03, e21, e12 = eta[:, 3, 0], eta[:, 0, 3], eta[:, 2, 1], eta[:, 1, 2]
     a, b = e30 + e12, e21 + e03
@@ -157,7 +147,7 @@ def _dct(images: Array) -> Array:
 
 
 def _morphology(ink: NDArray[np.bool_]) -> Array:
-    """Ten counts of a black-and-white image, of shape (n, 10)."""
+    """Count ten things of each black-and-white image: (n, 10)."""
     framed = np.pad(ink, ((0, 0), (1, 1), (1, 1)))
     plane = np.ones((3, 3), dtype=bool)
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
@@ -167,9 +157,7 @@ def _morphology(ink: NDArray[np.bool_]) -> Array:
     holes = _components(paper, cross) - 1
     filled = ndimage.binary_fill_holes(framed, structure=_in_plane(cross))
     hole_area = (filled & paper).sum(axis=(1, 2))
-    steps_x = framed[:, :, 1:] != framed[:, :, :-1]
-    steps_y = framed[:, 1:, :] != framed[:, :-1, :]
-    runs_x, runs_y = steps_x.sum(axis=(1, 2)), steps_y.sum(axis=(1, 2))
+    runs_x, runs_y = (np.diff(framed, axis=axis).sum(axis=(1, 2)) for axis in (2, 1))
     eroded = ndimage.binary_erosion(framed, structure=_in_plane(cross))
     counts = [
         ink.sum(axis=(1, 2)),
@@ -187,7 +175,7 @@ def _morphology(ink: NDArray[np.bool_]) -> Array:
 
 
 def _in_plane(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Neighbours within one image of a stack, none in the images before and after it."""
+    """Keep neighbours within an image of a stack, none in the images before and after it."""
     return np.pad(structure[None], ((1, 1), (0, 0), (0, 0)))
 
 

@@ -182,7 +182,7 @@ def load_dataset(
             role: checked_file(source, data_dir=data_dir, download=download)
             for role, source in entry.sources.items()
         }
-        return load_mosi(entry, paths, split=split, cache=cache_folder())
+        return load_mosi(entry, paths, split=split, folder=cache_folder())
     if split is not None:
         raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")
     if entry.format == "digits":
@@ -206,7 +206,7 @@ def load_dataset(
 
 
 def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
-    """Entry of a path or name; options that are given count before those of the entry."""
+    """Find the entry of a path or name; options that are given count before its own."""
     from rcml_misa.datasets.files import is_own_file
 
     if is_own_file(name):
@@ -221,7 +221,7 @@ def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
 
 
 def _checked_own(entry: CatalogueEntry) -> Path:
-    """Path of a file of the user's own; one of the catalogue must be as it was when added."""
+    """Check that a file of the user's catalogue is as it was when added, and return its path."""
     from rcml_misa.datasets.files import file_sha256
 
     path = Path(entry.file)
@@ -241,7 +241,7 @@ def _checked_own(entry: CatalogueEntry) -> Path:
 
 
 def _read_own(entry: CatalogueEntry) -> tuple[OwnFile, str]:
-    """Content of a file of the user's own, and its sha256."""
+    """Read a file of the user's own, and its sha256."""
     from rcml_misa.datasets.files import file_sha256, read_own_file
 
     path = _checked_own(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.resources import files
 from io import StringIO
 from itertools import chain
@@ -51,12 +52,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def load_mosi(
-    entry: CatalogueEntry, paths: Mapping[str, Path], *, split: str | None, cache: Path
+    entry: CatalogueEntry, paths: Mapping[str, Path], *, split: str | None, folder: Path
 ) -> Dataset:
     """Read CMU-MOSI with its sentiment as the target of a regression; `as_task` cuts classes.
 
-    The source files are given by role, and the assembled npz is kept in the folder `cache`. No such
-    split, or one that would leak labels, is an OptionError.
+    The source files are given by role, and the assembled npz is kept in `folder`. No such split, or
+    one that would leak labels, is an OptionError.
     """
     chosen = split or SPLITS[entry.name]
     if chosen not in SPLITS.values():
@@ -65,7 +66,7 @@ def load_mosi(
     leaky = entry.name == "MOSI"
     if leaky and chosen == "standard":
         raise OptionError(f"split 'standard' is refused: {LEAK}")
-    arrays = _assembled(cache / f"mosi-{FORMAT}-{entry.sha256[:16]}.npz", paths)
+    arrays = _assembled(folder / f"mosi-{FORMAT}-{entry.sha256[:16]}.npz", paths)
     views: dict[str, Any] = {view: arrays[view] for view in entry.views}
     if not leaky:
         views["words"] = Texts(arrays["words"])
@@ -124,26 +125,25 @@ def assemble(paths: Mapping[str, Path]) -> Arrays:
 
 
 def _assemble(paths: Mapping[str, Path]) -> Arrays:
-    listed = _rows(paths["transcripts"], encoding="latin-1")
-    numbers, poria, columns = [], [], {}
+    listed = list(csv.reader(StringIO(paths["transcripts"].read_text("latin-1"))))
+    rows: list[list[str]] = []
+    poria: list[str] = []
+    columns = {}
     for part in ("train", "test"):
-        index = [int(row[0]) for row in _rows(paths[f"text_{part}_index"])]
-        numbers += index
-        poria += [part] * len(index)
+        index = csv.reader(StringIO(paths[f"text_{part}_index"].read_text("utf-8")))
+        rows += [listed[int(row[0])] for row in index]
+        poria += [part] * (len(rows) - len(poria))
     for view in ("text", "audio", "video"):
         halves = (paths[f"{view}_train"], paths[f"{view}_test"])
         tables = [np.loadtxt(path, delimiter=",", quotechar='"') for path in halves]
         columns[view] = np.concatenate(tables)
-    rows = [listed[number] for number in numbers]
     ids = [row[0] for row in rows]
     spoken = _sentiment([paths[f"sentiment_{part}"] for part in ("train", "test", "ref")])
     if len(set(ids)) != len(ids) or set(ids) != set(spoken):
         raise DataError("the utterances of MOSI's features and of its sentiment file differ.")
     scores = np.array([spoken[key][1] for key in ids])
-    labels = np.array([int(row[3]) for row in rows])
-    if (labels != (scores >= 0)).any() or any(
-        (table[:, -1] != labels).any() for table in columns.values()
-    ):
+    labels = [np.array([int(row[3]) for row in rows]), *(t[:, -1] for t in columns.values())]
+    if any((column != (scores >= 0)).any() for column in labels):
         raise DataError("the labels of MOSI's features and of its sentiment file differ.")
     split = files("rcml_misa.datasets").joinpath("mosi_standard_split.csv")
     folds = {row["video_id"]: row["part"] for row in _records(split)}
@@ -163,16 +163,12 @@ def _assemble(paths: Mapping[str, Path]) -> Arrays:
     }
 
 
-def _rows(path: Path, *, encoding: str = "utf-8") -> list[list[str]]:
-    return list(csv.reader(StringIO(path.read_text(encoding))))
-
-
 def _records(path: Path | Traversable) -> Iterator[dict[str, str]]:
     return csv.DictReader(StringIO(path.read_text("utf-8")))
 
 
 def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
-    """Transcript, with single spaces and apostrophes, and sentiment by utterance."""
+    """Read transcripts, with single spaces and apostrophes, and sentiment by utterance."""
     spoken = {}
     for row in chain.from_iterable(map(_records, paths)):
         words = (CONTRACTIONS.get(word, word) for word in row["utterance"].split())
@@ -182,7 +178,7 @@ def _sentiment(paths: Sequence[Path]) -> dict[str, tuple[str, float]]:
 
 
 def _segments(path: Path) -> dict[str, tuple[float, float]]:
-    """Start and end in seconds by utterance; the published file has an empty second line."""
+    """Read start and end in seconds by utterance; the published file has an empty second line."""
     return {
         f"{row['video_id']}_{row['segment']}": (
             round(float(row["start"]), 6),
@@ -196,7 +192,7 @@ def _segments(path: Path) -> dict[str, tuple[float, float]]:
 def _timing(
     path: Path, segments: Mapping[str, tuple[float, float]], ids: Sequence[str]
 ) -> list[NDArray[np.float64]]:
-    """Each utterance's words as rows of duration, pause before, pause after and pace.
+    """Describe each utterance's words by rows of duration, pause before, pause after and pace.
 
     Seconds, but for the pace, which is seconds per letter. A pause is whatever lies between two
     words, or between a word and its segment's end.
@@ -208,27 +204,27 @@ def _timing(
             "MOSI-words has its word timings in an HDF5 file, which takes h5py to read; install it "
             "with pip install 'rcml-misa[hdf5]'."
         ) from None
-    timing = []
     with h5py.File(path, "r") as store:
         videos = store["CMU_MOSI_ModifiedTimestampedWords/data"]
-        spoken: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {}
+
+        @cache
+        def spoken(video: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+            tokens = np.char.decode(videos[video]["features"][:, 0], "utf-8")
+            times = np.asarray(videos[video]["intervals"], dtype=np.float64)
+            real = tokens != "sp"
+            return tokens[real], times[real]
+
+        timing = []
         for key in ids:
-            video = key.rpartition("_")[0]
-            if video not in spoken:
-                tokens = np.char.decode(videos[video]["features"][:, 0], "utf-8")
-                times = np.asarray(videos[video]["intervals"], dtype=np.float64)
-                real = tokens != "sp"
-                spoken[video] = tokens[real], times[real]
-            tokens, times = spoken[video]
+            tokens, times = spoken(key.rpartition("_")[0])
             start, end = segments[key]
             inside = (times[:, 0] >= start - SLACK) & (times[:, 1] <= end + SLACK)
             if not inside.any():
                 raise DataError(f"segment {key} of MOSI holds no word.")
             begins, ends = times[inside].T
-            letters = np.char.str_len(tokens[inside])
             before = begins - np.concatenate([[start], ends[:-1]])
             after = np.concatenate([begins[1:], [end]]) - ends
             length = ends - begins
-            columns = [length, before.clip(0), after.clip(0), length / letters]
-            timing.append(np.stack(columns, axis=1))
+            pace = length / np.char.str_len(tokens[inside])
+            timing.append(np.stack([length, before.clip(0), after.clip(0), pace], axis=1))
     return timing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import isabstract, signature
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from rcml_misa.estimators.foreign import build_foreign, load_object
 from rcml_misa.exceptions import OptionError, nearest
@@ -280,6 +280,8 @@ def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
         return text
     if text.lower() in ("none", "null"):
         return None
+    if any(text in choices_of(part) for part in get_args(annotation)):
+        return text
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]

@@ -46,17 +46,9 @@ LARGEST_SELECTION = 2000  # rows while the kernel is chosen
 class Columns:
     """Mapped columns of one or several views for the kernel.
 
-    Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles. In
-    each, every view has the total variance 1 whatever its width.
-
-    Parameters
-    ----------
-    maps : tuple of tuple of FeatureMap
-        For each kind, one fitted map per view.
-    factors : tuple of tuple of float
-        Likewise, factors that bring the total variance of the train rows to 1.
-    double : bool
-        Whether the columns are float64, which costs nothing where train rows are few.
+    Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles, each
+    with a fitted map per view and a factor that brings the view's total variance over train rows
+    to 1, whatever its width. Columns are `double` (float64) where train rows are few.
     """
 
     maps: tuple[tuple[FeatureMap, ...], ...]
@@ -65,12 +57,8 @@ class Columns:
 
     def __call__(self, parts: Sequence[Array]) -> Array:
         """Map rows given as one raw array (n, d_v) per view."""
-        return self.join(
-            [
-                [mapping.transform(part) for mapping, part in zip(kind, parts, strict=True)]
-                for kind in self.maps
-            ]
-        )
+        pairs = [zip(kind, parts, strict=True) for kind in self.maps]
+        return self.join([[mapping.transform(part) for mapping, part in kind] for kind in pairs])
 
     @property
     def owners(self) -> NDArray[np.intp]:
@@ -90,14 +78,7 @@ class Columns:
 
 
 class MappedViews:
-    """Train rows' views with their fitted maps, so that several experts share the mapping's cost.
-
-    Parameters
-    ----------
-    parts : sequence of arrays of shape (n, d_v)
-        Raw columns of each view, dense or sparse.
-    scaling : {"minmax", "standard", "quantile", "none"}
-    """
+    """Train rows' views (n, d_v) with fitted maps, so that experts share the mapping's cost."""
 
     def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
         self.parts = list(parts)
@@ -108,13 +89,9 @@ class MappedViews:
             for kind in KINDS
         ]
         some = slice(None) if self.rows <= BLOCK else evenly(self.rows, BLOCK)
-        self.mapped = [
-            [
-                mapping.transform(dense(part, some))
-                for mapping, part in zip(kind, parts, strict=True)
-            ]
-            for kind in self.maps
-        ]
+        raw = [dense(part, some) for part in parts]
+        pairs = [zip(kind, raw, strict=True) for kind in self.maps]
+        self.mapped = [[mapping.transform(part) for mapping, part in kind] for kind in pairs]
 
     def only(self, view: int) -> MappedViews:
         """Select one view, without the rows that lack it."""
@@ -153,29 +130,7 @@ def _unit_variance(part: Array) -> float:
 
 
 def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
-    """Fit the temperature T of least cross-entropy of softmax(T * scores) against the classes.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n, K)
-        Scores of rows that the scorer has not seen (leave-one-out, held out).
-    target : ndarray of shape (n,)
-        Class numbers 0..K-1.
-    weights : ndarray of shape (n,), optional
-        Weights of the rows.
-
-    Returns
-    -------
-    float
-        A number in [1, exp(5.5)].
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> scores = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    >>> fit_temperature(scores, np.array([0, 1, 0, 0])) < 2
-    True
-    """
+    """Fit T in [1, exp(5.5)] of least cross-entropy of softmax(T scores) on unseen rows."""
     bounds = (0.0, LARGEST_LOG_TEMPERATURE)
     return fit_exponent(scores, target, weights, bounds=bounds, tolerance=0.02)
 

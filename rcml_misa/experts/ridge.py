@@ -55,17 +55,8 @@ class BlockKernel:
         k(a, b) = mean_k exp(-g mean_v d_kv) + mean_{w, k, v} exp(-w d_kv)
                   + linear mean_{k, v} <a_kv, b_kv>.
 
-    The first term, a product over views, is near only to rows that are near in every view; the
-    second, a sum over views, generalises from each view by itself.
-
-    Parameters
-    ----------
-    product : float
-        Width g of the product over views.
-    additive : tuple of float
-        Widths w of the sum over views.
-    linear : float
-        Weight of the linear part.
+    The first term, a product over views of width g, is near only to rows that are near in every
+    view; the second, an additive one of widths w, generalises from each view by itself.
 
     Examples
     --------
@@ -79,18 +70,7 @@ class BlockKernel:
     linear: float = 0.1
 
     def __call__(self, left: Array, right: Array, layout: Layout) -> Array:
-        """Compute kernel values for all pairs of rows.
-
-        Parameters
-        ----------
-        left, right : ndarray of shape (n, d) and (m, d)
-        layout : sequence of sequence of int
-            For each kind the columns of each view; they add up to d.
-
-        Returns
-        -------
-        ndarray of shape (n, m)
-        """
+        """Compute kernel values (n, m); `layout` has the columns of each view in each kind."""
         edges = [0, *accumulate(width for kind in layout for width in kind)]
         blocks = len(edges) - 1
         result = np.zeros((len(left), len(right)), dtype=left.dtype)
@@ -136,20 +116,9 @@ class NystroemFeatures:
     """Features K_nm L^-T of n rows, L L' = K_mm over m landmarks, block by block.
 
     Their inner products are the Nystroem kernel. The diagonal of K_mm is lifted by rounding's
-    worth, and tenfold where that is not enough, so that its Cholesky factor exists. The features
-    of up to 8192 rows are kept.
-
-    Parameters
-    ----------
-    values : callable or None
-        Gives the mapped columns (float32) of a slice of rows; None where the rows are the
-        landmarks themselves, in their order.
-    rows : int
-        n.
-    landmarks : ndarray of shape (m, d)
-        Mapped columns of the landmarks.
-    kernel : callable
-        Gives the kernel values of two sets of rows.
+    worth, and tenfold where that is not enough, so that its Cholesky factor exists. `values` gives
+    the mapped columns of a slice of rows; it is None where the rows are the landmarks themselves,
+    in their order. The features of up to 8192 rows are kept.
     """
 
     def __init__(
@@ -200,14 +169,8 @@ def _lifted_cholesky(square: Array, lift: float) -> Array:
 class Ridge:
     """A fitted ridge regression.
 
-    Attributes
-    ----------
-    weights : ndarray of shape (m, K)
-        Act on kernel values against the landmarks.
-    intercept : ndarray of shape (K,)
-    penalty : float
-    loo_scores : ndarray of shape (n, K)
-        For each row the prediction of the ridge fitted without it: y - r / (1 - h).
+    Its weights (m, K) act on kernel values against the landmarks; `loo_scores` (n, K) hold for
+    each row the prediction of the ridge fitted without it, y - r / (1 - h).
     """
 
     weights: Array
@@ -235,19 +198,10 @@ def fit_ridge(
     """Regress centred one-hot classes on centred features; choose the penalty by leave-one-out.
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
-    that no n x n matrix appears. The penalty of least leave-one-out square error is kept.
-
-    Parameters
-    ----------
-    phi : NystroemFeatures
-    onehot : ndarray of shape (n, K)
-    penalties : sequence of float
-    weights : ndarray of shape (n,), optional
-        Weights of the rows' square errors, positive, of mean 1, which leverages are multiplied by.
-
-    References
-    ----------
-    Allen, Technometrics 16, 1974 (PRESS): the residual without row i is r_i / (1 - h_i).
+    that no n x n matrix appears. The penalty of least leave-one-out square error is kept. Weights
+    (n,) of the rows' square errors are positive, of mean 1; a leverage is in proportion to its
+    row's. Source: Allen, Technometrics 16, 1974 (PRESS): the residual without row i is
+    r_i / (1 - h_i).
     """
 
     def weighed(values: Array, block: slice) -> Array:

@@ -24,15 +24,9 @@ ENTRIES = 2**19  # entries of a kernel matrix at once, which the caches hold
 
 @dataclass(frozen=True)
 class RawScores:
-    """Unbounded scores of n rows.
+    """Unbounded scores (n, K) of each view's expert and of the joint one.
 
-    Attributes
-    ----------
-    views : list of ndarray of shape (n, K)
-        Scores of each view's expert.
-    joint : ndarray of shape (n, K)
-    nearest : ndarray of shape (n,)
-        Squared distance to the joint expert's nearest landmark, in its columns.
+    `nearest` (n,) is the squared distance to the joint expert's nearest landmark, in its columns.
     """
 
     views: list[Array]
@@ -44,14 +38,9 @@ class RawScores:
 class _Block:
     """One view in one kind of map, for one expert.
 
-    Attributes
-    ----------
-    map : FeatureMap
-    matrix : ndarray of shape (d + 2, m) or None
-        Factor of mapped columns x, |x|^2 and 1 whose product is minus the squared distances to
-        the landmarks; None where another expert's product serves as well.
-    linear : ndarray of shape (d, K)
-        The linear part of the kernel, summed over landmarks.
+    Mapped columns x, |x|^2 and 1 times `matrix`, (d + 2, m), are minus the squared distances to the
+    landmarks; it is None where another expert's product serves as well. `linear`, (d, K), is the
+    linear part of the kernel, summed over landmarks.
     """
 
     map: FeatureMap
@@ -66,19 +55,11 @@ class _Block:
 
 
 class _Parts:
-    """An expert's blocks, and the terms in which Gaussians add up to its scores.
+    """An expert's blocks per view and kind, and the terms in which Gaussians add up to its scores.
 
-    Attributes
-    ----------
-    blocks : list of list of _Block
-        Per view, per kind.
-    terms : dict of float to float
-        Widths of the Gaussians of each view by itself and their weights, over that of the
-        product over views.
-    product : float or None
-        Width of the product over views, per view; None where it is a term of the only view.
-    weights : ndarray of shape (m, K)
-        Weights of kernel values over the weight of the product.
+    `terms` are widths of the Gaussians of each view by itself, with their weights over that of the
+    product over views; `product` is the width of that product, None where it is a term of the only
+    view; `weights`, (m, K), are those of kernel values over the weight of the product.
     """
 
     def __init__(self, expert: KernelExpert) -> None:
@@ -111,14 +92,7 @@ class ExpertScorer:
 
     Each view is mapped once for its own and the joint expert. Where a view's landmarks are the
     first of the joint expert's, distances to them are worked out once, and so is a Gaussian that
-    both experts have.
-
-    Parameters
-    ----------
-    views : sequence of KernelExpert
-        One per view; none where `joint` alone is to score.
-    joint : KernelExpert
-        Expert of all views; of one view only, that view's own.
+    both experts have. `views` holds an expert per view, or none where `joint` alone is to score.
     """
 
     def __init__(self, views: Sequence[KernelExpert], joint: KernelExpert) -> None:
@@ -139,9 +113,8 @@ class ExpertScorer:
         joint, nearest = np.empty((count, classes)), np.empty(count)
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
-            scores, joint[rows], nearest[rows] = self._tile(
-                [dense(array, rows) for array in arrays]
-            )
+            parts = [dense(array, rows) for array in arrays]
+            scores, joint[rows], nearest[rows] = self._tile(parts)
             for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
         return RawScores(views or [joint], joint, nearest)

@@ -34,15 +34,9 @@ SAMPLE = 2000  # train rows whose distances define what is familiar
 class Familiarity:
     """Nearness of a row to the train rows, against their nearness to each other.
 
-    exp(-1.5 z) with z = max(0, (d - d95) / (d95 - d50)), d the distance to the nearest landmark
-    and d50, d95 the quantiles of that distance over train rows, each without itself.
-
-    Parameters
-    ----------
-    landmarks : ndarray of shape (m, d)
-        Mapped columns of the joint expert's landmarks.
-    median, upper : float
-        d50 and d95.
+    exp(-1.5 z) with z = max(0, (d - d95) / (d95 - d50)), d the distance to the nearest of the joint
+    expert's landmarks (m, d), in mapped columns, and d50, d95 the median and upper quantile of
+    that distance over train rows, each without itself.
 
     Examples
     --------
@@ -69,17 +63,15 @@ class Familiarity:
         median, upper = np.quantile(nearest, [0.5, 0.95])
         return cls(landmarks, float(median), float(max(upper, 1.05 * median, 1e-12)))
 
-    def __call__(self, values: Array) -> Array:
-        """Compute the familiarity (n,) of rows given by their mapped columns (n, d)."""
-        return self.of_distance(np.sqrt(squared_distances(values, self.landmarks).min(axis=1)))
-
-    def with_gaps(self, values: Array, columns: NDArray[np.bool_], share: float) -> Array:
-        """Compute the familiarity of rows that have but a share of their views, in `columns` (d,).
+    def __call__(
+        self, values: Array, columns: slice | NDArray[np.bool_] = slice(None), share: float = 1.0
+    ) -> Array:
+        """Compute the familiarity (n,) of mapped rows (n, d), by the columns of a share of views.
 
         Each view has the same part in squared distances, which are scaled up to that of all.
         """
-        some = squared_distances(values[:, columns], self.landmarks[:, columns])
-        return self.of_distance(np.sqrt(some.min(axis=1) / share))
+        squared = squared_distances(values[:, columns], self.landmarks[:, columns])
+        return self.of_distance(np.sqrt(squared.min(axis=1) / share))
 
     def of_distance(self, nearest: Array) -> Array:
         """Compute the familiarity (n,) of rows at a distance from the nearest landmark."""
@@ -100,17 +92,10 @@ def stack_weights(
     ----------
     logs : ndarray of shape (n, M, K)
         Log-probabilities of each expert (leave-one-out, held out).
-    codes : ndarray of int, shape (n,)
-        Class numbers.
+    codes, weights : ndarray of shape (n,)
+        Class numbers, and weights of the rows, of mean 1.
     plain : ndarray of shape (M,)
         Ratio of the weights without any data.
-    weights : ndarray of shape (n,), optional
-        Weights of the rows, of mean 1.
-
-    Returns
-    -------
-    ndarray of shape (M,)
-        Not negative.
 
     References
     ----------
@@ -158,10 +143,8 @@ class ExpertLogits:
 
     Attributes
     ----------
-    views : ndarray of shape (n, N, K)
-        Bounded, tempered scores of the views' experts.
-    joint : ndarray of shape (n, K)
-        The same of the joint expert.
+    views, joint : ndarray of shape (n, N, K) and (n, K)
+        Bounded, tempered scores of the views' experts and of the joint one.
     agreement : ndarray of shape (n,)
         Posterior that no view is bogus, from the views' unbounded scores.
     familiarity : ndarray of shape (n,)
@@ -186,14 +169,7 @@ class ExpertLogits:
     ) -> Array:
         """Fit weights (N + 1,) of the experts' product, the joint one's last; see `stack_weights`.
 
-        Parameters
-        ----------
-        codes : ndarray of int, shape (n,)
-            Class numbers of the rows, which must be new to the experts.
-        weights : ndarray of shape (n,), optional
-            Weights of the rows, of mean 1.
-        joint : bool
-            Whether the joint expert takes part; its weight is 0 otherwise.
+        The rows must be new to the experts. Without `joint`, the joint expert's weight is 0.
         """
         some = evenly(len(codes), min(len(codes), ENOUGH))
         views, codes = self.views[some], codes[some]
@@ -295,12 +271,11 @@ class ViewExperts:
             self.joint_.landmark_values_,
             self.joint_.columns_([dense(array, sample) for array in views.arrays]),
         )
-        scores = []
-        for own, rows in zip(self.views_, present.T, strict=True):
-            scores.append(np.zeros((len(codes), len(classes))))
-            scores[-1][rows] = own.loo_scores_
+        scores = np.zeros((len(views), len(codes), len(classes)))
+        for score, own, rows in zip(scores, self.views_, present.T, strict=True):
+            score[rows] = own.loo_scores_
         self.train_logits_ = self._logits(
-            scores, self.joint_.loo_scores_, np.ones(len(codes)), present
+            list(scores), self.joint_.loo_scores_, np.ones(len(codes)), present
         )
         return self
 
@@ -330,9 +305,8 @@ class ViewExperts:
         for pattern in np.unique(present, axis=0):
             rows = (present == pattern).all(axis=1)
             if pattern.any():
-                share = float(pattern.mean())
-                familiarity[rows] = self.familiarity_.with_gaps(
-                    values[rows], pattern[owners], share
+                familiarity[rows] = self.familiarity_(
+                    values[rows], pattern[owners], float(pattern.mean())
                 )
         return familiarity
 

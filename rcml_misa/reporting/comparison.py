@@ -12,10 +12,10 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.reporting.table import (
     Cell,
     Column,
-    Columns,
     Number,
     Numbers,
     Row,
+    Spec,
     Table,
     Text,
     joined,
@@ -24,6 +24,7 @@ from rcml_misa.reporting.tables import (
     LEAK_NOTE,
     SECONDS,
     SETS,
+    Sets,
     Shown,
     by_dataset,
     by_label,
@@ -41,19 +42,9 @@ __all__ = ["dataset_table", "overview_table", "rank_table", "rankings", "winners
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """Published accuracy of one method on one data set, in percent.
+    """Published accuracy and FPR95 of one method on one data set, in percent.
 
-    Attributes
-    ----------
-    dataset, name : str
-    method : str or None
-        Name of the method here, where it is one.
-    source : str
-        The paper, and the epoch it reports if it says so.
-    clean, clean_spread, conflict, conflict_spread : float or None
-        Accuracies.
-    conflict_fpr95 : float or None
-        False positives among clean rows where 95 % of the conflictive ones are detected.
+    `method` is its name here, where it is one; `source` the paper, and the epoch if it says so.
     """
 
     dataset: str
@@ -114,10 +105,8 @@ def overview_table(records: Sequence[RunRecord]) -> Table:
         return joined(map(percent, values), " / ")
 
     body: list[Row] = [[label, *(cell(name, label) for name in datasets)] for label in labels]
-    columns: Columns = [
-        Column("clean / conflictive %", "left", name="method"),
-        *(Column(name, parts=SETS) for name in datasets),
-    ]
+    columns = [Column("clean / conflictive %", "left", name="method")]
+    columns += [Column(name, parts=SETS) for name in datasets]
     notes = [LEAK_NOTE] if any(row.leaky for row in rows) else []
     return Table.of("Overview", columns, body, notes, level=2)
 
@@ -146,49 +135,30 @@ def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
         if figure.method is not None and (figure.clean or figure.conflict)
     }
     rows = [sets for sets in by_label(summarise(records)).values() if "clean" in sets]
-    body: list[Row] = [
-        [
-            label_cell(sets["clean"]),
-            *(column.cell(sets.get(column.test_set)) for column in MAIN),
-            published.get(sets["clean"].method, Text("-")),
-        ]
-        for sets in rows
+    specs: list[Spec[Sets]] = [
+        ("method", lambda sets: label_cell(sets["clean"])),
+        *((column.column, column.cell_of) for column in MAIN),
+        ("published", lambda sets: published.get(sets["clean"].method, Text("-"))),
     ]
-    columns: Columns = [
-        "method",
-        *(column.column for column in MAIN),
-        "published",
-    ]
-    notes = [MAIN_NOTE, *([LEAK_NOTE] if any(sets["clean"].leaky for sets in rows) else [])]
-    return Table.of(dataset, columns, body, notes, level=2)
+    notes = [MAIN_NOTE, *[LEAK_NOTE] * any(sets["clean"].leaky for sets in rows)]
+    return Table.of_items(dataset, specs, rows, *notes, level=2)
 
 
 def published_table(datasets: Sequence[str]) -> Table:
     """Figures of papers on these data sets, none of them measured here."""
     figures = [figure for name in datasets for figure in published_figures(dataset=name)]
     sources = list(dict.fromkeys(figure.source for figure in figures))
-    body: list[Row] = [
-        [
-            figure.name,
-            figure.dataset,
-            figure.accuracies,
-            figure.spreads,
-            _figure(figure.conflict_fpr95, 1),
-            f"[{sources.index(figure.source) + 1}]",
-        ]
-        for figure in figures
-    ]
-    columns: Columns = [
-        "published",
-        "data set",
-        "clean / conflictive %",
-        "spread",
-        "FPR95 %",
-        "source",
+    specs: list[Spec[PublishedFigure]] = [
+        ("published", lambda figure: figure.name),
+        ("data set", lambda figure: figure.dataset),
+        ("clean / conflictive %", lambda figure: figure.accuracies),
+        ("spread", lambda figure: figure.spreads),
+        ("FPR95 %", lambda figure: _figure(figure.conflict_fpr95, 1)),
+        ("source", lambda figure: f"[{sources.index(figure.source) + 1}]"),
     ]
     notes = [f"[{place}] {source}" for place, source in enumerate(sources, 1)]
     title = "Published figures, not measured here"
-    return Table.of(title, columns, body, notes, level=2, stubs=2)
+    return Table.of_items(title, specs, figures, *notes, level=2, stubs=2)
 
 
 def _means(records: Sequence[RunRecord], test_set: str) -> dict[str, dict[str, float]]:
@@ -230,7 +200,7 @@ def rank_table(ranked: Mapping[str, Ranking]) -> Table:
         f"{ranking.critical_difference:.2f} ranks"
         for test_set, ranking in ranked.items()
     ]
-    columns: Columns = ["mean rank", *map(name_of_set, ranked)]
+    columns = ["mean rank", *map(name_of_set, ranked)]
     return Table.of("Ranks over the data sets", columns, body, notes, level=2)
 
 
@@ -255,7 +225,7 @@ def winners_table(records: Sequence[RunRecord]) -> Table:
                 gap = Numbers((points, p_value(pair.p)), "{} (p {})")
             row += [best, percent(fair[best]), gap]
         body.append(row)
-    columns: Columns = [Column("data set", "left")]
+    columns = [Column("data set", "left")]
     for name in map(name_of_set, SETS):
         columns += [
             Column(f"best, {name}", "left", name=f"best_{name}"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rcml_misa.reporting.table import Column, Columns, Number, Row, Table, joined
+from rcml_misa.reporting.table import Cell, Column, Number, Row, Spec, Table, joined
 from rcml_misa.reporting.tables import (
     SETS,
     Shown,
@@ -79,7 +79,7 @@ COPIES_NOTE = "a method may know a train row by heart: its copy is less uncertai
 
 def detection_table(rows: Sequence[SummaryRow]) -> Table | None:
     """Calibration, selection and detection of conflict, means over runs."""
-    return means_table("Calibration and detection", by_label(rows), DETECTION, [DETECTION_NOTE])
+    return means_table("Calibration and detection", by_label(rows), DETECTION, DETECTION_NOTE)
 
 
 def sets_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
@@ -94,38 +94,25 @@ def sets_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
         for record in records
         for name, sentence in record.failures.items()
     }
-    body: list[Row] = [
-        [
-            label,
-            *(
-                percent(sets[name].mean)
-                if name in sets
-                else ("refused" if (label, name) in failures else "-")
-                for name in names
-            ),
-        ]
-        for label, sets in by_label(summarise(records)).items()
-    ]
+
+    def cell(label: str, name: str) -> Cell | str:
+        if name in rows[label]:
+            return percent(rows[label][name].mean)
+        return "refused" if (label, name) in failures else "-"
+
+    rows = by_label(summarise(records))
+    body: list[Row] = [[label, *(cell(label, name) for name in names)] for label in rows]
     notes = [
         "conflict:s, a share s of rows with a view of another test row (train: of a train row); "
         "noise:s, deviation s in half of the views; missing:r, each view missing with chance r",
     ]
     notes += [f"refused: {sentence}" for sentence in dict.fromkeys(failures.values())]
-    columns: Columns = ["method", *map(name_of_set, names)]
+    columns = ["method", *map(name_of_set, names)]
     return Table.of(f"{dataset}: accuracy on each test set, %", columns, body, notes)
 
 
 def scores_table(dataset: str, records: Sequence[RunRecord], *, task: str) -> Table | None:
-    """Every uncertainty score of every method, as AUROC / AUPR / FPR95.
-
-    Parameters
-    ----------
-    dataset : str
-    records : sequence of RunRecord
-        Of this data set.
-    task : {"errors", "altered", "held_out"}
-        Rows that the scores are to rank highest.
-    """
+    """Every uncertainty score of every method, as AUROC / AUPR / FPR95, for a task of `TASKS`."""
     test_set = RANKED[task]
     scores = {
         label: mean_scores(group, test_set=test_set, task=task)
@@ -149,24 +136,25 @@ def scores_table(dataset: str, records: Sequence[RunRecord], *, task: str) -> Ta
         if values
     ]
     rows = TASKS[task].format(name_of_set(test_set))
-    columns: Columns = [
-        Column("AUROC / AUPR / FPR95", "left", name="method"),
-        *(Column(name, parts=parts) for name in names),
-    ]
+    columns = [Column("AUROC / AUPR / FPR95", "left", name="method")]
+    columns += [Column(name, parts=parts) for name in names]
     return Table.of(f"{dataset}: {rows}, by uncertainty score", columns, body)
 
 
 def recalibration_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
     """Temperature and conformal sets fitted on rows held back; None without such rows."""
-    body: list[Row] = [
-        [f"{label}, {name_of_set(name)}", *(column.cell(sets[name]) for column in RECALIBRATED)]
-        for label, sets in by_label(summarise(records)).items()
+    rows = [
+        sets[name]
+        for sets in by_label(summarise(records)).values()
         for name in SETS
         if name in sets and not math.isnan(sets[name].measures.get("conformal_coverage", math.nan))
     ]
+    specs: list[Spec[SummaryRow]] = [
+        ("method", lambda row: f"{row.label}, {name_of_set(row.test_set)}"),
+        *((column.column, column.cell) for column in RECALIBRATED),
+    ]
     title = f"{dataset}: recalibrated on rows held back"
-    columns: Columns = ["method", *(column.column for column in RECALIBRATED)]
-    return Table.of(title, columns, body, [RECALIBRATED_NOTE]) if body else None
+    return Table.of_items(title, specs, rows, RECALIBRATED_NOTE) if rows else None
 
 
 def robustness_tables(dataset: str, records: Sequence[RunRecord]) -> list[Table]:
@@ -181,7 +169,7 @@ def uncertainty_tables(dataset: str, records: Sequence[RunRecord]) -> list[Table
     copies = f"{dataset}: the donors of the published conflictive rows"
     tables = [
         means_table(f"{dataset}: further measures on clean rows", rows, CLEAN),
-        means_table(copies, rows, COPIES, [COPIES_NOTE]),
+        means_table(copies, rows, COPIES, COPIES_NOTE),
         *(scores_table(dataset, records, task=task) for task in RANKED),
     ]
     return [table for table in tables if table is not None]
@@ -201,20 +189,9 @@ def _checkpoint_means(records: Sequence[RunRecord]) -> dict[tuple[str, str], flo
 def checkpoint_tables(
     dataset: str, records: Sequence[RunRecord], stated: Mapping[str, tuple[str, float | None]]
 ) -> list[Table]:
-    """Accuracy at each checkpoint, and the settings nearest to the stated figures.
+    """Accuracy at each checkpoint, and the settings nearest to the stated figures; empty without.
 
-    Parameters
-    ----------
-    dataset : str
-    records : sequence of RunRecord
-        Of this data set.
-    stated : mapping of label to (setting, figure)
-        Values that a row's grid set, and the accuracy, a fraction, to compare it with.
-
-    Returns
-    -------
-    list of Table
-        Empty where no record has checkpoints.
+    `stated` maps a label to the values that its grid set and the accuracy to compare it with.
     """
     if not any(record.checkpoints for record in records):
         return []
@@ -225,31 +202,20 @@ def checkpoint_tables(
     keys = list(dict.fromkeys(key for values in means.values() for key in values))
     epochs = sorted({epoch for epoch, _ in keys if epoch != LAST}, key=int)
     names = list(dict.fromkeys(name for _, name in keys))
-    nearest = _nearest_table(dataset, means, stated)
-    table = _checkpoint_table(dataset, means, [*epochs, LAST], names, stated)
-    return [table] if nearest is None else [table, nearest]
-
-
-def _checkpoint_table(
-    dataset: str,
-    means: Mapping[str, Mapping[tuple[str, str], float]],
-    epochs: Sequence[str],
-    names: Sequence[str],
-    stated: Mapping[str, tuple[str, float | None]],
-) -> Table:
     body: list[Row] = []
     for label, values in means.items():
         figure = stated.get(label, ("", None))[1]
         cells = [
             joined((percent(values.get((epoch, name), math.nan), 1) for name in names), " / ")
-            for epoch in epochs
+            for epoch in (*epochs, LAST)
         ]
         body.append([label, percent(math.nan if figure is None else figure), *cells])
-    headings = [f"epoch {epoch}" if epoch != LAST else LAST for epoch in epochs]
-    columns: Columns = ["method", "stated %"]
+    columns = [Column("method", "left"), Column("stated %")]
+    headings = [*(f"epoch {epoch}" for epoch in epochs), LAST]
     columns += [Column(heading, parts=tuple(names)) for heading in headings]
-    sets = " / ".join(map(name_of_set, names))
-    return Table.of(f"{dataset}: {sets} accuracy between epochs, %", columns, body)
+    title = f"{dataset}: {' / '.join(map(name_of_set, names))} accuracy between epochs, %"
+    nearest = _nearest_table(dataset, means, stated)
+    return [Table.of(title, columns, body), *([] if nearest is None else [nearest])]
 
 
 def _nearest_table(
@@ -271,19 +237,13 @@ def _nearest_table(
         key: float(np.mean([abs(value - figure) for value, figure in rows]))
         for key, rows in pairs.items()
     }
-    body: list[Row] = [
-        [
-            f"{setting}, epoch {epoch}, {name_of_set(name)} rows",
-            percent(distances[setting, epoch, name]),
-            joined((percent(value) for value, _ in pairs[setting, epoch, name]), " "),
-        ]
-        for setting, epoch, name in sorted(distances, key=lambda key: distances[key])[:NEAREST]
-    ]
     figures = [figure for setting, figure in stated.values() if figure is not None and setting]
     words = " ".join(dict.fromkeys(str(percent(figure)) for figure in figures))
-    return Table.of(
-        f"{dataset}: the settings nearest to the stated figures",
-        ["setting", "mean distance, points", "rows %"],
-        body,
-        [f"stated: {words} %"],
-    )
+    specs: list[Spec[tuple[str, str, str]]] = [
+        ("setting", lambda key: f"{key[0]}, epoch {key[1]}, {name_of_set(key[2])} rows"),
+        ("mean distance, points", lambda key: percent(distances[key])),
+        ("rows %", lambda key: joined((percent(value) for value, _ in pairs[key]), " ")),
+    ]
+    rows = sorted(distances, key=lambda key: distances[key])[:NEAREST]
+    title = f"{dataset}: the settings nearest to the stated figures"
+    return Table.of_items(title, specs, rows, f"stated: {words} %")

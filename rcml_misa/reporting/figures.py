@@ -67,18 +67,7 @@ class Runs:
 def find_runs(path: Path, *, variant: str | None = None) -> Runs:
     """Read a run's JSON, or the records of one variant in the folder given as ``--out``.
 
-    Parameters
-    ----------
-    path : Path
-    variant : str, optional
-        Name of the variant or its method, in a folder with several; by default the recommended one.
-
-    Raises
-    ------
-    DataError
-        If there is no record, or it is damaged.
-    OptionError
-        If there is no such variant.
+    A folder with several gives the named variant or method, by default the recommended one.
     """
     files = [path] if path.is_file() else sorted(path.glob("*-seed*.json"))
     if not files:
@@ -123,10 +112,6 @@ def _array(content: Kept, name: str, what: str) -> NDArray[Any]:
     if name not in content.arrays:
         raise DataError(f"the run did not keep its {what}; run it again with --keep {what}.")
     return content.arrays[name]
-
-
-def _losses(runs: Runs) -> Figure:
-    return panels.loss_figure([record.history for record in runs.records])
 
 
 def _subspaces(variants: Sequence[Runs]) -> Figure:
@@ -210,21 +195,20 @@ def _calibration(runs: Runs) -> Figure:
     # reliability stands in the records; risk over coverage needs what the runs kept
     contents = runs.contents() if all(kept_path(path).is_file() for path in runs.paths) else []
     complete = all(f"{part}.right" in content.arrays for part in parts for content in contents)
-    if not contents or not complete:
-        return panels.calibration_figure(bins, {})
     curves = {
         part: [
             (content.arrays[f"{part}.uncertainty"], content.arrays[f"{part}.right"])
             for content in contents
         ]
         for part in parts
+        if contents and complete
     }
     return panels.calibration_figure(bins, curves)
 
 
 #: Figure of one variant's runs, by name.
 ALONE: dict[str, Callable[[Runs], Figure]] = {
-    "losses": _losses,
+    "losses": lambda runs: panels.loss_figure([record.history for record in runs.records]),
     "attention": _attention,
     "conflict": _conflict,
     "uncertainty": _uncertainty,
@@ -234,15 +218,7 @@ FIGURES = ("losses", "subspaces", "attention", "conflict", "uncertainty", "calib
 
 
 def draw(what: str, runs: Sequence[Runs]) -> Figure:
-    """Draw a figure of one variant's runs, or, for ``"subspaces"``, of several variants.
-
-    Raises
-    ------
-    OptionError
-        If there is no such figure, or it is of one variant.
-    DataError
-        If the runs did not keep what it needs.
-    """
+    """Draw a figure of one variant's runs, or, for ``"subspaces"``, of several variants."""
     if what not in FIGURES:
         raise OptionError(f"there is no figure {what!r}; {nearest(what, FIGURES)}")
     if what == "subspaces":
@@ -276,14 +252,8 @@ def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -
             axes.text(rank, -0.3, str(rank), ha="center", va="bottom", fontsize=8)
     critical = min(ranking.critical_difference, count - 1)
     axes.plot([1, 1 + critical], [-1.4, -1.4], color="black", linewidth=2)
-    axes.text(
-        1 + critical / 2,
-        -1.5,
-        f"critical difference {ranking.critical_difference:.2f}",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-    )
+    words = f"critical difference {ranking.critical_difference:.2f}"
+    axes.text(1 + critical / 2, -1.5, words, ha="center", va="bottom", fontsize=8)
     for place, (first, last) in enumerate(groups):
         height = 0.5 + 0.25 * place
         ends = (ranking.mean_ranks[first] - 0.08, ranking.mean_ranks[last] + 0.08)
@@ -336,9 +306,8 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     figure, (axes,) = new_figure(width=5.5, height=4.0)
     for label in [first, *sorted(others, key=lambda name: float(curves[name].mean()))][:CURVES]:
         axes.plot(COVERAGES, curves[label], label=label, linewidth=1.2)
-    axes.set(
-        xlabel="share of rows answered, the least uncertain first", ylabel="error among them, %"
-    )
+    axes.set_xlabel("share of rows answered, the least uncertain first")
+    axes.set_ylabel("error among them, %")
     axes.set_title(f"{dataset}, clean rows", fontsize=9)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)

@@ -9,16 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rcml_misa.reporting.comparison import (
-    dataset_table,
-    overview_table,
-    published_figures,
-    published_table,
-    rank_table,
-    rankings,
-    winners_table,
-)
-from rcml_misa.reporting.details import checkpoint_tables, robustness_tables, uncertainty_tables
+from rcml_misa.reporting import comparison, details
 from rcml_misa.reporting.render import render
 from rcml_misa.reporting.table import Table
 from rcml_misa.reporting.tables import (
@@ -72,11 +63,11 @@ def experiment_tables(
         Whether the tables of measures and uncertainty scores are among them.
     """
     classes = [record for record in records if "accuracy" in record.metrics.get("clean", {})]
-    tables = [overview_table(classes)] if classes else []
+    tables = [comparison.overview_table(classes)] if classes else []
     if len(by_variant(classes)) > 1:
-        tables.append(winners_table(classes))
-    if ranked := rankings(classes):
-        tables.append(rank_table(ranked))
+        tables.append(comparison.winners_table(classes))
+    if ranked := comparison.rankings(classes):
+        tables.append(comparison.rank_table(ranked))
     groups = by_dataset(records)
     for dataset, some in groups.items():
         if _has(some, list(SENTIMENT)):
@@ -86,17 +77,17 @@ def experiment_tables(
                 tables.append(paired_table(pairs))
         if not _has(some, ["accuracy"]):
             continue
-        tables.append(dataset_table(dataset, some))
+        tables.append(comparison.dataset_table(dataset, some))
         for test_set in SETS:
             if pairs := paired_comparisons(some, test_sets=[test_set]):
                 title = f"{dataset}, {name_of_set(test_set)} rows: paired differences"
                 tables.append(paired_table(pairs, title=title, corrected=True, records=some))
-        tables += [*robustness_tables(dataset, some)]
-        tables += checkpoint_tables(dataset, some, stated or {})
+        tables += details.robustness_tables(dataset, some)
+        tables += details.checkpoint_tables(dataset, some, stated or {})
         if uncertainty:
-            tables += uncertainty_tables(dataset, some)
-    if any(published_figures(dataset=name) for name in groups):
-        tables.append(published_table(list(groups)))
+            tables += details.uncertainty_tables(dataset, some)
+    if any(comparison.published_figures(dataset=name) for name in groups):
+        tables.append(comparison.published_table(list(groups)))
     return tables
 
 
@@ -161,9 +152,9 @@ def _short_tables(records: Sequence[RunRecord], room: int) -> list[Table]:
             continue
         tables.append(spread_table([row for row in summarise(some) if row.test_set == "clean"]))
     if len(by_variant(classes)) > 1:
-        tables.append(winners_table(classes))
+        tables.append(comparison.winners_table(classes))
     if classes:
-        tables.insert(0, overview_table(classes))
+        tables.insert(0, comparison.overview_table(classes))
     rivals = [pairs for some in by_dataset(records).values() for pairs in _rivals(some)]
     paired: list[Table] = []
     for count in range(1, RIVALS + 1):
@@ -224,8 +215,7 @@ def results_json(
     """Make the object of ``run --json``: a row per variant and test set, and the rest."""
     results = [row.as_dict() for row in rows]
     pairs = [pair.as_dict() for pair in comparisons]
-    made: dict[str, Any] = plain({**rest, "results": results, "comparisons": pairs})
-    return made
+    return dict(plain({**rest, "results": results, "comparisons": pairs}))
 
 
 def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
@@ -238,8 +228,7 @@ def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
             mean, variance, deviation = row.moments(name)
             measures[name] = {"mean": mean, "var": variance, "std": deviation, "values": values}
         results.append({name: getattr(row, name) for name in fields} | {"measures": measures})
-    made: dict[str, Any] = plain({**rest, "results": results})
-    return made
+    return dict(plain({**rest, "results": results}))
 
 
 def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]:
@@ -263,17 +252,22 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
             for test_set, tasks in group[0].scores.items()
             for task in tasks
         ]
-    published = [row for name in by_dataset(records) for row in published_figures(dataset=name)]
-    made: dict[str, Any] = plain(
-        {
-            "how": how,
-            "versions": records[0].versions,
-            "protocol": records[0].protocol,
-            "results": [row.as_dict() for row in summarise(records)],
-            "comparisons": [pair.as_dict() for pair in pairs],
-            "uncertainty": scores,
-            "ranks": {name: asdict(ranking) for name, ranking in rankings(records).items()},
-            "published": [asdict(figure) for figure in published],
-        }
+    published = [
+        row for name in by_dataset(records) for row in comparison.published_figures(dataset=name)
+    ]
+    return dict(
+        plain(
+            {
+                "how": how,
+                "versions": records[0].versions,
+                "protocol": records[0].protocol,
+                "results": [row.as_dict() for row in summarise(records)],
+                "comparisons": [pair.as_dict() for pair in pairs],
+                "uncertainty": scores,
+                "ranks": {
+                    name: asdict(ranking) for name, ranking in comparison.rankings(records).items()
+                },
+                "published": [asdict(figure) for figure in published],
+            }
+        )
     )
-    return made

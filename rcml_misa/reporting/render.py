@@ -1,4 +1,4 @@
-"""The renderers of tables: text, Markdown, LaTeX, CSV, JSON, HTML."""
+"""The renderers of tables: text by rich, Markdown, LaTeX and HTML by templates, CSV, JSON."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from rcml_misa.reporting.table import Cell, Column, Table, Text, printable
+from rcml_misa.reporting.table import Cell, Table, Text, printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width", "wrapped"]
 
@@ -42,13 +46,6 @@ _LATEX = {
     "±": r"$\pm$",
     "†": r"$\dagger$",
 }
-_STYLE = (
-    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;margin:1.5em 0 .3em}"
-    "caption{font-weight:bold;text-align:left;padding:.3em 0}th,td{padding:.2em .7em}"
-    "thead{border-bottom:1px solid}td.number,th.number{text-align:right;"
-    "font-variant-numeric:tabular-nums;white-space:nowrap}th{text-align:left}"
-    "p.note{font-size:smaller;margin:.1em 0}"
-)
 
 
 def terminal_width() -> int:
@@ -90,38 +87,74 @@ def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> s
     """
     if form == "json":
         return json.dumps([_json(table) for table in tables], allow_nan=False)
-    if form == "text":
-        return "\n\n".join(_text(table, max(width, LEAST_WIDTH)) for table in tables)
-    writers: Mapping[str, Callable[[Table], str]] = {
-        "markdown": _markdown,
-        "latex": _latex,
-        "csv": _csv,
-        "html": _html,
-    }
-    return "\n\n".join(writers[form](table) for table in tables)
+    return "\n\n".join(_rendered(table, form, max(width, LEAST_WIDTH)) for table in tables)
 
 
 def html_page(title: str, tables: Sequence[Table]) -> str:
     """Write one self-contained HTML document of tables."""
-    name = html.escape(printable(title))
-    head = f"<meta charset='utf-8'>\n<title>{name}</title>\n<style>{_STYLE}</style>"
-    body = f"<h1>{name}</h1>\n{render(tables, 'html')}"
-    parts = ["<!doctype html>", "<html lang='en'>", "<head>", head, "</head>", "<body>", body]
-    return "\n".join([*parts, "</body>", "</html>"]) + "\n"
+    template = _templates().get_template("page.html")
+    return template.render(title=title, tables=render(tables, "html")) + "\n"
+
+
+def _rendered(table: Table, form: Form, width: int) -> str:
+    """Write one table in a form other than JSON."""
+    if form == "text":
+        return _text(table, width)
+    if form == "csv":
+        return _csv(table)
+    ending = {"markdown": "md", "latex": "tex", "html": "html"}[form]
+    return _templates().get_template(f"table.{ending}").render(table=table).removesuffix("\n")
+
+
+@cache
+def _templates() -> Environment:
+    """Load the templates; their brackets are square, as LaTeX has its own use for braces."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - each form escapes by its own filter
+        loader=PackageLoader("rcml_misa.reporting"),
+        variable_start_string="[[",
+        variable_end_string="]]",
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"markdown": _markdown, "latex": _latex, "html": _html}
+    return environment
+
+
+def _markdown(content: Cell | str) -> str:
+    """Escape what would be read as a column, an emphasis, code or a tag."""
+    return re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", printable(str(content)))
+
+
+def _latex(content: Cell | str) -> str:
+    """Escape LaTeX's own characters; a mark is raised."""
+    if isinstance(content, Text) and content.mark:
+        mark = {"†": r"\dagger"}.get(content.mark, _latex(content.mark))
+        return f"{_latex(content.text)}$^{{{mark}}}$"
+    escaped = "".join(_LATEX.get(letter, letter) for letter in printable(str(content)))
+    return escaped.replace("--", "-{}-")  # two hyphens would become a dash
+
+
+def _html(content: Cell | str) -> str:
+    """Escape HTML's own characters; a mark is raised."""
+    if isinstance(content, Text) and content.mark:
+        return f"{_html(content.text)}<sup>{_html(content.mark)}</sup>"
+    return html.escape(printable(str(content)))
 
 
 def _text(table: Table, width: int) -> str:
+    """Write blocks of columns that fit the width, between the title and the notes."""
     from rich.console import Console
     from rich.text import Text as Line
 
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
     console.print(Line(printable(table.title), overflow="fold"))
-    blocks = _blocks(table, width)
-    for number, places in enumerate(blocks):
+    for number, widths in enumerate(_blocks(table, width)):
         if number:
             console.print()
-        console.print(_grid(table, places))
+        console.print(_grid(table, widths))
     for note in table.notes:
         console.print(Line(printable(note), overflow="fold"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
@@ -148,29 +181,22 @@ def _blocks(table: Table, width: int) -> list[dict[int, int]]:
     bounds = [_bounds(table, place, width) for place in range(len(table.columns))]
     stubs = list(range(min(table.stubs, len(table.columns))))
     others = range(len(stubs), len(table.columns))
-    blocks = _filled(stubs, others, bounds, width, most=len(others))
+
+    def filled(most: int) -> list[list[int]]:
+        """Fill blocks with at most so many columns each, while their least widths fit."""
+        blocks: list[list[int]] = [[]]
+        for place in others:
+            least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
+            if blocks[-1] and (least > width or len(blocks[-1]) == most):
+                blocks.append([])
+            blocks[-1].append(place)
+        return blocks
+
+    blocks = filled(len(others))
     # the same number of blocks with about as many columns each, where they fit
-    even = _filled(stubs, others, bounds, width, most=-(-len(others) // len(blocks)))
+    even = filled(-(-len(others) // len(blocks)))
     blocks = even if len(even) == len(blocks) else blocks
     return [_fitted([*stubs, *block], bounds, width, table) for block in blocks]
-
-
-def _filled(
-    stubs: Sequence[int],
-    others: Sequence[int],
-    bounds: Sequence[tuple[int, int]],
-    width: int,
-    *,
-    most: int,
-) -> list[list[int]]:
-    """Fill blocks with columns, at most so many each, while their least widths fit."""
-    blocks: list[list[int]] = [[]]
-    for place in others:
-        least = sum(bounds[each][0] + GAP for each in (*stubs, *blocks[-1], place)) - GAP
-        if blocks[-1] and (least > width or len(blocks[-1]) == most):
-            blocks.append([])
-        blocks[-1].append(place)
-    return blocks
 
 
 def _bounds(table: Table, place: int, width: int) -> tuple[int, int]:
@@ -216,60 +242,6 @@ def _fitted(
     return widths
 
 
-def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(map(_markdown_escaped, cells))} |"
-
-    rulers = ["---" if column.align == "left" else "---:" for column in table.columns]
-    lines = [
-        f"{'#' * table.level} {_markdown_escaped(table.title)}",
-        "",
-        line([column.heading for column in table.columns]),
-        f"|{'|'.join(rulers)}|",
-        *(line([str(cell) for cell in row]) for row in table.rows),
-    ]
-    notes = ["", *(f"{_markdown_escaped(note)}  " for note in table.notes)] if table.notes else []
-    return "\n".join([*lines, *notes])
-
-
-def _markdown_escaped(text: str) -> str:
-    """Escape what would be read as a column, an emphasis, code or a tag."""
-    return re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", printable(text))
-
-
-def _latex(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(cells) + r" \\"
-
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"\caption{{{_latex_escaped(table.title)}}}",
-            rf"\begin{{tabular}}{{{''.join(column.align[0] for column in table.columns)}}}",
-            r"\toprule",
-            line([_latex_escaped(column.heading) for column in table.columns]),
-            r"\midrule",
-            *(line([_latex_cell(cell) for cell in row]) for row in table.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(rf"\par\footnotesize {_latex_escaped(note)}" for note in table.notes),
-            r"\end{table}",
-        ]
-    )
-
-
-def _latex_cell(cell: Cell) -> str:
-    if isinstance(cell, Text) and cell.mark:
-        mark = {"†": r"\dagger"}.get(cell.mark, _latex_escaped(cell.mark))
-        return f"{_latex_escaped(cell.text)}$^{{{mark}}}$"
-    return _latex_escaped(str(cell))
-
-
-def _latex_escaped(text: str) -> str:
-    escaped = "".join(_LATEX.get(letter, letter) for letter in printable(text))
-    return escaped.replace("--", "-{}-")  # two hyphens would become a dash
-
-
 def _csv(table: Table) -> str:
     keys, rows = table.plain()
     stream = io.StringIO()
@@ -286,39 +258,3 @@ def _json(table: Table) -> dict[str, Any]:
         "rows": [dict(zip(keys, row, strict=True)) for row in rows],
         "notes": list(table.notes),
     }
-
-
-def _html(table: Table) -> str:
-    def cell(column: Column, content: str, *, scope: str = "") -> str:
-        tag, scoped = ("th", f" scope='{scope}'") if scope else ("td", "")
-        kind = " class='number'" if column.align == "right" else ""
-        return f"<{tag}{scoped}{kind}>{content}</{tag}>"
-
-    head = "".join(
-        cell(column, html.escape(printable(column.heading)), scope="col")
-        for column in table.columns
-    )
-    body = [
-        "".join(
-            cell(column, _html_cell(value), scope="row" if place < table.stubs else "")
-            for place, (column, value) in enumerate(zip(table.columns, row, strict=True))
-        )
-        for row in table.rows
-    ]
-    lines = [
-        "<table>",
-        f"<caption>{html.escape(printable(table.title))}</caption>",
-        f"<thead><tr>{head}</tr></thead>",
-        "<tbody>",
-        *(f"<tr>{row}</tr>" for row in body),
-        "</tbody>",
-        "</table>",
-        *(f"<p class='note'>{html.escape(printable(note))}</p>" for note in table.notes),
-    ]
-    return "\n".join(lines)
-
-
-def _html_cell(cell: Cell) -> str:
-    if isinstance(cell, Text) and cell.mark:
-        return f"{html.escape(printable(cell.text))}<sup>{html.escape(cell.mark)}</sup>"
-    return html.escape(str(cell))

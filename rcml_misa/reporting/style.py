@@ -92,15 +92,7 @@ def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, s
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as svg, pdf or png by its name's end; the same figure gives the same bytes.
-
-    Raises
-    ------
-    OptionError
-        If the name ends otherwise.
-    DataError
-        If the file can't be written.
-    """
+    """Write a figure as svg, pdf or png by its name's end; the same figure gives the same bytes."""
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise OptionError(f"{path.name} is no name for a figure; end it in {', '.join(FORMATS)}.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-__all__ = ["Cell", "Column", "Columns", "Number", "Numbers", "Row", "Table", "Text", "joined"]
+__all__ = ["Cell", "Column", "Number", "Numbers", "Row", "Spec", "Table", "Text", "joined"]
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,9 @@ class Number:
     Attributes
     ----------
     value : float
-        At full precision; NaN is shown as ``-``.
-    digits : int
-        Decimal places that people see.
-    scale : float
-        Factor for people, 100 for percent; CSV and JSON hold the value itself.
+        At full precision, as in CSV and JSON; NaN is shown as ``-``.
+    digits, scale : int, float
+        Decimal places and factor (100 for percent) of what people see.
     signed : bool
         Whether a plus is shown.
     least : float
@@ -51,13 +51,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Several numbers in one cell; ``-`` where all are NaN.
-
-    Attributes
-    ----------
-    numbers : tuple of Number
-    form : str
-        Format with a place for each number.
+    """Several numbers in one cell and their format; ``-`` where all are NaN.
 
     Examples
     --------
@@ -75,13 +69,7 @@ class Numbers:
 
 
 def joined(numbers: Iterable[Number], separator: str) -> Numbers:
-    """Put numbers in one cell.
-
-    Examples
-    --------
-    >>> str(joined([Number(1.5), Number(0.25)], " / "))
-    '1.50 / 0.25'
-    """
+    """Put numbers in one cell."""
     numbers = tuple(numbers)
     return Numbers(numbers, separator.join(["{}"] * len(numbers)))
 
@@ -127,7 +115,8 @@ class Column:
         return self.name or self.heading.removesuffix(" %")
 
 
-Columns = list[Column | str]
+#: Column or its heading, and the cell that it has for an item.
+Spec = tuple[Column | str, Callable[[Item], Cell | str]]
 
 
 @dataclass(frozen=True)
@@ -172,8 +161,7 @@ class Table:
     ) -> Table:
         """Make a table of columns or their headings, and of cells or texts.
 
-        Columns given by their headings are aligned on the left where they name rows, else on the
-        right.
+        A heading alone is aligned on the left where its column names rows, else on the right.
         """
         made = tuple(
             Column(column, "left" if place < stubs else "right")
@@ -185,6 +173,19 @@ class Table:
             tuple(Text(cell) if isinstance(cell, str) else cell for cell in row) for row in rows
         )
         return cls(title, made, cells, tuple(notes), level, stubs)
+
+    @classmethod
+    def of_items(
+        cls,
+        title: str,
+        specs: Sequence[Spec[Item]],
+        items: Iterable[Item],
+        *notes: str,
+        **form: int,
+    ) -> Table:
+        """Make a table with a row per item; `form` is the level and the number of stubs."""
+        rows = [[cell(item) for _, cell in specs] for item in items]
+        return cls.of(title, [column for column, _ in specs], rows, notes, **form)
 
     def plain(self) -> tuple[list[str], list[list[Any]]]:
         """Give keys and rows of values for machines: a column per number, None for NaN."""

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import Column, Columns, Number, Numbers, Row, Table, Text, joined
+from rcml_misa.reporting.table import (
+    Cell,
+    Column,
+    Number,
+    Numbers,
+    Row,
+    Spec,
+    Table,
+    Text,
+    joined,
+)
 from rcml_misa.results import (
     LEAKS,
     PairedComparison,
@@ -19,6 +29,8 @@ from rcml_misa.results import (
 )
 
 __all__ = ["measures_table", "moments_table", "paired_table", "runs_table", "spread_table"]
+
+Sets = Mapping[str, SummaryRow]  # test set to row of one variant
 
 LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estimate for new rows"
 SETS = ("clean", "conflict")  # test sets of the published protocol
@@ -101,7 +113,7 @@ def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:
-    """Arrange summary rows of one data set: label to test set to row."""
+    """Arrange summary rows of one data set by label and test set."""
     arranged: dict[str, dict[str, SummaryRow]] = {}
     for row in rows:
         arranged.setdefault(row.label, {})[row.test_set] = row
@@ -110,17 +122,7 @@ def by_label(rows: Iterable[SummaryRow]) -> dict[str, dict[str, SummaryRow]]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A column of means of one measure on one test set.
-
-    Attributes
-    ----------
-    heading, measure, test_set : str
-    digits : int
-    scale : float
-        100 for percent.
-    spread : bool
-        Whether the deviation over runs stands behind the mean.
-    """
+    """A column of means of one measure on one test set, and of deviations where `spread` is set."""
 
     heading: str
     measure: str
@@ -143,6 +145,10 @@ class Shown:
         deviation = math.nan if row is None else row.moments(self.measure)[2]
         return Numbers((number, Number(deviation, self.digits, self.scale)), "{} ± {}")
 
+    def cell_of(self, sets: Sets) -> Cell:
+        """Cell of the variant with these rows."""
+        return self.cell(sets.get(self.test_set))
+
     @property
     def column(self) -> Column:
         """Column whose key is the name of the measure."""
@@ -154,66 +160,52 @@ SECONDS = Shown("s/run", "seconds_per_run", digits=1, scale=1)
 
 
 def means_table(
-    title: str,
-    rows: Mapping[str, Mapping[str, SummaryRow]],
-    shown: Sequence[Shown],
-    notes: Sequence[str] = (),
+    title: str, rows: Mapping[str, Sets], shown: Sequence[Shown], note: str = ""
 ) -> Table | None:
-    """Means of measures, a row per method; None where every mean is missing.
+    """Means of measures, a row per method of one data set; None where every mean is missing."""
+    present = [
+        sets for sets in rows.values() if any(str(column.cell_of(sets)) != "-" for column in shown)
+    ]
+    specs: list[Spec[Sets]] = [("method", lambda sets: next(iter(sets.values())).label)]
+    specs += [(column.column, column.cell_of) for column in shown]
+    return Table.of_items(title, specs, present, *[note] * bool(note)) if present else None
 
-    Parameters
-    ----------
-    title : str
-    rows : mapping of label to mapping of test set to SummaryRow
-        Of one data set.
-    shown : sequence of Shown
-    notes : sequence of str
-    """
-    body: list[Row] = []
-    for sets in rows.values():
-        cells = [column.cell(sets.get(column.test_set)) for column in shown]
-        if any(str(cell) != "-" for cell in cells):
-            body.append([next(iter(sets.values())).label, *cells])
-    columns: Columns = ["method", *(column.column for column in shown)]
-    return Table.of(title, columns, body, notes) if body else None
+
+STUBS: list[Spec[SummaryRow]] = [
+    ("method", label_cell),
+    ("test rows", lambda row: name_of_set(row.test_set)),
+]
+RUNS: list[Spec[SummaryRow]] = [
+    *STUBS,
+    (
+        Column("each run", "left", name="run"),
+        lambda row: joined(map(percent, row.accuracy), " "),
+    ),
+]
+MOMENTS: list[Spec[SummaryRow]] = [
+    *STUBS,
+    ("mean %", lambda row: percent(row.mean)),
+    ("var", lambda row: Number(row.var, 6)),
+    ("std %", lambda row: percent(row.std)),
+    ("s/run", SECONDS.cell),
+]
 
 
 def runs_table(rows: Sequence[SummaryRow]) -> Table:
     """Accuracy of every run."""
-    body: list[Row] = [
-        [
-            label_cell(row),
-            name_of_set(row.test_set),
-            joined(map(percent, row.accuracy), " "),
-        ]
-        for row in rows
-    ]
-    columns: Columns = ["method", "test rows", Column("each run", "left", name="run")]
-    return Table.of("Accuracy of each run, %", columns, body, stubs=2)
+    return Table.of_items("Accuracy of each run, %", RUNS, rows, stubs=2)
 
 
 def moments_table(rows: Sequence[SummaryRow]) -> Table:
     """Mean, variance and deviation of accuracy on one data set."""
-    body: list[Row] = [
-        [
-            label_cell(row),
-            name_of_set(row.test_set),
-            percent(row.mean),
-            Number(row.var, 6),
-            percent(row.std),
-            Number(row.seconds_per_run, 1),
-        ]
-        for row in rows
-    ]
-    stars = any(label_cell(row).mark for row in rows)
     notes = [
-        *["* the recommended configuration of its method"] * stars,
+        *["* the recommended configuration of its method"]
+        * any(label_cell(row).mark for row in rows),
         "var and std of the runs (population); var is of the fraction, std in points",
         *[LEAK_NOTE] * any(row.leaky for row in rows),
     ]
-    columns = ["method", "test rows", "mean %", "var", "std %", "s/run"]
     title = f"{rows[0].dataset}: accuracy over the runs" if rows else ""
-    return Table.of(title, columns, body, notes, stubs=2)
+    return Table.of_items(title, MOMENTS, rows, *notes, stubs=2)
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> Table:
@@ -266,12 +258,17 @@ def measures_table(rows: Sequence[SummaryRow]) -> Table:
         variances = [Number(moments[name][1], 6) for name in names]
         body.append([row.label, "mean", *means, Number(row.seconds_per_run, 0)])
         body += [["", "var", *variances, ""], ["", "std", *spreads, ""]]
-    columns: Columns = ["method", Column("", "left", name="moment")]
-    columns += [Column(SENTIMENT[name], name=name) for name in names]
+    measures = [Column(SENTIMENT[name], name=name) for name in names]
+    columns: list[Column | str] = [
+        "method",
+        Column("", "left", name="moment"),
+        *measures,
+        "s/run",
+    ]
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
     test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
     title = f"{rows[0].dataset}: measures over the runs{test_set}"
-    return Table.of(title, [*columns, "s/run"], body, notes, stubs=2)
+    return Table.of(title, columns, body, notes, stubs=2)
 
 
 def spread_table(rows: Sequence[SummaryRow]) -> Table:
@@ -281,11 +278,10 @@ def spread_table(rows: Sequence[SummaryRow]) -> Table:
         for name in _sentiment(rows)
         for form in [measure_number(name, 0)]
     ]
-    body: list[Row] = [
-        [label_cell(row), *(column.cell(row) for column in [*shown, SECONDS])] for row in rows
-    ]
-    columns: Columns = ["method", *(column.column for column in [*shown, SECONDS])]
-    return Table.of(f"{rows[0].dataset}: measures", columns, body, [MEASURE_NOTES[""]], level=2)
+    specs: list[Spec[SummaryRow]] = [("method", label_cell)]
+    specs += [(column.column, column.cell) for column in [*shown, SECONDS]]
+    title = f"{rows[0].dataset}: measures"
+    return Table.of_items(title, specs, rows, MEASURE_NOTES[""], level=2)
 
 
 def paired_comparisons(
@@ -296,13 +292,7 @@ def paired_comparisons(
 ) -> list[PairedComparison]:
     """Compare the first variant of one data set with each other one, wherever both have values.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Of one data set.
-    test_sets : sequence of str, optional
-        All that the first variant's runs have, by default.
-    measures : sequence of str
+    The test sets are all that the first variant's runs have, by default.
     """
     groups = list(by_variant(records).values())
     names = dict.fromkeys(name for record in groups[0] for name in record.metrics)
@@ -337,44 +327,54 @@ def paired_table(
     records : sequence of RunRecord
         Of this data set: a column for McNemar's p is added where no test row counts twice.
     """
+    head = comparisons[0]
     ranked = [pair.p_wilcoxon for pair in comparisons]
-    ranked = holm(ranked) if corrected else ranked
-    groups = by_variant(records)
-    exact = [_mcnemar(groups, pair) for pair in comparisons]
-    datasets = len({pair.dataset for pair in comparisons}) > 1
-    several = len({pair.test_set for pair in comparisons}) > 1
-    named = any(pair.measure != "accuracy" for pair in comparisons)
-    body: list[Row] = []
-    for pair, wilcoxon, p in zip(comparisons, ranked, exact, strict=True):
-        ends = (measure_number(pair.measure, x, signed=True) for x in (pair.low, pair.high))
-        body.append(
-            [
-                *([pair.dataset] if datasets else []),
-                pair.second,
-                *([name_of_set(pair.test_set)] if several else []),
-                *([SENTIMENT.get(pair.measure, pair.measure)] if named else []),
-                measure_number(pair.measure, pair.difference, signed=True),
-                Numbers(tuple(ends), "[{}, {}]"),
-                p_value(pair.p),
-                p_value(wilcoxon),
-                joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
-                p_value(p),
-            ]
-        )
-    stubs = [*["data set"] * datasets, f"{comparisons[0].first} minus"]
-    stubs += [*["test rows"] * several, *["measure"] * named]
-    columns: Columns = [*stubs, "difference" if named else "points"]
-    columns += [Column("95 % interval", parts=("low", "high")), "t p"]
-    columns += ["Wilcoxon p (Holm)" if corrected else "Wilcoxon p"]
-    columns += [Column("+/-", name="runs", parts=("better", "worse")), "McNemar p"]
-    kinds = dict.fromkeys(pair.interval for pair in comparisons)
+    rows = [
+        replace(pair, p_wilcoxon=p)
+        for pair, p in zip(comparisons, holm(ranked) if corrected else ranked, strict=True)
+    ]
+    named = any(pair.measure != "accuracy" for pair in rows)
+    optional: list[tuple[bool, Spec[PairedComparison]]] = [
+        (len({pair.dataset for pair in rows}) > 1, ("data set", lambda pair: pair.dataset)),
+        (True, (f"{head.first} minus", lambda pair: pair.second)),
+        (
+            len({pair.test_set for pair in rows}) > 1,
+            ("test rows", lambda pair: name_of_set(pair.test_set)),
+        ),
+        (named, ("measure", lambda pair: SENTIMENT.get(pair.measure, pair.measure))),
+    ]
+    stubs = [spec for present, spec in optional if present]
+    specs = [
+        *stubs,
+        ("difference" if named else "points", lambda pair: _points(pair, "difference")),
+        (
+            Column("95 % interval", parts=("low", "high")),
+            lambda pair: Numbers((_points(pair, "low"), _points(pair, "high")), "[{}, {}]"),
+        ),
+        ("t p", lambda pair: p_value(pair.p)),
+        (
+            "Wilcoxon p (Holm)" if corrected else "Wilcoxon p",
+            lambda pair: p_value(pair.p_wilcoxon),
+        ),
+        (
+            Column("+/-", name="runs", parts=("better", "worse")),
+            lambda pair: joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
+        ),
+    ]
+    kinds = dict.fromkeys(pair.interval for pair in rows)
     notes = [*(INTERVALS[kind] for kind in kinds), "+/-: runs in which the first is better, worse"]
-    if all(math.isnan(p) for p in exact):
-        columns, body = columns[:-1], [row[:-1] for row in body]
-    else:
+    groups = by_variant(records)
+    exact = {pair: _mcnemar(groups, pair) for pair in rows}
+    if not all(map(math.isnan, exact.values())):
+        specs.append(("McNemar p", lambda pair: p_value(exact[pair])))
         notes.append("McNemar: exact, where no test row counts twice")
-    title = title or f"{comparisons[0].dataset}: paired differences"
-    return Table.of(title, columns, body, ["; ".join(notes)], stubs=len(stubs))
+    title = title or f"{head.dataset}: paired differences"
+    return Table.of_items(title, specs, rows, "; ".join(notes), stubs=len(stubs))
+
+
+def _points(pair: PairedComparison, name: str) -> Number:
+    """Difference or an end of its interval, with its sign."""
+    return measure_number(pair.measure, getattr(pair, name), signed=True)
 
 
 def _mcnemar(groups: Mapping[str, Sequence[RunRecord]], pair: PairedComparison) -> float:

@@ -365,20 +365,10 @@ def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
 def mean_scores(
     records: Sequence[RunRecord], *, test_set: str, task: str
 ) -> dict[str, dict[str, float]]:
-    """Average over runs how each uncertainty score ranks; the scores that every run has.
+    """Average ``auroc``, ``aupr`` and ``fpr95`` of each uncertainty score over a variant's runs.
 
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one variant.
-    test_set : str
-    task : {"errors", "altered", "held_out"}
-        Rows to be told apart from the others.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Score to ``auroc``, ``aupr`` and ``fpr95``; empty where no run has any.
+    The task is ``errors``, ``altered`` or ``held_out``, rows to be told apart from the others; the
+    scores are those of every run that has any.
     """
     every = [record.scores.get(test_set, {}).get(task, {}) for record in records]
     rankings = [ranking for ranking in every if ranking]

@@ -56,12 +56,11 @@ def check_file(own: OwnFile) -> list[Finding]:
             findings += _columns(name, array)
             findings += _leaks(name, array, own.labels, scores)
     findings += [*_presence(own), *_rows(own)]
-    findings += _scores(own.labels) if scores else _classes(own.labels)
+    if not scores:
+        findings += _classes(own.labels)
     findings += [_note(note, "Kept so.") for note in own.notes]
     if own.views.n_views == 1:
-        findings.append(
-            _note("there is one view only", "No conflict can be seen; cut with --views.")
-        )
+        findings += [_note("there is one view only", "No conflict can be seen; cut with --views.")]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -83,10 +82,13 @@ def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
         )
         span = f"from {least:.6g} to {most:.6g}" if least or most else "all 0"
         yield Finding("fact", f"view {name}: {array.shape[1]} columns, {kind}, {span}")
+    if scores:
+        least, mean, most = own.labels.min(), own.labels.mean(), own.labels.max()
+        yield Finding("fact", f"scores from {least:.6g} to {most:.6g}, mean {mean:.3g}")
 
 
 def _some(array: ViewArray) -> NDArray[np.float64]:
-    """Evenly spread rows that have the view, dense."""
+    """Take evenly spread rows that have the view, dense."""
     rows = np.linspace(0, array.shape[0] - 1, min(array.shape[0], SAMPLE)).round().astype(int)
     values = dense(array, rows)
     return values[~np.isnan(values[:, 0])]
@@ -111,14 +113,12 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
         )
     spread = np.abs(values).max(axis=0)
     if spread.max() > 1e6 * max(float(np.median(spread)), 1e-300):
-        yield _note(
-            f"view {name}: columns differ in range by more than a million times",
-            "Each is scaled to [0, 1] by train rows.",
-        )
+        what = f"view {name}: columns differ in range by more than a million times"
+        yield _note(what, "Each is scaled to [0, 1] by train rows.")
 
 
 def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> Iterator[Finding]:
-    """Signs that a view was made from the target, or from other rows."""
+    """Look for signs that a view was made from the target, or from other rows."""
     rows, width = array.shape
     values = dense(array) if rows * width <= 5e7 else _some(array)
     square = width == rows and len(values) == rows
@@ -128,12 +128,10 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
             "It looks like similarities between rows, which new rows do not have; give features.",
         )
         return
-    if len(values) != rows:
-        return
     present = ~np.isnan(values[:, 0])
-    values, labels = values[present], labels[present]
-    if not len(values):
+    if len(values) != rows or not present.any():
         return
+    values, labels = values[present], labels[present]
     leave_out = "leave it out with --views unless new rows have it too."
     if scores:
         centred, target = values - values.mean(axis=0), labels - labels.mean()
@@ -143,10 +141,8 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
     else:
         codes = np.unique(labels, return_inverse=True)[1]
         if _one_hot(values, codes):
-            yield _warning(
-                f"view {name} is nearly one-hot of the label",
-                f"It gives the answer away; {leave_out}",
-            )
+            hint = f"It gives the answer away; {leave_out}"
+            yield _warning(f"view {name} is nearly one-hot of the label", hint)
             return
         telling = np.array([n for n in range(width) if _tells(values[:, n], codes)])
         relation = f"tells the label in {100 * NEARLY:.0f} % of the rows or more"
@@ -159,7 +155,7 @@ def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> I
 
 
 def _one_hot(values: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
-    """Whether nearly every row has one large value, whose column goes with the label."""
+    """Ask whether nearly every row has one large value, whose column goes with the label."""
     peak = values.argmax(axis=1)
     largest = np.abs(values.max(axis=1))
     others = np.abs(values).sum(axis=1) - largest
@@ -168,13 +164,13 @@ def _one_hot(values: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
 
 
 def _tells(column: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
-    """Whether a column has about as many values as there are classes, and each means one."""
+    """Ask whether a column has about as many values as there are classes, each meaning one."""
     classes, distinct = codes.max() + 1, len(np.unique(column))
     return bool(classes <= distinct <= 2 * classes) and _purity(column, codes) >= NEARLY
 
 
 def _purity(values: NDArray[Any], codes: NDArray[np.int64]) -> float:
-    """Share of rows whose class is the most frequent one of their value."""
+    """Compute the share of rows whose class is the most frequent one of their value."""
     return float(contingency_matrix(values, codes).max(axis=1).sum() / len(codes))
 
 
@@ -187,14 +183,12 @@ def _presence(own: OwnFile) -> Iterator[Finding]:
                 "Such a row has no opinion from it, and what rests on all views is discounted.",
             )
     if empty := int((~present.any(axis=1)).sum()):
-        yield _warning(
-            f"{empty} {'row has' if empty == 1 else 'rows have'} no view at all",
-            "They can't be trained on; drop them.",
-        )
+        rows = "1 row has" if empty == 1 else f"{empty} rows have"
+        yield _warning(f"{rows} no view at all", "They can't be trained on; drop them.")
 
 
 def _rows(own: OwnFile) -> Iterator[Finding]:
-    """Rows that are the same in every view, and whether their labels agree."""
+    """Look for rows that are the same in every view, and whether their labels agree."""
     digests = np.array(list(_row_digests(own)))
     _, index, inverse = np.unique(digests, return_index=True, return_inverse=True)
     first = index[inverse]
@@ -202,10 +196,8 @@ def _rows(own: OwnFile) -> Iterator[Finding]:
     clashes = copies[own.labels[first[copies]] != own.labels[copies]]
     if len(copies):
         rows = "1 row repeats" if len(copies) == 1 else f"{len(copies)} rows repeat"
-        yield _note(
-            f"{rows} an earlier one in every view",
-            "Kept; a copy in the test rows flatters a comparison.",
-        )
+        hint = "Kept; a copy in the test rows flatters a comparison."
+        yield _note(f"{rows} an earlier one in every view", hint)
     if len(clashes):
         count = f"{len(clashes)} of these {'has' if len(clashes) == 1 else 'have'}"
         example = f"(such as rows {first[clashes[-1]]} and {clashes[-1]})"
@@ -227,11 +219,6 @@ def _row_bytes(array: ViewArray | Sequences | Texts, block: slice) -> list[bytes
         return [text.encode() for text in array.values[block]]
     values = array.values[block] if isinstance(array, Sequences) else dense(array, block)
     return [row.tobytes() for row in values]
-
-
-def _scores(scores: NDArray[np.float64]) -> Iterator[Finding]:
-    least, mean, most = scores.min(), scores.mean(), scores.max()
-    yield Finding("fact", f"scores from {least:.6g} to {most:.6g}, mean {mean:.3g}")
 
 
 def _classes(labels: NDArray[Any]) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def _separator(path: Path) -> str | None:
 
 
 def frame_columns(path: Path) -> list[str]:
-    """Names of a table's columns, without its rows; each name must stand once."""
+    """Read the names of a table's columns, without its rows; each name must stand once."""
     import pandas as pd
 
     with _readable(path):
@@ -192,9 +192,8 @@ def _arrays_of_hdf5(file: Any) -> dict[str, Any]:
     import h5py
 
     paths: list[str] = []
-    file.visititems(
-        lambda name, item: paths.append(name) if isinstance(item, h5py.Dataset) else None
-    )
+    file.visit(paths.append)
+    paths = [path for path in paths if isinstance(file[path], h5py.Dataset)]
     ends = [path.rpartition("/")[2] for path in paths]
     return {
         (end if ends.count(end) == 1 else path): file[path]
@@ -224,7 +223,7 @@ def _arrays_of_matlab(path: Path) -> dict[str, Any]:
 
 
 def _load_matlab(path: Path) -> dict[str, Any]:
-    """Variables of a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
+    """Read a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
     from scipy.io import loadmat
 
     content = loadmat(str(path), appendmat=False)
@@ -278,13 +277,13 @@ def read_matlab(
         views = MultiView(arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    facts = [
-        (f"columns in view {name!r}", width, entry.views[name])
+    facts = {
+        f"columns in view {name!r}": (width, entry.views[name])
         for name, width in zip(views.names, views.widths, strict=True)
-    ]
-    facts.append(("samples", views.n_samples, entry.samples))
-    facts.append(("classes", len(classes), entry.classes))
-    for quantity, actual, expected in facts:
+    }
+    facts["samples"] = views.n_samples, entry.samples
+    facts["classes"] = len(classes), entry.classes
+    for quantity, (actual, expected) in facts.items():
         if actual != expected:
             raise DataError(
                 f"{path} has {actual} {quantity} but the catalogue says {expected}; correct the "
@@ -317,7 +316,7 @@ def _catalogue_variables(path: Path, keys: list[str]) -> dict[str, Any]:
 
 
 def _codes(path: Path, key: str, value: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Codes 0 .. K-1 of a catalogue's target, and its K whole numbers."""
+    """Number a catalogue's target 0 .. K-1, and list its K whole numbers."""
     labels = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
     if labels.dtype.kind not in "biuf" or labels.size == 0 or labels.size != max(labels.shape):
         raise DataError(

@@ -50,17 +50,14 @@ class FileLayout:
     def from_json(cls, value: Any) -> FileLayout:
         """Read that form; anything else is a DataError."""
         problem = "the model file does not tell which columns are views and target"
-        try:
-            layout = validated(cls, value, where="its layout")
-        except DataError as error:
-            raise DataError(f"{problem}: {error}") from error
+        layout = validated(cls, value, where=f"{problem}: its layout")
         if not all(layout.views.values()):
             raise DataError(f"{problem}: a view has no columns; fit the model again.")
         return layout
 
 
 def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> str | None:
-    """Name that was given, or the first usual one among the names of columns."""
+    """Choose the name that was given, or the first usual one among the names of columns."""
     if given is not None:
         if given not in names:
             raise OptionError(f"there is no column {given!r}; {nearest(given, names)}")
@@ -133,7 +130,7 @@ def _items(text: str) -> list[str]:
 
 
 def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Columns of the views that ``a=x,y,b=z`` names."""
+    """Deal out columns to the views that ``a=x,y,b=z`` names."""
     owner: dict[str, str] = {}
     views: dict[str, list[str]] = {}
     name = ""
@@ -163,7 +160,7 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
-    """Columns that one part of a view asks for."""
+    """Choose the columns that one part of a view asks for."""
     if part in columns:
         return [part]
     first, colon, last = part.partition(":")
@@ -310,7 +307,7 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
 
 
 def as_texts(values: Any) -> list[str]:
-    """Texts of identifiers or labels; HDF5 has them as bytes."""
+    """Turn identifiers or labels into texts; HDF5 has them as bytes."""
     return [
         value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         for value in np.ravel(values).tolist()
@@ -318,6 +315,6 @@ def as_texts(values: Any) -> list[str]:
 
 
 def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Numbers 0 .. K-1 of labels, and the K labels in order."""
+    """Number labels 0 .. K-1, and list the K labels in order."""
     values, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64), tuple(str(value) for value in values.tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -92,7 +92,7 @@ def is_own_file(name: str) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file; of a folder, of the names and sha256 of its tables."""
+    """Compute the sha256 of a file; of a folder, of the names and sha256 of its tables."""
     try:
         if path.is_dir():
             return storage.files_sha256(_folder_files(path).values())
@@ -104,12 +104,8 @@ def file_sha256(path: Path) -> str:
 def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     """Read views and labels from a file or folder of any known kind.
 
-    Raises
-    ------
-    DataError
-        If it is missing, damaged, of an unknown kind, or its rows are no views and labels.
-    OptionError
-        If the options name what does not exist.
+    One that is missing, damaged or of an unknown kind, or whose rows are no views and labels, is a
+    DataError; options that name what does not exist are an OptionError.
     """
     _refuse_unknown(path)
     try:
@@ -139,12 +135,10 @@ def file_rows(
     ----------
     path : Path
     layout : FileLayout
-        Layout of the file that the model was fitted on. Columns of a table stand for arrays of
-        their view's name, and ``name__0`` and so on for an array.
-    widths : mapping of str to int
-        Columns of each view.
-    rows : int
-        Largest chunk.
+        Layout of the file that the model was fitted on; the columns of a view may be an array of
+        its name here, and an array the columns ``name__0`` and so on.
+    widths, rows : mapping of str to int, int
+        Columns of each view; rows of the largest chunk.
 
     Raises
     ------
@@ -180,20 +174,15 @@ def _require_views(path: Path, layout: FileLayout, present: Collection[str]) -> 
 def _read_table(path: Path, options: FileOptions) -> OwnFile:
     layout = table_layout(frame_columns(path), options)
     (rows,) = _rows_of_table(path, layout, None)
-    return _labelled(path, layout, rows.views, rows.labels, rows.ids)
+    return _labelled(path, layout, rows)
 
 
 def _labelled(
-    path: Path,
-    layout: FileLayout,
-    views: Mapping[str, Any],
-    column: Any,
-    ids: Sequence[str] | None,
-    notes: Sequence[str] = (),
+    path: Path, layout: FileLayout, rows: FileRows, notes: tuple[str, ...] = ()
 ) -> OwnFile:
-    labels = as_labels(column, name=str(layout.target), path=path)
-    names = None if ids is None else np.array(ids)
-    return OwnFile(MultiView(views), labels, layout, names, tuple(notes))
+    labels = as_labels(rows.labels, name=str(layout.target), path=path)
+    ids = None if rows.ids is None else np.array(rows.ids)
+    return OwnFile(MultiView(rows.views), labels, layout, ids, notes)
 
 
 def _rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
@@ -271,7 +260,7 @@ def _rows_of_arrays(
         if not is_hdf5_file(path):
             others = [None if array is None else np.ravel(array) for array in others]
         for start in range(0, count, rows):
-            part = slice(start, min(start + rows, count))
+            part = slice(start, start + rows)
             ids, labels = (None if array is None else np.ravel(array[part]) for array in others)
             yield FileRows(
                 start,
@@ -287,12 +276,11 @@ def _rows_of_arrays(
 def _read_folder(path: Path, options: FileOptions) -> OwnFile:
     columns = {name: frame_columns(file) for name, file in _folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    views, ids, column, notes = _join_tables(path, layout, owner=owner)
-    return _labelled(path, layout, views, column, ids, notes)
+    return _labelled(path, layout, *_join_tables(path, layout, owner=owner))
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
-    """Tables of a folder by the name before the first dot, sorted."""
+    """List the tables of a folder by the name before the first dot, sorted."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_frame_file(path) and not path.name.startswith("."):
@@ -307,22 +295,21 @@ def _folder_files(folder: Path) -> dict[str, Path]:
 
 def _join_tables(
     folder: Path, layout: FileLayout, *, owner: str | None = None
-) -> tuple[dict[str, pd.DataFrame], list[str], Any, tuple[str, ...]]:
-    """Join the tables of a folder: views, identifiers, labels, and notes on rows left out.
+) -> tuple[FileRows, tuple[str, ...]]:
+    """Join the tables of a folder, and note the rows that are left out.
 
     The rows are those of `owner`, the table with the target; those of all tables without it. A row
     that a table lacks is NaN in it.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    labels = None
+    views: dict[str, pd.DataFrame] = {}
+    labels: Any = None
     for name, path in _folder_files(folder).items():
         own = layout.views.get(name, ())
         more = (str(layout.target),) if name == owner else ()
         if own or more:
             frame = _indexed(path, str(layout.id), own, more)
             labels = frame[more[0]] if more else labels
-            tables[name] = frame[list(own)]
-    views = {name: table for name, table in tables.items() if name in layout.views}
+            views |= {name: frame[list(own)]} if own else {}
     if not views:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
     if labels is not None:
@@ -330,13 +317,14 @@ def _join_tables(
     else:  # in the order of the longest table, then those that it lacks
         longest = sorted(views.values(), key=len, reverse=True)
         ids = list(dict.fromkeys(name for table in longest for name in table.index))
-    notes = [
+    notes = tuple(
         f"{extra} rows of {name} have no label and are left out"
         for name, table in views.items()
         if (extra := len(table.index.difference(ids)))
-    ]
-    aligned = {name: table.reindex(ids) for name, table in views.items()}
-    return aligned, ids, labels, tuple(notes)
+    )
+    return FileRows(
+        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels
+    ), notes
 
 
 def _indexed(
@@ -356,8 +344,9 @@ def _indexed(
 
 
 def _rows_of_folder(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
-    tables, ids, *_ = _join_tables(path, layout)
-    for start in range(0, len(ids), rows):
+    joined, _ = _join_tables(path, layout)
+    for start in range(0, len(joined), rows):
         part = slice(start, start + rows)
-        views = {view: tables[view].iloc[part] if view in tables else None for view in layout.views}
-        yield FileRows(start, views, ids[part], None)
+        present = {name: table.iloc[part] for name, table in joined.views.items()}
+        views = {name: present.get(name) for name in layout.views}
+        yield FileRows(start, views, (joined.ids or [])[part], None)
