@@ -48,7 +48,7 @@ QUICK = {
         "device": "cpu",
     },
     "NotesClassifier": {
-        "epochs": 5,
+        "epochs": 9,
         "learning_rate": 3e-3,
         "batch_size": 50,
         "annealing_epochs": 1000,
@@ -67,7 +67,7 @@ QUICK = {
         }
         for name, epochs, rate in (
             ("MISAClassifier", 20, 0.01),
-            ("MISARegressor", 20, 0.02),
+            ("MISARegressor", 30, 0.01),
             ("RCMLMISARegressor", 8, 0.03),
         )
     },

@@ -78,12 +78,11 @@ class Dataset:
 
 
 def as_task(dataset: Dataset, task: str) -> Dataset:
-    """Give a data set of sentiment scores the target of a task.
+    """Give a data set of sentiment `scores` the target of a task.
 
     Parameters
     ----------
     dataset : Dataset
-        A data set with `scores`, in [-3, 3].
     task : {"2", "3", "7", "regression"}
         Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
         score itself.

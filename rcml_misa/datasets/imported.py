@@ -42,22 +42,12 @@ PUBLISHED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """Outcome of an import.
+    """Outcome of an import: the record of the new set, its npz, and what was read.
 
-    Attributes
-    ----------
-    entry, path : CatalogueEntry, Path
-        Record of the new data set, and its npz.
-    rows, steps : mapping of str to int
-        Samples of each fold; most steps of a sample, by sequence view.
-    source_sha256 : str
-        Hash of the file; of the lines "file sha256" of the files of a folder.
-    published : str
-        Name of the published file that it is; empty for another one.
-    mended : mapping of str to int
-        Values of each view that were NaN or infinite and are 0 now.
-    notes : tuple of str
-        Oddities of the source, a sentence each.
+    `rows` counts the samples of each fold, `steps` the most steps of a sample by sequence view,
+    `mended` the values of each view that were NaN or infinite and are 0 now. `published` names the
+    published file that the source is, if it is one; `source_sha256` is the hash of a file, or of
+    the lines "file sha256" of a folder's files; `notes` tell oddities.
     """
 
     entry: CatalogueEntry
@@ -81,24 +71,11 @@ def import_dataset(
 ) -> ImportReport:
     """Read MMSA's pickle or UR_FUNNY's folder, and keep it as npz under a name of its own.
 
-    Parameters
-    ----------
-    path, name : Path, str
-        A file of MMSA, or a folder with UR_FUNNY's six files; the name of the new set.
-    text : {"states", "tokens", "raw"}
-        Content of the text view: the stored vectors of each word, the token numbers of the file
-        (for a pretrained encoder), or the words themselves.
-    context, leave_out_incomplete : bool
-        For UR_FUNNY; see `rcml_misa.datasets.foreign.read_urfunny`.
-    replace : bool
-        Let an earlier import of that name be replaced.
-
-    Raises
-    ------
-    OptionError
-        If the name is taken or no name, or the file has no such text.
-    DataError
-        If the file can't be read or is of another layout.
+    The text view has the stored vectors of each word ("states"), the token numbers of the file for
+    a pretrained encoder ("tokens"), or the words ("raw"). `context` and `leave_out_incomplete` are
+    UR_FUNNY's, see `read_urfunny`; with `replace` an earlier import of that name is replaced. A
+    name that is taken or no name, and a text that is not there, are an OptionError; a file that
+    can't be read or is of another layout is a DataError.
     """
     if not NAME.fullmatch(name):
         raise OptionError(
@@ -169,17 +146,18 @@ def load_imported(entry: CatalogueEntry, path: Path) -> Dataset:
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{path} is no imported data set ({error}); import it again.") from error
     regression = not about["classes"]
+    target = target.astype(np.float64) if regression else target
     return Dataset(
         entry.name,
         MultiView(views),
-        target.astype(np.float64) if regression else target,
+        target,
         tuple(about["classes"]),
         entry.sha256,
         str(path),
         task="regression" if regression else "classification",
         groups=np.array([name.partition("$_$")[0] for name in ids]) if regression else None,
         folds={name: np.flatnonzero(fold == number) for number, name in enumerate(FOLDS)},
-        scores=target.astype(np.float64) if regression else None,
+        scores=target.copy() if regression else None,
         score_limit=float(about["limit"]),
         ids=ids,
     )

@@ -60,12 +60,8 @@ def find_entry(name: str) -> CatalogueEntry:
     Parameters
     ----------
     name : str
-        Its name in the catalogue, or the one under which it was imported or added.
-
-    Raises
-    ------
-    OptionError, DataError
-        If there is no such data set, or the user's own catalogue is damaged.
+        Its name in the catalogue, or the one under which it was imported or added. Another name is
+        an OptionError, a damaged catalogue of the user's own a DataError.
 
     Examples
     --------
@@ -285,11 +281,9 @@ def load_labelled(
         return own, {"dataset": entry.name, "file_sha256": sha256}
     data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
-    if data.scores is not None:
-        task = task or default_task
-    if task is not None:
+    if task is not None or data.scores is not None:
+        about["task"] = task = task or default_task
         data = as_task(data, task)
-        about["task"] = task
     labels = np.array(data.classes)[data.target] if data.classes else data.target
     layout = FileLayout({view: (view,) for view in data.views.names})
     return OwnFile(data.views, labels, layout, task=data.task), about

@@ -102,16 +102,9 @@ def _assembled(path: Path, paths: Mapping[str, Path]) -> Arrays:
 def assemble(paths: Mapping[str, Path]) -> Arrays:
     """Join the sources by utterance, ``<video>_<segment>``, in the order of the feature files.
 
-    Returns
-    -------
-    dict of str to ndarray
-        ``ids``, ``groups`` (videos), ``scores``, ``poria`` and ``standard`` (each row's fold),
-        ``text``, ``audio``, ``video``, ``words``, ``timing`` (n, T, 4) and ``lengths``.
-
-    Raises
-    ------
-    DataError
-        If a source is damaged or they do not describe the same utterances.
+    The arrays are ``ids``, ``groups`` (videos), ``scores``, ``poria`` and ``standard`` (each row's
+    fold), ``text``, ``audio``, ``video``, ``words``, ``timing`` (n, T, 4) and ``lengths``. Sources
+    that are damaged or do not describe the same utterances are a DataError.
     """
     try:
         return _assemble(paths)

@@ -9,17 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import (
-    Cell,
-    Column,
-    Number,
-    Numbers,
-    Row,
-    Spec,
-    Table,
-    Text,
-    joined,
-)
+from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Row, Spec, Table, Text, joined
 from rcml_misa.reporting.tables import (
     LEAK_NOTE,
     SECONDS,

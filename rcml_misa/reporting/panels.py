@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics import auroc, risk_coverage_curve
-from rcml_misa.reporting.style import (
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    ORANGE,
-    new_figure,
-    view_colours,
-)
+from rcml_misa.reporting.style import BLUE, COLUMN, GREEN, GREY, ORANGE, new_figure, view_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,26 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import (
-    Cell,
-    Column,
-    Number,
-    Numbers,
-    Row,
-    Spec,
-    Table,
-    Text,
-    joined,
-)
-from rcml_misa.results import (
-    LEAKS,
-    PairedComparison,
-    RunRecord,
-    SummaryRow,
-    compare,
-    holm,
-    mcnemar,
-)
+from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Row, Spec, Table, Text, joined
+from rcml_misa.results import LEAKS, PairedComparison, RunRecord, SummaryRow, compare, holm, mcnemar
 
 __all__ = ["measures_table", "moments_table", "paired_table", "runs_table", "spread_table"]
 

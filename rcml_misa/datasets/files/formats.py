@@ -7,6 +7,7 @@ kind than its name says.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,14 +88,14 @@ def frame_columns(path: Path) -> list[str]:
     with _readable(path):
         separator = _separator(path)
         if separator is None:
-            names = [str(name) for name in _parquet(path).schema_arrow.names]
-            names = [name for name in names if not name.startswith(UNNAMED_INDEX)]
+            stored = map(str, _parquet(path).schema_arrow.names)
+            names = [name for name in stored if not name.startswith(UNNAMED_INDEX)]
         else:
             # the names as they stand: pandas would tell the second of two alike apart
             head = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str)
             names = [str(name) for name in head.iloc[0].fillna("")]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise DataError(f"{path} has two columns called {name!r}; give each its own name.")
     return names
 

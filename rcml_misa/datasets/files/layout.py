@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
-__all__ = [
-    "FileLayout",
-    "array_layout",
-    "as_labels",
-    "class_codes",
-    "folder_layout",
-    "table_layout",
-]
+__all__ = ["FileLayout", "as_labels", "class_codes"]
 
 SEPARATOR = "__"
 TARGETS = ("target", "label", "labels", "class", "y", "gt")

@@ -44,19 +44,16 @@ ROWS = 2048
 
 @dataclass(frozen=True, eq=False)
 class OwnFile:
-    """Content of a user's file.
+    """Content of a user's file of n rows.
 
     Attributes
     ----------
-    views : MultiView
     labels : ndarray of str or int64 of shape (n,)
         Labels as they stand in the file; float64 where the task is a regression.
     layout : FileLayout
         Columns or arrays that were taken for views, target and identifier.
-    ids : ndarray of str of shape (n,) or None
     notes : tuple of str
         Rows that were left out and arrays that were turned around.
-    task : {"classification", "regression"}
     """
 
     views: MultiView
@@ -131,20 +128,10 @@ def file_rows(
 
     A view none of whose columns are there is missing; the target is not needed.
 
-    Parameters
-    ----------
-    path : Path
-    layout : FileLayout
-        Layout of the file that the model was fitted on; the columns of a view may be an array of
-        its name here, and an array the columns ``name__0`` and so on.
-    widths, rows : mapping of str to int, int
-        Columns of each view; rows of the largest chunk.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, of an unknown kind, or lacks some of a view's columns or
-        every view.
+    `layout` is that of the file that the model was fitted on: the columns of a view may be an array
+    of its name here, and an array the columns ``name__0`` and so on; `widths` are the columns of
+    each view. A file that is missing, damaged, of an unknown kind, or lacks some of a view's
+    columns or every view, is a DataError.
     """
     _refuse_unknown(path)
     if path.is_dir():
