@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import click
 import pytest
@@ -154,3 +155,17 @@ def test_an_unusable_file_is_one_sentence() -> None:
         2,
         "error: x/y can't be used (Permission denied).\n",
     )
+
+
+def test_a_warning_of_a_library_is_one_line_without_its_place_in_the_code() -> None:
+    @click.group(cls=FriendlyGroup)
+    def group() -> None: ...
+
+    @group.command()
+    def work() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("two\nlines", UserWarning, stacklevel=1)
+
+    result = CliRunner().invoke(group, ["work"])
+    assert (result.exit_code, result.stderr) == (0, "warning: two lines\n")

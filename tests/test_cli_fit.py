@@ -215,6 +215,14 @@ def test_a_model_saved_in_python_reads_files_by_the_names_of_its_views(files, tm
     assert done("predict", tmp_path / "m", files / "new.csv").stdout.count("\n") == 41
 
 
+@pytest.mark.parametrize("more", [(), ("--coverage", 0.5)])
+def test_a_file_without_rows_is_refused(files, tmp_path, more):
+    pd.read_csv(files / "new.csv").iloc[:0].to_csv(tmp_path / "none.csv", index=False)
+    result = call("predict", files / "m.rcml", tmp_path / "none.csv", *more)
+    assert result.exit_code == 2
+    assert "none.csv has no rows; give a file with rows to predict." in result.stderr
+
+
 def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
     for name in ("train", "new"):
         frame = pd.read_csv(files / f"{name}.csv")

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rcml_misa.calibration.classes import recalibrate
+from rcml_misa.calibration import recalibrate
 from rcml_misa.estimators import FUMLClassifier, RCMLClassifier
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics.answers import (
@@ -17,6 +17,7 @@ from rcml_misa.metrics.answers import (
     ask,
     detection,
     ranking,
+    ranking_above,
     risk_curve,
     score,
     uncertainty_scores,
@@ -140,14 +141,14 @@ def test_risk_curve_is_the_error_of_the_surest():
 def test_detection_compares_rows_with_their_clean_selves():
     (clean, _), (copy, _) = make(0), make(1)
     altered = np.arange(200) % 4 == 0
-    found = detection(clean, copy, altered)
+    found = detection(ranking_above(copy, clean, altered))
     flags = np.repeat([True, False], 50)
     doubt = np.concatenate([copy.uncertainty[altered], clean.uncertainty[altered]])
     degree = np.concatenate([copy.conflict[altered], clean.conflict[altered]])
     assert found["conflict_auroc"] == pytest.approx(roc_auc_score(flags, doubt))
     assert found["conflict_aupr"] == pytest.approx(average_precision_score(flags, doubt))
     assert found["conflict_auroc_degree"] == pytest.approx(roc_auc_score(flags, degree))
-    nothing = detection(clean, copy, np.zeros(200, dtype=bool))
+    nothing = detection(ranking_above(copy, clean, np.zeros(200, dtype=bool)))
     assert np.isnan(list(nothing.values())).all()
 
 

@@ -27,7 +27,7 @@ from rcml_misa.reporting.panels import (
 )
 from rcml_misa.reporting.style import PALETTE, STYLE, view_colours
 from rcml_misa.results import RunRecord, RunStore
-from rcml_misa.runs.outputs import kept_path
+from rcml_misa.runs.tasks import kept_path
 
 VIEWS = ("intensity", "lbp", "gabor")
 CONFIG = {"sim_weight": 0.8, "diff_weight": 0.3, "recon_weight": 0.8}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rcml_misa.calibration.scores import conformal_factor
+from rcml_misa.calibration import conformal_factor
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.scores import ause, error_correlation, interval_scores
 

@@ -14,7 +14,7 @@ from rcml_misa.datasets.imported import import_dataset
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.opinions import Opinion
 from rcml_misa.results import RunStore
-from rcml_misa.runs.outputs import KEEPABLE, kept_path, parse_keep, read_kept
+from rcml_misa.runs.tasks import KEEPABLE, kept_path, parse_keep, read_kept
 from rcml_misa.runs.watching import loss_recorder
 
 FEW = ("--runs", 1, "--jobs", 1, "--epochs", 2)

@@ -15,7 +15,8 @@ import torch
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import METHODS, Recipe, recipe
 from rcml_misa.protocols import Protocol, spawn_seeds, split_rows
-from rcml_misa.runs import FittedTask, Task, fit_task
+from rcml_misa.runs.single import FittedTask, fit_task
+from rcml_misa.runs.tasks import Task
 from rcml_misa.views import MultiView
 
 ROWS, CLASSES, SEED = 90, 3, 4

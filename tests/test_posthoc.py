@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from rcml_misa.calibration.classes import (
+from rcml_misa.calibration import (
     ConformalSets,
     EvidenceTemperature,
     ProbabilityTemperature,

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,12 @@ from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
 from rcml_misa.protocols import Protocol, conflict_views, spawn_seeds, split_rows
-from rcml_misa.results import RunRecord
-from rcml_misa.runs import (
-    Event,
-    RunFailure,
-    Task,
-    execute,
-    plan_tasks,
-    pool,
-    protocol_config,
-    run_task,
-    split_known,
-)
+from rcml_misa.results import RunRecord, plain
+from rcml_misa.runs import pool
 from rcml_misa.runs import tasks as module
+from rcml_misa.runs.pool import execute
+from rcml_misa.runs.single import run_task
+from rcml_misa.runs.tasks import Event, RunFailure, Task, plan_tasks, split_known
 from rcml_misa.views import MultiView
 
 ROWS, CLASSES = 90, 3
@@ -283,7 +276,7 @@ def test_record_keeps_rows_answers_curves_and_scores() -> None:
     found = record.scores["conflict"]["altered"]["own"]
     assert found["auroc"] == record.metrics["conflict"]["conflict_auroc"]
     assert found["fpr95"] == record.metrics["conflict"]["conflict_fpr95"]
-    assert record.protocol == protocol_config(Protocol(split="random"))
+    assert record.protocol == plain(asdict(Protocol(split="random")))
     again = RunRecord.from_json(record.to_json())
     np.testing.assert_equal(again.scores, record.scores)
     assert (again.rows, again.correct) == (record.rows, record.correct)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.calibration import ScaleCalibrator
 from rcml_misa.metrics.scores import error_correlation
 from rcml_misa.opinions.nig import NIG, nig_nll
 

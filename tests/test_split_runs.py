@@ -22,7 +22,9 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols import Protocol, conflict_views, partition_rows
 from rcml_misa.protocols.corruptions import drop_views
 from rcml_misa.results import RunRecord, compare, summarise
-from rcml_misa.runs import RunOutputs, execute, plan_tasks, run_task
+from rcml_misa.runs.pool import execute
+from rcml_misa.runs.single import run_task
+from rcml_misa.runs.tasks import RunOutputs, plan_tasks
 from rcml_misa.views import MultiView, TokenTexts
 
 QUICK = ["epochs=2", "hidden=8", "feedforward=8", "text_encoder=words", "sequence_hidden=4"]

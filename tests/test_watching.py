@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from rcml_misa.calibration.classes import Calibrator
+from rcml_misa.calibration import Calibrator
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators import RCMLClassifier, RCMLMISAClassifier
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.protocols import Protocol
-from rcml_misa.runs import Task, Watcher, fit_task, run_task
+from rcml_misa.runs.single import fit_task, run_task
+from rcml_misa.runs.tasks import Task
+from rcml_misa.runs.watching import Watcher
 from rcml_misa.training import Progress
 from rcml_misa.views import MultiView
 

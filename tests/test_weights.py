@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from rcml_misa.calibration.classes import Calibrator
+from rcml_misa.calibration import Calibrator
 from rcml_misa.estimators import (
     ControlClassifier,
     KernelExpert,

@@ -8,6 +8,7 @@ import os
 import shutil
 import textwrap
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,11 @@ def sentence(text: str, longest: int = LONGEST) -> str:
     if len(line) > longest:  # the value stands first and the way out last
         line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
     return line
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning of a library without its place in the code."""
+    click.echo(f"warning: {sentence(str(message))}", err=True)
 
 
 def _stop(ctx: click.Context, text: str, status: int) -> None:
@@ -98,8 +104,9 @@ class FriendlyGroup(click.Group):
         raise AssertionError("the context manager exits")  # pragma: no cover
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and turn exceptions into exit statuses."""
-        with _one_sentence(ctx):
+        """Run the command, and turn exceptions into exit statuses, warnings into lines."""
+        with _one_sentence(ctx), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             return super().invoke(ctx)
 
 

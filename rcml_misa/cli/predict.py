@@ -234,6 +234,8 @@ def _answers(
     widths = dict(zip(model.view_names_, model.widths_, strict=True))
     classes = set(model.classes_.tolist()) if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows):
+        if not len(chunk):
+            raise DataError(f"{path} has no rows; give a file with rows to predict.")
         end = chunk.start + len(chunk)
         try:
             table = _table(model, chunk.views, per_view=per_view)

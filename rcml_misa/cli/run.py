@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import Table
     from rcml_misa.results import RunRecord, SummaryRow
-    from rcml_misa.runs.outputs import RunOutputs
+    from rcml_misa.runs.tasks import RunOutputs
 
 __all__ = ["protocol_text", "run", "show_results"]
 
@@ -35,7 +35,7 @@ def _outputs(
     OptionError
         If there is no folder for it, or there is nothing of that name to keep.
     """
-    from rcml_misa.runs.outputs import RunOutputs, parse_keep
+    from rcml_misa.runs.tasks import RunOutputs, parse_keep
 
     outputs = RunOutputs(out, per_epoch, save_samples, save_features, parse_keep(keep))
     asked = {

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
-    from rcml_misa.runs import Event, Task
-    from rcml_misa.runs.outputs import RunOutputs
+    from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
 __all__ = ["Session", "run_session"]
 
@@ -133,8 +132,8 @@ def run_session(
         The first user's mistake that a run meets.
     """
     from rcml_misa.results import RunStore
-    from rcml_misa.runs import RunFailure, execute, plan_tasks, split_known
-    from rcml_misa.runs.pool import interrupts_deferred
+    from rcml_misa.runs.pool import execute, interrupts_deferred
+    from rcml_misa.runs.tasks import RunFailure, plan_tasks, split_known
 
     tasks = plan_tasks(
         recipes,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rcml_misa.calibration.scores import ScaleCalibrator, conformal_factor
+from rcml_misa.calibration import ScaleCalibrator, conformal_factor
 from rcml_misa.estimators.base import (
     MultiViewRegressor,
     check_presence,

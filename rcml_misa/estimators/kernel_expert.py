@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration.classes import Calibrator
+from rcml_misa.calibration import Calibrator
 from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,

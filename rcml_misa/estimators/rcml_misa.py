@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration.classes import Calibrator
+from rcml_misa.calibration import Calibrator
 from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
@@ -94,7 +94,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Collectors of the shared tokens: one per view, one for all (N opinions), one on the mean
         token (one opinion), or none.
     fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
-        Fusion of the opinions; see `rcml_misa.nn.fuse_mixture` and `rcml_misa.opinions.fuse`.
+        Fusion of the opinions; see `rcml_misa.opinions.fuse_mixture` and `rcml_misa.opinions.fuse`.
     collector : {"shares", "softplus"}
         Form of a collector: a mass of evidence divided into shares, or one softplus per class.
     expert : {"kernel", "none"}

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from rcml_misa.calibration.classes import fit_exponent
+from rcml_misa.calibration import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.ridge import (
     BLOCK,

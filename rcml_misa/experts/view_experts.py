@@ -331,8 +331,7 @@ class ViewExperts:
             posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), here)
             return posterior[:, 0].numpy()
 
-        own = map(bounded, self.views_, scores)
-        stacked = np.stack([*own], axis=1)
+        stacked = np.stack([*map(bounded, self.views_, scores)], axis=1)
         if some is not None:
             stacked[~some] = 0
         return ExpertLogits(

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
+from rcml_misa import metrics
 from rcml_misa.exceptions import DataError
-from rcml_misa.metrics import classes as metrics
 from rcml_misa.opinions import Opinion, dissonance, mutual_information
 from rcml_misa.views import MultiView
 
 __all__ = [
+    "BINS",
     "COVERAGES",
     "Answers",
     "ScoreAnswers",
@@ -25,6 +26,7 @@ __all__ = [
     "confidence_bins",
     "detection",
     "ranking",
+    "ranking_above",
     "risk_curve",
     "score",
     "uncertainty_scores",
@@ -52,8 +54,7 @@ class Answers:
     predicted : ndarray of int, shape (n,)
     probability : ndarray of shape (n, K)
     uncertainty : ndarray of shape (n,)
-        Vacuity of the fused opinion, or `predict_uncertainty`; one minus the top probability for
-        methods without either.
+        Vacuity of the fused opinion, or `predict_uncertainty`, or one minus the top probability.
     conflict : ndarray of shape (n,) or None
         Mean degree of conflict of the views' opinions, or `predict_conflict`.
     classes : ndarray of int
@@ -73,8 +74,8 @@ class Answers:
 def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     """Ask a fitted estimator about some rows of a set of `classes` classes.
 
-    It has `predict_opinion` (a `MultiViewOpinion`), or `predict_proba` and perhaps
-    `predict_uncertainty` and `predict_conflict`, which give a number per row.
+    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty` and
+    `predict_conflict`, which give a number per row.
 
     Raises
     ------
@@ -107,15 +108,7 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
 
 @dataclass(frozen=True)
 class ScoreAnswers:
-    """Answers of an estimator about scores of n rows.
-
-    Attributes
-    ----------
-    predicted : ndarray of shape (n,)
-        Predicted scores; the middles of the intervals where there are some.
-    low, high : ndarray of shape (n,) or None
-        Bounds of the prediction intervals.
-    """
+    """Predicted scores (n,), or the middles of prediction intervals, and the intervals' bounds."""
 
     predicted: Array
     low: Array | None = None
@@ -157,9 +150,9 @@ def confidence_bins(answers: Answers, target: NDArray[np.int64]) -> dict[str, li
     right = answers.probability.argmax(axis=1) == target
     mean, share, count = metrics.reliability_curve(confidence, right, bins=BINS)
     return {
-        "count": [float(value) for value in count],
-        "confidence": [float(value) for value in np.nan_to_num(mean * count)],
-        "correct": [float(value) for value in np.nan_to_num(share * count)],
+        "count": count.astype(float).tolist(),
+        "confidence": np.nan_to_num(mean * count).tolist(),
+        "correct": np.nan_to_num(share * count).tolist(),
     }
 
 
@@ -217,17 +210,21 @@ def ranking(scores: dict[str, Array], positive: NDArray[np.bool_]) -> dict[str, 
     }
 
 
-def detection(clean: Answers, copy: Answers, altered: NDArray[np.bool_]) -> dict[str, float]:
-    """Measure how well altered rows are told apart from their own clean selves."""
-    flags = np.repeat([True, False], int(altered.sum()))
-    both = np.concatenate([copy.uncertainty[altered], clean.uncertainty[altered]])
-    measures = {
-        "conflict_auroc": metrics.auroc(both, flags),
-        "conflict_aupr": metrics.aupr(both, flags),
-        "conflict_fpr95": metrics.fpr95(both, flags),
+def ranking_above(
+    upper: Answers, lower: Answers, rows: NDArray[np.bool_] | slice = slice(None)
+) -> dict[str, dict[str, float]]:
+    """Measure how each uncertainty score ranks some rows above those that should be lower."""
+    high, low = uncertainty_scores(upper), uncertainty_scores(lower)
+    both = {
+        name: np.concatenate([high[name][rows], low[name][rows]]) for name in low if name in high
     }
-    if clean.conflict is not None and copy.conflict is not None:
-        degree = np.concatenate([copy.conflict[altered], clean.conflict[altered]])
-        measures["conflict_auroc_degree"] = metrics.auroc(degree, flags)
-        measures["conflict_fpr95_degree"] = metrics.fpr95(degree, flags)
+    counts = [len(values["own"][rows]) for values in (high, low)]
+    return ranking(both, np.repeat([True, False], counts))
+
+
+def detection(ranked: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Name a record's measures of altered rows that are ranked above their own clean selves."""
+    measures = {f"conflict_{name}": value for name, value in ranked["own"].items()}
+    for name in ("auroc", "fpr95") if "conflict" in ranked else ():
+        measures[f"conflict_{name}_degree"] = ranked["conflict"][name]
     return measures

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.metrics import f1_score
 
+from rcml_misa.metrics import mean_accepted
+
 __all__ = [
     "ause",
     "class_scores",
@@ -45,23 +47,13 @@ def _binary(predicted: ArrayLike, truth: ArrayLike, name: str) -> dict[str, floa
 
 
 def regression_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Compute the measures of MOSI's and MOSEI's tables for scores in [-3, 3].
+    """Compute the measures of MOSI's and MOSEI's tables for scores (n,) in [-3, 3].
 
-    Parameters
-    ----------
-    predicted, truth : array of shape (n,)
-
-    Returns
-    -------
-    dict of str to float
-        ``mae``; ``corr`` (Pearson); ``acc7`` and ``acc5`` (both clipped to [-3, 3], [-2, 2] and
-        rounded, halves to even); ``acc2_has0`` and ``f1_has0`` (negative against the rest);
-        ``acc2_non0`` and ``f1_non0`` (negative against positive, rows of true zeros left out).
-        F1 is weighted by the classes' shares; all but ``mae`` are fractions.
-
-    References
-    ----------
-    Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, section 4.2.
+    ``mae``; ``corr`` (Pearson); ``acc7`` and ``acc5`` (both clipped to [-3, 3], [-2, 2] and
+    rounded, halves to even); ``acc2_has0`` and ``f1_has0`` (negative against the rest);
+    ``acc2_non0`` and ``f1_non0`` (negative against positive, rows of true zeros left out). F1 is
+    weighted by the classes' shares; all but ``mae`` are fractions. Hazarika, Zimmermann and
+    Poria, MISA, ACM MM 2020, section 4.2.
 
     Examples
     --------
@@ -69,8 +61,7 @@ def regression_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float
     >>> round(measures["mae"], 3), measures["acc2_has0"], measures["acc2_non0"]
     (0.4, 0.75, 1.0)
     """
-    guess = np.asarray(predicted, dtype=np.float64)
-    right = np.asarray(truth, dtype=np.float64)
+    guess, right = (np.asarray(values, dtype=np.float64) for values in (predicted, truth))
     signed = right != 0
     return {
         "mae": float(np.abs(guess - right).mean()),
@@ -91,8 +82,8 @@ def class_scores(
 ) -> dict[str, float]:
     """Compute accuracy and F1 of the classes, and of the sign both ways.
 
-    Has0: a neutral class counts as non-negative. Non0: rows of true zeros are left out, and the
-    larger of the negative and the positive classes' probability decides.
+    A class of value 0 counts as non-negative in ``has0``; in ``non0`` rows of true zeros are left
+    out, and the larger of the negative and the positive classes' probability decides.
 
     Parameters
     ----------
@@ -108,8 +99,7 @@ def class_scores(
     Returns
     -------
     dict of str to float
-        ``accK`` and ``f1_K`` for K classes other than 2, and the four measures of the sign as
-        `regression_scores` has them.
+        ``accK``, ``f1_K`` for K other than 2, and the sign's, as in `regression_scores`.
 
     Examples
     --------
@@ -117,9 +107,9 @@ def class_scores(
     >>> measures["acc3"], measures["acc2_has0"], measures["acc2_non0"]
     (0.5, 1.0, 1.0)
     """
-    share = np.asarray(probability, dtype=np.float64)
-    right = np.asarray(truth, dtype=np.float64)
-    place = np.asarray(values, dtype=np.float64)
+    share, right, place = (
+        np.asarray(given, dtype=np.float64) for given in (probability, truth, values)
+    )
     chosen = share.argmax(axis=1) if predicted is None else np.asarray(predicted)
     limit = int(np.abs(place).max())
     measures: dict[str, float] = {}
@@ -140,24 +130,12 @@ def class_scores(
 
 
 def sims_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Compute the measures of CH-SIMS's tables, for scores in [-1, 1].
+    """Compute the measures of CH-SIMS's tables, for scores (n,) in [-1, 1].
 
     Both are clipped to [-1, 1] first. Classes are half-open on the left: two at 0, where 0 is
-    negative; three at -0.1 and 0.1; five at -0.7, -0.1, 0.1 and 0.7.
-
-    Parameters
-    ----------
-    predicted, truth : array of shape (n,)
-
-    Returns
-    -------
-    dict of str to float
-        ``mae``, ``corr`` (Pearson), ``acc2``, ``f1`` (of the two, weighted by the classes'
-        shares), ``acc3`` and ``acc5``.
-
-    References
-    ----------
-    Yu et al., CH-SIMS, ACL 2020, section 4.
+    negative; three at -0.1 and 0.1; five at -0.7, -0.1, 0.1 and 0.7. ``mae``, ``corr`` (Pearson),
+    ``acc2``, ``f1`` of the two classes, weighted by their shares, ``acc3`` and ``acc5``. Yu et
+    al., CH-SIMS, ACL 2020, section 4.
 
     Examples
     --------
@@ -165,8 +143,9 @@ def sims_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
     >>> measures["acc2"], round(measures["acc3"], 3)
     (1.0, 0.333)
     """
-    guess = np.clip(np.asarray(predicted, dtype=np.float64), -1, 1)
-    right = np.clip(np.asarray(truth, dtype=np.float64), -1, 1)
+    guess, right = (
+        np.clip(np.asarray(values, dtype=np.float64), -1, 1) for values in (predicted, truth)
+    )
     measures = {"mae": float(np.abs(guess - right).mean()), "corr": _pearson(guess, right)}
     for edges in ((0.0,), (-0.1, 0.1), (-0.7, -0.1, 0.1, 0.7)):
         classes = [np.searchsorted(edges, values, side="left") for values in (guess, right)]
@@ -184,18 +163,8 @@ def interval_scores(low: ArrayLike, high: ArrayLike, target: ArrayLike) -> dict[
     {'coverage': 0.5, 'width': 2.0}
     """
     a, b, y = (np.asarray(values, dtype=np.float64) for values in (low, high, target))
-    return {
-        "coverage": float(((a <= y) & (y <= b)).mean()),
-        "width": float((b - a).mean()),
-    }
-
-
-def _sparsification(order_by: Array, error: Array) -> Array:
-    """Average the error of the rows left when those of highest `order_by` are taken away."""
-    place = np.unique(order_by, return_inverse=True)[1]
-    tied = np.bincount(place, weights=error) / np.bincount(place)  # ties share their mean
-    ordered = tied[np.sort(place)]
-    return np.asarray(np.cumsum(ordered) / np.arange(1, len(order_by) + 1))
+    inside = (a <= y) & (y <= b)
+    return {"coverage": float(inside.mean()), "width": float((b - a).mean())}
 
 
 def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
@@ -203,16 +172,8 @@ def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
 
     Rows are taken away, the most uncertain first; the mean absolute error of those that are left,
     minus what it would be if the errors themselves had been the order, relative to the mean error
-    of all rows, on average over all shares left. 0 is a perfect order; rows in random order give
-    what the errors' spread makes of it.
-
-    Parameters
-    ----------
-    uncertainty, error : array of shape (n,)
-
-    References
-    ----------
-    Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018.
+    of all rows, on average over all shares left. 0 is a perfect order. Ilg et al., Uncertainty
+    estimates and multi-hypotheses networks for optical flow, ECCV 2018.
 
     Examples
     --------
@@ -223,7 +184,7 @@ def ause(uncertainty: ArrayLike, error: ArrayLike) -> float:
     if not distance.mean():
         return 0.0
     order = np.asarray(uncertainty, dtype=np.float64)
-    gap = _sparsification(order, distance) - _sparsification(distance, distance)
+    gap = mean_accepted(order, distance) - mean_accepted(distance, distance)
     return float(gap.mean() / distance.mean())
 
 

@@ -90,10 +90,8 @@ class MISANet(nn.Module):
     ----------
     encoders : sequence of ViewEncoder
         One per view.
-    outputs : int
-        Width of the prediction: 1, or K.
-    hidden, heads, feedforward : int
-        H, and the Transformer's sizes.
+    outputs, hidden, heads, feedforward : int
+        Width of the prediction, 1 or K; H; and the Transformer's sizes.
     dropout : float
         Chance of dropping, in the Transformer, the head and the discriminators.
     variant : {"full", "base", "inv", "sFusion", "iFusion"}
@@ -182,7 +180,9 @@ class MISANet(nn.Module):
             "iFusion": shared,
             "full": torch.cat([private, shared]),
         }[self.variant]
-        maps = self._maps(tokens) if attention else None
+        maps = None
+        if attention:
+            _, maps = self.fuse.self_attn(tokens, tokens, tokens, average_attn_weights=False)
         tokens = self.fuse(tokens)
         prediction = self.head(_side_by_side(tokens))
         if self.skip is not None:
@@ -205,16 +205,8 @@ class MISANet(nn.Module):
             tokens=tokens.transpose(0, 1),
             view_logits=rows(reversed_, self.discriminate),
             kind_logits=rows(both, self.discriminate_kind),
-            attention=maps,
+            attention=None if maps is None else maps.unsqueeze(1),
         )
-
-    def _maps(self, tokens: Tensor) -> Tensor:
-        """Attention weights of the Transformer layer's heads, (B, 1, heads, M, M)."""
-        weights: Tensor
-        _, weights = self.fuse.self_attn(
-            tokens, tokens, tokens, need_weights=True, average_attn_weights=False
-        )
-        return weights.unsqueeze(1)
 
 
 def _side_by_side(vectors: Tensor) -> Tensor:

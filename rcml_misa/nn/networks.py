@@ -57,12 +57,9 @@ class TokenOpinions(TokenStates):
 
     Attributes
     ----------
-    fused : Tensor of shape (B, K)
-        Fused evidence.
-    private : Tensor of shape (B, N, K)
-        Evidence of the private tokens, in the order of the views.
-    shared : Tensor of shape (B, M, K)
-        Evidence of the shared tokens; M depends on the collectors.
+    fused, private, shared : Tensor of shape (B, K), (B, N, K) and (B, M, K)
+        Evidence: fused, of the private tokens in the order of the views, and of the shared tokens;
+        M depends on the collectors.
     present : Tensor of bool of shape (B, N + M), optional
         Private and shared opinions that exist; the others have no evidence. None: all.
     """
@@ -79,11 +76,9 @@ class ScoreOpinions(TokenStates):
 
     Attributes
     ----------
-    fused : NIG of shape (B,)
-    private : NIG of shape (B, N)
-        Opinions of the private tokens, in the order of the views.
-    shared : NIG of shape (B, M)
-        Opinions of the shared tokens; M depends on the collectors.
+    fused, private, shared : NIG of shape (B,), (B, N) and (B, M)
+        Opinions: fused, of the private tokens in the order of the views, and of the shared tokens;
+        M depends on the collectors.
     """
 
     fused: NIG
@@ -148,14 +143,10 @@ class RCMLMISANet(_TokenNet):
     ----------
     widths : sequence of int
         Columns of each view.
-    classes : int
-        K.
-    hidden, heads, feedforward, layers : int
-        H and the sizes of the Transformer.
-    dropout : float
-        Chance of dropping an entry of the projected views.
-    attention_dropout : float
-        Chance inside the Transformer.
+    classes, hidden, heads, feedforward, layers : int
+        K, H and the sizes of the Transformer.
+    dropout, attention_dropout : float
+        Chance of dropping an entry of the projected views, and inside the Transformer.
     mask : {"private", "none"}
         See `TokenFusion`.
     sharing, collector

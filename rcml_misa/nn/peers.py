@@ -359,14 +359,10 @@ class FuzzyNet(nn.Module):
 
     Parameters
     ----------
-    widths : sequence of int
-        Columns of each view.
-    classes : int
-        K.
+    widths, classes, dropout
+        See `RCMLNet`.
     layers : int
         Linear layers of each collector; the hidden ones are as wide as the view.
-    dropout : float
-        Chance of dropping a hidden unit.
     order : float
         p of the norm that logits are divided by.
     """

@@ -152,18 +152,9 @@ def split_frozen(text: PretrainedText) -> PretrainedText | None:
     """Take the frozen lower layers out of `text`, as an encoder whose states `text` goes on from.
 
     Frozen layers run without dropout and give a row the same states in every epoch, so that these
-    need computing once.
-
-    Parameters
-    ----------
-    text : PretrainedText
-        Loses its embeddings and frozen layers; then reads states in place of token numbers.
-
-    Returns
-    -------
-    PretrainedText or None
-        The frozen part; None where nothing is frozen, or the model has another build than
-        embeddings and a stack of layers, and `text` is left as it is.
+    need computing once. `text` loses its embeddings and frozen layers, and then reads states in
+    place of token numbers. Where nothing is frozen, or the model has another build than embeddings
+    and a stack of layers, it stays as it is and None is returned.
     """
     frozen = [not any(p.requires_grad for p in layer.parameters()) for layer in text._layers()]
     count = sum(frozen)

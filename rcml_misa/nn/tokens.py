@@ -115,10 +115,8 @@ class TokenFusion(nn.Module):
 
     Parameters
     ----------
-    views : int
-        N.
-    hidden, heads, feedforward, layers : int
-        Widths and depth; `heads` divides `hidden`.
+    views, hidden, heads, feedforward, layers : int
+        N, widths and depth; `heads` divides `hidden`.
     dropout : float
         Chance of dropping an entry of a layer's two updates.
     mask : {"private", "none"}

@@ -165,8 +165,7 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     witness : Tensor of shape (..., N, K)
         Evidence or shares p_v of N views.
     present : Tensor of bool of shape (..., N), optional
-        Views that each row has, all by default: the others are in no product and can't be
-        bogus, and N is a row's own number.
+        Views that each row has: the others are in no product, can't be bogus, nor count in N.
 
     Returns
     -------

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from rcml_misa.calibration.classes import Calibrator
-from rcml_misa.calibration.scores import ScaleCalibrator
+from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
 from rcml_misa.experts.view_experts import Familiarity, ViewExperts

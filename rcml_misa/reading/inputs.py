@@ -66,16 +66,24 @@ class InputOptions:
     precision: Precision
 
 
-class _Rows:
-    """Prepared rows: columns (n, d), or padded values with lengths."""
+@dataclass
+class _Columns:
+    """Prepared columns (n, d) of a table, or vectors of texts."""
 
-    def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
-        self.values = values
-        self.lengths = lengths
+    values: Tensor
 
     def batch(self, rows: NDArray[np.int64]) -> ViewInput:
-        if self.lengths is None:
-            return self.values[rows]
+        return self.values[rows]
+
+
+@dataclass
+class _Steps:
+    """Prepared steps, padded (n, T, d), or token numbers (n, T), and lengths (n,)."""
+
+    values: Tensor
+    lengths: Tensor
+
+    def batch(self, rows: NDArray[np.int64]) -> Padded:
         lengths = self.lengths[rows]
         return Padded(self.values[rows, : int(lengths.max())], lengths)
 
@@ -91,9 +99,9 @@ class TableReader:
         """Learn the statistics of the columns."""
         return cls(FeatureMap.fit(view, scaling=options.scaling, features=options.features))
 
-    def read(self, view: ViewArray) -> _Rows:
+    def read(self, view: ViewArray) -> _Columns:
         """Map the columns, in float32."""
-        return _Rows(torch.from_numpy(self.map.transform(dense(view)).astype(np.float32)))
+        return _Columns(torch.from_numpy(self.map.transform(dense(view)).astype(np.float32)))
 
     def encoder(self) -> ViewEncoder:
         """Pass the columns on."""
@@ -116,11 +124,11 @@ class SequenceReader:
         spread = np.where(spread > 1e-9 * np.abs(steps).max(axis=0), spread, 1.0)
         return cls(options, steps.mean(axis=0), spread)
 
-    def read(self, view: Sequences) -> _Rows:
+    def read(self, view: Sequences) -> _Steps:
         """Standardise and clip the steps; padding is 0."""
         scaled = np.clip((view.values - self.mean) / self.spread, -CLIP, CLIP)
         scaled[~_inside(view)] = 0.0
-        return _Rows(torch.from_numpy(scaled.astype(np.float32)), torch.tensor(view.lengths))
+        return _Steps(torch.from_numpy(scaled.astype(np.float32)), torch.tensor(view.lengths))
 
     def encoder(self) -> ViewEncoder:
         """Make a sequence encoder as wide as the steps."""
@@ -133,12 +141,12 @@ def _inside(view: Sequences) -> NDArray[np.bool_]:
     return np.asarray(np.arange(view.values.shape[1]) < view.lengths[:, None])
 
 
-def _padded(tokens: Sequence[Sequence[int]]) -> _Rows:
+def _padded(tokens: Sequence[Sequence[int]]) -> _Steps:
     lengths = [min(len(row), LONGEST) for row in tokens]
     values = torch.zeros(len(tokens), max(lengths), dtype=torch.long)
     for row, (length, numbers) in enumerate(zip(lengths, tokens, strict=True)):
         values[row, :length] = torch.tensor(numbers[:length])
-    return _Rows(values, torch.tensor(lengths))
+    return _Steps(values, torch.tensor(lengths))
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,7 @@ class WordReader:
         counts = Counter(word for text in view for word in _words(text))
         return cls(options, tuple(sorted(word for word, n in counts.items() if n >= RARE)))
 
-    def read(self, view: Texts) -> _Rows:
+    def read(self, view: Texts) -> _Steps:
         """Look the words up."""
         numbers = {word: number for number, word in enumerate(self.words, start=2)}
         return _padded([[numbers.get(word, 1) for word in _words(text)] for text in view])
@@ -173,15 +181,14 @@ def _words(text: str) -> list[str]:
     return WORD.findall(text.lower()) or [""]
 
 
-class _FrozenRows(_Rows):
+class _FrozenSteps(_Steps):
     """Token numbers of texts, given out as the states of a model's frozen lower layers."""
 
-    def __init__(self, tokens: _Rows, lower: PretrainedText, device: torch.device) -> None:
+    def __init__(self, tokens: _Steps, lower: PretrainedText, device: torch.device) -> None:
         super().__init__(tokens.values, tokens.lengths)
         self.lower = lower
         self.device = device
         self.cache: list[Tensor] | None = None
-        assert tokens.lengths is not None  # noqa: S101
         if int(tokens.lengths.sum()) <= KEPT:
             self.cache = [torch.empty(0)] * len(tokens.lengths)
             for block in _blocks(tokens.lengths.numpy()):
@@ -192,13 +199,11 @@ class _FrozenRows(_Rows):
     @torch.no_grad()
     def _states(self, rows: NDArray[np.int64]) -> Padded:
         numbers = super().batch(rows)
-        assert isinstance(numbers, Padded)  # noqa: S101
         return Padded(self.lower.states(numbers.to(self.device)).cpu(), numbers.lengths)
 
-    def batch(self, rows: NDArray[np.int64]) -> ViewInput:
+    def batch(self, rows: NDArray[np.int64]) -> Padded:
         if self.cache is None:
             return self._states(rows)
-        assert self.lengths is not None  # noqa: S101
         padded = nn.utils.rnn.pad_sequence([self.cache[row] for row in rows], batch_first=True)
         return Padded(padded, self.lengths[rows])
 
@@ -208,13 +213,8 @@ class PretrainedReader:
     """Tokens of a pretrained model, run through its frozen layers once.
 
     Where nothing of the model is trained, its vectors are all that remains. The vocabulary and
-    the frozen weights stay with the published model: a model file has their sha256 alone.
-
-    Attributes
-    ----------
-    options : InputOptions
-    sha256 : str
-        Hash of the vocabulary and the frozen weights; empty before the model is loaded.
+    the frozen weights stay with the published model: a model file has their `sha256` alone, which
+    is empty before the model is loaded.
     """
 
     options: InputOptions
@@ -288,20 +288,19 @@ class PretrainedReader:
             )
         return [row.tolist() for row in view.tokens]
 
-    def read(self, view: Texts) -> _Rows:
+    def read(self, view: Texts) -> _Columns | _Steps:
         """Cut texts into tokens; vectors where nothing of the model is trained."""
         rows = _padded(self._numbers(view))
         if self.lower is not None:
-            return _FrozenRows(rows, self.lower, self.device)
+            return _FrozenSteps(rows, self.lower, self.device)
         if not self.frozen:
             return rows
-        assert rows.lengths is not None  # noqa: S101
         vectors = torch.empty(len(view), self.model.outputs)
         self.model.eval()
         with torch.no_grad():
             for block in _blocks(rows.lengths.numpy()):
                 vectors[block] = self.model(rows.batch(block).to(self.device)).cpu()
-        return _Rows(vectors)
+        return _Columns(vectors)
 
     def encoder(self) -> ViewEncoder:
         """Give the trained upper layers, or pass the vectors on."""
@@ -316,18 +315,12 @@ def _blocks(lengths: NDArray[np.int64], size: int = 64) -> list[NDArray[np.int64
 
 @dataclass(frozen=True)
 class PreparedViews:
-    """Rows ready to be drawn in batches.
+    """Rows ready to be drawn in batches onto a device.
 
-    Attributes
-    ----------
-    views : tuple
-        Prepared rows of each view.
-    lengths : ndarray of int of shape (n,)
-        Steps of each row's longest sequence or text; 1 where there is none.
-    device : torch.device
+    `lengths` (n,) has the steps of each row's longest sequence or text; 1 where there is none.
     """
 
-    views: tuple[_Rows, ...]
+    views: tuple[_Columns | _Steps, ...]
     lengths: NDArray[np.int64]
     device: torch.device
 
@@ -390,7 +383,7 @@ class ViewReaders:
         rows = tuple(reader.read(view) for reader, view in zip(self.readers, arrays, strict=True))
         lengths = np.ones(views.n_samples, dtype=np.int64)
         for view in rows:
-            if view.lengths is not None:
+            if isinstance(view, _Steps):
                 lengths = np.maximum(lengths, view.lengths.numpy())
         return PreparedViews(rows, lengths, self.device)
 

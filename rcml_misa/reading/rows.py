@@ -35,13 +35,11 @@ def hold_out(
     ----------
     target : ndarray of shape (n,)
         Class numbers, or scores.
-    fraction : float
-        Share of the rows to hold out.
+    fraction, rounding : float, callable
+        Share of the rows to hold out, and the function that rounds their number.
     rng : Generator
     each_class : bool
         Whether of every class at least one row stays to train on.
-    rounding : callable
-        Rounds the number of rows.
     in_order : bool
         Whether row numbers are sorted, not in the order of their draw.
 
@@ -163,21 +161,8 @@ class InputTable:
     Mapped views of many rows would take more memory than the raw ones: beyond 16 384 rows each
     batch is mapped when it is asked for.
 
-    Parameters
-    ----------
-    maps : sequence of FeatureMap
-        One per view.
-    arrays : sequence of arrays of shape (n, d_v)
-        Raw views, dense or sparse.
-    others : sequence of Tensor of shape (n, k)
-        Columns that come after the views'.
-    device : torch.device
-        Where the columns are wanted.
-
-    Attributes
-    ----------
-    widths : tuple of int
-        Mapped columns of each view.
+    Its columns are those of the raw `arrays` (n, d_v), dense or sparse, each mapped by its own map,
+    then `others`, tensors (n, k); `widths` counts the mapped columns of each view.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from rcml_misa.reporting.comparison import rankings
 from rcml_misa.reporting.style import has_matplotlib, in_style, need_matplotlib, new_figure, save
 from rcml_misa.reporting.tables import by_dataset, by_variant
 from rcml_misa.results import Ranking, RunRecord, alike_groups
-from rcml_misa.runs.outputs import Kept, kept_path, read_kept
+from rcml_misa.runs.tasks import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -55,13 +56,12 @@ def execute(
 
     Parameters
     ----------
-    datasets : sequence of Dataset
-        Data sets that the tasks number; sent to each worker once.
-    tasks : sequence of Task
+    datasets, tasks : sequence
+        Data sets, sent to each worker once, and the tasks that number them.
     jobs : int
         1 runs in this process.
     on_event : callable
-        Called in this process with the workers' progress.
+        Called in this process with the tasks' progress.
 
     Yields
     ------
@@ -104,12 +104,13 @@ def interrupts_deferred() -> Iterator[None]:
     It works in the main thread; no interrupt arrives elsewhere.
     """
     caught: list[int] = []
-    previous: Any = None
-    mask: Any = None
-    with suppress(ValueError):  # not in the main thread
-        previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-        if hasattr(signal, "pthread_sigmask"):
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
@@ -133,12 +134,14 @@ def _collect(
         for future in done:
             on_event(Event(pending[future], done=True))
             error = future.exception()
-            if error is None:
-                yield future.result()
-            elif isinstance(error, RcmlMisaError):
-                raise error
-            else:
-                yield RunFailure(pending[future], f"{type(error).__name__}: {error}")
+            yield future.result() if error is None else _failure(pending[future], error)
+
+
+def _failure(task: Task, error: BaseException) -> RunFailure:
+    """Note an error of one run, which must not take the others along, but raise a user's."""
+    if isinstance(error, RcmlMisaError):
+        raise error
+    return RunFailure(task, f"{type(error).__name__}: {error}")
 
 
 def _execute_here(
@@ -153,10 +156,8 @@ def _execute_here(
             on_event(Event(task))
             try:
                 yield run_task(datasets[task.dataset], task, report=on_event)
-            except RcmlMisaError:
-                raise
-            except Exception as error:  # one run that fails must not take the others along
-                yield RunFailure(task, f"{type(error).__name__}: {error}")
+            except Exception as error:
+                yield _failure(task, error)
             on_event(Event(task, done=True))
     finally:
         limits.restore_original_limits()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.calibration.classes import recalibrate
+from rcml_misa.calibration import recalibrate
 from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.metrics.answers import (
@@ -24,6 +24,7 @@ from rcml_misa.metrics.answers import (
     confidence_bins,
     detection,
     ranking,
+    ranking_above,
     risk_curve,
     score,
     uncertainty_scores,
@@ -41,48 +42,32 @@ from rcml_misa.protocols import (
     scale_leaky,
     spawn_seeds,
 )
-from rcml_misa.results import RunRecord, plain
-from rcml_misa.runs.outputs import check_outputs, write_outputs
+from rcml_misa.results import RunRecord
 from rcml_misa.runs.tasks import (
     Event,
     RunOutputs,
     Task,
-    protocol_config,
-    recipe_config,
+    check_outputs,
+    task_config,
     throttled,
+    write_outputs,
 )
 from rcml_misa.runs.watching import Watcher, epoch_recorders, target_scores
 from rcml_misa.views import MultiView
 
-__all__ = ["FittedTask", "fit_task", "run_task", "versions"]
+__all__ = ["FittedTask", "fit_task", "run_task"]
 
 WATCHED = ("clean", "conflict")  # test sets that checkpoints and best-test-epoch look at
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and its libraries."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 @dataclass(frozen=True)
 class FittedTask:
     """A trained estimator with the parts of the data that it belongs to.
 
-    Attributes
-    ----------
-    dataset : Dataset
-        With the views that the recipe keeps.
-    task : Task
-        With the protocol that is settled for the data set.
-    seeds : RunSeeds
-    part : Partition
-    estimator : estimator
-    watcher : Watcher
-    seconds : float
-        Time of the training, without that of looks at it.
-    history : dict of str to list of float
-        Measures of train, validation and test rows after each epoch, on request.
+    The data set has the views that the recipe keeps, the task a protocol that is settled for it;
+    `seconds` is the time of the training without that of looks at it, and `history` has measures
+    of train, validation and test rows after each epoch, on request.
     """
 
     dataset: Dataset
@@ -122,12 +107,8 @@ def fit_task(
 ) -> FittedTask:
     """Split, do to the train rows what the protocol says, and train.
 
-    Test rows take no part, unless the recipe or the selection is one that leaks by name.
-
-    Raises
-    ------
-    OptionError
-        If the data set can't follow the protocol, or the method has not what is to be kept.
+    Test rows take no part, unless the recipe or the selection is one that leaks by name. It is an
+    `OptionError` if the data set can't follow the protocol, or the method lacks what is to be kept.
     """
     dataset = keep_views(dataset, task.recipe.keep)
     task = replace(task, protocol=task.protocol.for_dataset(dataset))
@@ -189,14 +170,8 @@ def run_task(
     Nothing is chosen on test rows, but by name. The split and the test sets depend on the seed
     alone, so that variants compared share them. A test set that the method can't answer about is
     kept as a failure of that test set. A regression is scored on its validation rows too, as
-    ``"valid"``; it has no conflictive copy, which takes classes.
-
-    Raises
-    ------
-    OptionError
-        If the data set can't follow the protocol, or the method has not what is to be kept.
-    DataError
-        If a part is empty, or the method can't answer about the clean test rows.
+    ``"valid"``; it has no conflictive copy, which takes classes. Errors are those of `fit_task`,
+    and a `DataError` if a part is empty or the clean test rows get no answer.
     """
     fitted = fit_task(dataset, task, report=report)
     dataset, task, part, watcher = fitted.dataset, fitted.task, fitted.part, fitted.watcher
@@ -237,19 +212,18 @@ def run_task(
         method=task.recipe.method,
         variant=task.recipe.variant,
         default=task.recipe.default,
-        run=task.run,
         seed=task.seed,
-        config=plain(recipe_config(task.recipe, fitted.estimator)),
-        versions=versions(),
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
         data_sha256=dataset.sha256,
         train_rows=len(part.train),
         test_rows=len(part.test),
         timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
         history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
-        protocol=protocol_config(task.protocol),
-        rows=[int(row) for row in part.test],
+        rows=part.test.tolist(),
         checkpoints=watcher.checkpoints,
         chosen=watcher.chosen,
+        **task_config(task, fitted.estimator, task.protocol),
         **{**scored, "failures": failures | scored.get("failures", {})},
     )
 
@@ -257,22 +231,20 @@ def run_task(
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
     """Fill the fields of a record from predicted scores; those about classes stay empty."""
     data, part = fitted.dataset, fitted.part
-    metrics = {name: _score_measures(data, answer, part.test) for name, answer in answers.items()}
+
+    def measures(answer: ScoreAnswers, rows: NDArray[np.int64]) -> dict[str, float]:
+        target, low, high = data.target[rows], answer.low, answer.high
+        values = target_scores(data, answer.predicted, rows)
+        if low is not None and high is not None:
+            width, error = high - low, answer.predicted - target
+            values |= interval_scores(low, high, target)
+            values |= {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
+        return values
+
+    metrics = {name: measures(answer, part.test) for name, answer in answers.items()}
     if len(part.valid):
-        valid = fitted.predict(data.views.take(part.valid))
-        metrics["valid"] = _score_measures(data, valid, part.valid)
+        metrics["valid"] = measures(fitted.predict(data.views.take(part.valid)), part.valid)
     return {"metrics": metrics}
-
-
-def _score_measures(
-    dataset: Dataset, answers: ScoreAnswers, rows: NDArray[np.int64]
-) -> dict[str, float]:
-    measures = target_scores(dataset, answers.predicted, rows)
-    if answers.low is None or answers.high is None:
-        return measures
-    width, error = answers.high - answers.low, answers.predicted - dataset.target[rows]
-    measures |= interval_scores(answers.low, answers.high, dataset.target[rows])
-    return measures | {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
 
 
 def _score_classes(
@@ -287,21 +259,18 @@ def _score_classes(
     for name, answer in answers.items():
         altered, copied = made[name].altered, made[name].copied
         metrics[name] = score(answer, target)
-        if altered is not None:
-            metrics[name] |= detection(clean, answer, altered)
-        if altered is not None and copied is not None and altered.any():
-            metrics[name] |= _copies(answer.predicted == target, altered, copied)
-        if data.scores is not None and data.class_values is not None:
-            metrics[name] |= class_scores(
-                answer.probability,
-                data.scores[part.test],
-                data.class_values,
-                predicted=answer.predicted,
-            )
         scores[name] = {"errors": ranking(uncertainty_scores(answer), answer.predicted != target)}
-        if altered is not None and altered.any():
-            scores[name]["altered"] = _ranked_above(
-                uncertainty_scores(answer), uncertainty_scores(clean), altered
+        if altered is not None:
+            ranked = ranking_above(answer, clean, altered)
+            metrics[name] |= detection(ranked)
+            if altered.any():
+                scores[name]["altered"] = ranked
+                if copied is not None:
+                    metrics[name] |= _copies(answer.predicted == target, altered, copied)
+        if data.scores is not None and data.class_values is not None:
+            truth, places = data.scores[part.test], data.class_values
+            metrics[name] |= class_scores(
+                answer.probability, truth, places, predicted=answer.predicted
             )
     if only_tables(data.views):
         rng = np.random.default_rng(fitted.seeds.noise)
@@ -309,8 +278,8 @@ def _score_classes(
         flagged = fitted.ask(noise).uncertainty > np.quantile(clean.uncertainty, 0.95)
         metrics["clean"]["noise_flagged"] = float(flagged.mean())
     if len(part.held_out):
-        unknown = uncertainty_scores(fitted.ask(data.views.take(part.held_out)))
-        scores["clean"]["held_out"] = _ranked_above(unknown, uncertainty_scores(clean))
+        unknown = fitted.ask(data.views.take(part.held_out))
+        scores["clean"]["held_out"] = ranking_above(unknown, clean)
     if len(part.valid):
         try:
             valid = fitted.ask(data.views.take(part.valid))
@@ -339,14 +308,3 @@ def _copies(
     for word, rows in (("copied", copied), ("not_copied", altered & ~copied)):
         measures[f"accuracy_{word}"] = float(right[rows].mean()) if rows.any() else float("nan")
     return measures
-
-
-def _ranked_above(
-    upper: Mapping[str, NDArray[np.float64]],
-    lower: Mapping[str, NDArray[np.float64]],
-    rows: NDArray[np.bool_] | slice = slice(None),
-) -> dict[str, dict[str, float]]:
-    """Measure how each uncertainty score ranks some rows above those that should be lower."""
-    both = {name: np.concatenate([upper[name][rows], lower[name][rows]]) for name in lower}
-    counts = [len(values["own"][rows]) for values in (upper, lower)]
-    return ranking(both, np.repeat([True, False], counts))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from rcml_misa.protocols import BEST_TEST, Protocol
 from rcml_misa.runs.tasks import RunOutputs
 from rcml_misa.views import MultiView
 
-__all__ = ["Watcher", "epoch_recorders", "loss_recorder", "target_scores"]
+__all__ = ["Watcher"]
 
 EVERY = 10  # epochs between two looks for the best one; the last epoch is always looked at
 
@@ -32,30 +31,13 @@ class Watcher:
     """A callback of `fit` that scores an estimator while it trains.
 
     It works on estimators that keep their network in `module_` and call back after each epoch.
-    After the last epoch the network gets the weights of the best epoch on the validation rows
-    back, if the protocol says so, before anything else is fitted to it.
+    After the last epoch the network gets the weights of the best epoch on the rows `valid` back,
+    if the protocol says so, before anything else is fitted to it. `tests` are read for checkpoints
+    and for ``"best-test-epoch"`` alone. `also` is called with the progress first, and on the
+    fit's own time, then `others`; see `epoch_recorders`.
 
-    Parameters
-    ----------
-    estimator : estimator
-    protocol : Protocol
-    valid : (MultiView, ndarray of int) or None
-        Validation rows and their class numbers.
-    tests : mapping of str to (MultiView, ndarray of int)
-        Test sets by name; read for checkpoints and for ``"best-test-epoch"`` alone.
-    also : callable, optional
-        Called with the progress first, and on the fit's own time.
-    others : sequence of callable
-        Recorders, called with the progress; see `epoch_recorders`.
-
-    Attributes
-    ----------
-    checkpoints : dict of str to dict
-        Epoch, as text, to test set to accuracy.
-    chosen : dict of str to int
-        ``"valid"``, or test sets, to the epoch that counts.
-    seconds : float
-        Time spent on looks, which is no time of the fit.
+    `checkpoints` maps an epoch, as text, to test sets and their accuracy, `chosen` ``"valid"`` or
+    test sets to the epoch that counts. `seconds` were spent on looks and are no time of the fit.
     """
 
     estimator: Any
@@ -78,7 +60,10 @@ class Watcher:
         if not hasattr(self.estimator, "module_"):
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs
-        with _evaluation(self.estimator):
+        module = self.estimator.module_
+        training = module.training
+        module.eval()
+        try:
             for record in self.others:
                 record(progress)
             if progress.epoch in self.protocol.checkpoints:
@@ -88,14 +73,16 @@ class Watcher:
                 }
             if last or progress.epoch % EVERY == 0:
                 self._look(progress.epoch)
+        finally:
+            module.train(training)
         if last and "valid" in self._states:
-            self.estimator.module_.load_state_dict(self._states["valid"])
+            module.load_state_dict(self._states["valid"])
         self.seconds += time.perf_counter() - started
 
     def _look(self, epoch: int) -> None:
         """Remember the weights of an epoch that is better than all before it."""
         selection = self.protocol.selection
-        rows: dict[str, Rows] = dict(self.tests) if selection == BEST_TEST else {}
+        rows = dict(self.tests) if selection == BEST_TEST else {}
         if selection == "best-valid" and self.valid is not None:
             rows["valid"] = self.valid
         for name, (views, target) in rows.items():
@@ -117,24 +104,10 @@ class Watcher:
         return metrics.nll(p[inside], np.searchsorted(trained, target[inside]))
 
     def load_best(self, name: str) -> None:
-        """Give the network the weights of the best epoch on a test set; to reproduce papers.
-
-        Test sets that were not watched get those of the clean rows.
-        """
+        """Give the network the weights of the best epoch on a test set, else on the clean rows."""
         state = self._states.get(name, self._states.get("clean"))
         if state is not None:
             self.estimator.module_.load_state_dict(state)
-
-
-@contextmanager
-def _evaluation(estimator: Any) -> Iterator[None]:
-    """Put the network out of training for a while, if it is in it."""
-    training = estimator.module_.training
-    estimator.module_.eval()
-    try:
-        yield
-    finally:
-        estimator.module_.train(training)
 
 
 def epoch_recorders(
@@ -146,17 +119,9 @@ def epoch_recorders(
 ) -> list[Callback]:
     """Make callbacks that write into `history` what `outputs` asks for after each epoch.
 
-    They select nothing: the estimator never sees what they record.
-
-    Parameters
-    ----------
-    estimator : estimator
-    dataset : Dataset
-    outputs : RunOutputs
-    parts : mapping of str to ndarray of int
-        Row numbers of ``train``, ``valid`` and ``test``; empty parts are left out.
-    history : dict
-        Receives a list per part and measure.
+    They select nothing: the estimator never sees what they record. `parts` has the row numbers of
+    ``train``, ``valid`` and ``test``; empty ones are left out. `history` gets a list per part and
+    measure.
     """
     recorders: list[Callback] = []
     if outputs.per_epoch:
@@ -207,20 +172,9 @@ def loss_recorder(
 ) -> Callback:
     """Make a callback that notes the loss terms of some rows after each epoch.
 
-    Each part is cut to as many rows as the smallest has, since discrepancies and overlaps of
-    codes depend on how many rows they are taken over.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Estimator with `loss_terms`.
-    views : MultiView
-        All rows.
-    target : ndarray of shape (n,)
-    parts : mapping of str to ndarray of int
-        Row numbers, by the name that stands before each term's in `history`.
-    history : dict
-        Receives a list per part and term.
+    Each part's row numbers are cut to as many as the smallest has, since discrepancies and
+    overlaps of codes depend on how many rows they are taken over. `history` gets a list per part
+    and term.
     """
     least = min(map(len, parts.values()))
     drawn = {

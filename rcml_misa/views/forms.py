@@ -100,21 +100,11 @@ def refuse_sequences(views: MultiView, reader: str) -> None:
 
 
 def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) -> Any:
-    """Put views of NaN where X has None or lacks a name.
+    """Put views of NaN where X has None or lacks a name; X without any view is a `DataError`.
 
-    Parameters
-    ----------
-    X : MultiView, mapping, list of tables, or any other form of X
-        A mapping or `MultiView` may lack names; a list has None in place of a view. It is returned
-        as it is if nothing is absent, or if its names are not some of `names` in their order: that
-        is for others to refuse.
-    names, widths : sequence of str and of int
-        All views, in order, and their numbers of columns.
-
-    Raises
-    ------
-    DataError
-        If X has none of the views.
+    A mapping or `MultiView` may lack some of the `names`; a list has None in place of a view. X is
+    returned as it is if nothing is absent, or if its names are not some of `names` in their order:
+    that is for others to refuse. `widths` are the views' numbers of columns.
 
     Examples
     --------
@@ -150,10 +140,6 @@ class ViewMeans:
 
     Methods that know nothing of missing views read these in their place.
 
-    Parameters
-    ----------
-    means : tuple of ndarray of shape (d_v,)
-
     Examples
     --------
     >>> views = MultiView({"a": [[1.0], [np.nan], [3.0]]})
@@ -161,7 +147,7 @@ class ViewMeans:
     [1.0, 2.0, 3.0]
     """
 
-    means: tuple[NDArray[np.float64], ...]
+    means: tuple[NDArray[np.float64], ...]  # of shape (d_v,), one per view
 
     @classmethod
     def fit(cls, views: MultiView) -> Self:
@@ -197,14 +183,7 @@ def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
 
 
 def check_target(target: ArrayLike, classes: Sequence[str]) -> None:
-    """Refuse class codes that no classifier can be trained and tested on.
-
-    Parameters
-    ----------
-    target : array of int of shape (n_samples,)
-        Codes 0 .. K-1.
-    classes : sequence of str
-        The K original labels.
+    """Refuse class codes, 0 .. K-1 of K `classes`, that allow no training and testing.
 
     Raises
     ------

@@ -253,11 +253,6 @@ class MultiView:
     def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
         """Give some views new arrays; widths may change, rows may not.
 
-        Parameters
-        ----------
-        arrays : mapping of str to array
-            New array for each view to replace.
-
         Raises
         ------
         OptionError
@@ -281,12 +276,7 @@ class MultiView:
         return self._trusted(self.names, tuple(merged[name] for name in self.names))
 
     def map(self, fn: Callable[[str, ViewArray], ArrayLike | ViewArray]) -> MultiView:
-        """Apply a function to every view; the result is validated like any other input.
-
-        Parameters
-        ----------
-        fn : callable
-            Takes a view's name and array and returns the new array.
+        """Apply a function of name and array to every view; the results are validated anew.
 
         Examples
         --------

@@ -131,10 +131,6 @@ class Sequences:
 class Texts:
     """One text per sample.
 
-    Parameters
-    ----------
-    values : sequence of str
-
     Raises
     ------
     DataError

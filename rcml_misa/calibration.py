@@ -1,25 +1,29 @@
-"""Probabilities and sets of classes, calibrated on rows that the model was not trained on."""
+"""Temperatures, conformal sets and intervals, and scales of scores, fitted on held-out rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
+from torch import Tensor
 
-from rcml_misa.calibration.scores import conformal_rank
-from rcml_misa.metrics import classes as metrics
+from rcml_misa import metrics
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.metrics.answers import BINS, Answers, all_classes
+from rcml_misa.opinions.nig import NIG
 
 __all__ = [
     "Calibrator",
-    "ConformalSets",
-    "EvidenceTemperature",
-    "ProbabilityTemperature",
+    "ScaleCalibrator",
+    "conformal_factor",
     "fit_exponent",
     "recalibrate",
 ]
@@ -30,6 +34,8 @@ TIE = 1e-6  # least lead of the first class over the second
 TINY = 1e-12
 LEVEL = 0.9  # of conformal sets
 WIDEST = (-8.0, 8.0)  # bounds of the logarithm of a fitted factor
+RIDGE = 5.0  # a prior of deviation 0.3 on each feature's weight
+LIMIT = 3.0  # standard deviations beyond which a feature's value counts no more
 
 
 def fit_exponent(
@@ -95,10 +101,6 @@ class Calibrator:
     Build it with `Calibrator.fit`, on rows whose evidence comes from a model that has not seen
     them (leave-one-out, held out).
 
-    Attributes
-    ----------
-    exponent, slope, offset : float
-
     References
     ----------
     Guo et al., On calibration of modern neural networks, ICML 2017; Platt, 1999.
@@ -158,13 +160,6 @@ class EvidenceTemperature:
     """Evidence times one factor: p = (t e + 1) / (t sum e + K), t of least negative log-likelihood.
 
     The order of the classes of a row stays; uncertainty changes with the factor.
-
-    Examples
-    --------
-    >>> evidence = np.array([[90.0, 10.0]] * 4)
-    >>> scaled = EvidenceTemperature.fit(evidence, np.array([0, 0, 0, 1]))
-    >>> scaled(evidence)[0].round(2).tolist()
-    [0.75, 0.25]
     """
 
     factor: float
@@ -188,19 +183,7 @@ class EvidenceTemperature:
 
 @dataclass(frozen=True)
 class ProbabilityTemperature:
-    """Probabilities to one power: softmax(log p / T), T of least negative log-likelihood.
-
-    References
-    ----------
-    Guo et al., On calibration of modern neural networks, ICML 2017, section 4.2.
-
-    Examples
-    --------
-    >>> probability = np.array([[0.9, 0.1]] * 4)
-    >>> scaled = ProbabilityTemperature.fit(probability, np.array([0, 0, 0, 1]))
-    >>> scaled(probability)[0].round(2).tolist()
-    [0.75, 0.25]
-    """
+    """Probabilities to one power: softmax(log p / T), T fitted by `fit_exponent`."""
 
     exponent: float
 
@@ -219,24 +202,10 @@ class ConformalSets:
     """Split-conformal sets of classes: those of a probability at or above one threshold.
 
     The threshold is the finite-sample quantile of 1 - p_y on rows held back, so that a new row
-    that is exchangeable with them has its class in the set with a chance of at least the level.
-
-    Attributes
-    ----------
-    threshold : float
-        Least probability of a member; below 0 where too few rows were held back to exclude any.
-
-    References
-    ----------
-    Sadinle, Lei and Wasserman, Least ambiguous set-valued classifiers with bounded error levels,
-    JASA 2019; Angelopoulos and Bates, A gentle introduction to conformal prediction, 2021.
-
-    Examples
-    --------
-    >>> probability = np.linspace(0.05, 0.95, 19)[:, None] * [[1.0, -1.0]] + [[0.0, 1.0]]
-    >>> sets = ConformalSets.fit(probability, np.zeros(19, int), level=0.9)
-    >>> round(sets.threshold, 2), sets(np.array([[0.5, 0.5], [0.95, 0.05]])).sum(axis=1).tolist()
-    (0.1, [2, 1])
+    that is exchangeable with them has its class in the set with a chance of at least the level. It
+    is below 0 where too few rows were held back to exclude any class. Sadinle, Lei and Wasserman,
+    Least ambiguous set-valued classifiers with bounded error levels, JASA 2019; Angelopoulos and
+    Bates, A gentle introduction to conformal prediction, 2021.
     """
 
     threshold: float
@@ -245,7 +214,7 @@ class ConformalSets:
     def fit(cls, probability: Array, codes: NDArray[np.int64], *, level: float = 0.9) -> Self:
         """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
         own = np.sort(probability[np.arange(len(codes)), codes])[::-1]
-        rank = conformal_rank(len(own), level)
+        rank = _conformal_rank(len(own), level)
         return cls(float(own[rank - 1]) if rank <= len(own) else -1.0)
 
     def __call__(self, probability: Array) -> NDArray[np.bool_]:
@@ -286,3 +255,123 @@ def recalibrate(
         "conformal_coverage": float(members[np.arange(len(target)), target].mean()),
         "conformal_size": float(members.sum(axis=1).mean()),
     }
+
+
+def _conformal_rank(rows: int, coverage: float) -> int:
+    """Compute the rank of the finite-sample quantile: ceil((n + 1) coverage)."""
+    return math.ceil((rows + 1) * coverage - 1e-9)  # less than rounding makes of a whole number
+
+
+def conformal_factor(error: ArrayLike, scale: ArrayLike, *, coverage: float = 0.9) -> float:
+    """Compute how many times its scale a conformal interval reaches to each side.
+
+    The ceil((n + 1) coverage)-th least of |error| / scale over n held-out rows. An interval
+    prediction +- factor scale then holds the target of a new row with at least that probability,
+    if the row comes from where the held-out rows come from, whatever the model.
+
+    Parameters
+    ----------
+    error, scale : array of shape (n,)
+        Errors of held-out rows, and the model's scale for each; 1 for intervals of equal width.
+    coverage : float
+        Target coverage, in (0, 1).
+
+    Raises
+    ------
+    OptionError
+        If the coverage is out of range.
+    DataError
+        If there are too few rows: fewer than coverage / (1 - coverage).
+
+    References
+    ----------
+    Lei et al., Distribution-free predictive inference for regression, JASA 113, 2018, section
+    5.2 (locally weighted split conformal).
+
+    Examples
+    --------
+    >>> conformal_factor(np.arange(1.0, 20.0), np.ones(19), coverage=0.9)
+    18.0
+    """
+    if not 0 < coverage < 1:
+        raise OptionError(f"coverage={coverage} is not between 0 and 1; 0.9 is usual.")
+    ratios = np.sort(np.abs(np.asarray(error, dtype=np.float64)) / np.asarray(scale))
+    rank = _conformal_rank(len(ratios), coverage)
+    if rank > len(ratios):
+        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise DataError(
+            f"{len(ratios)} validation rows are too few for intervals of coverage {coverage:g}; "
+            f"give {least} or more."
+        )
+    return float(ratios[rank - 1])
+
+
+@dataclass(frozen=True)
+class ScaleCalibrator:
+    """Correction of an opinion's scale by a factor that depends on the opinion.
+
+    A network's errors on its train rows are small, and so is the scale that it states. The
+    logarithm of the scale is corrected by a constant and by three standardised features: the
+    stated scale itself, the distance of the prediction from the mean target, and the spread of
+    the views' predictions. Their weights have the greatest likelihood on held-out rows, under a
+    ridge.
+
+    Build it with `ScaleCalibrator.fit`.
+
+    Attributes
+    ----------
+    centre, spread, weights : ndarray of shape (3,)
+        Means, deviations and weights of the features.
+    offset : float
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> ones = torch.ones(200, dtype=torch.float64)
+    >>> opinion = NIG(0 * ones, ones, 20 * ones, ones)
+    >>> error = torch.from_numpy(rng.normal(0, 2, 200))
+    >>> fixed = ScaleCalibrator.fit(opinion, opinion, error)(opinion, opinion)
+    >>> bool((fixed.scale > 4 * opinion.scale).all())
+    True
+    """
+
+    centre: Array
+    spread: Array
+    weights: Array
+    offset: float
+
+    @classmethod
+    def fit(cls, fused: NIG, views: NIG, target: Tensor) -> Self:
+        """Fit to opinions about held-out rows, (n,) and (n, N), and their targets (n,).
+
+        All in units of the train rows' standard deviation around their mean.
+        """
+        raw = _features(fused, views)
+        centre, spread = raw.mean(axis=0), raw.std(axis=0)
+        spread = np.where(spread > 1e-9, spread, 1.0)
+        features = np.clip((raw - centre) / spread, -LIMIT, LIMIT)
+        error = (target - fused.gamma).double().numpy()
+        scale, degrees = fused.scale.double().numpy(), fused.degrees.double().numpy()
+
+        def loss(values: Array) -> float:
+            widened = scale * np.exp(values[0] + features @ values[1:])
+            likelihood = np.asarray(stats.t.logpdf(error, degrees, scale=widened)).sum()
+            return float(RIDGE * (values[1:] ** 2).sum() - likelihood)
+
+        start = np.zeros(1 + features.shape[1])
+        offset, *slopes = minimize(loss, start, method="BFGS").x
+        return cls(centre, spread, np.array(slopes), float(offset))
+
+    def __call__(self, fused: NIG, views: NIG) -> NIG:
+        """Correct the scale of fused opinions."""
+        features = (_features(fused, views) - self.centre) / self.spread
+        clipped = np.clip(features, -LIMIT, LIMIT)
+        factor = torch.from_numpy(np.exp(self.offset + clipped @ self.weights)).to(fused.beta)
+        return fused._replace(beta=fused.beta * factor.square())
+
+
+def _features(fused: NIG, views: NIG) -> Array:
+    """Compute log scale, distance from the mean, and the views' spread around the prediction."""
+    apart = (views.nu * (views.gamma - fused.gamma.unsqueeze(-1)).square()).sum(dim=-1)
+    columns = [fused.scale.log(), fused.gamma.abs(), (apart / views.nu.sum(dim=-1)).sqrt()]
+    return torch.stack([column.double().cpu() for column in columns], dim=1).numpy()

@@ -1,4 +1,4 @@
-"""Losses of evidence, of fuzzy memberships and of MISA's subspaces.
+"""Losses of evidence, of fuzzy memberships and of MISA's subspaces, as pure functions.
 
 Targets are one-hot or soft, (..., K), and broadcast against evidence (..., K): with evidence
 (B, M, K) of M opinions about B rows, give targets (B, 1, K). Means run over all opinions. Evidence

@@ -1,1 +1,0 @@
-"""Temperatures, conformal sets and intervals, and scales of scores, fitted on held-out rows."""
