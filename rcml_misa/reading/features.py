@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from rcml_misa.exceptions import OptionError
 from rcml_misa.views import ViewArray, dense, present_rows
 
-__all__ = ["FeatureMap", "Features", "QuantileTable", "Scaling", "evenly"]
+__all__ = ["FeatureMap", "Features", "Scaling", "evenly"]
 
 Scaling = Literal["minmax", "standard", "quantile", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
@@ -72,17 +72,8 @@ class QuantileTable:
     (#{o < x} + #{o <= x}) / 2q, kept within half a rank of 0 and 1, so that ties and constant
     columns land in the middle of their mass. Each column's range is cut into cells by a function
     that rises with x, the same for order statistics and for values, so that only the order
-    statistics in a value's own cell are left to compare; most cells hold none or one.
-
-    Parameters
-    ----------
-    order : ndarray of shape (q, d)
-        Each column sorted.
-
-    Examples
-    --------
-    >>> QuantileTable(np.array([[1.0], [2.0], [3.0]]))(np.array([[2.0], [9.0]])).round(3).tolist()
-    [[0.0], [0.967]]
+    statistics in a value's own cell are left to compare; most cells hold none or one. Each column
+    of `order` (q, d) is sorted.
     """
 
     def __init__(self, order: Array) -> None:
