@@ -80,13 +80,7 @@ def new_figure(
 
 
 def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, str]:
-    """Give each view its colour by its place among all views of the data set, `order`.
-
-    Examples
-    --------
-    >>> view_colours(["audio"], ["text", "audio"]) == {"audio": PALETTE[1]}
-    True
-    """
+    """Give each view its colour by its place among all views of the data set, `order`."""
     places = [*order, *(name for name in names if name not in order)]
     return {name: PALETTE[places.index(name) % len(PALETTE)] for name in names}
 
