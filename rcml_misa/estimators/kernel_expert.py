@@ -23,7 +23,8 @@ from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, r
 from rcml_misa.experts.ridge import KernelChoice, blocks
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
-from rcml_misa.nn import TokenOpinions, shares_to_evidence
+from rcml_misa.nn.networks import TokenOpinions
+from rcml_misa.nn.tokens import shares_to_evidence
 from rcml_misa.opinions import (
     fuse_mixture,
     keep_present,

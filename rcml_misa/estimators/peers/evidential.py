@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rcml_misa.estimators.base import MultiViewOpinion
 from rcml_misa.estimators.published import EpochClassifier
 from rcml_misa.losses import EDLForm, edl_loss
-from rcml_misa.nn import CCMLNet, DecoupledOpinions, PseudoViewNet, RCMLNet, ViewOpinions
+from rcml_misa.nn.peers import CCMLNet, DecoupledOpinions, PseudoViewNet, RCMLNet, ViewOpinions
 from rcml_misa.options import keyword_parameters
 from rcml_misa.views import MultiView
 
@@ -215,7 +215,7 @@ class CCMLClassifier(EpochClassifier):
 
     The views' evidence is decoupled into the part that all views have, sharpened by the exponent
     beta and counted once per view, and the mean of the rest; the fused evidence is the sum
-    of both (`rcml_misa.nn.decouple_evidence`). Minimises, with Adam, last epoch kept,
+    of both (`rcml_misa.nn.peers.decouple_evidence`). Minimises, with Adam, last epoch kept,
     sum_v [A(e_v) + lambda_t KL(e_v)] + A(e_con) + gamma A(e_com) + delta lambda_t KL(e_con), A the
     digamma EDL loss.
 

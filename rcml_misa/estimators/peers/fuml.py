@@ -14,7 +14,7 @@ from rcml_misa.estimators.base import row_blocks
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import credibility_loss
-from rcml_misa.nn import (
+from rcml_misa.nn.peers import (
     FuzzyNet,
     FuzzyOutput,
     credibility,
