@@ -132,7 +132,7 @@ def _latex(content: Cell | str) -> str:
     if isinstance(content, Text) and content.mark:
         mark = {"†": r"\dagger"}.get(content.mark, _latex(content.mark))
         return f"{_latex(content.text)}$^{{{mark}}}$"
-    escaped = printable(str(content)).translate(str.maketrans(_LATEX))
+    escaped = "".join(_LATEX.get(letter, letter) for letter in printable(str(content)))
     return escaped.replace("--", "-{}-")  # two hyphens would become a dash
 
 
