@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.options import check_options
@@ -34,12 +34,10 @@ from rcml_misa.views import (
 )
 
 __all__ = [
-    "ArrayOpinion",
     "ClassWeight",
     "EvidentialClassifier",
     "MultiViewClassifier",
     "MultiViewEstimator",
-    "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
 ]

@@ -14,11 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration import ScaleCalibrator, conformal_factor
-from rcml_misa.estimators.base import (
-    MultiViewRegressor,
-    check_presence,
-    target_numbers,
-)
+from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
@@ -92,8 +88,6 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Scales that an interval reaches to each side; NaN with too few validation rows.
     validation_rows_ : int
         Number of validation rows.
-    target_mean_, target_scale_ : float
-        Mean and standard deviation of the train rows' target.
 
     References
     ----------
@@ -127,22 +121,10 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         validation: Labelled | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one number per row y.
+        """Train on views X and one number per row y; see `MISAClassifier.fit`.
 
-        Parameters
-        ----------
-        X, y
-            Train rows.
-        validation : pair of views and numbers, optional
-            Rows that select the epoch and fix the intervals; without them
-            `validation_fraction` of the train rows is held out for it.
-        callback : callable, optional
-            Called after each epoch.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
+        The validation rows, by default `validation_fraction` of the train rows, select the epoch,
+        calibrate the opinions' width and fix the intervals.
         """
         views, target = self._check_train(X, y)
         held: tuple[MultiView, Array] | None = None

@@ -14,10 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import (
-    MultiViewClassifier,
-    MultiViewRegressor,
-)
+from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError, OptionError
@@ -223,8 +220,6 @@ class MISAClassifier(MultiViewClassifier, MISABase):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
-        Labels in order.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
 
@@ -305,8 +300,6 @@ class MISARegressor(MultiViewRegressor, MISABase):
 
     Attributes
     ----------
-    target_mean_, target_scale_ : float
-        Mean and standard deviation of the train rows' target.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
 
@@ -330,13 +323,7 @@ class MISARegressor(MultiViewRegressor, MISABase):
         validation: Labelled | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one number per row y; see `MISAClassifier.fit`.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
-        """
+        """Train on views X and one number per row y; see `MISAClassifier.fit`."""
         views, target = self._check_train(X, y)
         views = self._fill(views)
         self._standardise(target)

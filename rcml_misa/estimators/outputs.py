@@ -68,21 +68,9 @@ def evidential_terms(
 ) -> dict[str, Tensor]:
     """Compute the mean EDL loss of all opinions and the conflict of the private ones.
 
-    Parameters
-    ----------
-    output : TokenOpinions or ViewOpinions
-        Opinions about B rows; those of missing views do not count.
-    target : Tensor of shape (B, K)
-        One-hot or mixed classes.
-    kl_weight : float
-        Weight of the KL term of each EDL loss.
-    weight : Tensor of shape (B,), optional
-        Weights of the rows, of mean 1.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``.
+    `target` holds one-hot or mixed classes (B, K), `weight` those of the rows (B,), of mean 1.
+    Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
+    opinions of missing views do not count.
     """
     opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
     target = target.unsqueeze(1)  # the same for each opinion of a row
@@ -107,16 +95,8 @@ def evidential_terms(
 def subspace_terms(output: TokenOpinions, *, weight: Tensor | None = None) -> dict[str, Tensor]:
     """Compute MISA's similarity, difference and reconstruction terms over the present views.
 
-    Parameters
-    ----------
-    output : TokenOpinions
-    weight : Tensor of shape (B,), optional
-        Weights of the rows, of mean 1.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Scalars ``"sim"``, ``"diff"`` and ``"recon"``.
+    Scalars ``"sim"``, ``"diff"`` and ``"recon"``; `weight` holds weights of the rows (B,), of
+    mean 1.
     """
     weights, views = None, _views_present(output)
     if views is not None:
@@ -153,11 +133,7 @@ def _views_present(output: TokenOpinions | ViewOpinions) -> Tensor | None:
 def mixing_partners(drawn: NDArray[np.int64], present: Tensor | None) -> Tensor:
     """Return the row that each row is mixed with: the drawn one, or itself where views differ.
 
-    Parameters
-    ----------
-    drawn : ndarray of int of shape (B,)
-        A permutation.
-    present : Tensor of bool of shape (B, N), optional
+    `drawn` is a permutation of the B rows, `present` of shape (B, N).
 
     Examples
     --------
@@ -173,12 +149,7 @@ def mixing_partners(drawn: NDArray[np.int64], present: Tensor | None) -> Tensor:
 
 
 def in_row_order(blocks: Iterable[tuple[Rows, Sequence[Tensor]]]) -> list[Tensor]:
-    """Join tensors that were computed block by block, back in the order of the rows.
-
-    Parameters
-    ----------
-    blocks : iterable of (ndarray of int of shape (b,), sequence of Tensor of shape (b, ...))
-        Row numbers of each block and its tensors.
+    """Join the tensors (b, ...) of blocks of b row numbers, back in the order of the rows.
 
     Examples
     --------
@@ -261,15 +232,6 @@ class TokenEstimator(MultiViewEstimator):
         Discrepancies and overlaps of codes depend on the number of rows that they are taken over:
         only blocks of the same size compare with the terms of the history.
 
-        Parameters
-        ----------
-        X : views
-        y : array of shape (n,)
-            Target of each row.
-
-        Returns
-        -------
-        dict of str to float
         """
         views, target = self._check_rows(X), self._target(y).to(self.device_)
         sums: dict[str, float] = {}

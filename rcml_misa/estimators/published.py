@@ -16,9 +16,9 @@ from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
     MultiViewClassifier,
-    MultiViewOpinion,
     TrainRows,
 )
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import evidential_terms, present_views
 from rcml_misa.losses import (
     conflict_loss,
@@ -43,13 +43,7 @@ from rcml_misa.training import (
 )
 from rcml_misa.views import MultiView, dense
 
-__all__ = [
-    "EpochClassifier",
-    "EpochTrainer",
-    "NotesClassifier",
-    "RCMLClassifier",
-    "notes_loss",
-]
+__all__ = ["EpochClassifier", "EpochTrainer", "NotesClassifier", "RCMLClassifier", "notes_loss"]
 
 
 @keyword_parameters
@@ -254,19 +248,7 @@ def notes_loss(
 ) -> Tensor:
     """Compute the notes' loss as written: no shared opinion, CMD's pair sum divided by N.
 
-    Parameters
-    ----------
-    output : TokenOpinions
-        Output of the network for B rows.
-    target : Tensor of shape (B, K)
-        One-hot classes.
-    kl_weight, conflict_weight, sim_weight, diff_weight, recon_weight : float
-        Weights of the terms.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    `output` is about B rows of one-hot classes `target`, (B, K).
     """
     views = output.private.shape[1]
     opinions = torch.cat([output.fused.unsqueeze(1), output.private], dim=1)

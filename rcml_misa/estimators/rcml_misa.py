@@ -13,13 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator
-from rcml_misa.estimators.base import (
-    ClassWeight,
-    EvidentialClassifier,
-    MultiViewOpinion,
-    TrainRows,
-)
+from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
 from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -30,11 +26,7 @@ from rcml_misa.estimators.outputs import (
     subspace_terms,
     weighted_loss,
 )
-from rcml_misa.estimators.view_networks import (
-    AnyViews,
-    has_sequences,
-    train_views,
-)
+from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
@@ -50,13 +42,7 @@ from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
-from rcml_misa.training import (
-    Device,
-    Optimisation,
-    Progress,
-    pick_device,
-    seeded,
-)
+from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
@@ -134,8 +120,6 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
-        Labels in order.
     experts_ : ViewExperts or None
         Kernel experts.
     stack_ : ndarray of shape (N + 1,) or None
@@ -362,9 +346,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             **subspace_terms(output, weight=weight),
         }
         weights = {"edl": 1.0, "conflict": self.conflict_weight, "sim": self.sim_weight}
-        return weighted_loss(
-            terms, weights | {"diff": self.diff_weight, "recon": self.recon_weight}
-        )
+        weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
+        return weighted_loss(terms, weights)
 
     def _outputs(
         self, views: MultiView, *, size: int = ROWS, attention: bool = False

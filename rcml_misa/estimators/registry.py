@@ -84,19 +84,19 @@ class MethodSpec:
 # name -> class, summary and parameters of the peers that have no variants
 _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "r-edl": (
-        "evidential:EDLClassifier",
+        "EDLClassifier",
         "R-EDL, ICLR 2024, on all views' columns",
         {"form": "projected", "prior_weight": 0.1},
     ),
     "re-edl": (
-        "evidential:EDLClassifier",
+        "EDLClassifier",
         "Re-EDL, TPAMI 2025, on all views' columns",
         {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
     ),
-    "tmc": ("evidential:TMCClassifier", "TMC, ICLR 2021", {}),
-    "etmc": ("evidential:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
-    "ccml": ("evidential:CCMLClassifier", "CCML, ACM MM 2024", {}),
-    "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
+    "tmc": ("TMCClassifier", "TMC, ICLR 2021", {}),
+    "etmc": ("ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "ccml": ("CCMLClassifier", "CCML, ACM MM 2024", {}),
+    "fuml": ("FUMLClassifier", "FUML, ICML 2025", {}),
 }
 
 _SVM = {"model": "rbf-svm", "C": 10.0}
@@ -170,14 +170,14 @@ METHODS: Mapping[str, MethodSpec] = {
         MethodSpec(
             name="edl",
             summary="EDL, NeurIPS 2018, on all views' columns",
-            path=f"{HERE}.peers.evidential:EDLClassifier",
+            path=f"{HERE}.peers:EDLClassifier",
             variant_parameter="form",
             variants=("digamma", "log", "mse"),
             compared=("digamma",),
         ),
         *(
-            MethodSpec(name=name, summary=summary, path=f"{HERE}.peers.{path}", params=params)
-            for name, (path, summary, params) in _PEERS.items()
+            MethodSpec(name=name, summary=summary, path=f"{HERE}.peers:{kind}", params=params)
+            for name, (kind, summary, params) in _PEERS.items()
         ),
         *(
             MethodSpec(name=name, summary=summary, path=_CONTROL, params=params)

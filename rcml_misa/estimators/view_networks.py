@@ -14,13 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rcml_misa.estimators.outputs import (
-    ROWS,
-    Rows,
-    TokenEstimator,
-    in_row_order,
-    present_views,
-)
+from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, in_row_order, present_views
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
