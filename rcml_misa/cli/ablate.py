@@ -43,7 +43,7 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 
 
 @click.command()
-@opt.value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
+@opt.dataset_option
 @opt.data_options("file", "task", "folder")
 @opt.value("--method", "|".join(PARTS), default="misa")
 @opt.method_options

@@ -18,31 +18,14 @@ import click
 
 from rcml_misa.exceptions import OptionError, RcmlMisaError
 
-__all__ = [
-    "FriendlyGroup",
-    "echo",
-    "echo_json",
-    "file_size",
-    "listed",
-    "refuse_same",
-    "sentence",
-    "write_texts",
-]
+__all__ = ["FriendlyGroup"]
 
 LONGEST = 300  # characters of an error's sentence
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
 def sentence(text: str, longest: int = LONGEST) -> str:
-    r"""Put an error on one line of at most 300 characters, without control characters.
-
-    Examples
-    --------
-    >>> sentence("first\n  second\x1b.")
-    'first second?.'
-    >>> len(sentence("x" * 1000))
-    300
-    """
+    """Put an error on one line of at most 300 characters, without control characters."""
     line = " ".join(text.split())
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
     if len(line) > longest:  # the value stands first and the way out last
@@ -128,13 +111,7 @@ def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> N
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write text files by name into a folder, each whole or not at all, with a last line end.
-
-    Raises
-    ------
-    DataError
-        If one can't be written.
-    """
+    """Write text files by name into a folder, each whole or not at all, with a last line end."""
     from rcml_misa.storage import write_text
 
     for name, text in texts.items():
@@ -142,33 +119,16 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def refuse_same(out: Path, *inputs: str | Path) -> None:
-    """Refuse to write over a file that the command reads.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Refuse to write over a file that the command reads."""
     if out.resolve() in [Path(path).resolve() for path in inputs]:
         raise OptionError(f"--out {out} would replace what is read; give another file.")
 
 
 def file_size(size: int) -> str:
-    """Write a number of bytes for people.
-
-    Examples
-    --------
-    >>> file_size(1_250_000), file_size(900)
-    ('1.2 MB', '0.9 kB')
-    """
+    """Write a number of bytes in MB, below a tenth of one in kB."""
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def listed(values: Mapping[str, Any]) -> str:
-    """Write names and their values in a row.
-
-    Examples
-    --------
-    >>> listed({"face": 3, "voice": 4})
-    'face 3, voice 4'
-    """
+    """Write names and their values in a row, such as ``face 3, voice 4``."""
     return ", ".join(f"{name} {value}" for name, value in values.items())

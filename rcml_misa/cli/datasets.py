@@ -134,7 +134,7 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
 
 
 @datasets.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=opt.PATH)
 @opt.value("--name", "N", "What it is to be called.", required=True)
 @opt.data_options("file")
 def add(file: Path, name: str, data: opt.DataOptions) -> None:
@@ -159,7 +159,7 @@ def remove(name: str) -> None:
 
 
 @datasets.command("import")
-@click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE|FOLDER", type=opt.PATH)
 @opt.value("--as name", "NAME", "What it is to be called.", required=True)
 @click.option(
     "--text",

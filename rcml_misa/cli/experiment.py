@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
 
-__all__ = ["Entry", "Plan", "experiment", "read_plan"]
+__all__ = ["experiment", "read_plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +66,7 @@ class _Method:
 
 @dataclass(frozen=True)
 class Entry:
-    """One configured method of an experiment.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    setting : str
-        Values that its grid set, as text; empty without a grid.
-    figure : float or None
-        An accuracy published for this row, to be compared with.
-    """
+    """Configured method of an experiment: recipe, its grid's values, a published accuracy."""
 
     recipe: Recipe
     setting: str = ""
@@ -95,15 +86,7 @@ class Plan:
 
 
 def read_plan(file: Path) -> Plan:
-    """Read and check an experiment's file.
-
-    Raises
-    ------
-    DataError
-        If it can't be read or is not TOML.
-    OptionError
-        If a key, name or value in it does not exist.
-    """
+    """Read and check an experiment's file; it raises `DataError` or `OptionError`."""
     from rcml_misa.protocols import Protocol
 
     opt.importable_here()
@@ -235,13 +218,7 @@ def experiment(
 
 
 def _runs_in(table: Path) -> list[RunRecord]:
-    """Read the table of an experiment's runs.
-
-    Raises
-    ------
-    DataError
-        If there is none, or it can't be read.
-    """
+    """Read the table of an experiment's runs."""
     from rcml_misa.results import read_runs_csv
 
     try:

@@ -30,7 +30,7 @@ __all__ = ["fit", "inspect"]
     required=True,
 )
 @opt.data_options("file", "task", "folder")
-@opt.value("--out", "MODEL", "File of the model.", click.Path(path_type=Path), required=True)
+@opt.value("--out", "MODEL", "File of the model.", opt.PATH, required=True)
 @opt.value("--method", "NAME", default="rcml-misa")
 @opt.method_options
 @opt.value("--seed", "S", default=0)
@@ -88,7 +88,7 @@ def fit(
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=opt.PATH)
 @opt.json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Show what the model file MODEL was fitted on, with which options, and what it keeps."""
@@ -142,12 +142,7 @@ def _gaps(own: OwnFile) -> Iterator[str]:
 def _recipe(
     method: str, settings: opt.MethodOptions, no_landmarks: bool, *, regression: bool
 ) -> Recipe:
-    """Configure the method, without what a saved model can't do.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Configure the method, without what a saved model can't do."""
     if no_landmarks and method == "kernel-expert":
         raise OptionError(
             "method kernel-expert is its landmarks; leave --no-landmarks out, or fit rcml-misa "

@@ -19,47 +19,15 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
 
-__all__ = [
-    "DataOptions",
-    "MethodOptions",
-    "Repeats",
-    "check_least",
-    "data_options",
-    "flag",
-    "folder",
-    "importable_here",
-    "jobs_option",
-    "json_option",
-    "method_options",
-    "protocol_options",
-    "records_option",
-    "repeats_options",
-    "together",
-    "value",
-    "words",
-]
+__all__ = ["DataOptions", "MethodOptions", "Repeats"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def value(names: str, word: str, text: str = "", kind: Any = None, **more: Any) -> Decorator:
-    """Declare an option with a value.
-
-    Parameters
-    ----------
-    names : str
-        Its flag, and the parameter's name where that differs.
-    word : str
-        Placeholder of the value in the help.
-    text : str
-        Help; a default in `more` is shown too.
-    kind : type, optional
-        Type of the value, by default that of the default.
-    """
-    shown = "default" in more
-    return click.option(
-        *names.split(), metavar=word, help=text, type=kind, show_default=shown, **more
-    )
+    """Declare an option with a value: its flag (and parameter's name), placeholder, help, type."""
+    more.setdefault("show_default", "default" in more)
+    return click.option(*names.split(), metavar=word, help=text, type=kind, **more)
 
 
 def flag(names: str, text: str) -> Decorator:
@@ -96,23 +64,12 @@ def together(name: str, make: Callable[..., Any], options: Sequence[Decorator]) 
 
 
 def words(text: str) -> list[str]:
-    """Part a list of names at its commas; a name counts once.
-
-    Examples
-    --------
-    >>> words("a, b,a")
-    ['a', 'b']
-    """
+    """Part a list of names at its commas; a name counts once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def check_least(**given: tuple[int | None, int]) -> None:
-    """Refuse numbers below their least value; each option is a pair of both.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Refuse numbers below their least value; each option is a pair of both."""
     for name, (number, least) in given.items():
         if number is not None and number < least:
             raise OptionError(f"--{name} {number} is below {least}; give {least} or more.")
@@ -126,28 +83,17 @@ def importable_here() -> None:
 
 json_option = flag("--json as_json", "Print one JSON object.")
 jobs_option = value("--jobs", "J", "Worker processes.  [default: all cores]", int)
-records_option = folder(
-    "--records", "Keep a JSON record per run here, and skip the runs that are here already."
+_RECORDS = "Keep a JSON record per run here, and skip the runs that are here already."
+records_option = folder("--records", _RECORDS)
+dataset_option = value(
+    "--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits"
 )
+PATH = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Choice of a data set's columns, target, views and split.
-
-    Attributes
-    ----------
-    target, views, id : str, optional
-        Columns of a file of the user's own; see `FileOptions`.
-    data_dir : Path, optional
-        Folder to look in first.
-    task : str, optional
-        Target of a set of scores: ``"2"``, ``"3"``, ``"7"`` classes or ``"regression"``.
-    given_split : str, optional
-        Which of the data set's own splits.
-    keep_views : str, optional
-        Names of the views to use, with commas between them.
-    """
+    """Choice of a data set's columns, target, views and split, as the options' help explains."""
 
     target: str | None = None
     views: str | None = None
@@ -165,15 +111,7 @@ class DataOptions:
         return FileOptions(target=self.target, views=self.views, id=self.id)
 
     def load(self, name: str) -> Dataset:
-        """Load a data set with the target of the task and the views that are named.
-
-        A set of scores is cut into three classes where no task is named.
-
-        Raises
-        ------
-        OptionError, DataError
-            If there is no such set, task, split or view.
-        """
+        """Load a data set with the task's target (three classes of scores) and the named views."""
         from rcml_misa.datasets import as_task, keep_views, load_dataset
         from rcml_misa.views import check_target
 
@@ -202,19 +140,14 @@ class DataOptions:
 
 
 _SPEC = "Views of a file of your own, such as 'a=first:last,b=beginning_'."
+_TASK = "What is predicted of a set of sentiment scores.  [default: 3]"
 _DATA = {
     "file": (
         value("--target", "NAME", "Column of labels of a file of your own."),
         value("--views", "SPEC", f"{_SPEC}  [default: columns view__column]"),
         value("--id", "NAME", "Column that identifies the rows."),
     ),
-    "task": (
-        value(
-            "--task",
-            "2|3|7|regression",
-            "What is predicted of a set of sentiment scores.  [default: 3]",
-        ),
-    ),
+    "task": (value("--task", "2|3|7|regression", _TASK),),
     "split": (
         value("--given-split", "NAME", "Which of the data set's own splits."),
         value("--keep-views", "A[,B]", "Use these views only."),
@@ -299,6 +232,7 @@ method_options = together(
 
 
 def _protocol(**given: Any) -> Protocol:
+    """Build the protocol; an option that is not given leaves its default."""
     from rcml_misa.protocols import Protocol
 
     chosen = {name: choice for name, choice in given.items() if choice is not None}

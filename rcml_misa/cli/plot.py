@@ -11,16 +11,15 @@ from rcml_misa.cli import options as opt
 __all__ = ["plot"]
 
 WHAT = ("losses", "subspaces", "attention", "conflict", "uncertainty", "calibration")
-_PATH = click.Path(path_type=Path)
 _PANEL = "A second panel for subspaces, such as the same without regularisers."
 
 
 @click.command()
-@click.argument("path", metavar="RUN", type=_PATH)
+@click.argument("path", metavar="RUN", type=opt.PATH)
 @opt.value("--what", "|".join(WHAT), "The figure.", click.Choice(WHAT), required=True)
-@opt.value("--out", "FILE", "Ends in .svg, .pdf or .png.", _PATH, default="figure.svg")
+@opt.value("--out", "FILE", "Ends in .svg, .pdf or .png.", opt.PATH, default="figure.svg")
 @opt.value("--variant", "NAME", "Which runs of a folder that holds several kinds.")
-@opt.value("--against others", "RUN", _PANEL, _PATH, multiple=True)
+@opt.value("--against others", "RUN", _PANEL, opt.PATH, multiple=True)
 def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Path, ...]) -> None:
     """Draw a figure of RUN: a record, or the folder that `run --out` filled.
 

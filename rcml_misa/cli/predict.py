@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 DIGITS = "%.6g"
-_FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("model", type=_FILE)
-@click.argument("file", type=_FILE)
-@opt.value("--out", "CSV", "Write the answers here.  [default: standard output]", _FILE)
+@click.argument("model", type=opt.PATH)
+@click.argument("file", type=opt.PATH)
+@opt.value("--out", "CSV", "Write the answers here.  [default: standard output]", opt.PATH)
 @opt.flag("--per-view", "Add each view's own class, belief, uncertainty.")
 @opt.value(
     "--reject-above", "U", "Mark rows of a larger uncertainty, from 0 to 1, as refused.", float
@@ -103,21 +102,12 @@ def predict(
 
 @dataclass
 class _Tally:
-    """Counts over the rows that were answered.
-
-    Attributes
-    ----------
-    rows, refused : int
-    uncertainty : array of float
-        Uncertainty of each row, eight bytes each.
-    correct : bytearray
-        Per row: 1 where the predicted class is the file's label, 0 where it is not, 2 without a
-        label.
-    """
+    """Counts over the rows that were answered."""
 
     rows: int = 0
     refused: int = 0
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
+    #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
 
     def threshold(self, coverage: float) -> float:
@@ -140,12 +130,7 @@ class _Tally:
 
 
 def _check_model(model: Any, *, reject_above: float | None, coverage: float | None) -> None:
-    """Refuse models whose views are in no file, and limits of an uncertainty that is not stated.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Refuse models whose views are in no file, and limits of an uncertainty that is not stated."""
     method = type(model).__name__
     for view, kind in zip(model.view_names_, model.kinds_, strict=True):
         if kind in ("sequence", "text"):
@@ -193,13 +178,7 @@ def _table(model: Any, views: Mapping[str, Any], *, per_view: bool) -> pd.DataFr
 
 
 def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
-    """Layout of a model's views in files: by their own names where its file has none.
-
-    Raises
-    ------
-    DataError
-        If the file names views that the model does not have.
-    """
+    """Read the layout of a model's views in files: by their own names where its file has none."""
     from rcml_misa.datasets.files import FileLayout
 
     about = header.get("about")
@@ -221,13 +200,7 @@ def _answers(
     per_view: bool,
     rows: int,
 ) -> Iterator[pd.DataFrame]:
-    """Yield a table of answers per chunk of a file, and count them.
-
-    Raises
-    ------
-    DataError
-        If the file can't be read, or its rows are no rows of the model's views.
-    """
+    """Yield a table of answers per chunk of a file, and count them."""
     from rcml_misa.datasets.files import file_rows
 
     layout = _layout(model, header)

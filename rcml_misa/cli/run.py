@@ -28,13 +28,7 @@ __all__ = ["protocol_text", "run", "show_results"]
 def _outputs(
     out: Path | None, per_epoch: bool, save_samples: bool, save_features: bool, keep: str | None
 ) -> RunOutputs:
-    """Gather what each run leaves beside its record.
-
-    Raises
-    ------
-    OptionError
-        If there is no folder for it, or there is nothing of that name to keep.
-    """
+    """Gather what each run leaves beside its record, all of which needs a folder."""
     from rcml_misa.runs.tasks import RunOutputs, parse_keep
 
     outputs = RunOutputs(out, per_epoch, save_samples, save_features, parse_keep(keep))
@@ -63,7 +57,7 @@ _COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean
 
 
 @click.command()
-@opt.value("--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits")
+@opt.dataset_option
 @opt.data_options("file", "task", "split", "folder")
 @opt.value(
     "--method methods", "NAME[,NAME]", "Methods to run; see --list-methods.", default="rcml-misa"
@@ -149,13 +143,7 @@ def _recipes(
     preset: str,
     regression: bool,
 ) -> list[Recipe]:
-    """Configure every variant that the options ask for.
-
-    Raises
-    ------
-    OptionError
-        If a name or an option does not exist.
-    """
+    """Configure every variant that the options ask for."""
     from rcml_misa.estimators.registry import find_method
 
     recipes = []
@@ -201,11 +189,6 @@ def show_results(
 
     Classes have a ``summary``, sets of scores have ``measures``, both as .csv and .md. With
     `measures_alone`, every measure stands in place of the accuracy of each run.
-
-    Raises
-    ------
-    DataError
-        If a file can't be written.
     """
     from rcml_misa.reporting import measures_json, render, results_json, tables, terminal_width
     from rcml_misa.results import summarise
