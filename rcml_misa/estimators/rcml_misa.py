@@ -85,12 +85,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Form of a collector: a mass of evidence divided into shares, or one softplus per class.
     expert : {"kernel", "none"}
         Whether kernel experts take part.
-    landmarks : int
-        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
-    kernel : {"auto", "smooth", "medium", "rough", "fine"}
-        Kernels of the experts; ``"auto"`` chooses each by its leave-one-out scores.
-    stacking : bool
-        Whether opinions count in their product by weights fitted to leave-one-out opinions.
+    landmarks, kernel, stacking
+        See `KernelExpertClassifier`.
     attention_mask : {"private", "none"}
         Whether private tokens are closed to the other views.
     conflict_discount : bool
@@ -112,9 +108,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
     early_stopping : bool
-        See `MultiViewEstimator`; for tables alone.
+        See `MultiViewEstimator`, as for the following; for tables alone.
     views, scaling, features, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
-        See `MultiViewEstimator`, as for the following.
     text_encoder, text_layers, precision, text_learning_rate, class_weight, validation_fraction
     patience, device, random_state
 
@@ -122,11 +117,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     ----------
     experts_ : ViewExperts or None
         Kernel experts.
-    stack_ : ndarray of shape (N + 1,) or None
-        Weights of the opinions in their product; see `stack_weights`.
-    calibrator_ : Calibrator
-        Calibration of `predict_proba`, from the train rows' own opinions, for which the experts'
-        logits are leave-one-out.
+    stack_, calibrator_
+        See `KernelExpertClassifier`.
 
     References
     ----------
