@@ -22,9 +22,6 @@ from rcml_misa.opinions.nig import NIG
 
 __all__ = [
     "Calibrator",
-    "ConformalSets",
-    "EvidenceTemperature",
-    "ProbabilityTemperature",
     "ScaleCalibrator",
     "conformal_factor",
     "fit_exponent",
@@ -163,13 +160,6 @@ class EvidenceTemperature:
     """Evidence times one factor: p = (t e + 1) / (t sum e + K), t of least negative log-likelihood.
 
     The order of the classes of a row stays; uncertainty changes with the factor.
-
-    Examples
-    --------
-    >>> evidence = np.array([[90.0, 10.0]] * 4)
-    >>> scaled = EvidenceTemperature.fit(evidence, np.array([0, 0, 0, 1]))
-    >>> scaled(evidence)[0].round(2).tolist()
-    [0.75, 0.25]
     """
 
     factor: float
@@ -193,15 +183,7 @@ class EvidenceTemperature:
 
 @dataclass(frozen=True)
 class ProbabilityTemperature:
-    """Probabilities to one power: softmax(log p / T), T fitted by `fit_exponent`.
-
-    Examples
-    --------
-    >>> probability = np.array([[0.9, 0.1]] * 4)
-    >>> scaled = ProbabilityTemperature.fit(probability, np.array([0, 0, 0, 1]))
-    >>> scaled(probability)[0].round(2).tolist()
-    [0.75, 0.25]
-    """
+    """Probabilities to one power: softmax(log p / T), T fitted by `fit_exponent`."""
 
     exponent: float
 
@@ -220,24 +202,10 @@ class ConformalSets:
     """Split-conformal sets of classes: those of a probability at or above one threshold.
 
     The threshold is the finite-sample quantile of 1 - p_y on rows held back, so that a new row
-    that is exchangeable with them has its class in the set with a chance of at least the level.
-
-    Attributes
-    ----------
-    threshold : float
-        Least probability of a member; below 0 where too few rows were held back to exclude any.
-
-    References
-    ----------
-    Sadinle, Lei and Wasserman, Least ambiguous set-valued classifiers with bounded error levels,
-    JASA 2019; Angelopoulos and Bates, A gentle introduction to conformal prediction, 2021.
-
-    Examples
-    --------
-    >>> probability = np.linspace(0.05, 0.95, 19)[:, None] * [[1.0, -1.0]] + [[0.0, 1.0]]
-    >>> sets = ConformalSets.fit(probability, np.zeros(19, int), level=0.9)
-    >>> round(sets.threshold, 2), sets(np.array([[0.5, 0.5], [0.95, 0.05]])).sum(axis=1).tolist()
-    (0.1, [2, 1])
+    that is exchangeable with them has its class in the set with a chance of at least the level. It
+    is below 0 where too few rows were held back to exclude any class. Sadinle, Lei and Wasserman,
+    Least ambiguous set-valued classifiers with bounded error levels, JASA 2019; Angelopoulos and
+    Bates, A gentle introduction to conformal prediction, 2021.
     """
 
     threshold: float

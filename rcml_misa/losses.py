@@ -177,7 +177,7 @@ def credibility_loss(
     Parameters
     ----------
     credibility : Tensor of shape (..., K)
-        Label-guided, in [0, 1]; see `rcml_misa.nn.guided_credibility`.
+        Label-guided, in [0, 1]; see `rcml_misa.nn.peers.guided_credibility`.
     target : Tensor that broadcasts to (..., K)
 
     References

@@ -25,7 +25,7 @@ from rcml_misa.reporting.panels import (
     loss_figure,
     uncertainty_figure,
 )
-from rcml_misa.reporting.style import PALETTE, STYLE, view_colours
+from rcml_misa.reporting.style import PALETTE, view_colours
 from rcml_misa.results import RunRecord, RunStore
 from rcml_misa.runs.tasks import kept_path
 
@@ -229,7 +229,12 @@ def luminance(colour: str) -> float:
 def test_colours_are_dark_enough_for_lines_on_white_and_text_is_readable() -> None:
     contrast = [1.05 / (luminance(colour) + 0.05) for colour in PALETTE]
     assert min(contrast) > 2.1
-    assert min(value for name, value in STYLE.items() if name.endswith("labelsize")) >= 7
+    with figures.in_style():
+        assert (
+            min(value for name, value in mpl.rcParams.items() if name.endswith("tick.labelsize"))
+            >= 7
+        )
+        assert mpl.rcParams["axes.labelsize"] >= 7
 
 
 def test_one_record_alone_and_one_variant_of_several(folder, tmp_path) -> None:

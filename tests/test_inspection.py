@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from rcml_misa.estimators import RCMLMISAClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
-from rcml_misa.nn import RCMLMISANet
+from rcml_misa.nn.networks import RCMLMISANet
 from rcml_misa.nn.tokens import TokenFusion, private_mask
 from rcml_misa.views import MultiView
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rcml_misa.estimators.published import notes_loss
-from rcml_misa.nn import NotesNet, RCMLMISANet, RCMLNet
 from rcml_misa.nn.encoders import StackedLinear
+from rcml_misa.nn.networks import NotesNet, RCMLMISANet
+from rcml_misa.nn.peers import RCMLNet
 from rcml_misa.nn.tokens import Collectors, EvidenceCollector, TokenFusion, shares_to_evidence
 from rcml_misa.opinions import share_conflict
 from rcml_misa.training import seeded

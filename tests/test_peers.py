@@ -24,11 +24,12 @@ from rcml_misa.estimators import (
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import OptionError
 from rcml_misa.losses import credibility_loss, dirichlet_kl, edl_loss
-from rcml_misa.nn import (
+from rcml_misa.nn.peers import (
     CCMLNet,
     DecoupledOpinions,
     FuzzyNet,
     FuzzyOutput,
+    MembershipCollector,
     PseudoViewNet,
     ViewOpinions,
     credibility,
@@ -38,7 +39,6 @@ from rcml_misa.nn import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.nn.peers import MembershipCollector
 from rcml_misa.opinions import fuse
 from rcml_misa.views import MultiView
 

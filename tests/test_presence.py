@@ -26,7 +26,8 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
-from rcml_misa.nn import RCMLMISANet, RCMLNet
+from rcml_misa.nn.networks import RCMLMISANet
+from rcml_misa.nn.peers import RCMLNet
 from rcml_misa.opinions import fuse_mixture, mean_conflict, membership, opinions_present
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import MultiView, ViewMeans, present_rows, with_absent_views

@@ -7,8 +7,8 @@ import torch
 
 import rcml_misa
 from rcml_misa.estimators import RCMLMISAClassifier
-from rcml_misa.nn import RCMLMISANet
 from rcml_misa.nn.encoders import TableEncoder
+from rcml_misa.nn.networks import RCMLMISANet
 from rcml_misa.views import MultiView
 
 SMALL = {"text_encoder": "words", "sequence_encoder": "mean", "hidden": 16, "random_state": 0}

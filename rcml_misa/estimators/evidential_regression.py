@@ -20,8 +20,9 @@ from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.nn import AttentionMask, RegressionNet, ScoreOpinions, Sharing
 from rcml_misa.nn.encoders import ViewEncoder
+from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
+from rcml_misa.nn.tokens import AttentionMask, Sharing
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.rows import hold_out

@@ -21,7 +21,8 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
-from rcml_misa.nn import TokenOpinions, ViewOpinions
+from rcml_misa.nn.networks import TokenOpinions
+from rcml_misa.nn.peers import ViewOpinions
 from rcml_misa.views import MultiView
 
 __all__ = [

@@ -15,7 +15,7 @@ from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochClassifier, EpochTrainer
 from rcml_misa.losses import EDLForm, credibility_loss, edl_loss
-from rcml_misa.nn import (
+from rcml_misa.nn.peers import (
     CCMLNet,
     DecoupledOpinions,
     FuzzyNet,
@@ -211,7 +211,7 @@ class CCMLClassifier(EpochClassifier):
 
     The views' evidence is decoupled into the part that all views have, sharpened by the exponent
     beta and counted once per view, and the mean of the rest; the fused evidence is the sum
-    of both (`rcml_misa.nn.decouple_evidence`). Minimises, with Adam, last epoch kept,
+    of both (`rcml_misa.nn.peers.decouple_evidence`). Minimises, with Adam, last epoch kept,
     sum_v [A(e_v) + lambda_t KL(e_v)] + A(e_con) + gamma A(e_com) + delta lambda_t KL(e_con), A the
     digamma EDL loss.
 

@@ -28,7 +28,8 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
-from rcml_misa.nn import NotesNet, RCMLNet, TokenOpinions, ViewOpinions
+from rcml_misa.nn.networks import NotesNet, TokenOpinions
+from rcml_misa.nn.peers import RCMLNet, ViewOpinions
 from rcml_misa.opinions import FusionOperator
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling

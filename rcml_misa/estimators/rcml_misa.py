@@ -30,16 +30,10 @@ from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_vi
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn import (
-    AttentionMask,
-    CollectorKind,
-    RCMLMISANet,
-    Sharing,
-    TokenFusionOperator,
-    TokenOpinions,
-)
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
+from rcml_misa.nn.networks import RCMLMISANet, TokenFusionOperator, TokenOpinions
 from rcml_misa.nn.pretrained import Precision
+from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Sharing
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.training import Device, Optimisation, Progress, pick_device, seeded

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, in_row_order, present_views
 from rcml_misa.exceptions import DataError
-from rcml_misa.nn import TokenOpinions
 from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
+from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.nn.pretrained import Precision
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import Features, Scaling

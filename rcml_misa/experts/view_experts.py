@@ -200,12 +200,8 @@ class ViewExperts:
     landmarks : int
         Largest number of Nystroem landmarks of the joint expert; where there are more rows, each
         view's own expert has half as many.
-    kernel : {"auto", "smooth", "medium", "rough", "fine"}
+    kernel, scaling, random_state
         See `KernelExpert`.
-    scaling : {"minmax", "standard", "quantile", "none"}
-        Column scaling.
-    random_state : int, optional
-        Seed of the landmarks' draws.
 
     Attributes
     ----------

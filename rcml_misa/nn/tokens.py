@@ -330,9 +330,7 @@ class NIGCollectors(_TokenCollectors):
 
     Parameters
     ----------
-    views, hidden : int
-        N, H.
-    sharing : {"separate", "tied", "tied-mean", "private"}
+    views, hidden, sharing
         See `Collectors`.
     skip : bool
         Whether a linear read-out of the projected views is added to each prediction, of its own

@@ -109,8 +109,7 @@ def nig_regulariser(opinion: NIG, target: Tensor, *, form: Regulariser = "amini"
 
     Parameters
     ----------
-    opinion : NIG of shape (...)
-    target : Tensor that broadcasts to (...)
+    opinion, target : NIG of shape (...) and Tensor that broadcasts to it
     form : {"amini", "meinert"}
         Unit of the error: the target's, or the predictive scale, which is held constant so that
         it can't grow to make errors small.

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from rcml_misa.exceptions import OptionError
 from rcml_misa.views import ViewArray, dense, present_rows
 
-__all__ = ["FeatureMap", "Features", "QuantileTable", "Scaling", "evenly"]
+__all__ = ["FeatureMap", "Features", "Scaling", "column_spread", "evenly"]
 
 Scaling = Literal["minmax", "standard", "quantile", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
@@ -47,7 +47,7 @@ def _extremes(values: ViewArray) -> tuple[Array, Array]:
     )
 
 
-def _spread(values: Array) -> Array:
+def column_spread(values: Array) -> Array:
     """Compute column standard deviations, 1 where a column is constant up to rounding."""
     spread = values.std(axis=0)
     floor = 1e-9 * np.maximum(np.abs(values).max(axis=0), 1e-300)
@@ -72,17 +72,8 @@ class QuantileTable:
     (#{o < x} + #{o <= x}) / 2q, kept within half a rank of 0 and 1, so that ties and constant
     columns land in the middle of their mass. Each column's range is cut into cells by a function
     that rises with x, the same for order statistics and for values, so that only the order
-    statistics in a value's own cell are left to compare; most cells hold none or one.
-
-    Parameters
-    ----------
-    order : ndarray of shape (q, d)
-        Each column sorted.
-
-    Examples
-    --------
-    >>> QuantileTable(np.array([[1.0], [2.0], [3.0]]))(np.array([[2.0], [9.0]])).round(3).tolist()
-    [[0.0], [0.967]]
+    statistics in a value's own cell are left to compare; most cells hold none or one. Each column
+    of `order` (q, d) is sorted.
     """
 
     def __init__(self, order: Array) -> None:
@@ -225,7 +216,7 @@ class FeatureMap:
         rows = slice(None) if values.shape[0] <= SAMPLE else evenly(values.shape[0], SAMPLE)
         some = dense(values, rows)
         if scaling == "standard":
-            shift, scale = some.mean(axis=0), _spread(some)
+            shift, scale = some.mean(axis=0), column_spread(some)
         empty, order = np.empty(0), np.empty((0, width))
         if "quantile" in (scaling, features):
             picked = evenly(len(some), min(len(some), QUANTILES))
@@ -234,7 +225,7 @@ class FeatureMap:
         if features in ("plain", "quantile"):
             return raw
         expanded = raw._expand(some)
-        return replace(raw, mean=expanded.mean(axis=0), spread=_spread(expanded))
+        return replace(raw, mean=expanded.mean(axis=0), spread=column_spread(expanded))
 
     def _scale(self, values: Array) -> Array:
         if "quantile" in (self.scaling, self.features):

@@ -32,7 +32,7 @@ from rcml_misa.nn.pretrained import (
     load_tokenizer,
     split_frozen,
 )
-from rcml_misa.reading.features import FeatureMap, Features, Scaling
+from rcml_misa.reading.features import FeatureMap, Features, Scaling, column_spread
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
 __all__ = [
@@ -120,9 +120,7 @@ class SequenceReader:
     def fit(cls, view: Sequences, options: InputOptions) -> Self:
         """Learn mean and deviation of each column, 1 where it is constant."""
         steps = view.values[_inside(view)]
-        spread = steps.std(axis=0)
-        spread = np.where(spread > 1e-9 * np.abs(steps).max(axis=0), spread, 1.0)
-        return cls(options, steps.mean(axis=0), spread)
+        return cls(options, steps.mean(axis=0), column_spread(steps))
 
     def read(self, view: Sequences) -> _Steps:
         """Standardise and clip the steps; padding is 0."""

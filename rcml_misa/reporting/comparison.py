@@ -9,17 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import (
-    Cell,
-    Column,
-    Number,
-    Numbers,
-    Row,
-    Spec,
-    Table,
-    Text,
-    joined,
-)
+from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Row, Spec, Table, Text, joined
 from rcml_misa.reporting.tables import (
     LEAK_NOTE,
     SECONDS,
@@ -73,14 +63,7 @@ def _figure(value: float | None, digits: int = 2) -> Number:
 
 
 def published_figures(*, dataset: str | None = None) -> list[PublishedFigure]:
-    """Read all figures, or those of one data set, in the order of the file.
-
-    Examples
-    --------
-    >>> figures = [row for row in published_figures(dataset="PIE") if row.method == "rcml"]
-    >>> figures[0].name, str(figures[0].accuracies)
-    ('ECML', '94.71 / 84.00')
-    """
+    """Read all figures, or those of one data set, in the order of the file."""
     text = files("rcml_misa.reporting").joinpath("published.toml").read_text(encoding="utf-8")
     table = tomllib.loads(text)
     figures = []

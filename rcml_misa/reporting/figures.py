@@ -280,9 +280,13 @@ def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -
     return path
 
 
-def _has_curves(records: Sequence[RunRecord]) -> bool:
-    """Whether every run has risk over coverage; scores have none, nor given splits in 0.1."""
-    return all("clean" in record.curves for record in records)
+def _risk_curves(records: Sequence[RunRecord]) -> dict[str, NDArray[np.float64]]:
+    """Mean risk in percent of the methods whose runs all have it: no scores, nor 0.1's splits."""
+    return {
+        label: 100 * np.mean([record.curves["clean"] for record in group], axis=0)
+        for label, group in by_variant(records).items()
+        if all("clean" in record.curves for record in group)
+    }
 
 
 def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -> Path:
@@ -291,11 +295,7 @@ def draw_risk_coverage(dataset: str, records: Sequence[RunRecord], path: Path) -
     The first method and the seven of the least area are drawn, of those with the curve in all
     their records; a `DataError` where there are none.
     """
-    curves = {
-        label: 100 * np.mean([record.curves["clean"] for record in group], axis=0)
-        for label, group in by_variant(records).items()
-        if _has_curves(group)
-    }
+    curves = _risk_curves(records)
     if not curves:
         raise DataError(
             f"the records of {dataset} have no curve of risk over coverage; classes have one in "
@@ -327,5 +327,5 @@ def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     return drawn + [
         draw_risk_coverage(dataset, some, folder / f"risk-{dataset}.png")
         for dataset, some in by_dataset(records).items()
-        if any(_has_curves(group) for group in by_variant(some).values())
+        if _risk_curves(some)
     ]

@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.metrics import auroc, risk_coverage_curve
-from rcml_misa.reporting.style import (
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    ORANGE,
-    new_figure,
-    view_colours,
-)
+from rcml_misa.reporting.style import BLUE, COLUMN, GREEN, GREY, ORANGE, new_figure, view_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,14 +43,8 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
-def stacked_histories(histories: Sequence[History], name: str) -> NDArray[np.float64]:
-    """Stack one loss term of several runs, (runs, epochs); NaN where a run had stopped or lacks it.
-
-    Examples
-    --------
-    >>> stacked_histories([{"sim": [2.0, 1.0]}, {"sim": [4.0]}], "sim").tolist()
-    [[2.0, 1.0], [4.0, nan]]
-    """
+def _stacked(histories: Sequence[History], name: str) -> NDArray[np.float64]:
+    """Stack one loss term, (runs, epochs); NaN where a run had stopped or lacks it."""
     rows = [list(history.get(name, [])) for history in histories]
     stacked = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
     for row, values in enumerate(rows):
@@ -83,23 +69,19 @@ def loss_figure(histories: Sequence[History]) -> Figure:
 
     figure, panels = new_figure(rows=len(present), height=1.1 * len(present) + 0.5, sharex=True)
     for axes, term in zip(panels, present, strict=True):
-        _loss_panel(axes, histories, term)
+        for prefixes, words, colour, line in LINES:
+            stacked = (_stacked(histories, prefix + term) for prefix in prefixes)
+            values = next((rows for rows in stacked if rows.size), None)
+            if values is not None:
+                epochs = np.arange(1.0, values.shape[1] + 1)
+                _band(axes, epochs, values, line, colour, words)
+        axes.set_ylabel(TERMS[term])
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.01)
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_above(figure, panels[0])
     return figure
-
-
-def _loss_panel(axes: Axes, histories: Sequence[History], term: str) -> None:
-    for prefixes, words, colour, line in LINES:
-        stacked = (stacked_histories(histories, prefix + term) for prefix in prefixes)
-        values = next((rows for rows in stacked if rows.size), None)
-        if values is not None:
-            epochs = np.arange(1.0, values.shape[1] + 1)
-            _band(axes, epochs, values, line, colour, words)
-    axes.set_ylabel(TERMS[term])
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
 
 
 COLOURS = "Blues"  # one hue from light to dark reads the same for everyone, and in print
@@ -173,7 +155,7 @@ class Codes(NamedTuple):
     shared: Array
 
 
-def embed(codes: Codes, *, seed: int = 0) -> Codes:
+def embed(codes: Codes) -> Codes:
     """Lay codes, at most 1500 of them, on one plane by t-SNE: (n, N, 2) of both kinds.
 
     References
@@ -184,12 +166,11 @@ def embed(codes: Codes, *, seed: int = 0) -> Codes:
     from threadpoolctl import threadpool_limits
 
     samples, views = codes.private.shape[:2]
-    rows = np.random.default_rng(seed).permutation(samples)[: max(1, POINTS // (2 * views))]
+    rows = np.random.default_rng(0).permutation(samples)[: max(1, POINTS // (2 * views))]
     both = np.stack([codes.private[np.sort(rows)], codes.shared[np.sort(rows)]])
     points = both.reshape(-1, both.shape[-1])
-    method = TSNE(
-        perplexity=min(30.0, max(2.0, (len(points) - 1) / 4)), init="pca", random_state=seed
-    )
+    perplexity = min(30.0, max(2.0, (len(points) - 1) / 4))
+    method = TSNE(perplexity=perplexity, init="pca", random_state=0)
     with threadpool_limits(1):  # its threads wait for each other by spinning
         placed = method.fit_transform(points.astype(np.float32)).reshape(*both.shape[:-1], 2)
     return Codes(placed[0], placed[1])
@@ -296,32 +277,26 @@ def calibration_figure(
     """
     count = 2 if curves else 1
     figure, panels = new_figure(columns=count, height=1.95, width=COLUMN if count > 1 else 2.2)
-    _reliability(panels[0], bins)
-    if curves:
-        _risk(panels[1], curves)
-    _legend_above(figure, panels[0])
-    return figure
-
-
-def _reliability(axes: Axes, bins: Mapping[str, Mapping[str, Array]]) -> None:
+    axes = panels[0]
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7)
     for name, sums in bins.items():
         words, colour, line = KINDS[name]
-        count = np.asarray(sums["count"])
-        used = count > 0
-        stated = np.asarray(sums["confidence"])[used] / count[used]
-        right = np.asarray(sums["correct"])[used] / count[used]
-        many = count[used] >= FEW
+        used = sums["count"] > 0
+        rows, confidence, correct = (
+            sums[part][used] for part in ("count", "confidence", "correct")
+        )
+        stated, right = confidence / rows, correct / rows
+        many = rows >= FEW
         axes.plot(stated[many], right[many], line, color=colour, label=words)
-        area = 2 + 60 * count[used] / count.sum()
+        area = 2 + 60 * rows / rows.sum()
         axes.scatter(stated, right, s=area, color=colour, linewidths=0, clip_on=False, zorder=3)
     axes.set(xlabel="probability stated", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
-
-
-def _risk(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
     for name, runs in curves.items():
         _, colour, line = KINDS[name]
         risks = [np.interp(SHARES, *risk_coverage_curve(*run)) for run in runs]
-        _band(axes, SHARES, np.array(risks), line, colour, name)
-    axes.set(xlabel="coverage", ylabel="error", xlim=(0, 1))
-    axes.set_ylim(bottom=0)
+        _band(panels[1], SHARES, np.array(risks), line, colour, name)
+    if curves:
+        panels[1].set(xlabel="coverage", ylabel="error", xlim=(0, 1))
+        panels[1].set_ylim(bottom=0)
+    _legend_above(figure, panels[0])
+    return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,28 +22,6 @@ FORMATS = (".svg", ".pdf", ".png")
 # Okabe and Ito's colours, told apart by colour-blind readers; yellow is too faint for lines
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": "cycler('color', " + repr(list(PALETTE)) + ")",
-    "lines.linewidth": 1.2,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "legend.handlelength": 1.6,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "savefig.dpi": 300,
-    "svg.hashsalt": "rcml-misa",  # the same figure gives the same file
-}
 
 
 def has_matplotlib() -> bool:
@@ -63,8 +42,11 @@ def in_style() -> Iterator[None]:
     """Draw in this look, and leave matplotlib's own settings as they were."""
     need_matplotlib()
     import matplotlib as mpl
+    from cycler import cycler
 
-    with mpl.rc_context(STYLE):
+    with as_file(files("rcml_misa.reporting").joinpath("figures.mplstyle")) as style:
+        look = mpl.rc_params_from_file(style, use_default_template=False)
+    with mpl.rc_context({**look, "axes.prop_cycle": cycler(color=PALETTE)}):
         yield
 
 
@@ -80,13 +62,7 @@ def new_figure(
 
 
 def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, str]:
-    """Give each view its colour by its place among all views of the data set, `order`.
-
-    Examples
-    --------
-    >>> view_colours(["audio"], ["text", "audio"]) == {"audio": PALETTE[1]}
-    True
-    """
+    """Give each view its colour by its place among all views of the data set, `order`."""
     places = [*order, *(name for name in names if name not in order)]
     return {name: PALETTE[places.index(name) % len(PALETTE)] for name in names}
 

@@ -20,10 +20,8 @@ class Number:
     ----------
     value : float
         At full precision, as in CSV and JSON; NaN is shown as ``-``.
-    digits, scale : int, float
-        Decimal places and factor (100 for percent) of what people see.
-    signed : bool
-        Whether a plus is shown.
+    digits, scale, signed : int, float, bool
+        Decimal places, factor (100 for percent) and whether a plus is shown.
     least : float
         Smaller values are shown as being below it, as p values are.
 

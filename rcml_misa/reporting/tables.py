@@ -7,26 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.reporting.table import (
-    Cell,
-    Column,
-    Number,
-    Numbers,
-    Row,
-    Spec,
-    Table,
-    Text,
-    joined,
-)
-from rcml_misa.results import (
-    LEAKS,
-    PairedComparison,
-    RunRecord,
-    SummaryRow,
-    compare,
-    holm,
-    mcnemar,
-)
+from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Row, Spec, Table, Text, joined
+from rcml_misa.results import LEAKS, PairedComparison, RunRecord, SummaryRow, compare, holm, mcnemar
 
 __all__ = ["measures_table", "moments_table", "paired_table", "runs_table", "spread_table"]
 
@@ -133,13 +115,8 @@ class Shown:
 
     def cell(self, row: SummaryRow | None) -> Number | Numbers:
         """Mean of the measure, and its deviation; ``-`` where there is no row."""
-        if row is None:
-            mean = math.nan
-        elif self.measure == "seconds_per_run":
-            mean = row.seconds_per_run
-        else:
-            mean = row.measures.get(self.measure, math.nan)
-        number = Number(mean, self.digits, self.scale)
+        means = {} if row is None else {**row.measures, "seconds_per_run": row.seconds_per_run}
+        number = Number(means.get(self.measure, math.nan), self.digits, self.scale)
         if not self.spread:
             return number
         deviation = math.nan if row is None else row.moments(self.measure)[2]
@@ -175,12 +152,10 @@ STUBS: list[Spec[SummaryRow]] = [
     ("method", label_cell),
     ("test rows", lambda row: name_of_set(row.test_set)),
 ]
+EACH_RUN = Column("each run", "left", name="run")
 RUNS: list[Spec[SummaryRow]] = [
     *STUBS,
-    (
-        Column("each run", "left", name="run"),
-        lambda row: joined(map(percent, row.accuracy), " "),
-    ),
+    (EACH_RUN, lambda row: joined(map(percent, row.accuracy), " ")),
 ]
 MOMENTS: list[Spec[SummaryRow]] = [
     *STUBS,
@@ -259,16 +234,11 @@ def measures_table(rows: Sequence[SummaryRow]) -> Table:
         body.append([row.label, "mean", *means, Number(row.seconds_per_run, 0)])
         body += [["", "var", *variances, ""], ["", "std", *spreads, ""]]
     measures = [Column(SENTIMENT[name], name=name) for name in names]
-    columns: list[Column | str] = [
-        "method",
-        Column("", "left", name="moment"),
-        *measures,
-        "s/run",
-    ]
+    moment = Column("", "left", name="moment")
     notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
     test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
     title = f"{rows[0].dataset}: measures over the runs{test_set}"
-    return Table.of(title, columns, body, notes, stubs=2)
+    return Table.of(title, ["method", moment, *measures, "s/run"], body, notes, stubs=2)
 
 
 def spread_table(rows: Sequence[SummaryRow]) -> Table:
@@ -316,16 +286,8 @@ def paired_table(
 ) -> Table:
     """Differences of the first variant from each other one, in points or as the measure is.
 
-    Parameters
-    ----------
-    comparisons : sequence of PairedComparison
-        At least one; all have the same first variant, on one data set or several.
-    title : str
-        Names the data set by default.
-    corrected : bool
-        Whether Wilcoxon's p is corrected by Holm over these comparisons.
-    records : sequence of RunRecord
-        Of this data set: a column for McNemar's p is added where no test row counts twice.
+    All comparisons have the same first variant; `corrected` is Holm's correction of Wilcoxon's p
+    over them. The data set's records give McNemar's p where no test row counts twice.
     """
     head = comparisons[0]
     ranked = [pair.p_wilcoxon for pair in comparisons]
@@ -333,17 +295,19 @@ def paired_table(
         replace(pair, p_wilcoxon=p)
         for pair, p in zip(comparisons, holm(ranked) if corrected else ranked, strict=True)
     ]
+    several = {
+        name: len({getattr(pair, name) for pair in rows}) > 1 for name in ("dataset", "test_set")
+    }
     named = any(pair.measure != "accuracy" for pair in rows)
     optional: list[tuple[bool, Spec[PairedComparison]]] = [
-        (len({pair.dataset for pair in rows}) > 1, ("data set", lambda pair: pair.dataset)),
+        (several["dataset"], ("data set", lambda pair: pair.dataset)),
         (True, (f"{head.first} minus", lambda pair: pair.second)),
-        (
-            len({pair.test_set for pair in rows}) > 1,
-            ("test rows", lambda pair: name_of_set(pair.test_set)),
-        ),
+        (several["test_set"], ("test rows", lambda pair: name_of_set(pair.test_set))),
         (named, ("measure", lambda pair: SENTIMENT.get(pair.measure, pair.measure))),
     ]
     stubs = [spec for present, spec in optional if present]
+    wilcoxon = "Wilcoxon p (Holm)" if corrected else "Wilcoxon p"
+    wins = Column("+/-", name="runs", parts=("better", "worse"))
     specs = [
         *stubs,
         ("difference" if named else "points", lambda pair: _points(pair, "difference")),
@@ -352,14 +316,8 @@ def paired_table(
             lambda pair: Numbers((_points(pair, "low"), _points(pair, "high")), "[{}, {}]"),
         ),
         ("t p", lambda pair: p_value(pair.p)),
-        (
-            "Wilcoxon p (Holm)" if corrected else "Wilcoxon p",
-            lambda pair: p_value(pair.p_wilcoxon),
-        ),
-        (
-            Column("+/-", name="runs", parts=("better", "worse")),
-            lambda pair: joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/"),
-        ),
+        (wilcoxon, lambda pair: p_value(pair.p_wilcoxon)),
+        (wins, lambda pair: joined([Number(pair.wins, 0), Number(pair.losses, 0)], "/")),
     ]
     kinds = dict.fromkeys(pair.interval for pair in rows)
     notes = [*(INTERVALS[kind] for kind in kinds), "+/-: runs in which the first is better, worse"]

@@ -272,15 +272,13 @@ class Ranking:
     p_nemenyi: NDArray[np.float64]
 
 
-def rank_methods(figures: Mapping[str, Mapping[str, float]], *, level: float = 0.05) -> Ranking:
+def rank_methods(figures: Mapping[str, Mapping[str, float]]) -> Ranking:
     """Rank methods within each data set and test whether their ranks differ.
 
     Parameters
     ----------
     figures : mapping of data set to mapping of method to float
         Higher is better. Methods that some data set lacks are left out.
-    level : float
-        Level of the critical difference.
 
     References
     ----------
@@ -319,7 +317,7 @@ def rank_methods(figures: Mapping[str, Mapping[str, float]], *, level: float = 0
         f = (n - 1) * chi2 / rest if rest > 1e-12 else math.nan
         p_f = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
     unit = math.sqrt(k * (k + 1) / (6 * n))
-    quantile = float(stats.studentized_range.ppf(1 - level, k, np.inf)) / math.sqrt(2)
+    quantile = float(stats.studentized_range.ppf(0.95, k, np.inf)) / math.sqrt(2)
     order = np.argsort(means, kind="stable")
     gaps = np.abs(means[order][:, None] - means[order][None]) / unit
     p = np.asarray(stats.studentized_range.sf(gaps * math.sqrt(2), k, np.inf))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -61,7 +60,10 @@ class Watcher:
         if not hasattr(self.estimator, "module_"):
             return
         started, last = time.perf_counter(), progress.epoch == progress.epochs
-        with _evaluation(self.estimator):
+        module = self.estimator.module_
+        training = module.training
+        module.eval()
+        try:
             for record in self.others:
                 record(progress)
             if progress.epoch in self.protocol.checkpoints:
@@ -71,8 +73,10 @@ class Watcher:
                 }
             if last or progress.epoch % EVERY == 0:
                 self._look(progress.epoch)
+        finally:
+            module.train(training)
         if last and "valid" in self._states:
-            self.estimator.module_.load_state_dict(self._states["valid"])
+            module.load_state_dict(self._states["valid"])
         self.seconds += time.perf_counter() - started
 
     def _look(self, epoch: int) -> None:
@@ -104,17 +108,6 @@ class Watcher:
         state = self._states.get(name, self._states.get("clean"))
         if state is not None:
             self.estimator.module_.load_state_dict(state)
-
-
-@contextmanager
-def _evaluation(estimator: Any) -> Iterator[None]:
-    """Put the network out of training for a while, if it is in it."""
-    training = estimator.module_.training
-    estimator.module_.eval()
-    try:
-        yield
-    finally:
-        estimator.module_.train(training)
 
 
 def epoch_recorders(
