@@ -135,6 +135,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     views: Any = None
+    device_: torch.device
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     # whether a missing view's opinion is left out; other methods get train means in its place

@@ -104,7 +104,12 @@ def read_model(
 ) -> tuple[Any, dict[str, Any]]:
     """Read an estimator and the header of its file; see `rcml_misa.load`.
 
-    `classes` are the estimators that a file may hold, by name.
+    Parameters
+    ----------
+    path, device
+        As for `rcml_misa.load`, as are the errors.
+    classes : mapping of str to type
+        Estimators that a file may hold, by name.
     """
     header, tensors = read_file(Path(path))
     try:
