@@ -69,10 +69,8 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Target coverage of `predict_interval`, in (0, 1).
     dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
-    sim_weight, diff_weight, recon_weight : float
-        Weights of similarity, difference and reconstruction.
-    update_epochs, schedule, clip, averaging, validation_share
-        See `MISAClassifier`.
+    sim_weight, diff_weight, recon_weight, update_epochs, schedule, clip, averaging
+        See `MISAClassifier`, also for `validation_share`.
     early_stopping, validation_fraction
         See `MultiViewEstimator`. The rows held out also calibrate the opinions' width and fix the
         intervals; with False, and no validation rows given to `fit`, there are neither.
@@ -184,12 +182,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
 
     def _terms(self, output: ScoreOpinions, target: Tensor) -> Mapping[str, Tensor]:
         opinions = zip(output.fused, output.private, output.shared, strict=True)
-        every = NIG(
-            *(
-                torch.cat([fused.unsqueeze(1), private, shared], dim=1)
-                for fused, private, shared in opinions
-            )
-        )
+        every = NIG(*(torch.cat([part[0].unsqueeze(1), *part[1:]], dim=1) for part in opinions))
         terms = {
             "task": (output.fused.gamma - target).abs().mean(),
             "own": (output.private.gamma - target.unsqueeze(1)).abs().mean(dim=0).sum(),

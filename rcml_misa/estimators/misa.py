@@ -125,7 +125,8 @@ class MISABase(ViewNetworkEstimator):
             terms["recon"] = reconstruction_loss(output.reconstructed, output.projected)
             weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
         if output.own is not None:
-            terms["own"] = _own_loss(self._task_loss, output.own, target)
+            own = [self._task_loss(prediction, target) for prediction in output.own.unbind(dim=1)]
+            terms["own"] = torch.stack(own).sum()
             weights["own"] = self.own_weight
         if output.kind_logits is not None:
             terms["kinds"] = shared_private_loss(output.kind_logits)
@@ -254,7 +255,7 @@ class MISAClassifier(MultiViewClassifier, MISABase):
         ----------
         X, y
             Train rows and their labels.
-        validation : pair of views and labels, optional
+        validation : pair of views and targets, optional
             Rows that select the epoch.
         callback : callable, optional
             Called after each epoch, when this estimator predicts with the weights that the
@@ -346,8 +347,3 @@ def _candidates(output: MISAOutput) -> Tensor:
     """The fused prediction, then each view's own: (B, 1 + N, outputs)."""
     fused = output.prediction.unsqueeze(1)
     return fused if output.own is None else torch.cat([fused, output.own], dim=1)
-
-
-def _own_loss(loss: Callable[[Tensor, Tensor], Tensor], own: Tensor, target: Tensor) -> Tensor:
-    """Sum over views of the task's loss of each view's own prediction, (B, N, outputs)."""
-    return torch.stack([loss(prediction, target) for prediction in own.unbind(dim=1)]).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,8 +21,12 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
+from rcml_misa.nn.encoders import SequenceEncoderKind
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.nn.peers import ViewOpinions
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.options import keyword_parameters
+from rcml_misa.training import Device
 from rcml_misa.views import MultiView
 
 __all__ = [
@@ -180,11 +184,26 @@ class CodeFeatures:
     fused: Array
 
 
+@keyword_parameters
 class TokenEstimator(MultiViewEstimator):
-    """Base of the estimators whose networks fuse private and shared tokens."""
+    """Base of the estimators whose networks fuse private and shared tokens of views of any kind."""
 
-    batch_size: int
-    device_: torch.device
+    _reads_sequences: ClassVar[bool] = True
+
+    views: Any = None
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    heads: int = 2
+    dropout: float = 0.2
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    text_learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    device: Device = "auto"
+    random_state: int | None = None
 
     @abstractmethod
     def _outputs(

@@ -59,9 +59,9 @@ class EDLClassifier(EpochClassifier):
         lambda, the parameter without evidence; 1 in EDL, 0.1 in R-EDL's and 0.8 in Re-EDL's code.
     kl_weight : float
         Weight of the KL term after annealing; 0 in Re-EDL.
-    hidden, dropout, annealing_epochs
+    hidden, dropout, annealing_epochs, learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, learning_rate, weight_decay, device, random_state
+    views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 
     Attributes
@@ -133,9 +133,9 @@ class TMCClassifier(EpochClassifier):
 
     Parameters
     ----------
-    hidden, dropout, annealing_epochs
+    hidden, dropout, annealing_epochs, learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, learning_rate, weight_decay, device, random_state
+    views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 
     References
@@ -225,7 +225,9 @@ class CCMLClassifier(EpochClassifier):
         delta, the weight of the consistent opinion's KL term.
     annealing_epochs : int
         Epochs over which lambda_t rises to 1.
-    views, scaling, epochs, batch_size, learning_rate, weight_decay, device, random_state
+    learning_rate, weight_decay
+        See `RCMLClassifier`.
+    views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 
     References
@@ -283,9 +285,9 @@ class FUMLClassifier(EpochTrainer):
         Linear layers per view; the hidden ones are as wide as the view.
     norm_order : float
         Order p of the norm.
-    dropout : float
-        Chance of dropping a hidden unit.
-    views, scaling, epochs, batch_size, learning_rate, weight_decay, device, random_state
+    dropout, learning_rate, weight_decay
+        See `RCMLClassifier`.
+    views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 
     References

@@ -275,12 +275,10 @@ class NotesClassifier(EpochClassifier):
     ----------
     collectors : {"separate", "tied"}
         Collectors of the shared tokens. Both compute the same function, since nothing reads them.
-    learning_rate, weight_decay : float
-        Settings of Adam; the decay is added to the gradient.
-    annealing_epochs : int
-        Epochs over which the weight of the KL term rises to 1.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the loss's terms.
+    learning_rate, weight_decay, annealing_epochs
+        See `RCMLClassifier`.
     views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 
