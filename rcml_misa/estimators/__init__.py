@@ -1,18 +1,16 @@
 """Scikit-learn estimators of every method: this package's, its peers' and the controls."""
 
 from rcml_misa.estimators.base import (
-    ArrayOpinion,
     EvidentialClassifier,
     MultiViewClassifier,
     MultiViewEstimator,
-    MultiViewOpinion,
     MultiViewRegressor,
 )
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
-from rcml_misa.estimators.opinion import ScoreOpinion
+from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion, ScoreOpinion
 from rcml_misa.estimators.peers import (
     CCMLClassifier,
     EDLClassifier,

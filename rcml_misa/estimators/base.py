@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.options import check_options
@@ -34,12 +34,10 @@ from rcml_misa.views import (
 )
 
 __all__ = [
-    "ArrayOpinion",
     "ClassWeight",
     "EvidentialClassifier",
     "MultiViewClassifier",
     "MultiViewEstimator",
-    "MultiViewOpinion",
     "MultiViewRegressor",
     "TrainRows",
 ]
@@ -137,6 +135,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     views: Any = None
+    device_: torch.device
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     # whether a missing view's opinion is left out; other methods get train means in its place
@@ -180,7 +179,10 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             X = with_absent_views(X, names=self.view_names_, widths=self.widths_)
         views = as_multiview(X, views=self.views)
         if not holds_views(X):
-            _check_columns(self, X)
+            try:
+                validate_data(self, X, reset=False, skip_check_array=True)
+            except ValueError as error:
+                raise DataError(str(error)) from error
         if views.names != self.view_names_:
             raise DataError(
                 f"X has the views {', '.join(views.names)} but fit saw "
@@ -384,11 +386,3 @@ def check_presence(views: MultiView) -> None:
             raise DataError(f"view {name!r} is NaN in every row; leave it out of X.")
     if empty := int((~present.any(axis=1)).sum()):
         raise DataError(f"{empty} rows have no view at all, only NaN; leave them out of X and y.")
-
-
-def _check_columns(estimator: MultiViewEstimator, X: Any) -> None:
-    """Compare a table's columns with those that `fit` saw."""
-    try:
-        validate_data(estimator, X, reset=False, skip_check_array=True)
-    except ValueError as error:
-        raise DataError(str(error)) from error

@@ -67,7 +67,6 @@ class ControlClassifier(MultiViewClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
     models_ : tuple of classifiers
         One, or one per view, fitted on class numbers 0 .. K-1.
     maps_ : tuple of FeatureMap

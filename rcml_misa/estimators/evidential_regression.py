@@ -14,11 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration import ScaleCalibrator, conformal_factor
-from rcml_misa.estimators.base import (
-    MultiViewRegressor,
-    check_presence,
-    target_numbers,
-)
+from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
@@ -73,10 +69,8 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Target coverage of `predict_interval`, in (0, 1).
     dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
-    sim_weight, diff_weight, recon_weight : float
-        Weights of similarity, difference and reconstruction.
-    update_epochs, schedule, clip, averaging, validation_share
-        See `MISAClassifier`.
+    sim_weight, diff_weight, recon_weight, update_epochs, schedule, clip, averaging
+        See `MISAClassifier`, also for `validation_share`.
     early_stopping, validation_fraction
         See `MultiViewEstimator`. The rows held out also calibrate the opinions' width and fix the
         intervals; with False, and no validation rows given to `fit`, there are neither.
@@ -93,8 +87,6 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Scales that an interval reaches to each side; NaN with too few validation rows.
     validation_rows_ : int
         Number of validation rows.
-    target_mean_, target_scale_ : float
-        Mean and standard deviation of the train rows' target.
 
     References
     ----------
@@ -128,22 +120,10 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         validation: Labelled | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one number per row y.
+        """Train on views X and one number per row y; see `MISAClassifier.fit`.
 
-        Parameters
-        ----------
-        X, y
-            Train rows.
-        validation : pair of views and numbers, optional
-            Rows that select the epoch and fix the intervals; without them
-            `validation_fraction` of the train rows is held out for it.
-        callback : callable, optional
-            Called after each epoch.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
+        The validation rows, by default `validation_fraction` of the train rows, select the epoch,
+        calibrate the opinions' width and fix the intervals.
         """
         views, target = self._check_train(X, y)
         held: tuple[MultiView, Array] | None = None
@@ -202,12 +182,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
 
     def _terms(self, output: ScoreOpinions, target: Tensor) -> Mapping[str, Tensor]:
         opinions = zip(output.fused, output.private, output.shared, strict=True)
-        every = NIG(
-            *(
-                torch.cat([fused.unsqueeze(1), private, shared], dim=1)
-                for fused, private, shared in opinions
-            )
-        )
+        every = NIG(*(torch.cat([part[0].unsqueeze(1), *part[1:]], dim=1) for part in opinions))
         terms = {
             "task": (output.fused.gamma - target).abs().mean(),
             "own": (output.private.gamma - target.unsqueeze(1)).abs().mean(dim=0).sum(),

@@ -22,18 +22,7 @@ Array = NDArray[np.float64]
 
 
 def load_object(path: str) -> Any:
-    """Import the object that ``module:name`` names.
-
-    Raises
-    ------
-    OptionError
-        If the module can't be imported or has no such name.
-
-    Examples
-    --------
-    >>> load_object("sklearn.svm:SVC").__name__
-    'SVC'
-    """
+    """Import the object that ``module:name`` names, or raise `OptionError`."""
     try:
         return resolve_name(path)
     except (ImportError, ValueError) as error:
@@ -46,28 +35,11 @@ def load_object(path: str) -> Any:
 
 
 def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any:
-    """Make the classifier that ``module:name`` names.
+    """Make the classifier that ``module:name`` names, with nested parameters and a seed.
 
-    Parameters
-    ----------
-    path : str
-        Path to a class, to a function that returns an estimator, or to an estimator such as a
-        Pipeline, of which a clone is taken.
-    params : mapping
-        Parameters to set, nested ones as ``step__parameter``.
-    seed : int or None
-        Becomes every ``random_state``.
-
-    Returns
-    -------
-    estimator
-        As it is if it has a parameter ``views``, and then it is given views; else within a
-        `TableClassifier`.
-
-    Raises
-    ------
-    OptionError
-        If there is no such thing, or it is no classifier, or can't be made.
+    The path leads to a class, to a function that returns an estimator, or to an estimator such as
+    a Pipeline, of which a clone is taken. One that has a parameter ``views`` is given views, any
+    other reads a table within a `TableClassifier`; `OptionError` says what is no classifier.
 
     Examples
     --------
@@ -110,7 +82,6 @@ class TableClassifier(MultiViewClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
     estimator_ : classifier
 
     Examples

@@ -13,24 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator
-from rcml_misa.estimators.base import (
-    ClassWeight,
-    EvidentialClassifier,
-    MultiViewOpinion,
-    TrainRows,
-)
+from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
 from rcml_misa.experts.ridge import KernelChoice, blocks
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.nn.tokens import shares_to_evidence
-from rcml_misa.opinions import (
-    fuse_mixture,
-    keep_present,
-    opinions_present,
-    present_share,
-)
+from rcml_misa.opinions import fuse_mixture, keep_present, opinions_present, present_share
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.reading.rows import InputTable

@@ -14,10 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import (
-    MultiViewClassifier,
-    MultiViewRegressor,
-)
+from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError, OptionError
@@ -128,7 +125,8 @@ class MISABase(ViewNetworkEstimator):
             terms["recon"] = reconstruction_loss(output.reconstructed, output.projected)
             weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
         if output.own is not None:
-            terms["own"] = _own_loss(self._task_loss, output.own, target)
+            own = [self._task_loss(prediction, target) for prediction in output.own.unbind(dim=1)]
+            terms["own"] = torch.stack(own).sum()
             weights["own"] = self.own_weight
         if output.kind_logits is not None:
             terms["kinds"] = shared_private_loss(output.kind_logits)
@@ -223,8 +221,6 @@ class MISAClassifier(MultiViewClassifier, MISABase):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
-        Labels in order.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
 
@@ -259,7 +255,7 @@ class MISAClassifier(MultiViewClassifier, MISABase):
         ----------
         X, y
             Train rows and their labels.
-        validation : pair of views and labels, optional
+        validation : pair of views and targets, optional
             Rows that select the epoch.
         callback : callable, optional
             Called after each epoch, when this estimator predicts with the weights that the
@@ -305,8 +301,6 @@ class MISARegressor(MultiViewRegressor, MISABase):
 
     Attributes
     ----------
-    target_mean_, target_scale_ : float
-        Mean and standard deviation of the train rows' target.
     blend_ : Tensor of shape (1 + N,) or (1,)
         Weights of the fused prediction and of each view's own.
 
@@ -330,13 +324,7 @@ class MISARegressor(MultiViewRegressor, MISABase):
         validation: Labelled | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X and one number per row y; see `MISAClassifier.fit`.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
-        """
+        """Train on views X and one number per row y; see `MISAClassifier.fit`."""
         views, target = self._check_train(X, y)
         views = self._fill(views)
         self._standardise(target)
@@ -359,8 +347,3 @@ def _candidates(output: MISAOutput) -> Tensor:
     """The fused prediction, then each view's own: (B, 1 + N, outputs)."""
     fused = output.prediction.unsqueeze(1)
     return fused if output.own is None else torch.cat([fused, output.own], dim=1)
-
-
-def _own_loss(loss: Callable[[Tensor, Tensor], Tensor], own: Tensor, target: Tensor) -> Tensor:
-    """Sum over views of the task's loss of each view's own prediction, (B, N, outputs)."""
-    return torch.stack([loss(prediction, target) for prediction in own.unbind(dim=1)]).sum()

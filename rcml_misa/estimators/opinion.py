@@ -45,8 +45,7 @@ class ArrayOpinion(Opinion[Array]):
 class MultiViewOpinion(ArrayOpinion):
     """Opinions about n rows: fused, per view and of the shared tokens.
 
-    The attributes of `ArrayOpinion` are those of the fused opinion; `of` gives the opinion of one
-    view and `tokens` those of each kind of token.
+    The attributes of `ArrayOpinion` are those of the fused opinion.
 
     Attributes
     ----------

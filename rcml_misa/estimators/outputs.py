@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,8 +21,12 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
+from rcml_misa.nn.encoders import SequenceEncoderKind
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.nn.peers import ViewOpinions
+from rcml_misa.nn.pretrained import Precision
+from rcml_misa.options import keyword_parameters
+from rcml_misa.training import Device
 from rcml_misa.views import MultiView
 
 __all__ = [
@@ -69,21 +73,9 @@ def evidential_terms(
 ) -> dict[str, Tensor]:
     """Compute the mean EDL loss of all opinions and the conflict of the private ones.
 
-    Parameters
-    ----------
-    output : TokenOpinions or ViewOpinions
-        Opinions about B rows; those of missing views do not count.
-    target : Tensor of shape (B, K)
-        One-hot or mixed classes.
-    kl_weight : float
-        Weight of the KL term of each EDL loss.
-    weight : Tensor of shape (B,), optional
-        Weights of the rows, of mean 1.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``.
+    `target` holds one-hot or mixed classes (B, K), `weight` those of the rows (B,), of mean 1.
+    Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
+    opinions of missing views do not count.
     """
     opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
     target = target.unsqueeze(1)  # the same for each opinion of a row
@@ -108,16 +100,8 @@ def evidential_terms(
 def subspace_terms(output: TokenOpinions, *, weight: Tensor | None = None) -> dict[str, Tensor]:
     """Compute MISA's similarity, difference and reconstruction terms over the present views.
 
-    Parameters
-    ----------
-    output : TokenOpinions
-    weight : Tensor of shape (B,), optional
-        Weights of the rows, of mean 1.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Scalars ``"sim"``, ``"diff"`` and ``"recon"``.
+    Scalars ``"sim"``, ``"diff"`` and ``"recon"``; `weight` holds weights of the rows (B,), of
+    mean 1.
     """
     weights, views = None, _views_present(output)
     if views is not None:
@@ -154,11 +138,7 @@ def _views_present(output: TokenOpinions | ViewOpinions) -> Tensor | None:
 def mixing_partners(drawn: NDArray[np.int64], present: Tensor | None) -> Tensor:
     """Return the row that each row is mixed with: the drawn one, or itself where views differ.
 
-    Parameters
-    ----------
-    drawn : ndarray of int of shape (B,)
-        A permutation.
-    present : Tensor of bool of shape (B, N), optional
+    `drawn` is a permutation of the B rows, `present` of shape (B, N).
 
     Examples
     --------
@@ -174,12 +154,7 @@ def mixing_partners(drawn: NDArray[np.int64], present: Tensor | None) -> Tensor:
 
 
 def in_row_order(blocks: Iterable[tuple[Rows, Sequence[Tensor]]]) -> list[Tensor]:
-    """Join tensors that were computed block by block, back in the order of the rows.
-
-    Parameters
-    ----------
-    blocks : iterable of (ndarray of int of shape (b,), sequence of Tensor of shape (b, ...))
-        Row numbers of each block and its tensors.
+    """Join the tensors (b, ...) of blocks of b row numbers, back in the order of the rows.
 
     Examples
     --------
@@ -209,11 +184,26 @@ class CodeFeatures:
     fused: Array
 
 
+@keyword_parameters
 class TokenEstimator(MultiViewEstimator):
-    """Base of the estimators whose networks fuse private and shared tokens."""
+    """Base of the estimators whose networks fuse private and shared tokens of views of any kind."""
 
-    batch_size: int
-    device_: torch.device
+    _reads_sequences: ClassVar[bool] = True
+
+    views: Any = None
+    sequence_encoder: SequenceEncoderKind = "lstm"
+    sequence_hidden: int = 32
+    text_encoder: str = "minilm"
+    text_layers: int | None = 6
+    precision: Precision = "auto"
+    heads: int = 2
+    dropout: float = 0.2
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    text_learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    device: Device = "auto"
+    random_state: int | None = None
 
     @abstractmethod
     def _outputs(
@@ -262,15 +252,6 @@ class TokenEstimator(MultiViewEstimator):
         Discrepancies and overlaps of codes depend on the number of rows that they are taken over:
         only blocks of the same size compare with the terms of the history.
 
-        Parameters
-        ----------
-        X : views
-        y : array of shape (n,)
-            Target of each row.
-
-        Returns
-        -------
-        dict of str to float
         """
         views, target = self._check_rows(X), self._target(y).to(self.device_)
         sums: dict[str, float] = {}

@@ -16,9 +16,9 @@ from rcml_misa.estimators.base import (
     ClassWeight,
     EvidentialClassifier,
     MultiViewClassifier,
-    MultiViewOpinion,
     TrainRows,
 )
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import evidential_terms, present_views
 from rcml_misa.losses import (
     conflict_loss,
@@ -44,13 +44,7 @@ from rcml_misa.training import (
 )
 from rcml_misa.views import MultiView, dense
 
-__all__ = [
-    "EpochClassifier",
-    "EpochTrainer",
-    "NotesClassifier",
-    "RCMLClassifier",
-    "notes_loss",
-]
+__all__ = ["EpochClassifier", "EpochTrainer", "NotesClassifier", "RCMLClassifier", "notes_loss"]
 
 
 @keyword_parameters
@@ -255,19 +249,7 @@ def notes_loss(
 ) -> Tensor:
     """Compute the notes' loss as written: no shared opinion, CMD's pair sum divided by N.
 
-    Parameters
-    ----------
-    output : TokenOpinions
-        Output of the network for B rows.
-    target : Tensor of shape (B, K)
-        One-hot classes.
-    kl_weight, conflict_weight, sim_weight, diff_weight, recon_weight : float
-        Weights of the terms.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    `output` is about B rows of one-hot classes `target`, (B, K).
     """
     views = output.private.shape[1]
     opinions = torch.cat([output.fused.unsqueeze(1), output.private], dim=1)
@@ -293,12 +275,10 @@ class NotesClassifier(EpochClassifier):
     ----------
     collectors : {"separate", "tied"}
         Collectors of the shared tokens. Both compute the same function, since nothing reads them.
-    learning_rate, weight_decay : float
-        Settings of Adam; the decay is added to the gradient.
-    annealing_epochs : int
-        Epochs over which the weight of the KL term rises to 1.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the loss's terms.
+    learning_rate, weight_decay, annealing_epochs
+        See `RCMLClassifier`.
     views, scaling, epochs, batch_size, device, random_state
         See `MultiViewEstimator`.
 

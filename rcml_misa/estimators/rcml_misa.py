@@ -13,13 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator
-from rcml_misa.estimators.base import (
-    ClassWeight,
-    EvidentialClassifier,
-    MultiViewOpinion,
-    TrainRows,
-)
+from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
 from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
+from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -30,27 +26,16 @@ from rcml_misa.estimators.outputs import (
     subspace_terms,
     weighted_loss,
 )
-from rcml_misa.estimators.view_networks import (
-    AnyViews,
-    has_sequences,
-    train_views,
-)
+from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
+from rcml_misa.nn.encoders import ViewEncoder, ViewInput
 from rcml_misa.nn.networks import RCMLMISANet, TokenFusionOperator, TokenOpinions
-from rcml_misa.nn.pretrained import Precision
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Sharing
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
-from rcml_misa.training import (
-    Device,
-    Optimisation,
-    Progress,
-    pick_device,
-    seeded,
-)
+from rcml_misa.training import Optimisation, Progress, pick_device, seeded
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
@@ -93,12 +78,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Form of a collector: a mass of evidence divided into shares, or one softplus per class.
     expert : {"kernel", "none"}
         Whether kernel experts take part.
-    landmarks : int
-        Largest number of Nystroem landmarks of the joint expert; see `ViewExperts`.
-    kernel : {"auto", "smooth", "medium", "rough", "fine"}
-        Kernels of the experts; ``"auto"`` chooses each by its leave-one-out scores.
-    stacking : bool
-        Whether opinions count in their product by weights fitted to leave-one-out opinions.
+    landmarks, kernel, stacking
+        See `KernelExpertClassifier`.
     attention_mask : {"private", "none"}
         Whether private tokens are closed to the other views.
     conflict_discount : bool
@@ -120,23 +101,18 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
     early_stopping : bool
-        See `MultiViewEstimator`; for tables alone.
+        See `MultiViewEstimator`, as for the following; for tables alone.
     views, scaling, features, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
-        See `MultiViewEstimator`, as for the following.
     text_encoder, text_layers, precision, text_learning_rate, class_weight, validation_fraction
     patience, device, random_state
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
-        Labels in order.
     experts_ : ViewExperts or None
         Kernel experts.
-    stack_ : ndarray of shape (N + 1,) or None
-        Weights of the opinions in their product; see `stack_weights`.
-    calibrator_ : Calibrator
-        Calibration of `predict_proba`, from the train rows' own opinions, for which the experts'
-        logits are leave-one-out.
+    stack_, calibrator_
+        See `KernelExpertClassifier`; the opinions calibrated on are the network's own, in which
+        the experts' logits are leave-one-out.
 
     References
     ----------
@@ -152,11 +128,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     ((150, 3), (150,))
     """
 
-    _reads_sequences: ClassVar[bool] = True
     _leaves_out_missing: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
-    views: Any = None
     collectors: Sharing = "separate"
     fusion: TokenFusionOperator = "mixture"
     collector: CollectorKind = "shares"
@@ -169,33 +143,21 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     attention_mask: AttentionMask = "private"
     conflict_discount: bool = True
     hidden: int = 64
-    heads: int = 2
     feedforward: int = 128
     layers: int = 1
-    dropout: float = 0.2
     attention_dropout: float = 0.0
     epochs: int | None = None
     batch_size: int = 200
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
     mixup: float = 1.0
     kl_weight: float = 0.1
     conflict_weight: float = 0.1
     sim_weight: float = 0.8
     diff_weight: float = 0.3
     recon_weight: float = 0.8
-    sequence_encoder: SequenceEncoderKind = "lstm"
-    sequence_hidden: int = 32
-    text_encoder: str = "minilm"
-    text_layers: int | None = 6
-    precision: Precision = "auto"
-    text_learning_rate: float = 2e-4
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
     patience: int = 10
-    device: Device = "auto"
-    random_state: int | None = None
 
     def fit(
         self,
@@ -356,9 +318,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             **subspace_terms(output, weight=weight),
         }
         weights = {"edl": 1.0, "conflict": self.conflict_weight, "sim": self.sim_weight}
-        return weighted_loss(
-            terms, weights | {"diff": self.diff_weight, "recon": self.recon_weight}
-        )
+        weights |= {"diff": self.diff_weight, "recon": self.recon_weight}
+        return weighted_loss(terms, weights)
 
     def _outputs(
         self, views: MultiView, *, size: int = ROWS, attention: bool = False

@@ -39,10 +39,8 @@ class MethodSpec:
 
     Attributes
     ----------
-    name, summary : str
     path, regressor : str
-        ``module:Class`` of the estimator for classes and for scores (empty where there is none),
-        imported when it is needed.
+        ``module:Class`` of the estimator for classes and for scores (empty where there is none).
     params : mapping
         Parameters that make this method of the class.
     variant_parameter : str or None
@@ -52,8 +50,7 @@ class MethodSpec:
     presets : mapping of str to (path, params)
         Other configurations by name.
     regressor_variant : str
-        Variant that is recommended for a regression, and runs when none is named; empty where it
-        is the one for classes.
+        Recommended and only unnamed variant of a regression; empty where it is that for classes.
     """
 
     name: str
@@ -81,22 +78,17 @@ class MethodSpec:
         return (self.regressor_variant,) if regression and self.regressor_variant else self.compared
 
 
+_R_EDL = {"form": "projected", "prior_weight": 0.1}
+_RE_EDL = {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0}
+
 # name -> class, summary and parameters of the peers that have no variants
 _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
-    "r-edl": (
-        "evidential:EDLClassifier",
-        "R-EDL, ICLR 2024, on all views' columns",
-        {"form": "projected", "prior_weight": 0.1},
-    ),
-    "re-edl": (
-        "evidential:EDLClassifier",
-        "Re-EDL, TPAMI 2025, on all views' columns",
-        {"form": "projected", "prior_weight": 0.8, "kl_weight": 0.0},
-    ),
-    "tmc": ("evidential:TMCClassifier", "TMC, ICLR 2021", {}),
-    "etmc": ("evidential:ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
-    "ccml": ("evidential:CCMLClassifier", "CCML, ACM MM 2024", {}),
-    "fuml": ("fuml:FUMLClassifier", "FUML, ICML 2025", {}),
+    "r-edl": ("EDLClassifier", "R-EDL, ICLR 2024, on all views' columns", _R_EDL),
+    "re-edl": ("EDLClassifier", "Re-EDL, TPAMI 2025, on all views' columns", _RE_EDL),
+    "tmc": ("TMCClassifier", "TMC, ICLR 2021", {}),
+    "etmc": ("ETMCClassifier", "ETMC, TPAMI 2022: TMC with a pseudo-view", {}),
+    "ccml": ("CCMLClassifier", "CCML, ACM MM 2024", {}),
+    "fuml": ("FUMLClassifier", "FUML, ICML 2025", {}),
 }
 
 _SVM = {"model": "rbf-svm", "C": 10.0}
@@ -170,14 +162,14 @@ METHODS: Mapping[str, MethodSpec] = {
         MethodSpec(
             name="edl",
             summary="EDL, NeurIPS 2018, on all views' columns",
-            path=f"{HERE}.peers.evidential:EDLClassifier",
+            path=f"{HERE}.peers:EDLClassifier",
             variant_parameter="form",
             variants=("digamma", "log", "mse"),
             compared=("digamma",),
         ),
         *(
-            MethodSpec(name=name, summary=summary, path=f"{HERE}.peers.{path}", params=params)
-            for name, (path, summary, params) in _PEERS.items()
+            MethodSpec(name=name, summary=summary, path=f"{HERE}.peers:{kind}", params=params)
+            for name, (kind, summary, params) in _PEERS.items()
         ),
         *(
             MethodSpec(name=name, summary=summary, path=_CONTROL, params=params)
@@ -188,13 +180,7 @@ METHODS: Mapping[str, MethodSpec] = {
 
 
 def exported_estimators() -> dict[str, type[Any]]:
-    """Import the concrete estimators that `rcml_misa.estimators` exports, by name.
-
-    Examples
-    --------
-    >>> "RCMLMISAClassifier" in exported_estimators()
-    True
-    """
+    """Import the concrete estimators that `rcml_misa.estimators` exports, by name."""
     module = import_module(HERE)
     kinds = {name: getattr(module, name) for name in module.__all__}
     return {n: kind for n, kind in kinds.items() if hasattr(kind, "fit") and not isabstract(kind)}
@@ -226,9 +212,6 @@ class Recipe:
 
     Attributes
     ----------
-    method, variant : str
-    path : str
-    params : mapping
     default : bool
         Whether it is the method's recommended configuration.
     leaky : bool

@@ -7,29 +7,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rcml_misa.estimators.outputs import (
-    ROWS,
-    Rows,
-    TokenEstimator,
-    in_row_order,
-    present_views,
-)
+from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, in_row_order, present_views
 from rcml_misa.exceptions import DataError
-from rcml_misa.nn.encoders import SequenceEncoderKind, ViewEncoder, ViewInput
+from rcml_misa.nn.encoders import ViewEncoder, ViewInput
 from rcml_misa.nn.networks import TokenOpinions
-from rcml_misa.nn.pretrained import Precision
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
-    Device,
     Optimisation,
     Progress,
     Schedule,
@@ -152,29 +144,17 @@ class AnyViews:
 class ViewNetworkEstimator(TokenEstimator):
     """Base of MISA and of RCML-MISA for scores: an encoder per view, the best epoch counts."""
 
-    views: Any = None
-    sequence_encoder: SequenceEncoderKind = "lstm"
-    sequence_hidden: int = 32
-    text_encoder: str = "minilm"
-    text_layers: int | None = 6
-    precision: Precision = "auto"
     scaling: Scaling = "standard"
     features: Features = "plain"
     hidden: int = 128
-    heads: int = 2
     feedforward: int = 256
-    dropout: float = 0.2
     skip: bool = True
     sim_weight: float = 0.3
     diff_weight: float = 0.1
     recon_weight: float = 1.0
     own_weight: float = 0.5
     epochs: int = 10
-    batch_size: int = 16
     update_epochs: int = 1
-    learning_rate: float = 1e-3
-    text_learning_rate: float = 2e-4
-    weight_decay: float = 1e-2
     schedule: Schedule = "cosine"
     clip: float = 0.8
     early_stopping: bool = True
@@ -182,10 +162,6 @@ class ViewNetworkEstimator(TokenEstimator):
     patience: int | None = 8
     averaging: float = 0.98
     validation_share: float | None = None
-    device: Device = "auto"
-    random_state: int | None = None
-
-    _reads_sequences: ClassVar[bool] = True
 
     @abstractmethod
     def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:

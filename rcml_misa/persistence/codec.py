@@ -64,13 +64,7 @@ def _init_fields(kind: Any) -> list[str]:
 
 
 class Encoder:
-    """Turn values into JSON, with their arrays set aside as tensors.
-
-    An array that appears twice is stored once.
-
-    Attributes
-    ----------
-    tensors : dict of str to ndarray
+    """Turn values into JSON, with their arrays set aside in `tensors`, each of them once.
 
     Examples
     --------
@@ -85,13 +79,7 @@ class Encoder:
         self._alive: list[Any] = []  # so that no id is used again meanwhile
 
     def encode(self, value: Any, path: str) -> Any:
-        """Encode one value; `path` names the tensors in it.
-
-        Raises
-        ------
-        DataError
-            If the value is of a kind that a model file can't hold.
-        """
+        """Encode one value, or raise `DataError`; `path` names the tensors in it."""
         if isinstance(value, np.generic):
             value = value.item()
         if value is None or isinstance(value, bool | int | str):
@@ -148,17 +136,7 @@ class Encoder:
 
 
 class Decoder:
-    """Turn JSON and tensors back into values.
-
-    Parameters
-    ----------
-    tensors : mapping of str to ndarray
-
-    Raises
-    ------
-    DataError
-        From `decode`, with a cause, if a value is not what an `Encoder` writes.
-    """
+    """Turn JSON and tensors back into values; `DataError` for what no `Encoder` writes."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self.tensors = tensors

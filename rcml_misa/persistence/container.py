@@ -22,18 +22,11 @@ LENGTH = 8  # bytes that hold the header's length
 
 
 def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a header and tensors, whole or not at all.
-
-    Raises
-    ------
-    DataError
-        If the file can't be written, or the header would be too long to be read again.
-    """
+    """Write a header and tensors, whole or not at all; `DataError` if that can't be."""
     from safetensors.numpy import save
 
-    text = json.dumps(
-        {"format_version": FORMAT_VERSION, **header}, allow_nan=False, separators=(",", ":")
-    )
+    facts = {"format_version": FORMAT_VERSION, **header}
+    text = json.dumps(facts, allow_nan=False, separators=(",", ":"))
     # one entry, since the order of several is not the same each time
     content = save(dict(tensors), metadata={FORMAT: text})
     if int.from_bytes(content[:LENGTH], "little") > LARGEST_HEADER:
@@ -43,13 +36,7 @@ def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, NDAr
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the JSON header alone.
-
-    Raises
-    ------
-    DataError
-        If it is no such file, truncated, or written by a newer format version.
-    """
+    """Read the JSON header alone; `DataError` if the file is none, truncated or too new."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:

@@ -90,12 +90,12 @@ def check_savable(kind: type[Any], *, name: str | None = None) -> None:
     Raises
     ------
     DataError
+        If it is not savable.
     """
     if not (getattr(kind, "_savable", False) and kind.__module__.startswith(HERE)):
         raise DataError(
             f"{name or kind.__name__} can't be saved: a model file holds this package's networks "
-            "and kernel experts; keep others with joblib, whose files only their maker should "
-            "open."
+            "and kernel experts; keep others with joblib, whose files only their maker should open."
         )
 
 
@@ -106,16 +106,10 @@ def read_model(
 
     Parameters
     ----------
-    path : str or Path
+    path, device
+        As for `rcml_misa.load`, as are the errors.
     classes : mapping of str to type
-        The estimators that a file may hold, by name.
-    device : {"auto", "cpu", "cuda"}, optional
-        Where it is to run; by default where its parameter says.
-
-    Raises
-    ------
-    DataError, OptionError
-        As `rcml_misa.load` says.
+        Estimators that a file may hold, by name.
     """
     header, tensors = read_file(Path(path))
     try:
@@ -176,9 +170,7 @@ def _check_facts(model: Any, size: int) -> None:
     texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
     if not texts or not names or len(set(names)) != len(names):
         raise DataError("its views have no names of their own")
-    whole = isinstance(widths, tuple) and all(
-        isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in widths
-    )
+    whole = isinstance(widths, tuple) and all(type(width) is int and width > 0 for width in widths)
     if not whole or len(widths) != len(names) or sum(widths) > size:
         raise DataError("the widths of its views do not fit its tensors")
     if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
@@ -235,33 +227,15 @@ def _needs(model: Any) -> dict[str, str]:
     return model.readers_.needs if hasattr(model, "readers_") else {}
 
 
-def _landmark_rows(model: Any) -> int:
-    """Count the train rows that kernel experts keep; 0 without experts."""
-    experts = getattr(model, "experts_", None)
-    if experts is None:
-        return 0
-    return max(len(expert.landmark_values_) for expert in (*experts.views_, experts.joint_))
-
-
 def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Gather the facts about a model file, ready for JSON.
 
-    Parameters
-    ----------
-    model, header
-        As `read_model` gives them.
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    dict
-        ``method``, ``options``, ``views``, ``classes``, ``train_rows``, ``data_sha256``,
-        ``landmark_rows``, ``network_parameters``, ``versions``, ``about``, ``file``, ``bytes``,
-        ``format_version``, ``kinds`` of the views, and ``needs``: the pretrained models that have
-        to be installed beside it. ``classes`` is None for a score.
+    Of them ``views`` tells their columns, ``needs`` the pretrained models that have to be installed
+    beside the file, ``landmark_rows`` the train rows that kernel experts keep; ``classes`` is None
+    for a score. `model` and `header` are what `read_model` returns.
     """
-    module = getattr(model, "module_", None)
+    module, experts = getattr(model, "module_", None), getattr(model, "experts_", None)
+    members = () if experts is None else (*experts.views_, experts.joint_)
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
@@ -277,7 +251,7 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "classes": model.classes_.tolist() if is_classifier(model) else None,
         "train_rows": getattr(model, "train_rows_", None),
         "data_sha256": getattr(model, "data_sha256_", None),
-        "landmark_rows": _landmark_rows(model),
+        "landmark_rows": max((len(member.landmark_values_) for member in members), default=0),
         "network_parameters": (
             0 if module is None else sum(part.numel() for part in module.parameters())
         ),
