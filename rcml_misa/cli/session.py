@@ -76,7 +76,7 @@ class _Board:
             for row in summarise(records)
             if row.test_set != "valid"
         ]
-        seconds = sum(sum(each.timing.values()) for each in records) / len(records)
+        seconds = sum(sum(run.timing.values()) for run in records) / len(records)
         runs = f"{len(records)} run{'s' if len(records) > 1 else ''}"
         self.console.print(
             f"{record.dataset}: {record.label}: {', '.join(figures)} ({runs}, {seconds:.1f} s each)"
