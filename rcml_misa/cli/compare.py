@@ -29,32 +29,17 @@ ENDINGS: dict[Form, str] = {
     "csv": ".csv",
     "json": ".json",
 }
+_DATASETS = "Data sets, see `rcml-misa datasets`, or files of your own."
+_METHODS = "Methods, the first being compared with each other one."
 
 
 @click.command()
-@opt.value(
-    "--datasets",
-    "NAME[,NAME]",
-    "Data sets, see `rcml-misa datasets`, or files of your own.",
-    default="digits",
-)
+@opt.value("--datasets", "NAME[,NAME]", _DATASETS, default="digits")
 @opt.data_options("file", "task", "folder")
-@opt.value(
-    "--methods",
-    "all|NAME[,NAME]",
-    "Methods, the first being compared with each other one.",
-    default="all",
-)
+@opt.value("--methods", "all|NAME[,NAME]", _METHODS, default="all")
 @opt.method_options
 @opt.repeats_options
-@click.option(
-    "--format",
-    "form",
-    default="text",
-    show_default=True,
-    type=click.Choice(list(ENDINGS)),
-    help="What is printed.",
-)
+@opt.value("--format form", None, "What is printed.", click.Choice(list(ENDINGS)), default="text")
 @opt.folder(
     "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
 )
