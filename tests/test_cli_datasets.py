@@ -9,8 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from rcml_misa.cli.console import FriendlyGroup
+from rcml_misa.cli.console import FriendlyGroup, file_size, listed, sentence
 from rcml_misa.cli.datasets import datasets
+from rcml_misa.cli.options import words as split_words
 from rcml_misa.datasets import list_datasets
 from rcml_misa.exceptions import DataError
 
@@ -169,3 +170,11 @@ def test_a_warning_of_a_library_is_one_line_without_its_place_in_the_code() -> N
 
     result = CliRunner().invoke(group, ["work"])
     assert (result.exit_code, result.stderr) == (0, "warning: two lines\n")
+
+
+def test_texts_for_people() -> None:
+    assert sentence("first\n  second\x1b.") == "first second?."
+    assert len(sentence("x" * 1000)) == 300
+    assert (file_size(1_250_000), file_size(900)) == ("1.2 MB", "0.9 kB")
+    assert listed({"face": 3, "voice": 4}) == "face 3, voice 4"
+    assert split_words("a, b,a") == ["a", "b"]

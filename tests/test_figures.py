@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rcml_misa.cli import main
-from rcml_misa.cli.plot import WHAT
+from rcml_misa.cli.run import WHAT
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.opinions import degree_of_conflict
 from rcml_misa.reporting import figures

@@ -15,7 +15,7 @@ from foreign_files import mmsa, save
 
 import rcml_misa
 from rcml_misa.cli import main
-from rcml_misa.datasets import Dataset, lookup
+from rcml_misa.datasets import Dataset, load_dataset
 from rcml_misa.results import RunStore
 
 WIDTH = 80
@@ -90,10 +90,12 @@ def divided(data: Dataset) -> Dataset:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The current folder, with every data set; what commands leave is shared by the cells."""
     path = tmp_path_factory.mktemp("smoke")
-    load = lookup.load_entry
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pooch.os_cache", lambda project: path / "cache")
-        patch.setattr(lookup, "load_entry", lambda *words, **more: divided(load(*words, **more)))
+        patch.setattr(
+            "rcml_misa.datasets.load_dataset",
+            lambda *words, **more: divided(load_dataset(*words, **more)),
+        )
         patch.chdir(path)
         patch.setenv("COLUMNS", str(WIDTH))
         for name in ("table", "given", "groups"):

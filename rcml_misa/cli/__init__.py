@@ -11,9 +11,8 @@ from rcml_misa.cli.console import FriendlyGroup
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.experiment import experiment
 from rcml_misa.cli.fit import fit, inspect
-from rcml_misa.cli.plot import plot
 from rcml_misa.cli.predict import predict
-from rcml_misa.cli.run import run
+from rcml_misa.cli.run import plot, run
 
 __all__ = ["main"]
 

@@ -19,21 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ablate"]
 
+_OUT = "Keep a JSON record per run and the table here; runs that are here are not repeated."
+_TERMS = {f"minus {term}": [f"{term}_weight=0"] for term in ("sim", "diff", "recon")}
 #: Method -> name of a row to the options that take the part away.
 PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "misa": {
-        "minus sim": ["sim_weight=0"],
-        "minus diff": ["diff_weight=0"],
-        "minus recon": ["recon_weight=0"],
+        **_TERMS,
         "base": ["variant=base"],
         "inv": ["variant=inv"],
         "sFusion": ["variant=sFusion"],
         "iFusion": ["variant=iFusion"],
     },
     "rcml-misa": {
-        "minus sim": ["sim_weight=0"],
-        "minus diff": ["diff_weight=0"],
-        "minus recon": ["recon_weight=0"],
+        **_TERMS,
         "minus conflict": ["conflict_weight=0"],
         "tied": ["collectors=tied"],
         "private": ["collectors=private"],
@@ -50,10 +48,7 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 @opt.repeats_options
 @opt.value("--rows", "A[,B]", "These rows of the table only, beside the first.")
 @opt.flag("--only-views", "Add a row for each view alone.")
-@opt.folder(
-    "--out",
-    "Keep a JSON record per run and the table here; runs that are here are not repeated.",
-)
+@opt.folder("--out", _OUT)
 @click.pass_context
 def ablate(
     ctx: click.Context,
@@ -91,7 +86,11 @@ def ablate(
         only_views=only_views,
     )
     if rows is not None:
-        recipes = _chosen(recipes, opt.words(rows))
+        chosen, variants = opt.words(rows), [recipe.variant for recipe in recipes]
+        for row in chosen:
+            if row not in variants:
+                raise OptionError(f"the table has no row {row!r}; {nearest(row, variants)}")
+        recipes = [recipes[0], *(made for made in recipes[1:] if made.variant in chosen)]
     session = run_session([dataset], recipes, repeats, folder=out, resume=True)
     heading = protocol_text(dataset, Protocol())
     show_results(dataset, session, repeats, heading=heading, out=out, measures_alone=True)
@@ -120,12 +119,3 @@ def _recipes(
     if only_views and len(views) > 1:
         recipes += [row(f"only {view}", keep=(view,)) for view in views]
     return recipes
-
-
-def _chosen(recipes: Sequence[Recipe], names: Sequence[str]) -> list[Recipe]:
-    """Choose the first recipe and those of some rows."""
-    variants = [recipe.variant for recipe in recipes]
-    for name in names:
-        if name not in variants:
-            raise OptionError(f"the table has no row {name!r}; {nearest(name, variants)}")
-    return [recipe for place, recipe in enumerate(recipes) if place == 0 or recipe.variant in names]

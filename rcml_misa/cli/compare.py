@@ -29,32 +29,17 @@ ENDINGS: dict[Form, str] = {
     "csv": ".csv",
     "json": ".json",
 }
+_DATASETS = "Data sets, see `rcml-misa datasets`, or files of your own."
+_METHODS = "Methods, the first being compared with each other one."
 
 
 @click.command()
-@opt.value(
-    "--datasets",
-    "NAME[,NAME]",
-    "Data sets, see `rcml-misa datasets`, or files of your own.",
-    default="digits",
-)
+@opt.value("--datasets", "NAME[,NAME]", _DATASETS, default="digits")
 @opt.data_options("file", "task", "folder")
-@opt.value(
-    "--methods",
-    "all|NAME[,NAME]",
-    "Methods, the first being compared with each other one.",
-    default="all",
-)
+@opt.value("--methods", "all|NAME[,NAME]", _METHODS, default="all")
 @opt.method_options
 @opt.repeats_options
-@click.option(
-    "--format",
-    "form",
-    default="text",
-    show_default=True,
-    type=click.Choice(list(ENDINGS)),
-    help="What is printed.",
-)
+@opt.value("--format form", None, "What is printed.", click.Choice(list(ENDINGS)), default="text")
 @opt.folder(
     "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
 )
@@ -81,7 +66,8 @@ def compare(
     data sets with Friedman's and Nemenyi's tests, and published figures in a column of their own.
     Progress goes to stderr, the tables to stdout.
     """
-    from rcml_misa.reporting import experiment_tables, terminal_width
+    from rcml_misa.reporting import PAGE_WIDTH, experiment_tables, terminal_width
+    from rcml_misa.reporting.figures import draw_all
     from rcml_misa.results import RunStore
 
     recipes = _recipes(methods, settings, regression=data.task == "regression")
@@ -97,7 +83,14 @@ def compare(
         seeds = f"seeds {repeats.seeds[0]} to {repeats.seeds[-1]}"
         how = f"{seeds}, {'; '.join(rules)}"
         if out is not None:
-            _write(out, tables, session.records, how)
+            texts = {
+                f"compare{ending}": _shown(kind, tables, session.records, how, width=PAGE_WIDTH)
+                for kind, ending in ENDINGS.items()
+            }
+            write_texts(out, texts)
+            drawn = [path.name for path in draw_all(session.records, out)]
+            files = f"compare{', '.join(ENDINGS.values())} in {out}"
+            echo(f"written: {', '.join([files, *drawn])}", err=True)
         click.echo(_shown(form, tables, session.records, how, width=terminal_width()))
     ctx.exit(session.status)
 
@@ -138,18 +131,3 @@ def _shown(
     if form == "latex":
         heading = f"% {how}; the tables need the package booktabs"
     return f"{heading}\n\n{render(tables, form, width=width)}"
-
-
-def _write(out: Path, tables: list[Table], records: list[RunRecord], how: str) -> None:
-    """Write every form, and the figures where they can be drawn."""
-    from rcml_misa.reporting import PAGE_WIDTH
-    from rcml_misa.reporting.figures import draw_all
-
-    texts = {
-        f"compare{ending}": _shown(form, tables, records, how, width=PAGE_WIDTH)
-        for form, ending in ENDINGS.items()
-    }
-    write_texts(out, texts)
-    drawn = draw_all(records, out)
-    files = f"compare{', '.join(ENDINGS.values())} in {out}"
-    echo(f"written: {', '.join([files, *(path.name for path in drawn)])}", err=True)

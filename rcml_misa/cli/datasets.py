@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ STATUS = {
     "gone": "file is gone",
 }
 NARROW, WIDE = 80, 100
+_TEXT = (
+    "The text view: the stored vectors, the file's token numbers (text_bert, for a pretrained "
+    "encoder), or the words."
+)
 
 _look_in = opt.folder("--data-dir", "Folder to look in first, before RCML_MISA_DATA and the cache.")
 
@@ -161,14 +166,7 @@ def remove(name: str) -> None:
 @datasets.command("import")
 @click.argument("path", metavar="FILE|FOLDER", type=opt.PATH)
 @opt.value("--as name", "NAME", "What it is to be called.", required=True)
-@click.option(
-    "--text",
-    default="states",
-    show_default=True,
-    type=click.Choice(["states", "tokens", "raw"]),
-    help="The text view: the stored vectors, the file's token numbers (text_bert, for a pretrained "
-    "encoder), or the words.",
-)
+@opt.value("--text", None, _TEXT, click.Choice(["states", "tokens", "raw"]), default="states")
 @opt.flag("--context", "UR_FUNNY: the sentences before the punchline too.")
 @opt.flag("--leave-out-incomplete", "UR_FUNNY: leave out incomplete punchlines rather than stop.")
 @opt.flag("--replace", "Replace an earlier import of that name.")
@@ -231,13 +229,12 @@ def _table(rows: list[list[str]], width: int) -> Iterator[str]:
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sizes[1] = min(sizes[1], width - (sum(sizes) - sizes[1] + 2 * (len(sizes) - 1)))
     for row in [rows[0], ["-" * size for size in sizes], *rows[1:]]:
-        for number, piece in enumerate(_wrap_views(row[1], sizes[1])):
-            cells = [piece if i == 1 else "" if number else cell for i, cell in enumerate(row)]
-            padded = [
-                cell.rjust(size) if i in (2, 3) else cell.ljust(size)
-                for i, (cell, size) in enumerate(zip(cells, sizes, strict=True))
-            ]
-            yield "  ".join(padded).rstrip()
+        pieces = [
+            _wrap_views(row[1], sizes[1]) if place == 1 else [row[place]] for place in range(6)
+        ]
+        for cells in zip_longest(*pieces, fillvalue=""):
+            aligned = zip(cells, "<<>><<", sizes, strict=True)
+            yield "  ".join(f"{cell:{side}{size}}" for cell, side, size in aligned).rstrip()
 
 
 def _wrap_views(text: str, size: int) -> list[str]:

@@ -235,12 +235,9 @@ def _is_complete(plan: Plan, table: Path, repeats: opt.Repeats) -> bool:
         return False  # there is none, or an earlier version wrote it
     done = {(record.dataset, record.method, record.variant, record.seed) for record in records}
     return all(
-        any(
-            (name, entry.recipe.method, entry.recipe.variant, seed) in done
-            for name in _names(plan, dataset)
-        )
+        any((name, recipe.method, recipe.variant, seed) in done for name in _names(plan, dataset))
         for dataset in plan.datasets
-        for entry in plan.entries
+        for recipe in (entry.recipe for entry in plan.entries)
         for seed in repeats.seeds
     )
 

@@ -15,28 +15,23 @@ from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_sam
 from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
-    from rcml_misa.datasets.files import OwnFile
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.training import Progress
 
 __all__ = ["fit", "inspect"]
 
+_DATASET = "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables."
+_NO_LANDMARKS = "Fit without kernel experts, which would keep rows of the training data."
+
 
 @click.command()
-@opt.value(
-    "--dataset name",
-    "NAME|FILE",
-    "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables.",
-    required=True,
-)
+@opt.value("--dataset name", "NAME|FILE", _DATASET, required=True)
 @opt.data_options("file", "task", "folder")
 @opt.value("--out", "MODEL", "File of the model.", opt.PATH, required=True)
 @opt.value("--method", "NAME", default="rcml-misa")
 @opt.method_options
 @opt.value("--seed", "S", default=0)
-@opt.flag(
-    "--no-landmarks", "Fit without kernel experts, which would keep rows of the training data."
-)
+@opt.flag("--no-landmarks", _NO_LANDMARKS)
 @opt.json_option
 def fit(
     name: str,
@@ -66,8 +61,12 @@ def fit(
         name, data.file_options, data_dir=data.data_dir, task=data.task, default_task="3"
     )
     refuse_same(out, name)
-    for note in (*own.notes, *_gaps(own)):
+    for note in own.notes:
         echo(f"note: {note}", err=True)
+    for view, present in zip(own.views.names, own.views.present.T, strict=True):
+        if not present.all():
+            gaps = int((~present).sum())
+            echo(f"note: view {view} is missing in {gaps} of {len(present)} rows", err=True)
     started = time.perf_counter()
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
@@ -130,13 +129,6 @@ def _landmarks(facts: dict[str, Any]) -> str:
         f"the kernel experts keep {facts['landmark_rows']} of {facts['train_rows']} rows of the "
         "training data in the file (scaled, without labels)"
     )
-
-
-def _gaps(own: OwnFile) -> Iterator[str]:
-    """Views that some rows lack, in words."""
-    for name, present in zip(own.views.names, own.views.present.T, strict=True):
-        if not present.all():
-            yield f"view {name} is missing in {int((~present).sum())} of {len(present)} rows"
 
 
 def _recipe(

@@ -24,7 +24,7 @@ __all__ = ["DataOptions", "MethodOptions", "Repeats"]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def value(names: str, word: str, text: str = "", kind: Any = None, **more: Any) -> Decorator:
+def value(names: str, word: str | None, text: str = "", kind: Any = None, **more: Any) -> Decorator:
     """Declare an option with a value: its flag (and parameter's name), placeholder, help, type."""
     more.setdefault("show_default", "default" in more)
     return click.option(*names.split(), metavar=word, help=text, type=kind, **more)
@@ -226,7 +226,7 @@ method_options = together(
     (
         value("--set options", "KEY=VALUE", "Set an option.", multiple=True),
         value("--epochs", "E", "Passes over the train rows.", int),
-        click.option("--device", default="auto", show_default=True, type=device_kinds),
+        value("--device", None, kind=device_kinds, default="auto"),
     ),
 )
 

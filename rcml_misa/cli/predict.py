@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 DIGITS = "%.6g"
+_REJECT = "Mark rows of a larger uncertainty, from 0 to 1, as refused."
 
 
 @click.command()
@@ -37,9 +38,7 @@ DIGITS = "%.6g"
 @click.argument("file", type=opt.PATH)
 @opt.value("--out", "CSV", "Write the answers here.  [default: standard output]", opt.PATH)
 @opt.flag("--per-view", "Add each view's own class, belief, uncertainty.")
-@opt.value(
-    "--reject-above", "U", "Mark rows of a larger uncertainty, from 0 to 1, as refused.", float
-)
+@opt.value("--reject-above", "U", _REJECT, float)
 @opt.value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
 @click.option("--device", type=opt.device_kinds, help="[default: as it was fitted]")
 @opt.value("--chunk", "N", "Rows at a time.", default=2048)
@@ -75,7 +74,8 @@ def predict(
     fitted, header = load_with_header(model, device=device)
     _check_model(fitted, reject_above=reject_above, coverage=coverage)
     tally, limit = _Tally(), reject_above
-    tables = _answers(fitted, header, file, tally, per_view=per_view, rows=chunk)
+    layout = _layout(fitted, header)
+    tables = _answers(fitted, layout, file, tally, per_view=per_view, rows=chunk)
     with _output(out) as stream:
         if coverage is None:
             _write_answers(tables, stream, tally, limit=limit)
@@ -153,25 +153,25 @@ def _table(model: Any, views: Mapping[str, Any], *, per_view: bool) -> pd.DataFr
     import pandas as pd
     from scipy.stats import entropy
 
-    if hasattr(model, "classes_") and hasattr(model, "predict_opinion"):
-        table: pd.DataFrame = model.predict_opinion(views).to_frame(per_view=per_view)
-    elif hasattr(model, "classes_"):
-        shares = model.predict_proba(views)
-        table = pd.DataFrame({"class": model.predict(views), "probability": shares.max(axis=1)})
-        stated = hasattr(model, "predict_uncertainty")
-        table["uncertainty"] = (
-            model.predict_uncertainty(views)
-            if stated
-            else entropy(shares, axis=1, base=shares.shape[1])
-        )
-        if hasattr(model, "predict_conflict"):
-            table["conflict"] = model.predict_conflict(views)
-    elif hasattr(model, "predict_opinion"):
+    states_opinion, is_classifier = hasattr(model, "predict_opinion"), hasattr(model, "classes_")
+    table: pd.DataFrame
+    if states_opinion and is_classifier:
+        table = model.predict_opinion(views).to_frame(per_view=per_view)
+    elif states_opinion:
         table = model.predict_opinion(views).to_frame()
         reach = model.interval_factor_ * table["scale"]  # NaN where nothing fixed the intervals
         table.insert(1, "low", table["score"] - reach)
         table.insert(2, "high", table["score"] + reach)
         table = table if per_view else table.loc[:, :"deviation"]
+    elif is_classifier:
+        shares = model.predict_proba(views)
+        table = pd.DataFrame({"class": model.predict(views), "probability": shares.max(axis=1)})
+        if hasattr(model, "predict_uncertainty"):
+            table["uncertainty"] = model.predict_uncertainty(views)
+        else:
+            table["uncertainty"] = entropy(shares, axis=1, base=shares.shape[1])
+        if hasattr(model, "predict_conflict"):
+            table["conflict"] = model.predict_conflict(views)
     else:
         table = pd.DataFrame({"score": model.predict(views)})
     return table
@@ -192,18 +192,11 @@ def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
 
 
 def _answers(
-    model: Any,
-    header: Mapping[str, Any],
-    path: Path,
-    tally: _Tally,
-    *,
-    per_view: bool,
-    rows: int,
+    model: Any, layout: FileLayout, path: Path, tally: _Tally, *, per_view: bool, rows: int
 ) -> Iterator[pd.DataFrame]:
     """Yield a table of answers per chunk of a file, and count them."""
     from rcml_misa.datasets.files import file_rows
 
-    layout = _layout(model, header)
     widths = dict(zip(model.view_names_, model.widths_, strict=True))
     classes = set(model.classes_.tolist()) if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows):
@@ -214,10 +207,10 @@ def _answers(
             table = _table(model, chunk.views, per_view=per_view)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
-        name, names = (
-            ("row", range(chunk.start, end)) if chunk.ids is None else (layout.id, chunk.ids)
-        )
-        table.insert(0, name, list(names))
+        if chunk.ids is None:
+            table.insert(0, "row", range(chunk.start, end))
+        else:
+            table.insert(0, layout.id, list(chunk.ids))
         tally.rows += len(chunk)
         certainty = "uncertainty" if classes is not None else "scale"
         if certainty in table:
@@ -232,14 +225,14 @@ def _answers(
 def _correct(labels: Any, predicted: Any, classes: set[Any]) -> bytes:
     """Compare classes with labels, taken as `fit` took them: numbers where classes are numbers."""
     numbers = not isinstance(next(iter(classes)), str)
-    stated = (_label(value, numbers) for value in labels.tolist())
+    stated = (_label(value, numbers=numbers) for value in labels.tolist())
     return bytes(
         2 if label is None else int(label == predicted_class)
         for label, predicted_class in zip(stated, predicted, strict=True)
     )
 
 
-def _label(value: Any, numbers: bool) -> Any:
+def _label(value: Any, *, numbers: bool) -> Any:
     """Return a label as a class would be written, or None where a row has none."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

@@ -1,8 +1,9 @@
-"""The command `run`: R runs of each variant on one data set."""
+"""The commands `run` and `plot`: R runs of each variant on one data set; figures of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import Table
-    from rcml_misa.results import RunRecord, SummaryRow
     from rcml_misa.runs.tasks import RunOutputs
 
-__all__ = ["protocol_text", "run", "show_results"]
+__all__ = ["plot", "protocol_text", "run", "show_results"]
+
+WHAT = ("losses", "subspaces", "attention", "conflict", "uncertainty", "calibration")
+_PANEL = "A second panel for subspaces, such as the same without regularisers."
 
 
 def _outputs(
@@ -32,14 +35,10 @@ def _outputs(
     from rcml_misa.runs.tasks import RunOutputs, parse_keep
 
     outputs = RunOutputs(out, per_epoch, save_samples, save_features, parse_keep(keep))
-    asked = {
-        "--per-epoch": per_epoch,
-        "--save-samples": save_samples,
-        "--save-features": save_features,
-        "--keep": bool(outputs.keep),
-    }
-    for option, wanted in asked.items():
-        if wanted and out is None:
+    asked = (per_epoch, save_samples, save_features, outputs.keep)
+    options = ("--per-epoch", "--save-samples", "--save-features", "--keep")
+    for option in compress(options, asked):
+        if out is None:
             raise OptionError(f"{option} needs a folder to write to; add --out DIR.")
     return outputs
 
@@ -53,20 +52,19 @@ def _list_methods(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-_COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private."
+_KEEP = "For `plot`: history, codes, attention, opinions, or all."
+_METHODS = "Methods to run; see --list-methods."
+_COLLECTORS = (
+    "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean, private.  "
+    "[default: separate,tied; tied-mean for a regression]"
+)
 
 
 @click.command()
 @opt.dataset_option
 @opt.data_options("file", "task", "split", "folder")
-@opt.value(
-    "--method methods", "NAME[,NAME]", "Methods to run; see --list-methods.", default="rcml-misa"
-)
-@opt.value(
-    "--collectors",
-    "A[,B]",
-    f"{_COLLECTORS}  [default: separate,tied; tied-mean for a regression]",
-)
+@opt.value("--method methods", "NAME[,NAME]", _METHODS, default="rcml-misa")
+@opt.value("--collectors", "A[,B]", _COLLECTORS)
 @opt.value("--preset", "default|notes", default="default")
 @opt.method_options
 @opt.repeats_options
@@ -78,9 +76,7 @@ _COLLECTORS = "Shared tokens' collectors of rcml-misa: separate, tied, tied-mean
         opt.flag("--per-epoch", "Score all rows after each epoch, into the records' history."),
         opt.flag("--save-samples", "Write each test row's answer, a CSV per run."),
         opt.flag("--save-features", "Write private, shared and fused features, an npz per run."),
-        opt.value(
-            "--keep", "WHAT[,WHAT]", "For `plot`: history, codes, attention, opinions, or all."
-        ),
+        opt.value("--keep", "WHAT[,WHAT]", _KEEP),
     ),
 )
 @opt.protocol_options
@@ -190,7 +186,14 @@ def show_results(
     Classes have a ``summary``, sets of scores have ``measures``, both as .csv and .md. With
     `measures_alone`, every measure stands in place of the accuracy of each run.
     """
-    from rcml_misa.reporting import measures_json, render, results_json, tables, terminal_width
+    from rcml_misa.reporting import (
+        details,
+        measures_json,
+        render,
+        results_json,
+        tables,
+        terminal_width,
+    )
     from rcml_misa.results import summarise
 
     rows = summarise(session.records)
@@ -212,19 +215,29 @@ def show_results(
     else:
         record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
     if not classes or dataset.scores is not None:
-        shown += _measures(session.records, clean if classes else scored)
+        named = clean if classes else scored
+        for test_set in dict.fromkeys(row.test_set for row in named):
+            shown.append(tables.measures_table([row for row in named if row.test_set == test_set]))
+        pairs = tables.paired_comparisons(
+            session.records, test_sets=["clean"], measures=tables.PAIRED
+        )
+        shown += [tables.paired_table(pairs)] if pairs else []
         texts["measures.csv"] = render([tables.values_table(clean)], "csv")
         texts["measures.md"] = render([tables.spread_table(clean)], "markdown")
     if uncertainty and classes:
-        shown += _uncertainty(rows, session.records)
+        detection = details.detection_table(rows)
+        shown += [] if detection is None else [detection]
+        shown += details.robustness_tables(dataset.name, session.records)
+        shown += details.uncertainty_tables(dataset.name, session.records)
     if out is not None:
         write_texts(out, texts)
     if as_json:
         echo_json(record)
         return
     count = max(row.runs for row in rows)
-    runs = f"{count} runs, seeds {repeats.seed} to {repeats.seed + count - 1}"
-    runs = runs if count > 1 else f"1 run, seed {repeats.seed}"
+    runs = f"1 run, seed {repeats.seed}"
+    if count > 1:
+        runs = f"{count} runs, seeds {repeats.seed} to {repeats.seed + count - 1}"
     echo(f"{dataset.name}: {runs}, {heading}")
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
     files = f"{out} (one JSON per run, {', '.join(texts)})"
@@ -232,22 +245,22 @@ def show_results(
     echo(f"records: {missing if out is None else files}")
 
 
-def _measures(records: Sequence[RunRecord], rows: Sequence[SummaryRow]) -> list[Table]:
-    """Every measure of the rows' test sets, and the paired differences on clean rows."""
-    from rcml_misa.reporting import tables
+@click.command()
+@click.argument("path", metavar="RUN", type=opt.PATH)
+@opt.value("--what", "|".join(WHAT), "The figure.", click.Choice(WHAT), required=True)
+@opt.value("--out", "FILE", "Ends in .svg, .pdf or .png.", opt.PATH, default="figure.svg")
+@opt.value("--variant", "NAME", "Which runs of a folder that holds several kinds.")
+@opt.value("--against others", "RUN", _PANEL, opt.PATH, multiple=True)
+def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Path, ...]) -> None:
+    """Draw a figure of RUN: a record, or the folder that `run --out` filled.
 
-    shown = []
-    for name in dict.fromkeys(row.test_set for row in rows):
-        shown.append(tables.measures_table([row for row in rows if row.test_set == name]))
-    pairs = tables.paired_comparisons(records, test_sets=["clean"], measures=tables.PAIRED)
-    return shown + ([tables.paired_table(pairs)] if pairs else [])
+    Runs keep what figures need where `run --keep` asks for it: history for losses, codes for
+    subspaces, attention, and opinions for conflict, uncertainty and calibration. A folder's runs
+    of one variant are drawn together.
+    """
+    from rcml_misa.reporting.figures import draw, find_runs, in_style, save
 
-
-def _uncertainty(rows: list[SummaryRow], records: list[RunRecord]) -> list[Table]:
-    """All measures, uncertainty scores and test sets as tables."""
-    from rcml_misa.reporting import details
-
-    name = records[0].dataset
-    first = details.detection_table(rows)
-    rest = details.robustness_tables(name, records) + details.uncertainty_tables(name, records)
-    return rest if first is None else [first, *rest]
+    with in_style():
+        runs = [find_runs(run, variant=variant) for run in (*others, path)]
+        save(draw(what, runs), out)
+    click.echo(f"written: {out}")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "run_session"]
 
-Cell = tuple[str, str]
-
 
 class _Board:
     """A progress bar where stderr is a terminal; with `cells`, a line per finished method."""
@@ -44,10 +42,10 @@ class _Board:
         )
         self.line = self.bar.add_task("starting", total=len(tasks))
         self.names = [data.name for data in datasets]
-        self.planned: Counter[Cell] = Counter()
+        self.planned: Counter[tuple[str, str]] = Counter()
         if cells:
             self.planned.update((self.names[task.dataset], task.recipe.label) for task in tasks)
-        self.records: defaultdict[Cell, list[RunRecord]] = defaultdict(list)
+        self.records: defaultdict[tuple[str, str], list[RunRecord]] = defaultdict(list)
 
     def show(self, event: Event) -> None:
         """Move the bar on."""
@@ -78,7 +76,7 @@ class _Board:
             for row in summarise(records)
             if row.test_set != "valid"
         ]
-        seconds = sum(sum(each.timing.values()) for each in records) / len(records)
+        seconds = sum(sum(run.timing.values()) for run in records) / len(records)
         runs = f"{len(records)} run{'s' if len(records) > 1 else ''}"
         self.console.print(
             f"{record.dataset}: {record.label}: {', '.join(figures)} ({runs}, {seconds:.1f} s each)"
@@ -87,17 +85,7 @@ class _Board:
 
 @dataclass
 class Session:
-    """Outcome of a set of tasks.
-
-    Attributes
-    ----------
-    records : list of RunRecord
-        In the order of the tasks.
-    failures : list of str
-        One sentence per run that ended in an unexpected error.
-    interrupted : bool
-        Whether Ctrl-C ended it early.
-    """
+    """Outcome of a set of tasks: records in their order, a sentence per failed run, Ctrl-C."""
 
     records: list[RunRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -124,12 +112,8 @@ def run_session(
 
     A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
     runs that it holds take the place of running them again. With `cells`, stderr gets a line for
-    each method that has done all its runs on a data set.
-
-    Raises
-    ------
-    RcmlMisaError
-        The first user's mistake that a run meets.
+    each method that has done all its runs on a data set. The first user's mistake that a run meets
+    is raised.
     """
     from rcml_misa.results import RunStore
     from rcml_misa.runs.pool import execute, interrupts_deferred
@@ -172,20 +156,13 @@ def run_session(
         written = "" if folder is None else f" and are kept in {folder}"
         click.echo(f"interrupted: {finished}{written}.", err=True)
     sys.stderr.flush()
-    session.records = _in_order(datasets, tasks, [*earlier, *session.records])
+    planned = [
+        (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)
+        for task in tasks
+    ]
+    places = {names: place for place, names in enumerate(planned)}
+    session.records = sorted(
+        [*earlier, *session.records],
+        key=lambda run: places[run.dataset, run.method, run.variant, run.seed],
+    )
     return session
-
-
-def _in_order(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], records: Sequence[RunRecord]
-) -> list[RunRecord]:
-    """Sort records as their tasks were planned."""
-    place = {
-        (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed): number
-        for number, task in enumerate(tasks)
-    }
-
-    def number(record: RunRecord) -> int:
-        return place[record.dataset, record.method, record.variant, record.seed]
-
-    return sorted(records, key=number)

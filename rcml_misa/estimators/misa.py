@@ -53,10 +53,6 @@ class MISABase(ViewNetworkEstimator):
     reversal_weight: float = 0.8
 
     @abstractmethod
-    def _width(self) -> int:
-        """Number of outputs of the head."""
-
-    @abstractmethod
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """L_task of predictions (B, outputs)."""
 
@@ -96,7 +92,7 @@ class MISABase(ViewNetworkEstimator):
     def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
         return MISANet(
             encoders,
-            outputs=self._width(),
+            outputs=len(getattr(self, "classes_", ("score",))),
             hidden=self.hidden,
             heads=self.heads,
             feedforward=self.feedforward,
@@ -274,9 +270,6 @@ class MISAClassifier(MultiViewClassifier, MISABase):
             )
         return self._fit(rows.views, torch.from_numpy(rows.codes), validation, callback)
 
-    def _width(self) -> int:
-        return len(self.classes_)
-
     def _target(self, y: ArrayLike) -> Tensor:
         labels = column_or_1d(y)
         unknown = set(labels.tolist()) - set(self.classes_.tolist())
@@ -329,9 +322,6 @@ class MISARegressor(MultiViewRegressor, MISABase):
         views = self._fill(views)
         self._standardise(target)
         return self._fit(views, self._target(target), validation, callback)
-
-    def _width(self) -> int:
-        return 1
 
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         loss = F.mse_loss if self.task_loss == "mse" else F.l1_loss

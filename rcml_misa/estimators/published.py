@@ -304,13 +304,6 @@ class NotesClassifier(EpochClassifier):
     def _terms(
         self, output: TokenOpinions, target: Tensor, kl_weight: float
     ) -> Mapping[str, Tensor]:
-        loss = notes_loss(
-            output,
-            target,
-            kl_weight=kl_weight,
-            conflict_weight=self.conflict_weight,
-            sim_weight=self.sim_weight,
-            diff_weight=self.diff_weight,
-            recon_weight=self.recon_weight,
-        )
-        return {"loss": loss}
+        names = ("conflict_weight", "sim_weight", "diff_weight", "recon_weight")
+        weights = {name: getattr(self, name) for name in names}
+        return {"loss": notes_loss(output, target, kl_weight=kl_weight, **weights)}
