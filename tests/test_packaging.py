@@ -49,7 +49,15 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$}])(?:/(?:home|root|Users|work|mnt|opt)|[A
 def repository_files():
     tops = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     rooms = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.is_file()]
-    skipped = {"__pycache__", "venv", ".hypothesis", ".pytest_cache", ".ruff_cache"}
+    skipped = {
+        "__pycache__",
+        "site",
+        "venv",
+        "wheel",
+        ".hypothesis",
+        ".pytest_cache",
+        ".ruff_cache",
+    }
     return [path for path in tops + rooms if not skipped & set(path.relative_to(ROOT).parts)]
 
 
