@@ -23,6 +23,7 @@ __all__ = ["checkpoint_tables", "detection_table", "robustness_tables", "uncerta
 
 LAST = "last"  # the epoch that counts
 NEAREST = 12  # settings that are listed
+Stated = Mapping[str, tuple[str, float | None]]  # label to setting and figure
 TASKS = {
     "errors": "errors among {} rows",
     "altered": "{} rows against their clean selves",
@@ -120,16 +121,13 @@ def scores_table(dataset: str, records: Sequence[RunRecord], *, task: str) -> Ta
     if not names:
         return None
     parts = ("auroc", "aupr", "fpr95")
+
+    def cell(values: Mapping[str, Mapping[str, float]], name: str) -> Cell | str:
+        numbers = (Number(values[name][part]) for part in parts)
+        return joined(numbers, " / ") if name in values else "-"
+
     body: list[Row] = [
-        [
-            label,
-            *(
-                joined((Number(values[name][part]) for part in parts), " / ")
-                if name in values
-                else "-"
-                for name in names
-            ),
-        ]
+        [label, *(cell(values, name) for name in names)]
         for label, values in scores.items()
         if values
     ]
@@ -184,9 +182,7 @@ def _checkpoint_means(records: Sequence[RunRecord]) -> dict[tuple[str, str], flo
     return {key: float(np.mean(row)) for key, row in values.items()}
 
 
-def checkpoint_tables(
-    dataset: str, records: Sequence[RunRecord], stated: Mapping[str, tuple[str, float | None]]
-) -> list[Table]:
+def checkpoint_tables(dataset: str, records: Sequence[RunRecord], stated: Stated) -> list[Table]:
     """Accuracy at each checkpoint, and the settings nearest to the stated figures; empty without.
 
     `stated` maps a label to the values that its grid set and the accuracy to compare it with.
@@ -212,16 +208,13 @@ def checkpoint_tables(
     headings = [*(f"epoch {epoch}" for epoch in epochs), LAST]
     columns += [Column(heading, parts=tuple(names)) for heading in headings]
     title = f"{dataset}: {' / '.join(map(name_of_set, names))} accuracy between epochs, %"
-    nearest = _nearest_table(dataset, means, stated)
-    return [Table.of(title, columns, body), *([] if nearest is None else [nearest])]
+    return [Table.of(title, columns, body), *_nearest_tables(dataset, means, stated)]
 
 
-def _nearest_table(
-    dataset: str,
-    means: Mapping[str, Mapping[tuple[str, str], float]],
-    stated: Mapping[str, tuple[str, float | None]],
-) -> Table | None:
-    """Settings by the mean distance of their rows to the stated figures."""
+def _nearest_tables(
+    dataset: str, means: Mapping[str, Mapping[tuple[str, str], float]], stated: Stated
+) -> list[Table]:
+    """Settings by the mean distance of their rows to the stated figures; empty without any."""
     pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for label, values in means.items():
         setting, figure = stated.get(label, ("", None))
@@ -230,7 +223,7 @@ def _nearest_table(
         for (epoch, name), value in values.items():
             pairs.setdefault((setting, epoch, name), []).append((value, figure))
     if not pairs:
-        return None
+        return []
     distances = {
         key: float(np.mean([abs(value - figure) for value, figure in rows]))
         for key, rows in pairs.items()
@@ -244,4 +237,4 @@ def _nearest_table(
     ]
     rows = sorted(distances, key=lambda key: distances[key])[:NEAREST]
     title = f"{dataset}: the settings nearest to the stated figures"
-    return Table.of_items(title, specs, rows, f"stated: {words} %")
+    return [Table.of_items(title, specs, rows, f"stated: {words} %")]

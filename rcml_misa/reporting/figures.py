@@ -231,9 +231,7 @@ def draw(what: str, runs: Sequence[Runs]) -> Figure:
 def draw_critical_difference(ranking: Ranking, path: Path, *, title: str = "") -> Path:
     """Draw mean ranks on a line; bars join methods that Nemenyi's test does not tell apart.
 
-    References
-    ----------
-    Demsar, JMLR 7, 2006, figure 1.
+    Source: Demsar, JMLR 7, 2006, figure 1.
     """
     count = len(ranking.methods)
     half = -(-count // 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -40,8 +40,6 @@ PAGE_LINES = 60  # of a short page
 RIVALS = 5  # most rows of paired differences on a short page per data set and test set
 PAIRED_TITLE = "Paired differences to the strongest others"
 
-Stated = Mapping[str, tuple[str, float | None]]
-
 
 def _has(records: Sequence[RunRecord], measures: Sequence[str]) -> bool:
     """Whether any run took one of the measures on clean rows."""
@@ -49,7 +47,7 @@ def _has(records: Sequence[RunRecord], measures: Sequence[str]) -> bool:
 
 
 def experiment_tables(
-    records: Sequence[RunRecord], *, stated: Stated | None = None, uncertainty: bool = True
+    records: Sequence[RunRecord], *, stated: details.Stated | None = None, uncertainty: bool = True
 ) -> list[Table]:
     """Make every table that the records have something for.
 
@@ -98,7 +96,7 @@ def experiment_page(
     command: str,
     how: str = "random 80/20 splits",
     full: bool = False,
-    stated: Stated | None = None,
+    stated: details.Stated | None = None,
 ) -> str:
     """Write an experiment's page in Markdown.
 

@@ -158,9 +158,7 @@ class Codes(NamedTuple):
 def embed(codes: Codes) -> Codes:
     """Lay codes, at most 1500 of them, on one plane by t-SNE: (n, N, 2) of both kinds.
 
-    References
-    ----------
-    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
+    Source: van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 9, 2008.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits

@@ -6,8 +6,8 @@ import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -54,23 +54,9 @@ def execute(
 ) -> Iterator[RunRecord | RunFailure]:
     """Run the tasks in `jobs` worker processes, or in this one, and yield records as they end.
 
-    Parameters
-    ----------
-    datasets, tasks : sequence
-        Data sets, sent to each worker once, and the tasks that number them.
-    jobs : int
-        1 runs in this process.
-    on_event : callable
-        Called in this process with the tasks' progress.
-
-    Yields
-    ------
-    RunRecord or RunFailure
-
-    Raises
-    ------
-    RcmlMisaError
-        The first user's mistake that a task finds; tasks that wait are dropped.
+    Each worker gets the data sets, which the tasks number, once; 1 job runs in this process, in
+    which `on_event` is called with the tasks' progress. The first user's mistake that a task finds
+    is raised as an `RcmlMisaError`, and tasks that wait are dropped.
     """
     if jobs <= 1 or len(tasks) == 1:
         yield from _execute_here(datasets, tasks, on_event)
@@ -88,7 +74,16 @@ def execute(
         # children inherit a blocked interrupt, so that none dies of it while it starts
         with interrupts_deferred():
             pending = {pool.submit(_work, task): task for task in tasks}
-        yield from _collect(pending, events, on_event)
+        waiting = set(pending)
+        while waiting:
+            done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+            with suppress(queue.Empty):
+                while True:
+                    on_event(events.get_nowait())
+            for future in done:
+                on_event(Event(pending[future], done=True))
+                error = future.exception()
+                yield future.result() if error is None else _failure(pending[future], error)
         finished = True
     finally:
         pool.shutdown(wait=finished, cancel_futures=True)
@@ -120,21 +115,6 @@ def interrupts_deferred() -> Iterator[None]:
             signal.signal(signal.SIGINT, previous)
         if caught:
             raise KeyboardInterrupt
-
-
-def _collect(
-    pending: Mapping[Future[RunRecord], Task], events: Any, on_event: Callable[[Event], None]
-) -> Iterator[RunRecord | RunFailure]:
-    waiting = set(pending)
-    while waiting:
-        done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
-        with suppress(queue.Empty):
-            while True:
-                on_event(events.get_nowait())
-        for future in done:
-            on_event(Event(pending[future], done=True))
-            error = future.exception()
-            yield future.result() if error is None else _failure(pending[future], error)
 
 
 def _failure(task: Task, error: BaseException) -> RunFailure:

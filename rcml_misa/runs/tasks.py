@@ -53,24 +53,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class RunOutputs:
-    """Files that each run leaves beside its record.
-
-    Attributes
-    ----------
-    folder : Path, optional
-    per_epoch : bool
-        Score train, validation and test rows after each epoch, into the record's history.
-    samples, features : bool
-        Write a CSV of the test rows' answers; an npz of all rows' features.
-    keep : tuple of str
-        Arrays for figures: keys of `KEEPABLE`.
-    """
+    """Files that each run leaves beside its record."""
 
     folder: Path | None = None
-    per_epoch: bool = False
-    samples: bool = False
-    features: bool = False
-    keep: tuple[str, ...] = ()
+    per_epoch: bool = False  # scores of train, validation and test rows, into the record's history
+    samples: bool = False  # a CSV of the test rows' answers
+    features: bool = False  # an npz of all rows' features
+    keep: tuple[str, ...] = ()  # arrays for figures: keys of `KEEPABLE`
 
 
 @dataclass(frozen=True)
@@ -167,12 +156,7 @@ def throttled(task: Task, report: Callable[[Event], None]) -> Callable[[Any], No
 
 
 def parse_keep(text: str | None) -> tuple[str, ...]:
-    """Read names of `KEEPABLE` with commas between them, or ``all``.
-
-    Raises
-    ------
-    OptionError
-        If one does not exist.
+    """Read names of `KEEPABLE` with commas between them, or ``all``; others are an `OptionError`.
 
     Examples
     --------
@@ -227,13 +211,7 @@ class Kept:
 
 
 def read_kept(path: Path) -> Kept:
-    """Read the arrays that a run kept.
-
-    Raises
-    ------
-    DataError
-        If the file is not there or is damaged.
-    """
+    """Read the arrays that a run kept; a `DataError` if the file is not there or is damaged."""
     if not path.is_file():
         raise DataError(
             f"the run of {path.name} kept nothing; run it again with --keep all --out DIR."

@@ -128,11 +128,10 @@ def present_rows(view: ViewArray) -> NDArray[np.bool_]:
     """Flag the rows of a validated view that are present; a missing one is NaN throughout."""
     if isinstance(view, np.ndarray):
         return ~np.isnan(view[:, 0])
-    if isinstance(view, Sequences | Texts):
-        return np.ones(view.shape[0], dtype=np.bool_)
-    filled = np.flatnonzero(np.diff(view.indptr))
     present = np.ones(view.shape[0], dtype=np.bool_)
-    present[filled] = ~np.isnan(view.data[view.indptr[filled]])
+    if not isinstance(view, Sequences | Texts):
+        filled = np.flatnonzero(np.diff(view.indptr))
+        present[filled] = ~np.isnan(view.data[view.indptr[filled]])
     return present
 
 
