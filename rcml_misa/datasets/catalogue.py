@@ -273,18 +273,10 @@ def _first_with(entry: SourceFile, folders: list[Path]) -> Path | None:
 def find_file(entry: CatalogueEntry, *, data_dir: Path | None = None) -> Path | None:
     """Look for a data set's file on this machine, without opening it.
 
-    Parameters
-    ----------
-    entry : CatalogueEntry
-    data_dir : Path, optional
-        Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
-        and the user's cache. One that does not exist is a DataError.
-
-    Returns
-    -------
-    Path or None
-        The first file of that name, or the folder of a set's files if all are present; None
-        if there is none or the set is built in.
+    The first folder is `data_dir`, and a DataError if it does not exist; then come the folder in
+    the environment's ``RCML_MISA_DATA`` and the user's cache. The result is the first file of that
+    name, or the folder of a set's files if all are present; None if there is none or the set is
+    built in.
     """
     if entry.built_in:
         return None

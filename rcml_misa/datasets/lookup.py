@@ -38,12 +38,7 @@ __all__ = [
 
 
 def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
-    """List the data sets of the catalogue, in its order.
-
-    Parameters
-    ----------
-    users : bool
-        Let those that the user imported or added follow.
+    """List the data sets of the catalogue, in its order; with `users` the user's own follow.
 
     Examples
     --------
@@ -55,13 +50,9 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
 
 
 def find_entry(name: str) -> CatalogueEntry:
-    """Find the entry of one data set.
+    """Find the entry of a data set of the catalogue, or of one that was imported or added.
 
-    Parameters
-    ----------
-    name : str
-        Its name in the catalogue, or the one under which it was imported or added. Another name is
-        an OptionError, a damaged catalogue of the user's own a DataError.
+    Another name is an OptionError, a damaged catalogue of the user's own a DataError.
 
     Examples
     --------

@@ -63,7 +63,9 @@ class TrainRows(NamedTuple):
 class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of all multi-view estimators, which check their options and rows alike.
 
-    Parameters that several estimators have mean the same in each of them.
+    Parameters that several estimators have mean the same in each of them. Every `fit` raises a
+    DataError or an OptionError if the data or an option can't be used, whose sentence says which
+    and why.
 
     Parameters
     ----------

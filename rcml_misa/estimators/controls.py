@@ -102,14 +102,7 @@ class ControlClassifier(MultiViewClassifier):
     random_state: int | None = None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit on views X, one label per row y and weights of the rows.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used, such as weights for ``"lda"``; the sentence
-            says which and why.
-        """
+        """Fit on views X, one label per row y and weights of the rows, but none for ``"lda"``."""
         views, codes, weights = self._check_train(X, y, sample_weight)
         self.maps_ = tuple(
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)

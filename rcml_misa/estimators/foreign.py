@@ -103,10 +103,7 @@ class TableClassifier(MultiViewClassifier):
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows, if the classifier has some.
 
-        Raises
-        ------
-        OptionError
-            If there are weights and the classifier takes none.
+        Weights for a classifier that takes none are an OptionError.
         """
         views, codes, weights = self._check_train(X, y, sample_weight)
         options = {} if weights is None else {"sample_weight": weights}

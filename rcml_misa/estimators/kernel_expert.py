@@ -80,13 +80,7 @@ class KernelExpertClassifier(EvidentialClassifier):
     random_state: int | None = None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit every expert on views X, one label per row y and weights of the rows.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
-        """
+        """Fit every expert on views X, one label per row y and weights of the rows."""
         views, codes, weights = self._check_train(X, y, sample_weight)
         self.experts_ = ViewExperts(
             landmarks=self.landmarks,

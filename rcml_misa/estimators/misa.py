@@ -256,11 +256,6 @@ class MISAClassifier(MultiViewClassifier, MISABase):
         callback : callable, optional
             Called after each epoch, when this estimator predicts with the weights that the
             epoch would keep.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
         """
         rows = self._check_train(X, y)
         if self.task_loss != "auto":
@@ -289,17 +284,8 @@ class MISAClassifier(MultiViewClassifier, MISABase):
 class MISARegressor(MultiViewRegressor, MISABase):
     """MISA for a score, such as the intensity of a sentiment.
 
-    The network learns the target standardised with mean and deviation of the train rows. For the
-    parameters see `MISAClassifier` and `MultiViewEstimator`.
-
-    Attributes
-    ----------
-    blend_ : Tensor of shape (1 + N,) or (1,)
-        Weights of the fused prediction and of each view's own.
-
-    References
-    ----------
-    Hazarika, Zimmermann and Poria, MISA, ACM MM 2020.
+    The network learns the target standardised with mean and deviation of the train rows. For
+    parameters, attributes and the source see `MISAClassifier` and `MultiViewEstimator`.
 
     Examples
     --------

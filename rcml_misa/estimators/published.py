@@ -82,11 +82,6 @@ class EpochTrainer(MultiViewClassifier):
         """Train on views X, one label per row y and weights of the rows.
 
         Rows with weights are drawn into batches with chances in proportion to them.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
         """
         given = self._check_train(X, y, sample_weight)
         self.device_ = pick_device(self.device)

@@ -167,13 +167,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         *,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Train on views X, one label per row y and weights of the rows.
-
-        Raises
-        ------
-        DataError, OptionError
-            If the data or an option can't be used; the sentence says which and why.
-        """
+        """Train on views X, one label per row y and weights of the rows."""
         rows = self._check_train(X, y, sample_weight)
         sequences = has_sequences(rows.views)
         if sequences and self.early_stopping:

@@ -344,7 +344,14 @@ def _overrides(
     method: str, path: str, options: Sequence[str], general: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Parse ``key=value`` texts, and the options that not every method has."""
-    defaults, hints = _parameters(path, foreign=method not in METHODS)
+    hints: dict[str, Any] = {}
+    if method in METHODS:
+        kind = load_object(path)
+        defaults = {each.name: each.default for each in signature(kind).parameters.values()}
+        hints = get_type_hints(kind.__init__)
+    else:
+        estimator = build_foreign(path, {}, None)
+        defaults = getattr(estimator, "estimator", estimator).get_params()
     settable = [key for key in defaults if key.rpartition("__")[2] not in ("views", "random_state")]
     overrides: dict[str, Any] = {}
     for option in options:
@@ -360,16 +367,6 @@ def _overrides(
         elif value is not None and key == "epochs":
             raise OptionError(f"method {method} is not trained in epochs; leave --epochs out.")
     return overrides
-
-
-def _parameters(path: str, *, foreign: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Look up the parameters of an estimator with their defaults, and their annotations."""
-    if foreign:
-        estimator = build_foreign(path, {}, None)
-        return getattr(estimator, "estimator", estimator).get_params(), {}
-    kind = load_object(path)
-    parameters = signature(kind).parameters.values()
-    return {each.name: each.default for each in parameters}, get_type_hints(kind.__init__)
 
 
 def load(path: str | Path, *, device: Device | None = None) -> Any:

@@ -57,14 +57,6 @@ def input_options(estimator: Any) -> InputOptions:
     return InputOptions(**{name: getattr(estimator, name) for name in names})
 
 
-def _pretrained_parameters(estimator: Any) -> tuple[str, ...]:
-    """List the starts of the names of pretrained text encoders' parameters."""
-    if estimator.text_encoder == "words":
-        return ()
-    texts = [view for view, kind in enumerate(estimator.kinds_) if kind == "text"]
-    return tuple(f"project.encoders.{view}." for view in texts)
-
-
 def train_views(
     estimator: Any,
     views: MultiView,
@@ -86,6 +78,8 @@ def train_views(
     and left out, so that a seed's batches are those of version 0.1. `settings` go to
     `Optimisation` beside the estimator's own parameters.
     """
+    texts = [view for view, kind in enumerate(estimator.kinds_) if kind == "text"]
+    pretrained = [] if estimator.text_encoder == "words" else texts
     with seeded(int(seed.generate_state(1)[0])):
         estimator.readers_ = ViewReaders.fit(
             views, input_options(estimator), device=estimator.device_
@@ -106,7 +100,7 @@ def train_views(
                 learning_rate=estimator.learning_rate,
                 weight_decay=estimator.weight_decay,
                 slow_rate=estimator.text_learning_rate,
-                slow=_pretrained_parameters(estimator),
+                slow=tuple(f"project.encoders.{view}." for view in pretrained),
                 **settings,
             ),
             validate=measure,

@@ -51,13 +51,6 @@ def reverse_gradient(values: Tensor, weight: float = 1.0) -> Tensor:
     return reversed_
 
 
-def _staying_views(projected: Tensor, chance: float) -> Tensor:
-    """Mask (N, B, 1) of the views of each row that stay, at least one, 0 or 1."""
-    draws = torch.rand(projected.shape[:2], device=projected.device)
-    stays = (draws >= chance) | (draws == draws.amax(dim=0))
-    return stays.unsqueeze(-1).to(projected.dtype)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MISAOutput(TokenStates):
     """Predictions, codes and tokens of one forward pass; see `TokenStates`.
@@ -94,15 +87,12 @@ class MISANet(nn.Module):
         Width of the prediction, 1 or K; H; and the Transformer's sizes.
     dropout : float
         Chance of dropping, in the Transformer, the head and the discriminators.
-    variant : {"full", "base", "inv", "sFusion", "iFusion"}
-        The paper's ablations: no subspaces; shared codes only; both learned but private, or
-        shared, tokens fused only.
+    variant, view_dropout
+        See `rcml_misa.estimators.MISAClassifier`.
     adversarial, shared_private : bool
         Whether the two discriminators exist.
     reversal_weight : float
         Weight of the reversed gradient that the first one sends back.
-    view_dropout : float
-        Chance of dropping all of a view from a row in training; the last one is never dropped.
     own : bool
         Whether each view has a linear read-out of its u_v.
     skip : bool
@@ -169,7 +159,9 @@ class MISANet(nn.Module):
         """
         projected = self.project(views)
         if self.training and self.view_dropout and len(projected) > 1:
-            projected = projected * _staying_views(projected, self.view_dropout)
+            draws = torch.rand(projected.shape[:2], device=projected.device)
+            stays = (draws >= self.view_dropout) | (draws == draws.amax(dim=0))  # at least one view
+            projected = projected * stays.unsqueeze(-1).to(projected.dtype)
         private = shared = rebuilt = torch.zeros_like(projected)
         if self.subspaces is not None:
             private, shared, rebuilt = self.subspaces(projected)

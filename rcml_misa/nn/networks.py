@@ -147,10 +147,8 @@ class RCMLMISANet(_TokenNet):
         K, H and the sizes of the Transformer.
     dropout, attention_dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
-    mask : {"private", "none"}
-        See `TokenFusion`.
-    sharing, collector
-        See `Collectors`.
+    mask, sharing, collector
+        See `TokenFusion` and `Collectors`.
     fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
         Fusion operator of the opinions.
     discount : bool
@@ -272,10 +270,8 @@ class RegressionNet(_TokenNet):
         H and the sizes of the Transformer.
     dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
-    mask : {"private", "none"}
-        See `TokenFusion`.
-    sharing, skip
-        See `NIGCollectors`.
+    mask, sharing, skip
+        See `TokenFusion` and `NIGCollectors`.
     """
 
     def __init__(

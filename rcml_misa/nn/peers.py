@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,20 +106,12 @@ class RCMLNet(nn.Module):
 class PseudoViewNet(RCMLNet):
     """Evidence of each view and of all columns side by side, combined by Dempster's reduced rule.
 
-    Parameters are those of `RCMLNet`. Source: Han et al., Trusted multi-view classification with
-    dynamic evidential fusion, TPAMI 2022.
+    Parameters are those of `RCMLNet` but its fusion. Source: Han et al., Trusted multi-view
+    classification with dynamic evidential fusion, TPAMI 2022.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        *,
-        classes: int,
-        hidden: Sequence[int] = (),
-        dropout: float = 0.1,
-    ) -> None:
-        tables = [*widths, sum(widths)]
-        super().__init__(tables, classes=classes, hidden=hidden, dropout=dropout, fusion="dempster")
+    def __init__(self, widths: Sequence[int], **parameters: Any) -> None:
+        super().__init__([*widths, sum(widths)], fusion="dempster", **parameters)
 
     def forward(self, views: Sequence[Tensor], present: Tensor | None = None) -> ViewOpinions:
         """Run N views of shape (B, d_v), of which each row has `present` (B, N)."""
@@ -294,18 +287,10 @@ def membership_conflict(membership: Tensor, present: Tensor | None = None) -> Te
 def fuse_memberships(membership: Tensor, credible: Tensor, present: Tensor | None = None) -> Tensor:
     """Weigh views by a softmax over (1 - uncertainty) (1 - conflict); independent of their order.
 
-    Parameters
-    ----------
-    membership : Tensor of shape (..., N, K)
-        Fused to (..., K).
-    credible : Tensor of shape (..., N, K)
-        Credibilities that say how uncertain a view is; the label-guided ones in training.
-    present : Tensor of bool of shape (..., N), optional
-        Views that each row has, at least one; the others have no weight.
-
-    References
-    ----------
-    Duan et al., FUML, ICML 2025, equation 8.
+    Memberships (..., N, K) are fused to (..., K). Credibilities `credible` of the same shape say
+    how uncertain a view is, the label-guided ones in training. Of the views each row has `present`,
+    (..., N), at least one; the others have no weight. Source: Duan et al., FUML, ICML 2025,
+    equation 8.
 
     Examples
     --------

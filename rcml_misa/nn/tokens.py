@@ -219,11 +219,7 @@ def shares_to_evidence(logits: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     M = 2 K [c / (c + 0.02)] softplus(slope c + offset): zero at uniform shares whatever is
     learned, and in proportion to the number of classes, so that vacuity means the same at any K.
     No class can outgrow its share, which keeps an overconfident view from outvoting the others.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (..., K)
-    slope, offset : Tensor that broadcasts against (...)
+    Logits are of shape (..., K); slope and offset broadcast against (...).
 
     Examples
     --------
@@ -262,8 +258,11 @@ class _TokenCollectors(nn.Module):
             return [private]
         if self.sharing == "tied":
             return [private, shared @ self.shared.weight[0] + self.shared.bias[0]]
-        if self.sharing == "tied-mean":
-            shared = _mean_token(shared, present)
+        if self.sharing == "tied-mean" and present is None:
+            shared = shared.mean(dim=0, keepdim=True)
+        elif self.sharing == "tied-mean" and present is not None:  # the mean of present views
+            shares = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+            shared = (shares.transpose(0, 1).unsqueeze(-1) * shared).sum(dim=0, keepdim=True)
         return [private, self.shared(shared)]
 
 
@@ -307,15 +306,10 @@ class Collectors(_TokenCollectors):
         joint: Tensor | None,
         present: Tensor | None = None,
     ) -> Tensor:
-        """Compute evidence (N + M, B, K): N private opinions, then M shared ones.
+        """Compute evidence (N + M, B, K), N private opinions, then M shared ones, of (2N, B, H).
 
-        Parameters
-        ----------
-        tokens : Tensor of shape (2N, B, H)
-        view_logits, joint : Tensor of shape (N, B, K) and (B, K), optional
-            Logits of the views' experts and of the joint expert.
-        present : Tensor of bool of shape (B, N), optional
-            Views that each row has: the mean of shared tokens is over these.
+        The views' experts have logits (N, B, K), the joint expert (B, K). The mean of shared
+        tokens is over the views that are `present`, (B, N), in a row.
         """
         reads = zip(self._read(tokens, present), (view_logits, joint), strict=False)
         parts = [read if logits is None else read + logits for read, logits in reads]
@@ -360,11 +354,3 @@ class NIGCollectors(_TokenCollectors):
         return NIG(
             gamma, F.softplus(nu) + LEAST, F.softplus(alpha) + 1 + LEAST, F.softplus(beta) + LEAST
         )
-
-
-def _mean_token(tokens: Tensor, present: Tensor | None) -> Tensor:
-    """Mean (1, B, H) of the tokens (N, B, H) of present views."""
-    if present is None:
-        return tokens.mean(dim=0, keepdim=True)
-    shares = present / present.sum(dim=1, keepdim=True).clamp_min(1)
-    return (shares.transpose(0, 1).unsqueeze(-1) * tokens).sum(dim=0, keepdim=True)

@@ -257,18 +257,16 @@ class FeatureMap:
         missing = np.isnan(values[:, 0])
         if missing.any():
             values = np.where(missing[:, None], self.shift, values)
-        mapped = self._map(values, dtype)
+        if self.features in ("plain", "quantile"):
+            mapped = self._scale(values).astype(dtype, copy=False)
+        else:
+            mapped = self._expand(values, dtype)
+            mapped -= self.mean.astype(dtype, copy=False)
+            mapped /= self.spread.astype(dtype, copy=False)
+            np.clip(mapped, -CLIP, CLIP, out=mapped)
         if missing.any():
             mapped[missing] = 0
         return mapped
-
-    def _map(self, values: Array, dtype: type[np.floating[Any]]) -> Array:
-        if self.features in ("plain", "quantile"):
-            return self._scale(values).astype(dtype, copy=False)
-        expanded = self._expand(values, dtype)
-        expanded -= self.mean.astype(dtype, copy=False)
-        expanded /= self.spread.astype(dtype, copy=False)
-        return np.clip(expanded, -CLIP, CLIP, out=expanded)
 
     @cached_property
     def _table(self) -> QuantileTable:

@@ -31,27 +31,10 @@ def hold_out(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw train rows to hold out for validation, at least one.
 
-    Parameters
-    ----------
-    target : ndarray of shape (n,)
-        Class numbers, or scores.
-    fraction, rounding : float, callable
-        Share of the rows to hold out, and the function that rounds their number.
-    rng : Generator
-    each_class : bool
-        Whether of every class at least one row stays to train on.
-    in_order : bool
-        Whether row numbers are sorted, not in the order of their draw.
-
-    Returns
-    -------
-    rows, held : ndarray of int
-        Numbers of the rows to train on, which may be none, and of those held out.
-
-    Raises
-    ------
-    OptionError
-        If every class has one row only.
+    `target` (n,) holds class numbers or scores, `rounding` rounds the number of rows that
+    `fraction` asks for. With `each_class` at least one row of every class stays to train on, and
+    classes of one row each are an OptionError. The result is the numbers of the rows to train on,
+    which may be none, and of those held out, sorted or in the order of their draw (`in_order`).
 
     Examples
     --------
@@ -77,20 +60,10 @@ def hold_out(
 def row_weights(
     labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
-    """Multiply both kinds of weights and scale them to the mean 1.
+    """Multiply both kinds of weights, scaled to the mean 1; None where every row counts alike.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n,)
-        Classes of the rows.
-    sample_weight : array of float of shape (n,), optional
-    class_weight : "balanced", mapping of label to float, or None
-        ``"balanced"`` lets every class weigh the same; a class that a mapping lacks weighs 1.
-
-    Returns
-    -------
-    ndarray of shape (n,) or None
-        None where every row counts alike.
+    Of n rows with `labels`, `sample_weight` has a weight each. With `class_weight` ``"balanced"``
+    every class weighs the same; a class that a mapping of label to weight lacks weighs 1.
 
     Raises
     ------

@@ -30,8 +30,6 @@ TASKS = {
 }
 #: Task to the test set whose rows are ranked.
 RANKED = {"errors": "clean", "altered": "conflict", "held_out": "clean"}
-
-
 DETECTION = (
     Shown("ECE %", "pooled_ece", digits=1),
     Shown("AURC %", "aurc"),

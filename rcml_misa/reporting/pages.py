@@ -238,7 +238,9 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
     """
     pairs: list[PairedComparison] = []
     scores: list[dict[str, Any]] = []
+    published: list[comparison.PublishedFigure] = []
     for dataset, some in by_dataset(records).items():
+        published += comparison.published_figures(dataset=dataset)
         pairs += paired_comparisons(some, test_sets=SETS)
         scores += [
             {
@@ -252,22 +254,14 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
             for test_set, tasks in group[0].scores.items()
             for task in tasks
         ]
-    published = [
-        row for name in by_dataset(records) for row in comparison.published_figures(dataset=name)
-    ]
-    return dict(
-        plain(
-            {
-                "how": how,
-                "versions": records[0].versions,
-                "protocol": records[0].protocol,
-                "results": [row.as_dict() for row in summarise(records)],
-                "comparisons": [pair.as_dict() for pair in pairs],
-                "uncertainty": scores,
-                "ranks": {
-                    name: asdict(ranking) for name, ranking in comparison.rankings(records).items()
-                },
-                "published": [asdict(figure) for figure in published],
-            }
-        )
-    )
+    content = {
+        "how": how,
+        "versions": records[0].versions,
+        "protocol": records[0].protocol,
+        "results": [row.as_dict() for row in summarise(records)],
+        "comparisons": [pair.as_dict() for pair in pairs],
+        "uncertainty": scores,
+        "ranks": {name: asdict(rank) for name, rank in comparison.rankings(records).items()},
+        "published": [asdict(figure) for figure in published],
+    }
+    return dict(plain(content))

@@ -180,44 +180,33 @@ def subspace_figure(
     panels: Mapping[str, Codes], views: Sequence[str], *, order: Sequence[str] = ()
 ) -> Figure:
     """Draw MISA's Figure 4: a panel per model, by title; `order` gives views their colours."""
+    from matplotlib.lines import Line2D
+
     count, titled = len(panels), len(panels) > 1 or any(panels)
     width = COLUMN if count < 3 else 1.7 * count
     height = width / max(count, 2) + (0.65 if titled else 0.4)
     figure, drawn = new_figure(columns=count, width=width, height=height)
     colours = view_colours(views, order)
     for axes, (title, codes) in zip(drawn, panels.items(), strict=True):
-        _code_panel(axes, embed(codes), views, colours)
+        for kind, points in zip(MARKS, embed(codes), strict=True):
+            for number, view in enumerate(views):
+                hollow = kind == "shared"
+                axes.scatter(
+                    points[:, number, 0],
+                    points[:, number, 1],
+                    s=7,
+                    marker=MARKS[kind],
+                    facecolors="none" if hollow else colours[view],
+                    edgecolors=colours[view] if hollow else "none",
+                    linewidths=0.5,
+                    alpha=0.7,
+                    rasterized=len(points) * len(views) > 5000,
+                )
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_box_aspect(1)
         if titled:
             axes.set_title(title)
-    _legend(figure, views, colours)
-    return figure
-
-
-def _code_panel(
-    axes: Axes, placed: Codes, views: Sequence[str], colours: Mapping[str, str]
-) -> None:
-    for kind, points in zip(MARKS, placed, strict=True):
-        for number, view in enumerate(views):
-            hollow = kind == "shared"
-            axes.scatter(
-                points[:, number, 0],
-                points[:, number, 1],
-                s=7,
-                marker=MARKS[kind],
-                facecolors="none" if hollow else colours[view],
-                edgecolors=colours[view] if hollow else "none",
-                linewidths=0.5,
-                alpha=0.7,
-                rasterized=len(points) * len(views) > 5000,
-            )
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_box_aspect(1)
-
-
-def _legend(figure: Figure, views: Sequence[str], colours: Mapping[str, str]) -> None:
-    from matplotlib.lines import Line2D
-
     kinds = [(view, "s", colours[view], colours[view]) for view in views]
     kinds += [("private", MARKS["private"], "black", "black")]
     kinds += [("shared", MARKS["shared"], "black", "none")]
@@ -229,14 +218,13 @@ def _legend(figure: Figure, views: Sequence[str], colours: Mapping[str, str]) ->
     figure.legend(
         handles=marks, loc="outside lower center", ncols=min(len(marks), 5), handletextpad=0.2
     )
+    return figure
 
 
 BINS = 25
 FEW = 10  # rows below which a bin's share of right answers is drawn as a point only
 SHARES = np.linspace(0.02, 1, 99)
 KINDS = {"clean": ("clean rows", BLUE, "-"), "conflict": ("conflictive rows", ORANGE, "--")}
-
-
 Curve = tuple[Array, NDArray[np.bool_]]  # uncertainty and whether the answer is right, (n,) each
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,7 +101,10 @@ def _rendered(table: Table, form: Form, width: int) -> str:
     if form == "text":
         return _text(table, width)
     if form == "csv":
-        return _csv(table)
+        keys, rows = table.plain()
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([keys, *rows])
+        return stream.getvalue().removesuffix("\n")
     ending = {"markdown": "md", "latex": "tex", "html": "html"}[form]
     return _templates().get_template(f"table.{ending}").render(table=table).removesuffix("\n")
 
@@ -145,7 +148,9 @@ def _html(content: Cell | str) -> str:
 
 def _text(table: Table, width: int) -> str:
     """Write blocks of columns that fit the width, between the title and the notes."""
+    from rich.align import Align
     from rich.console import Console
+    from rich.table import Table as Grid
     from rich.text import Text as Line
 
     stream = io.StringIO()
@@ -154,26 +159,17 @@ def _text(table: Table, width: int) -> str:
     for number, widths in enumerate(_blocks(table, width)):
         if number:
             console.print()
-        console.print(_grid(table, widths))
+        grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
+        for place, characters in widths.items():
+            column = table.columns[place]
+            heading = Align(Line(printable(column.heading)), column.align, vertical="bottom")
+            grid.add_column(heading, justify=column.align, width=characters, overflow="fold")
+        for row in table.rows:
+            grid.add_row(*(Line(str(row[place])) for place in widths))
+        console.print(grid)
     for note in table.notes:
         console.print(Line(printable(note), overflow="fold"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
-
-
-def _grid(table: Table, widths: Mapping[int, int]) -> Any:
-    """Some columns as a table of the terminal library, each with its width."""
-    from rich.align import Align
-    from rich.table import Table as Grid
-    from rich.text import Text as Line
-
-    grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False)
-    for place, width in widths.items():
-        column = table.columns[place]
-        heading = Align(Line(printable(column.heading)), column.align, vertical="bottom")
-        grid.add_column(heading, justify=column.align, width=width, overflow="fold")
-    for row in table.rows:
-        grid.add_row(*(Line(str(row[place])) for place in widths))
-    return grid
 
 
 def _blocks(table: Table, width: int) -> list[dict[int, int]]:
@@ -240,14 +236,6 @@ def _fitted(
         widths[widest] -= 1
         left += 1
     return widths
-
-
-def _csv(table: Table) -> str:
-    keys, rows = table.plain()
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([keys, *rows])
-    return stream.getvalue().removesuffix("\n")
 
 
 def _json(table: Table) -> dict[str, Any]:

@@ -152,10 +152,9 @@ STUBS: list[Spec[SummaryRow]] = [
     ("method", label_cell),
     ("test rows", lambda row: name_of_set(row.test_set)),
 ]
-EACH_RUN = Column("each run", "left", name="run")
 RUNS: list[Spec[SummaryRow]] = [
     *STUBS,
-    (EACH_RUN, lambda row: joined(map(percent, row.accuracy), " ")),
+    (Column("each run", "left", name="run"), lambda row: joined(map(percent, row.accuracy), " ")),
 ]
 MOMENTS: list[Spec[SummaryRow]] = [
     *STUBS,
@@ -295,14 +294,12 @@ def paired_table(
         replace(pair, p_wilcoxon=p)
         for pair, p in zip(comparisons, holm(ranked) if corrected else ranked, strict=True)
     ]
-    several = {
-        name: len({getattr(pair, name) for pair in rows}) > 1 for name in ("dataset", "test_set")
-    }
+    datasets, test_sets = {pair.dataset for pair in rows}, {pair.test_set for pair in rows}
     named = any(pair.measure != "accuracy" for pair in rows)
     optional: list[tuple[bool, Spec[PairedComparison]]] = [
-        (several["dataset"], ("data set", lambda pair: pair.dataset)),
+        (len(datasets) > 1, ("data set", lambda pair: pair.dataset)),
         (True, (f"{head.first} minus", lambda pair: pair.second)),
-        (several["test_set"], ("test rows", lambda pair: name_of_set(pair.test_set))),
+        (len(test_sets) > 1, ("test rows", lambda pair: name_of_set(pair.test_set))),
         (named, ("measure", lambda pair: SENTIMENT.get(pair.measure, pair.measure))),
     ]
     stubs = [spec for present, spec in optional if present]

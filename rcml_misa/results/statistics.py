@@ -93,15 +93,6 @@ def _interval_kind(records: Sequence[RunRecord]) -> IntervalKind:
     return "student" if len(records) > 1 and len(rows) == 1 and any(rows) else "nadeau-bengio"
 
 
-def _t_test(gaps: NDArray[np.float64], error: float) -> tuple[float, float, float]:
-    """Interval and p of the mean of paired differences with that standard error."""
-    mean, freedom = float(gaps.mean()), len(gaps) - 1
-    if error == 0:
-        return mean, mean, float(mean == 0)
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom))
-
-
 def compare(
     first: Sequence[RunRecord],
     second: Sequence[RunRecord],
@@ -143,7 +134,7 @@ def compare(
     gaps = np.array([a.metrics[test_set][measure] - b.metrics[test_set][measure] for a, b in pairs])
     head, other = pairs[0]
     kind = _interval_kind([record for record, _ in pairs])
-    runs = len(gaps)
+    runs, mean = len(gaps), float(gaps.mean())
     low = high = p = p_wilcoxon = math.nan
     if runs > 1:
         if kind == "student":
@@ -151,7 +142,9 @@ def compare(
         else:
             ratio = head.test_rows / head.train_rows
             error = math.sqrt((1 / runs + ratio) * float(gaps.var(ddof=1)))
-        low, high, p = _t_test(gaps, error)
+        half = float(stats.t.ppf(0.975, runs - 1)) * error
+        low, high = mean - half, mean + half
+        p = float(2 * stats.t.sf(abs(mean) / error, runs - 1)) if error else float(mean == 0)
         # rounding must not break ties between equal differences
         rounded = gaps.round(12)
         p_wilcoxon = float(stats.wilcoxon(rounded).pvalue) if rounded.any() else 1.0
@@ -162,7 +155,7 @@ def compare(
         measure=measure,
         first=head.label,
         second=other.label,
-        difference=float(gaps.mean()),
+        difference=mean,
         low=low,
         high=high,
         p=p,

@@ -136,7 +136,9 @@ def fit_task(
             tests[name] = (_scaled(dataset, task, made.views), dataset.target[part.test])
     history: dict[str, list[float]] = {}
     parts = {"train": part.train, "valid": part.valid, "test": part.test}
-    given = _as_given(dataset, task) if task.outputs != RunOutputs() else dataset
+    given = dataset
+    if task.outputs != RunOutputs():
+        given = replace(dataset, views=_scaled(dataset, task, dataset.views))
     watcher = Watcher(
         estimator,
         protocol=protocol,
@@ -154,11 +156,6 @@ def fit_task(
     estimator.fit(train, part.codes, **options)
     seconds = time.perf_counter() - started - watcher.seconds
     return FittedTask(dataset, task, seeds, part, estimator, watcher, seconds, history)
-
-
-def _as_given(dataset: Dataset, task: Task) -> Dataset:
-    """Bring the data set into the units that the estimator is given."""
-    return replace(dataset, views=_scaled(dataset, task, dataset.views))
 
 
 def run_task(
@@ -199,7 +196,7 @@ def run_task(
     if task.outputs != RunOutputs():
         copy = made.get("conflict")
         write_outputs(
-            _as_given(dataset, task),
+            replace(dataset, views=fitted.scaled(dataset.views)),
             task,
             fitted.estimator,
             test=part.test,

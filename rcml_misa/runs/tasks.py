@@ -266,7 +266,26 @@ def write_outputs(
     stem = record_stem(dataset.name, recipe.method, recipe.variant, task.seed)
     folder = outputs.folder or Path()
     if outputs.keep:
-        arrays = _kept_arrays(dataset, estimator, test, outputs.keep, views, replaced)
+        arrays: dict[str, Array] = {}
+        if "codes" in outputs.keep:
+            codes = estimator.extract_features(views["clean"])
+            arrays |= {"private": _small(codes.private), "shared": _small(codes.shared)}
+        if "attention" in outputs.keep:
+            arrays["attention"] = estimator.mean_attention(views["clean"])
+        if "opinions" in outputs.keep and dataset.task == "classification":
+            for name, rows in views.items():
+                answers = ask(estimator, rows, len(dataset.classes))
+                arrays[f"{name}.probability"] = _small(answers.probability)
+                arrays[f"{name}.uncertainty"] = answers.uncertainty
+                arrays[f"{name}.right"] = answers.predicted == dataset.target[test]
+                if hasattr(estimator, "predict_opinion"):
+                    opinion = estimator.predict_opinion(rows)
+                    arrays[f"{name}.evidence"] = _small(opinion.evidence)
+                    arrays[f"{name}.views"] = _small(np.stack(list(opinion.views.values()), axis=1))
+            if replaced is not None:
+                arrays["replaced"] = replaced
+        meta = json.dumps({"views": list(views["clean"].names)})
+        arrays["meta"] = np.frombuffer(meta.encode("utf-8"), dtype=np.uint8)
         _write_arrays(folder / f"{stem}-kept.npz", arrays)
     if outputs.samples:
         _write_samples(folder / f"{stem}-samples.csv", dataset, estimator, test)
@@ -285,38 +304,6 @@ def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 def _small(values: Array) -> NDArray[np.float32]:
     return values.astype(np.float32)
-
-
-def _kept_arrays(
-    dataset: Dataset,
-    estimator: Any,
-    test: NDArray[np.int64],
-    keep: Sequence[str],
-    views: Mapping[str, MultiView],
-    replaced: NDArray[np.bool_] | None,
-) -> dict[str, Array]:
-    """Ask a fitted estimator about test rows for the arrays of `Kept`."""
-    arrays: dict[str, Array] = {}
-    if "codes" in keep:
-        codes = estimator.extract_features(views["clean"])
-        arrays |= {"private": _small(codes.private), "shared": _small(codes.shared)}
-    if "attention" in keep:
-        arrays["attention"] = estimator.mean_attention(views["clean"])
-    if "opinions" in keep and dataset.task == "classification":
-        for name, rows in views.items():
-            answers = ask(estimator, rows, len(dataset.classes))
-            arrays[f"{name}.probability"] = _small(answers.probability)
-            arrays[f"{name}.uncertainty"] = answers.uncertainty
-            arrays[f"{name}.right"] = answers.predicted == dataset.target[test]
-            if hasattr(estimator, "predict_opinion"):
-                opinion = estimator.predict_opinion(rows)
-                arrays[f"{name}.evidence"] = _small(opinion.evidence)
-                arrays[f"{name}.views"] = _small(np.stack(list(opinion.views.values()), axis=1))
-        if replaced is not None:
-            arrays["replaced"] = replaced
-    meta = json.dumps({"views": list(views["clean"].names)})
-    arrays["meta"] = np.frombuffer(meta.encode("utf-8"), dtype=np.uint8)
-    return arrays
 
 
 def _write_samples(path: Path, dataset: Dataset, estimator: Any, test: NDArray[np.int64]) -> None:

@@ -70,10 +70,9 @@ def _floats(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
         raise _NotNumericError(_not_numeric(what, str(array.dtype)))
     try:
         return np.asarray(array, dtype=np.float64)
-    except TypeError as error:
-        raise _NotNumericError(_not_numeric(what, str(error))) from error
-    except ValueError as error:
-        raise DataError(_not_numeric(what, str(error))) from error
+    except (TypeError, ValueError) as error:
+        kind = _NotNumericError if isinstance(error, TypeError) else DataError
+        raise kind(_not_numeric(what, str(error))) from error
 
 
 def _sparse_floats(what: str, matrix: Any) -> csr_array[np.float64]:
