@@ -80,17 +80,9 @@ class Dataset:
 def as_task(dataset: Dataset, task: str) -> Dataset:
     """Give a data set of sentiment `scores` the target of a task.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    task : {"2", "3", "7", "regression"}
-        Below 0 or not; negative, neutral (exactly 0) or positive; the nearest whole number; the
-        score itself.
-
-    Raises
-    ------
-    OptionError
-        If there is no such task, or the data set has no scores.
+    The tasks are ``"2"``, below 0 or not; ``"3"``, negative, neutral (exactly 0) or positive;
+    ``"7"``, the nearest whole number; and ``"regression"``, the score itself. Any other, or a data
+    set without scores, is an OptionError.
     """
     import numpy as np
 

@@ -245,13 +245,7 @@ class ScoreOpinion:
         return cls(gamma, nu, alpha, beta, views or {})
 
     def of(self, view: str) -> ScoreOpinion:
-        """Return one view's own opinion.
-
-        Raises
-        ------
-        OptionError
-            If there is no such view.
-        """
+        """Return one view's own opinion; no such view is an OptionError."""
         return _view(self.views, view)
 
     def to_frame(self) -> pd.DataFrame:

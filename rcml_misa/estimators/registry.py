@@ -189,10 +189,7 @@ def exported_estimators() -> dict[str, type[Any]]:
 def find_method(name: str) -> MethodSpec:
     """Look a method up; ``module:name`` is the path to the user's own scikit-learn classifier.
 
-    Raises
-    ------
-    OptionError
-        If no method has that name.
+    No method of that name is an OptionError.
 
     Examples
     --------
@@ -299,10 +296,7 @@ def recipe(
 ) -> Recipe:
     """Configure one variant of a method from names and ``key=value`` texts.
 
-    Raises
-    ------
-    OptionError
-        If a name, key or value does not exist; the nearest ones are named.
+    A name, key or value that does not exist is an OptionError, which names the nearest ones.
 
     Examples
     --------

@@ -138,23 +138,10 @@ def decouple_evidence(
     power `sharpness`, their sum kept, and count once for each view:
     e_con = N S b^beta (sum b) / (sum b^beta) with b = min_v e_v / S, S = sum_k min_v e_vk + K.
 
-    Parameters
-    ----------
-    evidence : Tensor of shape (..., N, K)
-    sharpness : float
-        beta; 1 keeps the beliefs.
-    present : Tensor of bool of shape (..., N), optional
-        Views that each row has, one at least; the others take no part, nor count in N.
-
-    Returns
-    -------
-    consistent, complementary : Tensor of shape (..., K)
-        Their sum is the fused evidence; at sharpness 1 it is that of N times the least evidence
-        and the mean of the rest.
-
-    References
-    ----------
-    Liu et al., CCML, ACM MM 2024, dynamic evidence decoupling, and the published code.
+    Evidence (..., N, K) gives two parts (..., K), whose sum is the fused evidence; at sharpness 1
+    it is that of N times the least evidence and the mean of the rest. Of the views each row has
+    `present`, (..., N), one at least; the others take no part, nor count in N. Source: Liu et al.,
+    CCML, ACM MM 2024, dynamic evidence decoupling, and the published code.
 
     Examples
     --------

@@ -225,10 +225,7 @@ class PretrainedReader:
     def to(self, device: torch.device, *, local: bool = False) -> Self:
         """Load the model onto a device; `local` downloads nothing and compares the sha256.
 
-        Raises
-        ------
-        OptionError
-            If it can't be loaded, or is another one than the sha256 says.
+        A model that can't be loaded, or is another one than the sha256 says, is an OptionError.
         """
         options, name = self.options, self.options.text_encoder
         self.device = device

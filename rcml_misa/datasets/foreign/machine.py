@@ -57,21 +57,9 @@ def read_pickle(path: Path) -> Any:
     are; a list of floats comes as a `FloatList`, at eight bytes a float. What is built takes at
     most one and a half times the file's size, or 256 MiB.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    object
-        Text of Python 2 is taken for UTF-8 where it is, else for Latin-1. Arrays can't be
-        written to; do not change the file while they are used.
-
-    Raises
-    ------
-    DataError
-        If the file can't be opened, is damaged, holds anything else, contains itself, or needs
-        more memory than that.
+    Text of Python 2 is taken for UTF-8 where it is, else for Latin-1. Arrays can't be written to;
+    do not change the file while they are used. A file that can't be opened, is damaged, holds
+    anything else, contains itself, or needs more memory than that, is a DataError.
 
     Examples
     --------

@@ -45,20 +45,13 @@ Arrays = list[NDArray[Any]]
 def read_mmsa(path: Path) -> ForeignSet:
     """Read and check a feature file in MMSA's layout.
 
-    Parameters
-    ----------
-    path : Path
-        A pickle of ``train``, ``valid`` and ``test``, each with ``raw_text``, ``audio``,
-        ``vision``, ``text``, ``id``, ``regression_labels`` and, where the file has them,
-        ``text_bert``, ``audio_lengths``, ``vision_lengths``, ``annotations``,
-        ``classification_labels`` and CH-SIMS's labels of single views. A sample's text is as long
-        as its attention mask; where lengths are not given, audio and vision are as long as the
-        text if they have as many steps, and else end at their last step that is not 0.
-
-    Raises
-    ------
-    DataError
-        If the file is not readable or of another layout; the sentence names the fold and the key.
+    It is a pickle of ``train``, ``valid`` and ``test``, each with ``raw_text``, ``audio``,
+    ``vision``, ``text``, ``id``, ``regression_labels`` and, where the file has them, ``text_bert``,
+    ``audio_lengths``, ``vision_lengths``, ``annotations``, ``classification_labels`` and CH-SIMS's
+    labels of single views. A sample's text is as long as its attention mask; where lengths are not
+    given, audio and vision are as long as the text if they have as many steps, and else end at
+    their last step that is not 0. A file that is not readable or of another layout is a DataError,
+    which names the fold and the key.
     """
     content = read_pickle(path)
     folds: list[Any] = [content.get(f) for f in FOLDS] if isinstance(content, dict) else []
@@ -214,22 +207,11 @@ def read_urfunny(
 ) -> ForeignSet:
     """Read and check the six pickles of version 1 or 2.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``data_folds.pkl``, ``language_sdk.pkl``, ``word_embedding_list.pkl``,
-        ``covarep_features_sdk.pkl``, ``openface_features_sdk.pkl`` and ``humor_label_sdk.pkl``.
-    context : bool
-        Whether the words of the sentences before the punchline come before its own.
-    leave_out_incomplete : bool
-        Whether punchlines that lack a file's entry, or whose files differ in words, are left out
-        rather than refused.
-
-    Raises
-    ------
-    DataError
-        If a file is missing or of another layout, or a punchline is not complete; the sentence
-        names the punchlines.
+    The folder has ``data_folds.pkl``, ``language_sdk.pkl``, ``word_embedding_list.pkl``,
+    ``covarep_features_sdk.pkl``, ``openface_features_sdk.pkl`` and ``humor_label_sdk.pkl``. With
+    `context` the words of the sentences before the punchline come before its own. A file that is
+    missing or of another layout is a DataError, and so are punchlines that lack a file's entry, or
+    whose files differ in words, which the sentence names, unless `leave_out_incomplete`.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give the one with UR_FUNNY's pickles.")
@@ -240,7 +222,15 @@ def read_urfunny(
         if not isinstance(content[part], dict):
             raise DataError(f"{folder}: {FILES[part]}.pkl holds no dict.")
         content[part] = {str(key): value for key, value in content[part].items()}
-    vectors = _vectors(folder, content["vectors"])
+    try:
+        vectors = np.asarray(content["vectors"])
+    except ValueError as error:
+        raise DataError(
+            f"{folder}: the word vectors differ in width ({shortened(error)})."
+        ) from error
+    if vectors.ndim != 2 or vectors.dtype.kind not in "iuf" or 0 in vectors.shape:
+        shown = f"word_embedding_list.pkl has shape {vectors.shape}"
+        raise DataError(f"{folder}: {shown}; it must be words by numbers.")
     folds = _folds(folder, content["folds"])
     reader = _URFunny(folder, content, len(vectors), context, room)
     complete = reader.complete(folds, leave_out_incomplete)
@@ -277,19 +267,6 @@ def _file(folder: Path, part: str) -> Path:
         f"{folder} has no {FILES[part]}.pkl; UR_FUNNY needs "
         f"{', '.join(f'{stem}.pkl' for stem in FILES.values())}."
     )
-
-
-def _vectors(folder: Path, value: Any) -> NDArray[Any]:
-    try:
-        vectors = np.asarray(value)
-    except ValueError as error:
-        raise DataError(
-            f"{folder}: the word vectors differ in width ({shortened(error)})."
-        ) from error
-    if vectors.ndim != 2 or vectors.dtype.kind not in "iuf" or 0 in vectors.shape:
-        shown = f"word_embedding_list.pkl has shape {vectors.shape}"
-        raise DataError(f"{folder}: {shown}; it must be words by numbers.")
-    return vectors
 
 
 def _folds(folder: Path, value: Mapping[str, Any]) -> dict[str, list[str]]:
