@@ -35,9 +35,9 @@ from rcml_misa.exceptions import DataError
 # what makes the training of some short; any other exported classifier is checked as it comes
 QUICK = {
     "RCMLMISAClassifier": {"epochs": 3, "device": "cpu"},
-    "RCMLClassifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"},
+    "RCMLClassifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"},
     **{
-        f"{name}Classifier": {"epochs": 20, "learning_rate": 0.3, "device": "cpu"}
+        f"{name}Classifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"}
         for name in ("CCML", "EDL", "ETMC", "TMC")
     },
     "FUMLClassifier": {
@@ -93,10 +93,14 @@ FLOAT32 = (
 DEAD = "a membership of 0 has no gradient: of three classes in two columns one is never learnt"
 
 
+WITH_STEPS = ("MISAClassifier", "MISARegressor", "RCMLMISARegressor")
+
+
 def expected_failures(estimator):
     kinds = ("dense", "sparse")
     expected = {f"check_sample_weight_equivalence_on_{kind}_data": UNEQUAL for kind in kinds}
-    if "device" in estimator.get_params():
+    # classifiers of tables, CCML apart, are within the checks' 1e-7
+    if type(estimator).__name__ in ("CCMLClassifier", *WITH_STEPS):
         for check in ("check_methods_subset_invariance", "check_methods_sample_order_invariance"):
             expected[check] = FLOAT32
     if type(estimator).__name__ == "FUMLClassifier":
