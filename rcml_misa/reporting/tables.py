@@ -51,7 +51,7 @@ MEASURE_NOTES = {
 INTERVALS = {
     "nadeau-bengio": "interval and t p: Nadeau and Bengio's, for overlapping train sets",
     "student": "interval and t p: Student's t over the seeds of one given split, which tells of "
-    "the chance in training, not of that of the test rows",
+    "the chance in training and of validation rows drawn anew, not of that of the test set",
 }
 
 
