@@ -201,3 +201,4 @@ def test_broken_tables_are_refused_in_one_sentence(change, words) -> None:
         read_runs_csv(change(runs_csv(records()[:2])))
     assert len(str(caught.value)) <= 300
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count("write it again") == 1

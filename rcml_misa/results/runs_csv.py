@@ -126,6 +126,8 @@ def read_runs_csv(text: str) -> list[RunRecord]:
             versions = {name: number for name, _, number in parts if name} or versions
             key = tuple(row[name] for name in KEYS if name != "test_set")
             _add(runs.setdefault(key, _fields(row, versions)), row)
+    except DataError:  # is a ValueError, and says all already
+        raise
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"line {reader.line_num} of this table of runs can't be read ({error}); {remedy}."
