@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RCMLClassifier,
         RCMLMISAClassifier,
         RCMLMISARegressor,
+        RidgeExpertClassifier,
     )
     from rcml_misa.estimators.registry import load
     from rcml_misa.views import MultiView
@@ -31,6 +32,7 @@ __all__ = [
     "RCMLClassifier",
     "RCMLMISAClassifier",
     "RCMLMISARegressor",
+    "RidgeExpertClassifier",
     "__version__",
     "load",
     "load_dataset",

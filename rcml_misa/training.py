@@ -69,6 +69,8 @@ class Optimisation:
         Starts of the names of parameters that learn at `slow_rate`.
     slow_rate : float
         Learning rate of the parameters `slow`.
+    memory : float
+        Share of the previous values in the moving average of squared gradients.
     accumulate : int
         Batches whose mean gradient makes a step.
     clip : float
@@ -89,6 +91,7 @@ class Optimisation:
     fast: tuple[str, ...] = ()
     slow: tuple[str, ...] = ()
     slow_rate: float = 0.0
+    memory: float = 0.999
     accumulate: int = 1
     clip: float = 0.0
     patience: int | None = None
@@ -225,7 +228,8 @@ class _Descent:
             parameter for parameter in module.parameters() if parameter.requires_grad
         ]
         kind = torch.optim.AdamW if settings.decoupled else torch.optim.Adam
-        self.optimiser = kind(_groups(module, settings), fused=True)
+        betas = (0.9, settings.memory)
+        self.optimiser = kind(_groups(module, settings), betas=betas, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.settings.rate)
         averaged = self.trained if settings.averaging else []
         self.average = [parameter.detach().clone() for parameter in averaged]

@@ -6,9 +6,9 @@ from rcml_misa.estimators.base import (
     MultiViewEstimator,
     MultiViewRegressor,
 )
+from rcml_misa.estimators.closed_form import KernelExpertClassifier, RidgeExpertClassifier
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
-from rcml_misa.estimators.kernel_expert import KernelExpertClassifier
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion, ScoreOpinion
 from rcml_misa.estimators.peers import (
@@ -42,6 +42,7 @@ __all__ = [
     "RCMLClassifier",
     "RCMLMISAClassifier",
     "RCMLMISARegressor",
+    "RidgeExpertClassifier",
     "ScoreOpinion",
     "TMCClassifier",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,60 +12,73 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.calibration import Calibrator
+from rcml_misa.calibration import Calibrator, choose_calibrator
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
-from rcml_misa.estimators.kernel_expert import ExpertTables, TableTrainer
+from rcml_misa.estimators.closed_form import SHARES, FusedOpinions, fuse_logits, pool_share
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
     TokenEstimator,
     evidential_terms,
+    in_row_order,
     present_views,
     row_tensor,
     subspace_terms,
     weighted_loss,
 )
+from rcml_misa.estimators.tables import Tables, TableTrainer
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_views
 from rcml_misa.exceptions import OptionError
+from rcml_misa.experts.logits import ExpertLogits, Experts, trust_of
 from rcml_misa.experts.ridge import KernelChoice
-from rcml_misa.experts.view_experts import ExpertLogits, ViewExperts
-from rcml_misa.nn.encoders import ViewEncoder, ViewInput
-from rcml_misa.nn.networks import RCMLMISANet, TokenFusionOperator, TokenOpinions
-from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Sharing
+from rcml_misa.experts.ridge_experts import RidgeExperts
+from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.nn.encoders import TableEncoder, ViewEncoder, ViewInput
+from rcml_misa.nn.networks import RCMLMISANet, SubspaceGradient, TokenOpinions
+from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
+from rcml_misa.opinions import ViewFusionOperator, membership
 from rcml_misa.options import keyword_parameters
-from rcml_misa.reading.features import FeatureMap, Features, Scaling
+from rcml_misa.reading.columns import ColumnMap, Readings
+from rcml_misa.reading.features import Scaling
+from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import Optimisation, Progress, pick_device, seeded
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-# least steps, and passes over the train rows where those take more: a network that starts at its
-# experts has less to learn
-LENGTH = {"kernel": (100, 6), "none": (400, 20)}
-SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts where none are given
+EPOCHS, SEQUENCE_EPOCHS = 40, 10  # passes over tables, and over rows with sequences or texts
+RATE, SEQUENCE_RATE = 3e-3, 1e-3  # their learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
+FEWEST = 10  # rows set apart that suffice for a network's share and for calibration
+EVEN = 0.5  # share of a network where no row is set apart
+TINY = 1e-12
+CPU = torch.device("cpu")
 
 
 @keyword_parameters
 class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     """RCML-MISA: evidential classification from private and shared tokens of any number of views.
 
-    Every view is projected to one width and encoded twice, privately and by an encoder shared by
-    all views; a Transformer fuses the 2N tokens; evidence collectors read them. Closed-form
-    kernel experts, one per view and one for all, add their logits to the collectors', so that
-    training starts at the experts; on train rows their logits are leave-one-out. Opinions are fused
-    under uncertainty about which view, if any, does not belong to the row. The loss is the mean
-    EDL loss over the fused and all single opinions, plus conflict, similarity, difference and
-    reconstruction terms. The last step counts. A view that a row lacks has no opinion and no part
-    in fusion or losses; the joint expert reads its columns' means, and its opinion is discounted
-    by the missing share.
+    A deep encoder reads every view; its output is projected to one width and encoded twice,
+    privately and by an encoder shared by all views; a Transformer fuses the 2N tokens; evidence
+    collectors read the tokens and the encoders. Opinions are fused under uncertainty about which
+    view, if any, does not belong to the row. The loss is the mean EDL loss over the fused and all
+    single opinions, plus conflict, similarity, difference and reconstruction terms; the last three
+    shape the subspaces, not the encoders. The last step counts.
 
-    Where a view is a sequence or a text, each view has an encoder of its kind before the
-    projection, neither kernel experts nor mixup take part, and a moving average of the weights is
-    returned: pool such views first (`MultiView.pooled`) to have the experts.
+    The network's opinions are pooled with those of closed-form members, one per view and one for
+    all views. A first network, which a fifth of the train rows is kept from, tells on these rows
+    which share in the pool the network deserves, and how the result is calibrated; then the
+    network is trained on all rows. Where the share is 0 the members decide alone, and the first
+    network stays for its codes and tokens. A view that a row lacks has no opinion and no part in
+    fusion or losses.
+
+    Where a view is a sequence or a text, each view has an encoder of its kind before the deep
+    one, no closed-form member takes part, nor does mixup, and a moving average of the weights is
+    returned: pool such views first (`MultiView.pooled`) to have the members.
 
     Parameters
     ----------
@@ -73,13 +86,23 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Collectors of the shared tokens: one per view, one for all (N opinions), one on the mean
         token (one opinion), or none.
     fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
-        Fusion of the opinions; see `rcml_misa.opinions.fuse_mixture` and `rcml_misa.opinions.fuse`.
+        Fusion of the opinions; see `rcml_misa.opinions.fuse_views`.
     collector : {"shares", "softplus"}
         Form of a collector: a mass of evidence divided into shares, or one softplus per class.
-    expert : {"kernel", "none"}
-        Whether kernel experts take part.
+    readout : {"both", "tokens", "encoders"}
+        What collectors read: tokens and the encoders' output, or one of the two.
+    subspace_gradient : {"codes", "encoders"}
+        What the similarity, difference and reconstruction terms train: the subspaces alone, or the
+        encoders too, as published, which cripples them.
+    expert : {"kernel", "ridge", "none"}
+        Closed-form members: kernel experts, which keep train rows; ridge on random features, which
+        keep none; or the network alone.
     landmarks, kernel, stacking
         See `KernelExpertClassifier`.
+    encoder_width, encoder_depth, encoder_dropout : int, int, float
+        Width, number of layers and dropout of the views' encoders.
+    features : {"both", "root-layernorm", "root", "plain", "quantile"}
+        Columns that the network reads; see `rcml_misa.reading.columns.ColumnMap`.
     attention_mask : {"private", "none"}
         Whether private tokens are closed to the other views.
     conflict_discount : bool
@@ -88,31 +111,37 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     dropout, attention_dropout : float
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
-        Passes over the train rows; by default those of 100 steps, and at least 6, or without
-        experts of 400 steps, and at least 20; 10 with sequences or texts.
+        Passes over the train rows; 40 by default, 10 with sequences or texts.
     batch_size : int
         Rows of a batch; at most 32 are used with sequences or texts.
-    learning_rate, weight_decay : float
-        Settings of AdamW, after a warm-up over a tenth of the steps falling to zero along a cosine.
+    learning_rate : float, optional
+        Largest learning rate of AdamW, after a warm-up over a tenth of the steps falling to zero
+        along a cosine; .003 by default, .001 with sequences or texts.
     mixup : float
         Parameter of the Beta distribution of shares in which batches are mixed; 0 for none.
     kl_weight : float
         Weight of the KL term from a tenth of the steps on.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
+    calibration_fraction : float
+        Share of the train rows that the first network is kept from; 0 leaves that network out,
+        gives the second an equal share in the pool, and leaves probabilities uncalibrated.
     early_stopping : bool
         See `MultiViewEstimator`, as for the following; for tables alone.
-    views, scaling, features, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
-    text_encoder, text_layers, precision, text_learning_rate, class_weight, validation_fraction
-    patience, device, random_state
+    views, scaling, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
+    text_encoder, text_layers, precision, text_learning_rate, weight_decay, class_weight
+    validation_fraction, patience, device, random_state
 
     Attributes
     ----------
-    experts_ : ViewExperts or None
-        Kernel experts.
-    stack_, calibrator_
-        See `KernelExpertClassifier`; the opinions calibrated on are the network's own, in which
-        the experts' logits are leave-one-out.
+    experts_ : ViewExperts, RidgeExperts or None
+        Closed-form members.
+    share_ : float
+        Share of the network in the pool, in [0, 1]; 1 without closed-form members.
+    stack_ : ndarray of shape (N + 1,) or None
+        Weights of the pooled opinions in their product; see `stack_weights`.
+    calibrator_ : Calibrator or None
+        Calibration of `predict_proba`, from rows that were new to the network and the members.
 
     References
     ----------
@@ -132,28 +161,36 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
 
     collectors: Sharing = "separate"
-    fusion: TokenFusionOperator = "mixture"
+    fusion: ViewFusionOperator = "mixture"
     collector: CollectorKind = "shares"
-    expert: Literal["kernel", "none"] = "kernel"
+    readout: Readout = "both"
+    subspace_gradient: SubspaceGradient = "codes"
+    expert: Literal["kernel", "ridge", "none"] = "kernel"
     landmarks: int = 2100
     kernel: KernelChoice = "auto"
     stacking: bool = True
+    encoder_width: int = 256
+    encoder_depth: int = 2
+    encoder_dropout: float = 0.2
     scaling: Scaling = "minmax"
-    features: Features = "root-layernorm"
+    features: Readings = "both"
     attention_mask: AttentionMask = "private"
     conflict_discount: bool = True
     hidden: int = 64
     feedforward: int = 128
     layers: int = 1
-    attention_dropout: float = 0.0
+    dropout: float = 0.0
+    attention_dropout: float = 0.2
     epochs: int | None = None
-    batch_size: int = 200
-    mixup: float = 1.0
-    kl_weight: float = 0.1
+    batch_size: int = 128
+    learning_rate: float | None = None  # type: ignore[assignment]
+    mixup: float = 0.0
+    kl_weight: float = 0.03
     conflict_weight: float = 0.1
     sim_weight: float = 0.8
     diff_weight: float = 0.3
     recon_weight: float = 0.8
+    calibration_fraction: float = 0.2
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -176,78 +213,122 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
                 "or pool that view with MultiView.pooled()."
             )
         self.device_ = pick_device(self.device)
+        for name in ("readers_", "maps_", "view_means_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self.experts_: Experts | None = None
         self.stack_: Array | None = None
-        self.experts_: ViewExperts | None = None
-        self.__dict__.pop("readers_", None)  # of an earlier fit
-        seeds = np.random.SeedSequence(self.random_state).spawn(5)
-        (self._fit_sequences if sequences else self._fit_tables)(rows, seeds, callback)
+        self.calibrator_: Calibrator | None = None
+        self.share_ = 1.0
+        seeds = np.random.SeedSequence(self.random_state).spawn(9)
+        if sequences:
+            self.view_means_ = ViewMeans.fit(rows.views)
+            network = self._train_sequences
+        else:
+            rows, held = self._hold_out(rows, np.random.default_rng(seeds[4]))
+            self.maps_ = [
+                ColumnMap.fit(array, scaling=self.scaling, readings=self.features)
+                for array in rows.views.arrays
+            ]
+            self._fit_experts(rows, _number(seeds[0]))
+            network = partial(self._train_tables, held=held)
+        apart = self._set_apart(rows.codes, np.random.default_rng(seeds[5]))
+        if apart is not None:
+            network(rows.take(apart[0]), seeds[6:])
+            self._learn_share(rows, apart[1])
+        elif self.experts_ is not None:
+            self.share_ = 0.0 if self.calibration_fraction else EVEN
+        if apart is None or self.share_:
+            network(rows, seeds[1:4], callback=callback)
+        elif callback is not None:  # no epoch changes what the members say
+            losses = self.history_["loss"]
+            for epoch, loss in enumerate(losses, start=1):
+                callback(Progress(epoch=epoch, epochs=len(losses), loss=loss))
         return self
 
-    def _fit_tables(
+    def _fit_experts(self, rows: TrainRows, seed: int) -> None:
+        """Fit the closed-form members, if there are any, and their stacking."""
+        if self.expert == "none":
+            return
+        members: ViewExperts | RidgeExperts
+        if self.expert == "ridge":
+            members = RidgeExperts(scaling=self.scaling, random_state=seed)
+            maps = self.maps_ if self.features == "both" else None
+            members.fit(rows.views, rows.codes, weights=rows.weights, maps=maps)
+        else:
+            members = ViewExperts(
+                landmarks=self.landmarks,
+                kernel=self.kernel,
+                scaling=self.scaling,
+                random_state=seed,
+            ).fit(rows.views, rows.codes, weights=rows.weights)
+        self.experts_ = members
+        logits = members.train_logits_  # leave-one-out
+        if self.stacking:
+            self.stack_ = logits.stack(rows.codes, weights=rows.weights)
+        fused = self._fuse(logits).fused.numpy()
+        self.calibrator_ = Calibrator.fit(fused, rows.codes, rows.weights)
+
+    def _set_apart(self, codes: Rows, rng: np.random.Generator) -> tuple[Rows, Rows] | None:
+        """Numbers of the rows to train a first network on, and of those that it is kept from."""
+        spare = len(codes) - len(np.unique(codes))
+        wanted = round(self.calibration_fraction * len(codes))
+        if min(wanted, spare) < FEWEST:
+            return None
+        return hold_out(codes, self.calibration_fraction, rng)
+
+    def _learn_share(self, rows: TrainRows, apart: Rows) -> None:
+        """Set the network's share in the pool and the calibration by rows that are new to it."""
+        new = rows.take(apart)
+        fused, views, joint = self._network(new.views)
+        if self.experts_ is not None:
+            logits = self.experts_.train_logits_.take(apart)
+            pools = (logits.pooled(views, joint, share) for share in SHARES)
+            evidence = [self._fuse(pool).fused.numpy() for pool in pools]
+            best = pool_share(evidence, new.codes, new.weights)
+            self.share_ = float(SHARES[best])
+            if not best:  # the members' own calibration, from all rows
+                return
+            fused = torch.from_numpy(evidence[best])
+        self.calibrator_ = choose_calibrator(fused.numpy(), new.codes, new.weights)
+
+    def _train_tables(
         self,
-        given: TrainRows,
+        rows: TrainRows,
         seeds: Sequence[np.random.SeedSequence],
-        callback: Callable[[Progress], None] | None,
+        *,
+        held: TrainRows | None,
+        callback: Callable[[Progress], None] | None = None,
     ) -> None:
-        """Fit experts, network and calibration to rows whose views are all tables."""
-        mixing, draws, holding = (np.random.default_rng(seeds[place]) for place in (1, 3, 4))
-        rows, held = self._hold_out(given, holding)
-        logits = self._fit_experts(rows, _number(seeds[0]))
-        self.maps_ = [
-            FeatureMap.fit(array, scaling=self.scaling, features=self.features)
-            for array in rows.views.arrays
-        ]
-        reader = ExpertTables(self.maps_, self.experts_, len(self.classes_), self.device_)
-        table = reader.read(rows.views, logits=logits, codes=rows.codes)
-        self.input_widths_ = table.widths
+        """Train a network on rows whose views are all tables; `held` rows select the epoch."""
+        mixing, draws = (np.random.default_rng(seeds[place]) for place in (0, 2))
         trainer = TableTrainer(
-            reader=reader,
+            reader=Tables(self.maps_, len(self.classes_), self.device_),
             settings=Optimisation(
-                steps=self._steps(len(rows.codes)),
-                learning_rate=self.learning_rate,
+                epochs=EPOCHS if self.epochs is None else self.epochs,
+                learning_rate=RATE if self.learning_rate is None else self.learning_rate,
                 weight_decay=self.weight_decay,
                 fast=("slope", "offset"),
+                memory=0.99,
                 patience=self.patience,
             ),
             batch_size=self.batch_size,
             mixup=self.mixup,
             loss=self._loss,
         )
-        with seeded(_number(seeds[2])):
+        with seeded(_number(seeds[1])):
             self.module_ = self._build().to(self.device_)
             self.history_ = trainer.train(
-                self.module_, table, rows, mixing=mixing, draws=draws, held=held, callback=callback
+                self.module_, rows, mixing=mixing, draws=draws, held=held, callback=callback
             )
-        evidence = trainer.evidence(self.module_, table, rows.views)
-        self.calibrator_ = Calibrator.fit(evidence, rows.codes, rows.weights)
 
-    def _fit_experts(self, rows: TrainRows, seed: int) -> ExpertLogits | None:
-        """Fit the kernel experts and their stacking; leave-one-out logits of the train rows."""
-        if self.expert == "none":
-            return None
-        self.experts_ = ViewExperts(
-            landmarks=self.landmarks, kernel=self.kernel, scaling=self.scaling, random_state=seed
-        ).fit(rows.views, rows.codes, weights=rows.weights)
-        logits = self.experts_.train_logits_
-        if self.stacking:
-            joint = self.collectors != "private"
-            self.stack_ = logits.stack(rows.codes, weights=rows.weights, joint=joint)
-        return logits
-
-    def _steps(self, rows: int) -> int:
-        if self.epochs is not None:
-            return self.epochs * math.ceil(rows / self.batch_size)
-        least, passes = LENGTH[self.expert]
-        return max(least, math.ceil(passes * rows / self.batch_size))
-
-    def _fit_sequences(
+    def _train_sequences(
         self,
         rows: TrainRows,
         seeds: Sequence[np.random.SeedSequence],
-        callback: Callable[[Progress], None] | None,
+        *,
+        callback: Callable[[Progress], None] | None = None,
     ) -> None:
-        """Fit readers, network and calibration to rows with sequences or texts."""
-        self.view_means_ = ViewMeans.fit(rows.views)
+        """Fit readers and a network to rows with sequences or texts."""
         device = self.device_
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
         target = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float().to(device)
@@ -262,32 +343,33 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             self,
             self.view_means_.fill(rows.views),
             terms,
-            seed=seeds[2],
-            draws=np.random.default_rng(_number(seeds[3])),
-            skipped=2,
+            seed=seeds[1],
+            draws=np.random.default_rng(seeds[2]),
             batch_size=min(self.batch_size, LARGEST_BATCH),
             callback=callback,
             epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
+            learning_rate=SEQUENCE_RATE if self.learning_rate is None else self.learning_rate,
             averaging=AVERAGING,
         )
-        with torch.inference_mode():
-            fused, _, _ = self._reader.states(self.module_, rows.views)
-        evidence = fused.double().cpu().numpy()
-        self.calibrator_ = Calibrator.fit(evidence, rows.codes, rows.weights)
 
     @property
-    def _reader(self) -> ExpertTables | AnyViews:
+    def _reader(self) -> Tables | AnyViews:
         """Reader of new rows, as they were at the fit: all tables, or views of any kind."""
         if hasattr(self, "readers_"):
             return AnyViews(self.readers_, self.view_means_, self.device_)
-        return ExpertTables(self.maps_, self.experts_, len(self.classes_), self.device_)
+        return Tables(self.maps_, len(self.classes_), self.device_)
 
     def _build(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
-        """A new network for the fitted classes and widths, or for views with encoders."""
+        """A new network for the fitted classes and columns, or for views with encoders."""
+        if encoders is None:
+            encoders = [TableEncoder(columns.width) for columns in self.maps_]
         return RCMLMISANet(
-            self.widths_ if encoders is not None else self.input_widths_,
+            encoders,
             classes=len(self.classes_),
             hidden=self.hidden,
+            encoder_width=self.encoder_width,
+            encoder_depth=self.encoder_depth,
+            encoder_dropout=self.encoder_dropout,
             heads=self.heads,
             feedforward=self.feedforward,
             layers=self.layers,
@@ -296,11 +378,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             mask=self.attention_mask,
             sharing=self.collectors,
             collector=self.collector,
+            readout=self.readout,
+            subspace_gradient=self.subspace_gradient,
             fusion=self.fusion,
             discount=self.conflict_discount,
-            experts=self.experts_ is not None,
-            weights=self.stack_,
-            encoders=encoders,
         )
 
     def _loss(
@@ -329,10 +410,46 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         return self._loss(output, target, 1.0, None)
 
     @torch.inference_mode()
+    def _states(self, views: MultiView) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's fused, private and shared evidence about rows, in float64.
+
+        The fused mass falls where views contradict each other.
+        """
+        blocks = self._outputs(views)
+        parts = in_row_order((rows, (o.fused, o.private, o.shared)) for rows, o in blocks)
+        fused, private, shared = (part.double().cpu() for part in parts)
+        posterior, _ = membership(private, present_views(views, CPU))
+        return fused * trust_of(posterior[:, :1]), private, shared
+
+    def _network(self, views: MultiView) -> tuple[Tensor, Array, Array | None]:
+        """Fused evidence (n, K), log-probabilities of the views (n, N, K) and of all (n, K)."""
+        fused, private, shared = self._states(views)
+        joint = None
+        if shared.shape[1]:
+            joint = _log_shares(shared).mean(dim=1).log_softmax(dim=-1).numpy()
+        return fused, _log_shares(private).numpy(), joint
+
+    def _fuse(self, logits: ExpertLogits) -> FusedOpinions:
+        """Turn logits of the members, or of a pool of them and the network, into opinions."""
+        return fuse_logits(
+            logits, self.stack_, operator=self.fusion, discount=self.conflict_discount
+        )
+
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        fused, private, shared = self._reader.states(self.module_, views)
-        present = present_views(views, torch.device("cpu"))
-        return self._opinion_of(fused, private, shared, present)
+        if self.experts_ is not None:
+            logits = self.experts_.logits(views)
+            if self.share_:
+                _, own, joint = self._network(views)
+                logits = logits.pooled(own, joint, self.share_)
+            return self._opinion_of(*self._fuse(logits))
+        fused, private, shared = self._states(views)
+        return self._opinion_of(fused, private, shared, present_views(views, CPU))
+
+
+def _log_shares(evidence: Tensor) -> Tensor:
+    """Logarithms of the classes' shares of evidence, even where there is none."""
+    lifted = evidence + TINY
+    return torch.log(lifted / lifted.sum(dim=-1, keepdim=True))
 
 
 def _number(seed: np.random.SeedSequence) -> int:

@@ -156,8 +156,13 @@ METHODS: Mapping[str, MethodSpec] = {
         ),
         MethodSpec(
             name="kernel-expert",
-            summary="RCML-MISA's closed-form experts alone",
-            path=f"{HERE}.kernel_expert:KernelExpertClassifier",
+            summary="RCML-MISA's closed-form kernel members alone",
+            path=f"{HERE}.closed_form:KernelExpertClassifier",
+        ),
+        MethodSpec(
+            name="ridge-expert",
+            summary="RCML-MISA's closed-form ridge members alone",
+            path=f"{HERE}.closed_form:RidgeExpertClassifier",
         ),
         MethodSpec(
             name="edl",

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, in_row_order, present_views
+from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, present_views
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn.encoders import ViewEncoder, ViewInput
 from rcml_misa.nn.networks import TokenOpinions
@@ -42,6 +42,8 @@ __all__ = [
     "train_views",
 ]
 
+PARTS = ("project", "encode")  # of networks, which hold the encoders by kind of view
+
 Labelled: TypeAlias = "tuple[Any, ArrayLike]"
 HeldOut: TypeAlias = "tuple[MultiView, Tensor]"
 
@@ -64,7 +66,7 @@ def train_views(
     *,
     seed: np.random.SeedSequence,
     draws: np.random.Generator,
-    skipped: int,
+    skipped: int = 0,
     batch_size: int,
     held: MultiView | None = None,
     validate: Callable[[PreparedViews], Mapping[str, float]] | None = None,
@@ -97,11 +99,10 @@ def train_views(
             lambda batch, done: loss(rows(batch), batch, done),
             batches=batches,
             settings=Optimisation(
-                learning_rate=estimator.learning_rate,
                 weight_decay=estimator.weight_decay,
                 slow_rate=estimator.text_learning_rate,
-                slow=tuple(f"project.encoders.{view}." for view in pretrained),
-                **settings,
+                slow=tuple(f"{part}.encoders.{view}." for part in PARTS for view in pretrained),
+                **{"learning_rate": estimator.learning_rate, **settings},
             ),
             validate=measure,
             callback=callback,
@@ -125,13 +126,6 @@ class AnyViews:
         for rows in inputs.blocks(size):
             presence = None if present is None else present[rows]
             yield rows, module(inputs(rows), present=presence, attention=attention)
-
-    def states(self, module: nn.Module, views: MultiView) -> list[Tensor]:
-        """Fused, private and shared evidence of new rows."""
-        return in_row_order(
-            (rows, (output.fused, output.private, output.shared))
-            for rows, output in self.outputs(module, views, ROWS, attention=False)
-        )
 
 
 @keyword_parameters

@@ -29,14 +29,14 @@ from rcml_misa.experts.ridge import (
 )
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.options import check_options, keyword_parameters
-from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
+from rcml_misa.reading.columns import READINGS
+from rcml_misa.reading.features import FeatureMap, Scaling, evenly
 from rcml_misa.reading.rows import row_weights
 from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]
 
 Array = NDArray[Any]
-KINDS: tuple[Features, ...] = ("root-layernorm", "quantile")
 PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 2.25, 0.5))
 LARGEST_LOG_TEMPERATURE = 5.5
 LARGEST_SELECTION = 2000  # rows while the kernel is chosen
@@ -86,7 +86,7 @@ class MappedViews:
         self.rows = int(parts[0].shape[0])
         self.maps = [
             [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]
-            for kind in KINDS
+            for kind in READINGS
         ]
         some = slice(None) if self.rows <= BLOCK else evenly(self.rows, BLOCK)
         raw = [dense(part, some) for part in parts]
@@ -247,10 +247,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.kernel_: str = self.kernel
         if self.kernel == "auto":
             self.kernel_ = self._choose(views, order, onehot, weights)
-        ridge = self._ridge(views, order, count, onehot, self.kernel_, weights)
+        phi, ridge = self._ridge(views, order, count, onehot, self.kernel_, weights)
         self.landmark_values_ = views.values(self.columns_, order[:count])
         self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
-        self.weights_, self.intercept_ = ridge.weights, ridge.intercept
+        self.weights_, self.intercept_ = phi.kernel_weights(ridge.coefficients), ridge.intercept
         self.penalty_ = ridge.penalty
         self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
         true = self.loo_scores_[np.arange(views.rows), codes]
@@ -271,7 +271,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         own_weights = None if weights is None else weights[some]
 
         def error(name: str) -> float:
-            scores = self._ridge(views, some, near, onehot, name, weights).loo_scores
+            scores = self._ridge(views, some, near, onehot, name, weights)[1].loo_scores
             logs = log_softmax(fit_temperature(scores, codes, own_weights) * scores, axis=1)
             return float(-np.average(logs[np.arange(len(codes)), codes], weights=own_weights))
 
@@ -285,8 +285,8 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         onehot: Array,
         kernel: str,
         weights: Array | None,
-    ) -> Ridge:
-        """Fit on some rows, the first `near` of them being the landmarks."""
+    ) -> tuple[NystroemFeatures, Ridge]:
+        """Fit on some rows, the first `near` of them being the landmarks; features and ridge."""
         phi = NystroemFeatures(
             None if near == len(rows) else lambda block: views.values(self.columns_, rows[block]),
             len(rows),
@@ -294,7 +294,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             partial(KERNELS[kernel], layout=self.layout_),
         )
         weights = None if weights is None else weights[rows]
-        return fit_ridge(phi, onehot[rows], self.penalties, weights)
+        return phi, fit_ridge(phi, onehot[rows], self.penalties, weights)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Compute bounded scores (n, K), near 1 for the class and near 0 for the others.

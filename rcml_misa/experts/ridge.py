@@ -1,11 +1,11 @@
-"""Kernels of several views, Nystroem features, and ridge with exact leave-one-out scores."""
+"""Kernels of several views, features of rows, and ridge with exact leave-one-out scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ __all__ = [
     "KernelChoice",
     "NystroemFeatures",
     "Ridge",
+    "RotatedFeatures",
+    "RowFeatures",
     "blocks",
     "fit_ridge",
     "squared_distances",
@@ -112,6 +114,21 @@ def blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, rows))
 
 
+class RowFeatures(Protocol):
+    """Features of rows, (n, m) in all, block by block; `dtype` is theirs."""
+
+    @property
+    def width(self) -> int:
+        """Number m of features."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the features' numbers."""
+
+    def __call__(self, block: slice) -> Array:
+        """Compute the features (len(block), m) of a block."""
+
+
 class NystroemFeatures:
     """Features K_nm L^-T of n rows, L L' = K_mm over m landmarks, block by block.
 
@@ -140,6 +157,21 @@ class NystroemFeatures:
         else:
             self._kept = self._compute(slice(0, rows), values) if rows <= BLOCK else None
 
+    @property
+    def width(self) -> int:
+        """Number of landmarks."""
+        return len(self.landmarks)
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the landmarks' numbers."""
+        return self.landmarks.dtype
+
+    def kernel_weights(self, coefficients: Array) -> Array:
+        """Turn coefficients (m, K) of these features into weights of kernel values."""
+        weights = solve_triangular(self.factor.T, coefficients, lower=False, check_finite=False)
+        return np.asarray(weights.astype(self.dtype))
+
     def _compute(self, block: slice, values: Callable[[slice], Array]) -> Array:
         cross = self.kernel(values(block), self.landmarks)
         solved = solve_triangular(self._narrow, cross.T, lower=True, check_finite=False)
@@ -150,6 +182,30 @@ class NystroemFeatures:
         if self._kept is None and self.values is not None:
             return self._compute(block, self.values)
         return np.asarray(self._kept)[block]
+
+
+class RotatedFeatures:
+    """Features (n, m) of fewer rows than columns, rotated into as many dimensions as rows.
+
+    Ridge is the same in any rotation, and its cost falls with the number of columns.
+    """
+
+    def __init__(self, values: Array) -> None:
+        spectrum, left = _eigh((values @ values.T).astype(np.float64), values.dtype)
+        rounding = 1e-10 if values.dtype == np.float64 else 1e-6
+        seen = spectrum > rounding * max(float(spectrum[-1]), 1e-300)
+        roots = np.sqrt(spectrum[seen])
+        self.basis = values.T.astype(np.float64) @ (left[:, seen] / roots)
+        self._values = (left[:, seen] * roots).astype(values.dtype)
+        self.width, self.dtype = int(seen.sum()), values.dtype
+
+    def __call__(self, block: slice) -> Array:
+        """Look up the rotated features of a block."""
+        return np.asarray(self._values[block])
+
+    def back(self, coefficients: Array) -> Array:
+        """Turn coefficients (r, K) of the rotated features into those of the columns, (m, K)."""
+        return np.asarray(self.basis @ coefficients)
 
 
 def _lifted_cholesky(square: Array, lift: float) -> Array:
@@ -169,11 +225,11 @@ def _lifted_cholesky(square: Array, lift: float) -> Array:
 class Ridge:
     """A fitted ridge regression.
 
-    Its weights (m, K) act on kernel values against the landmarks; `loo_scores` (n, K) hold for
-    each row the prediction of the ridge fitted without it, y - r / (1 - h).
+    Its coefficients (m, K) act on the features; `loo_scores` (n, K) hold for each row the
+    prediction of the ridge fitted without it, y - r / (1 - h).
     """
 
-    weights: Array
+    coefficients: Array
     intercept: Array
     penalty: float
     loo_scores: Array
@@ -190,7 +246,7 @@ def _eigh(matrix: Array, dtype: Any) -> tuple[Array, Array]:
 
 
 def fit_ridge(
-    phi: NystroemFeatures,
+    phi: RowFeatures,
     onehot: Array,
     penalties: Sequence[float],
     weights: Array | None = None,
@@ -207,7 +263,7 @@ def fit_ridge(
     def weighed(values: Array, block: slice) -> Array:
         return values if weights is None else values * weights[block, None].astype(values.dtype)
 
-    rows, count, dtype = len(onehot), len(phi.landmarks), phi.landmarks.dtype
+    rows, count, dtype = len(onehot), phi.width, phi.dtype
     gram, total = np.zeros((count, count)), np.zeros(count)
     moments = np.zeros((count, onehot.shape[1]))
     for block in blocks(rows):
@@ -246,9 +302,8 @@ def fit_ridge(
         rotated = phi(block) @ narrow - shift if held is None else held
         scores[block] = onehot[block] - residuals(rotated, leverage, block, best)
     coefficients = basis @ solutions[best]
-    weights = solve_triangular(phi.factor.T, coefficients, lower=False, check_finite=False)
     return Ridge(
-        weights=weights.astype(dtype),
+        coefficients=coefficients,
         intercept=base - centre @ coefficients,
         penalty=float(penalties[best]),
         loo_scores=scores,

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 __all__ = [
+    "DeepEncoders",
     "EncodedProjection",
     "Padded",
     "RecurrentEncoder",
@@ -231,6 +232,54 @@ class EncodedProjection(nn.Module):
         vectors = [encode(view) for encode, view in zip(self.encoders, views, strict=True)]
         projected: Tensor = self.project(vectors)
         return projected
+
+
+class _RowNorm(nn.BatchNorm1d):
+    """BatchNorm1d that takes the running statistics for a batch of one row."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training and len(values) < 2:
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(values, mean, variance, self.weight, self.bias, eps=self.eps)
+        return super().forward(values)
+
+
+class DeepEncoders(nn.Module):
+    """An encoder per view: that of its kind, then blocks of Linear, BatchNorm, ReLU and dropout.
+
+    Parameters
+    ----------
+    encoders : sequence of ViewEncoder
+        Encoders by kind of view; see `TableEncoder` and `sequence_encoder`.
+    width, depth : int
+        Width W of the blocks, and their number.
+    dropout : float
+        Chance of dropping an entry of a block's output.
+
+    Examples
+    --------
+    >>> encode = DeepEncoders([TableEncoder(3), TableEncoder(5)], width=4, depth=2, dropout=0.2)
+    >>> encode([torch.zeros(7, 3), torch.zeros(7, 5)]).shape
+    torch.Size([2, 7, 4])
+    """
+
+    def __init__(
+        self, encoders: Sequence[ViewEncoder], *, width: int, depth: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.blocks = nn.ModuleList()
+        for encoder in encoders:
+            layers: list[nn.Module] = []
+            for inputs in (encoder.outputs, *[width] * (depth - 1)):
+                layers += [nn.Linear(inputs, width, bias=False), _RowNorm(width), nn.ReLU()]
+                layers += [nn.Dropout(dropout)]
+            self.blocks.append(nn.Sequential(*layers))
+
+    def forward(self, views: Sequence[ViewInput]) -> Tensor:
+        """Encode N views into (N, B, W)."""
+        pairs = zip(self.encoders, self.blocks, views, strict=True)
+        return torch.stack([block(encode(view)) for encode, block, view in pairs])
 
 
 class StackedLinear(nn.Module):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.nn.encoders import (
+    DeepEncoders,
     EncodedProjection,
     Subspaces,
     ViewEncoder,
@@ -24,18 +23,17 @@ from rcml_misa.nn.tokens import (
     CollectorKind,
     Collectors,
     NIGCollectors,
+    Readout,
     Sharing,
     TokenFusion,
     TokenStates,
 )
 from rcml_misa.opinions import (
-    FusionOperator,
-    fuse,
-    fuse_mixture,
+    ViewFusionOperator,
+    fuse_views,
     keep_present,
     opinions_present,
     present_share,
-    share_conflict,
 )
 from rcml_misa.opinions.nig import NIG, fuse_nig
 
@@ -44,11 +42,11 @@ __all__ = [
     "RCMLMISANet",
     "RegressionNet",
     "ScoreOpinions",
-    "TokenFusionOperator",
+    "SubspaceGradient",
     "TokenOpinions",
 ]
 
-TokenFusionOperator = Literal["mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"]
+SubspaceGradient = Literal["codes", "encoders"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +58,8 @@ class TokenOpinions(TokenStates):
     fused, private, shared : Tensor of shape (B, K), (B, N, K) and (B, M, K)
         Evidence: fused, of the private tokens in the order of the views, and of the shared tokens;
         M depends on the collectors.
+    logits, token_logits : Tensor of shape (B, N + M, K), optional
+        Logits of the private and shared opinions, and the tokens' part of them.
     present : Tensor of bool of shape (B, N + M), optional
         Private and shared opinions that exist; the others have no evidence. None: all.
     """
@@ -67,6 +67,8 @@ class TokenOpinions(TokenStates):
     fused: Tensor
     private: Tensor
     shared: Tensor
+    logits: Tensor | None = None
+    token_logits: Tensor | None = None
     present: Tensor | None = None
 
 
@@ -91,7 +93,6 @@ class _TokenNet(nn.Module):
 
     def __init__(
         self,
-        project: nn.Module,
         *,
         views: int,
         hidden: int,
@@ -101,10 +102,11 @@ class _TokenNet(nn.Module):
         dropout: float,
         attention_dropout: float,
         mask: AttentionMask,
+        subspace_gradient: SubspaceGradient = "encoders",
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.project = project
+        self.subspace_gradient = subspace_gradient
         self.subspaces = Subspaces(views=views, hidden=hidden)
         self.fuse_tokens = TokenFusion(
             views=views,
@@ -117,14 +119,16 @@ class _TokenNet(nn.Module):
         )
 
     def _states(
-        self, views: Sequence[ViewInput], present: Tensor | None, *, attention: bool
+        self, projected: Tensor, present: Tensor | None, *, attention: bool
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Views after dropout (N, B, H), fused tokens (2N, B, H), fields of `TokenStates`."""
-        projected = self.project(views)
+        """Views (N, B, H) after dropout, fused tokens (2N, B, H), fields of `TokenStates`."""
         dropped = F.dropout(projected, self.dropout, training=self.training)
         codes = self.subspaces(dropped)
         both = torch.cat([codes.private, codes.shared])
         tokens = self.fuse_tokens(both, present)
+        if self.training and self.subspace_gradient == "codes":
+            # codes anew of what the encoders gave: their terms shape the subspaces alone
+            projected, codes = projected.detach(), self.subspaces(dropped.detach())
         states = {
             "projected": projected.transpose(0, 1),
             "private_codes": codes.private.transpose(0, 1),
@@ -137,56 +141,54 @@ class _TokenNet(nn.Module):
 
 
 class RCMLMISANet(_TokenNet):
-    """N views to 2N tokens to opinions: evidence collectors and order-free fusion of evidence.
+    """N views to 2N tokens to opinions: deep encoders, collectors, order-free fusion of evidence.
 
     Parameters
     ----------
-    widths : sequence of int
-        Columns of each view.
+    encoders : sequence of ViewEncoder
+        Encoders by kind of view, before the deep ones.
     classes, hidden, heads, feedforward, layers : int
         K, H and the sizes of the Transformer.
+    encoder_width, encoder_depth, encoder_dropout
+        See `DeepEncoders`.
     dropout, attention_dropout : float
         Chance of dropping an entry of the projected views, and inside the Transformer.
-    mask, sharing, collector
+    mask, sharing, collector, readout
         See `TokenFusion` and `Collectors`.
+    subspace_gradient : {"codes", "encoders"}
+        What the terms of the codes train: the subspaces alone, or the encoders too, as published.
     fusion : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
         Fusion operator of the opinions.
     discount : bool
         Weigh the shared opinions by one minus the private ones' largest conflict, divided by
         their number: a joint view of contradicting views is no witness.
-    experts : bool
-        Whether `forward` is given experts' logits.
-    weights : ndarray of shape (N + 1,), optional
-        Weights of the opinions in the mixture; see `fuse_mixture`.
-    encoders : sequence of ViewEncoder, optional
-        Encoders of the views before projection, for sets with sequences or texts.
     """
 
     def __init__(
         self,
-        widths: Sequence[int],
+        encoders: Sequence[ViewEncoder],
         *,
         classes: int,
         hidden: int = 64,
+        encoder_width: int = 256,
+        encoder_depth: int = 2,
+        encoder_dropout: float = 0.2,
         heads: int = 2,
         feedforward: int = 128,
         layers: int = 1,
-        dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.2,
         mask: AttentionMask = "private",
         sharing: Sharing = "separate",
         collector: CollectorKind = "shares",
-        fusion: TokenFusionOperator = "mixture",
+        readout: Readout = "both",
+        subspace_gradient: SubspaceGradient = "codes",
+        fusion: ViewFusionOperator = "mixture",
         discount: bool = True,
-        experts: bool = True,
-        weights: NDArray[np.float64] | None = None,
-        encoders: Sequence[ViewEncoder] | None = None,
     ) -> None:
+        views = len(encoders)
         super().__init__(
-            ViewProjection(widths, hidden=hidden)
-            if encoders is None
-            else EncodedProjection(encoders, hidden=hidden),
-            views=len(widths),
+            views=views,
             hidden=hidden,
             heads=heads,
             feedforward=feedforward,
@@ -194,40 +196,41 @@ class RCMLMISANet(_TokenNet):
             dropout=dropout,
             attention_dropout=attention_dropout,
             mask=mask,
+            subspace_gradient=subspace_gradient,
         )
-        self.fusion: TokenFusionOperator = fusion
+        self.fusion: ViewFusionOperator = fusion
         self.discount = discount
-        self.weights: Tensor | None
-        self.register_buffer(
-            "weights", None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.encode = DeepEncoders(
+            encoders, width=encoder_width, depth=encoder_depth, dropout=encoder_dropout
         )
+        self.project = ViewProjection([encoder_width] * views, hidden=hidden)
         self.collect = Collectors(
-            views=len(widths),
+            views=views,
             hidden=hidden,
             classes=classes,
             sharing=sharing,
             kind=collector,
-            experts=experts,
+            readout=readout,
+            encoded=encoder_width,
         )
 
     def forward(
         self,
         views: Sequence[ViewInput],
-        view_logits: Tensor | None = None,
-        joint_logits: Tensor | None = None,
         present: Tensor | None = None,
         *,
         attention: bool = False,
     ) -> TokenOpinions:
-        """Run N views (B, d_v), with experts' logits (B, N, K) and (B, K) if any.
+        """Run N views: tables (B, d_v) and `Padded` sequences or tokens.
 
         With `present` of shape (B, N), views that a row lacks are seen by no token, have no
         evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
         Attention maps are part of the output only where `attention` asks for them.
         """
-        _, tokens, states = self._states(views, present, attention=attention)
-        stacked = None if view_logits is None else view_logits.transpose(0, 1)
-        evidence = self.collect(tokens, stacked, joint_logits, present).transpose(0, 1)
+        encoded = self.encode(views)
+        _, tokens, states = self._states(self.project(encoded), present, attention=attention)
+        parts = self.collect(tokens, encoded, present)
+        evidence, logits, token_logits = (part.transpose(0, 1) for part in parts)
         existing = None
         if present is not None:
             existing = opinions_present(present, evidence.shape[1] - len(views))
@@ -235,28 +238,18 @@ class RCMLMISANet(_TokenNet):
         private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
         if present is not None:
             shared = shared * present_share(present)
-        if self.fusion == "mixture":
-            witness = None if view_logits is None else view_logits.softmax(dim=-1)
-            fused = fuse_mixture(private, shared, witness, weights=self.weights, present=present)
-        else:
-            fused = self._fuse(private, shared, existing, self.fusion)
-        return TokenOpinions(
-            fused=fused, private=private, shared=shared, present=existing, **states
+        fused = fuse_views(
+            private, shared, operator=self.fusion, discount=self.discount, present=present
         )
-
-    def _fuse(
-        self, private: Tensor, shared: Tensor, existing: Tensor | None, operator: FusionOperator
-    ) -> Tensor:
-        """Fuse by an operator of `fuse`, shared opinions discounted by conflict, if asked for."""
-        weights = None
-        if self.discount and shared.shape[1]:
-            trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[1]
-            weights = torch.cat(
-                [torch.ones_like(private[..., 0]), trust.expand(shared.shape[:2])], dim=1
-            )
-        if existing is not None:
-            weights = existing.to(private.dtype) if weights is None else weights * existing
-        return fuse(torch.cat([private, shared], dim=1), operator=operator, weights=weights)
+        return TokenOpinions(
+            fused=fused,
+            private=private,
+            shared=shared,
+            logits=logits,
+            token_logits=token_logits,
+            present=existing,
+            **states,
+        )
 
 
 class RegressionNet(_TokenNet):
@@ -287,8 +280,8 @@ class RegressionNet(_TokenNet):
         skip: bool = True,
     ) -> None:
         views = len(encoders)
+        project = EncodedProjection(encoders, hidden=hidden)  # drawn before the rest
         super().__init__(
-            EncodedProjection(encoders, hidden=hidden),
             views=views,
             hidden=hidden,
             heads=heads,
@@ -297,11 +290,13 @@ class RegressionNet(_TokenNet):
             attention_dropout=dropout,
             mask=mask,
         )
+        self.project = project
         self.collect = NIGCollectors(views=views, hidden=hidden, sharing=sharing, skip=skip)
 
     def forward(self, views: Sequence[ViewInput], *, attention: bool = False) -> ScoreOpinions:
         """Run N views: tables (B, d_v) and `Padded` sequences or tokens."""
-        dropped, tokens, states = self._states(views, None, attention=attention)
+        projected = self.project(views)
+        dropped, tokens, states = self._states(projected, None, attention=attention)
         opinions, count = self.collect(tokens, dropped), len(views)
         return ScoreOpinions(
             fused=fuse_nig(opinions),

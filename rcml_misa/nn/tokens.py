@@ -20,6 +20,7 @@ __all__ = [
     "Collectors",
     "EvidenceCollector",
     "NIGCollectors",
+    "Readout",
     "Sharing",
     "TokenFusion",
     "TokenStates",
@@ -29,6 +30,7 @@ __all__ = [
 
 AttentionMask = Literal["private", "none"]
 CollectorKind = Literal["shares", "softplus"]
+Readout = Literal["both", "tokens", "encoders"]
 Sharing = Literal["separate", "tied", "tied-mean", "private"]
 MASS = 2.0  # scale of the evidence per class
 LEAST = 1e-4  # lower bound of nu, alpha - 1 and beta
@@ -42,7 +44,8 @@ class TokenStates:
     Attributes
     ----------
     projected, private_codes, shared_codes, reconstructed : Tensor of shape (B, N, H)
-        u_v, h_v^p, h_v^c and the reconstruction of u_v.
+        u_v, h_v^p, h_v^c and the reconstruction of u_v, as the losses see them: where these are
+        not to reach the encoders, u_v is detached, and the codes are those of it.
     tokens : Tensor of shape (B, M, H)
         Fused tokens, private ones first; M = 2N but in MISA's ablations.
     attention : Tensor of shape (B, L, heads, M, M), optional
@@ -278,9 +281,12 @@ class Collectors(_TokenCollectors):
         the shared tokens (one opinion), or none.
     kind : {"shares", "softplus"}
         Evidence as a mass divided into shares, or one softplus per class.
-    experts : bool
-        Whether experts' logits are added to the tokens' logits; the tokens' part then starts at
-        zero, so that training starts at the experts.
+    readout : {"both", "tokens", "encoders"}
+        What the collectors read: tokens and the encoders' output, of its own view for a private
+        opinion and of all views for a shared one, or only one of them. With ``"both"`` the tokens'
+        part starts at zero.
+    encoded : int
+        Width W of the encoders' output.
     """
 
     def __init__(
@@ -291,32 +297,47 @@ class Collectors(_TokenCollectors):
         classes: int,
         sharing: Sharing = "separate",
         kind: CollectorKind = "shares",
-        experts: bool = True,
+        readout: Readout = "both",
+        encoded: int = 256,
     ) -> None:
-        super().__init__(views=views, hidden=hidden, outputs=classes, sharing=sharing, zero=experts)
+        zero = readout != "tokens"
+        super().__init__(views=views, hidden=hidden, outputs=classes, sharing=sharing, zero=zero)
         self.kind = kind
+        self.readout = readout
+        self.own = self.all = None
+        if readout != "tokens":
+            self.own = StackedLinear(count=views, width=encoded, outputs=classes)
+            self.all = nn.Linear(views * encoded, classes) if self.shared is not None else None
         opinions = views + self.shared_opinions
         self.slope = nn.Parameter(torch.full((opinions, 1), 5.0))
         self.offset = nn.Parameter(torch.zeros(opinions, 1))
 
     def forward(
-        self,
-        tokens: Tensor,
-        view_logits: Tensor | None,
-        joint: Tensor | None,
-        present: Tensor | None = None,
-    ) -> Tensor:
-        """Compute evidence (N + M, B, K), N private opinions, then M shared ones, of (2N, B, H).
+        self, tokens: Tensor, encoded: Tensor, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Collect evidence of tokens (2N, B, H) and of the encoders' output (N, B, W).
 
-        The views' experts have logits (N, B, K), the joint expert (B, K). The mean of shared
-        tokens is over the views that are `present`, (B, N), in a row.
+        Evidence, logits and the tokens' part of the logits, each (N + M, B, K), N private opinions
+        first, then M shared ones. The mean of shared tokens is over the views that are `present`,
+        (B, N), in a row; the encoders' output of a missing view is zero to the shared opinions.
         """
-        reads = zip(self._read(tokens, present), (view_logits, joint), strict=False)
-        parts = [read if logits is None else read + logits for read, logits in reads]
-        logits = torch.cat(parts)
+        read = torch.cat(self._read(tokens, present))
+        if self.readout == "encoders":
+            read = torch.zeros_like(read)
+        logits = read if self.own is None else read + self._direct(encoded, present)
         if self.kind == "softplus":
-            return F.softplus(logits)
-        return shares_to_evidence(logits, self.slope, self.offset)
+            return F.softplus(logits), logits, read
+        return shares_to_evidence(logits, self.slope, self.offset), logits, read
+
+    def _direct(self, encoded: Tensor, present: Tensor | None) -> Tensor:
+        """Read logits (N + M, B, K) of the encoders' output."""
+        own: Tensor = self.own(encoded)  # type: ignore[misc]
+        if self.all is None:
+            return own
+        if present is not None:
+            encoded = encoded * present.transpose(0, 1).unsqueeze(-1)
+        joint: Tensor = self.all(encoded.transpose(0, 1).flatten(start_dim=1))
+        return torch.cat([own, joint.expand(self.shared_opinions, -1, -1)])
 
 
 class NIGCollectors(_TokenCollectors):

@@ -21,8 +21,10 @@ from rcml_misa.opinions.dirichlet import (
 __all__ = [
     "SHARED_WEIGHT",
     "FusionOperator",
+    "ViewFusionOperator",
     "fuse",
     "fuse_mixture",
+    "fuse_views",
     "log_shares",
     "membership",
     "share_conflict",
@@ -33,6 +35,7 @@ FLOOR = 0.01  # share that is spread evenly, so that no opinion can rule a class
 LEAST_UNCERTAINTY = 1e-30
 SHARED_WEIGHT = 1.5  # prior weight of all that rests on all views together, in views
 FusionOperator = Literal["mean", "pairwise", "geometric", "cumulative", "dempster"]
+ViewFusionOperator = Literal["mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"]
 
 
 def fuse(evidence: Tensor, *, operator: FusionOperator, weights: Tensor | None = None) -> Tensor:
@@ -247,3 +250,47 @@ def fuse_mixture(
     posterior, others = membership(private if witness is None else witness, present)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
     return mass * (posterior.unsqueeze(-1) * shares).sum(dim=-2)
+
+
+def fuse_views(
+    private: Tensor,
+    shared: Tensor,
+    *,
+    operator: ViewFusionOperator = "mixture",
+    discount: bool = True,
+    weights: Tensor | None = None,
+    present: Tensor | None = None,
+) -> Tensor:
+    """Fuse the views' own opinions and those that rest on all views, by any operator, to (..., K).
+
+    Parameters
+    ----------
+    private, shared : Tensor of shape (..., N, K) and (..., M, K)
+        Evidence; none for what a row lacks.
+    operator : {"mixture", "geometric", "mean", "pairwise", "cumulative", "dempster"}
+        See `fuse_mixture` and `fuse`.
+    discount : bool
+        For the latter: weigh the shared opinions by one minus the private ones' largest conflict,
+        divided by their number: a joint view of contradicting views is no witness.
+    weights : Tensor of shape (N + 1,), optional
+        Weights for the mixture.
+    present : Tensor of bool of shape (..., N), optional
+        Views that each row has.
+
+    Examples
+    --------
+    >>> views = torch.tensor([[3.0, 0.0], [1.0, 2.0]])
+    >>> fuse_views(views, torch.empty(0, 2), operator="mean")
+    tensor([2., 1.])
+    """
+    if operator == "mixture":
+        return fuse_mixture(private, shared, weights=weights, present=present)
+    counted = None
+    if discount and shared.shape[-2]:
+        trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[-2]
+        ones = torch.ones_like(private[..., 0])
+        counted = torch.cat([ones, trust.expand(shared.shape[:-1])], dim=-1)
+    if present is not None:
+        existing = opinions_present(present, shared.shape[-2]).to(private.dtype)
+        counted = existing if counted is None else counted * existing
+    return fuse(torch.cat([private, shared], dim=-2), operator=operator, weights=counted)

@@ -18,7 +18,9 @@ from torch import Tensor
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import Familiarity, ViewExperts
+from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.inputs import (
     InputOptions,
@@ -35,7 +37,8 @@ __all__ = ["Decoder", "Encoder", "fitted_state"]
 CLASSES: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(Calibrator, Columns, Familiarity, FeatureMap, InputOptions, KernelExpert),
+        *(Calibrator, ColumnMap, Columns, Familiarity, FeatureMap, InputOptions, KernelExpert),
+        *(Lift, RidgeExperts, RidgeMember),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
         *(ViewReaders, WordReader),
     )

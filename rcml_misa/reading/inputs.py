@@ -32,7 +32,8 @@ from rcml_misa.nn.pretrained import (
     load_tokenizer,
     split_frozen,
 )
-from rcml_misa.reading.features import FeatureMap, Features, Scaling, column_spread
+from rcml_misa.reading.columns import ColumnMap, Readings
+from rcml_misa.reading.features import FeatureMap, Scaling, column_spread
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
 __all__ = [
@@ -58,7 +59,7 @@ class InputOptions:
     """Options of reading views; the estimators' parameters of the same names say more."""
 
     scaling: Scaling
-    features: Features
+    features: Readings
     sequence_encoder: SequenceEncoderKind
     sequence_hidden: int
     text_encoder: str
@@ -92,12 +93,15 @@ class _Steps:
 class TableReader:
     """Scaled columns of a table."""
 
-    map: FeatureMap
+    map: FeatureMap | ColumnMap
 
     @classmethod
     def fit(cls, view: ViewArray, options: InputOptions) -> Self:
         """Learn the statistics of the columns."""
-        return cls(FeatureMap.fit(view, scaling=options.scaling, features=options.features))
+        scaling, features = options.scaling, options.features
+        if features == "both":
+            return cls(ColumnMap.fit(view, scaling=scaling, readings=features))
+        return cls(FeatureMap.fit(view, scaling=scaling, features=features))
 
     def read(self, view: ViewArray) -> _Columns:
         """Map the columns, in float32."""

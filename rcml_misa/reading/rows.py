@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
@@ -140,7 +141,7 @@ class InputTable:
 
     def __init__(
         self,
-        maps: Sequence[FeatureMap],
+        maps: Sequence[FeatureMap | ColumnMap],
         arrays: Sequence[ViewArray],
         others: Sequence[Tensor],
         *,

@@ -1,0 +1,215 @@
+"""Ridge experts of a set of views: closed-form members that store no train row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcml_misa.experts.expert import fit_temperature
+from rcml_misa.experts.logits import ExpertLogits, expert_logits
+from rcml_misa.experts.ridge import SMALL, RotatedFeatures, RowFeatures, blocks, fit_ridge
+from rcml_misa.experts.view_experts import Familiarity
+from rcml_misa.reading.columns import ColumnMap
+from rcml_misa.reading.features import Scaling
+from rcml_misa.views import MultiView, ViewArray, dense
+
+__all__ = ["Lift", "RidgeExperts", "RidgeMember"]
+
+Array = NDArray[Any]
+UNITS = 512  # random ReLU units of a view
+MOST_UNITS = 1536  # of all views together
+GAIN = 0.7  # standard deviation of the units' random weights
+PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 4.25, 0.5))
+CAP = 0.7  # quantile of the true classes' leave-one-out scores that bounds scores above
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Columns of one view beside random ReLU features of them.
+
+    x, scaled to total variance 2 over train rows, becomes [x, 2 relu(x G + b) / sqrt(units)], the
+    entries of G normal with deviation 0.7. Source: random features, Rahimi and Recht, NeurIPS 2008.
+    """
+
+    columns: ColumnMap
+    scale: float
+    weights: Array
+    offset: Array
+
+    @classmethod
+    def fit(cls, columns: ColumnMap, values: Array, units: int, rng: np.random.Generator) -> Self:
+        """Measure the scale on mapped train rows `values`, (n, d), and draw the units."""
+        variance = float(values.var(axis=0).sum())
+        scale = float(np.sqrt(2 / variance)) if variance > 1e-18 else 1.0
+        weights = GAIN * rng.normal(size=(values.shape[1], units))
+        return cls(columns, scale, weights, GAIN / 2 * rng.normal(size=units))
+
+    def __call__(self, mapped: Array) -> Array:
+        """Compute features (n, d + units) of mapped columns (n, d)."""
+        scaled = mapped * self.scale
+        lifted = np.maximum(scaled @ self.weights + self.offset, 0)
+        lifted *= 2 / np.sqrt(len(self.offset))
+        return np.concatenate([scaled, lifted], axis=1)
+
+
+@dataclass(frozen=True)
+class RidgeMember:
+    """A fitted ridge on lifted columns: weights (m, K), intercept, and how its scores are read."""
+
+    weights: Array
+    intercept: Array
+    penalty: float
+    bound_: float
+    temperature_: float
+    raw_temperature_: float
+
+
+class _Stacked:
+    """Features (n, m) that are held whole."""
+
+    def __init__(self, values: Array) -> None:
+        self.values, self.width, self.dtype = values, values.shape[1], values.dtype
+
+    def __call__(self, block: slice) -> Array:
+        return np.asarray(self.values[block])
+
+
+class RidgeExperts:
+    """One closed-form ridge per view and one for all views, which keep no train row.
+
+    Each is a ridge regression of centred one-hot classes on the columns of `ColumnMap` and random
+    ReLU features of them, with exact leave-one-out scores for the train rows; see `fit_ridge`.
+
+    Parameters
+    ----------
+    scaling : {"minmax", "standard", "quantile", "none"}
+        Column scaling; see `FeatureMap`.
+    random_state : int, optional
+        Seed of the random features.
+
+    Attributes
+    ----------
+    lifts_ : list of Lift
+        Features of each view.
+    members_ : list of RidgeMember
+        Ridges of the views, the joint one last.
+    train_logits_ : ExpertLogits
+        Leave-one-out logits of the train rows.
+    """
+
+    def __init__(self, *, scaling: Scaling = "minmax", random_state: int | None = None) -> None:
+        self.scaling = scaling
+        self.random_state = random_state
+
+    def fit(
+        self,
+        views: MultiView,
+        codes: NDArray[np.int64],
+        *,
+        weights: NDArray[np.float64] | None = None,
+        maps: Sequence[ColumnMap] | None = None,
+    ) -> Self:
+        """Fit every ridge on the rows of `views`, class numbers `codes` and weights (n,).
+
+        `maps` may hold the fitted columns of the views. A view's ridge learns from the rows that
+        have the view, the joint one from all, with the columns' means in place of missing views.
+        """
+        if maps is None:
+            maps = [ColumnMap.fit(array, scaling=self.scaling) for array in views.arrays]
+        rng = np.random.default_rng(self.random_state)
+        units = max(min(UNITS, MOST_UNITS // len(views)), 16)
+        mapped = [m.transform(dense(a)) for m, a in zip(maps, views.arrays, strict=True)]
+        self.lifts_ = [
+            Lift.fit(columns, part, units, rng) for columns, part in zip(maps, mapped, strict=True)
+        ]
+        present = views.present
+        features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
+        onehot = np.eye(int(codes.max()) + 1)[codes]
+        scores = np.zeros((len(views), *onehot.shape))
+        self.members_ = []
+        for score, part, here in zip(scores, features, present.T, strict=True):
+            own = None if weights is None else weights[here] / weights[here].mean()
+            member, score[here] = _fit_member(part[here], onehot[here], own)
+            self.members_.append(member)
+        joint = scores[0]
+        if len(views) > 1:
+            member, joint = _fit_member(np.concatenate(features, axis=1), onehot, weights)
+            self.members_.append(member)
+        else:
+            self.members_.append(self.members_[0])
+        whole = present.all(axis=1)
+        some = whole if whole.any() else np.ones_like(whole)
+        values = np.concatenate([_balanced(part[some]) for part in mapped], axis=1)
+        centre = np.zeros((1, values.shape[1]))  # in place of landmarks: no train row is kept
+        self.familiarity_ = Familiarity.fit(centre, values)
+        self.train_logits_ = expert_logits(
+            self.members_, list(scores), joint, np.ones(len(codes)), present
+        )
+        return self
+
+    def logits(self, views: MultiView) -> ExpertLogits:
+        """Compute the logits of new rows."""
+        present = views.present
+        tiles = [self._tile(views.arrays, present[b], b) for b in blocks(views.n_samples)]
+        own, joint, familiarity = (
+            np.concatenate(part, axis=-2 if i < 2 else 0)
+            for i, part in enumerate(zip(*tiles, strict=True))
+        )
+        return expert_logits(self.members_, list(own), joint, familiarity, present)
+
+    def _tile(
+        self, arrays: Sequence[ViewArray], present: NDArray[np.bool_], rows: slice
+    ) -> tuple[Array, Array, Array]:
+        """Scores (N, n, K) and (n, K) without bounds, and familiarity (n,), of a block of rows."""
+        pairs = zip(self.lifts_, arrays, strict=True)
+        mapped = [lift.columns.transform(dense(array, rows)) for lift, array in pairs]
+        features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
+        *members, last = self.members_
+        own = np.stack(
+            [
+                part @ member.weights + member.intercept
+                for part, member in zip(features, members, strict=True)
+            ]
+        )
+        joint = own[0]
+        if len(members) > 1:
+            joint = np.concatenate(features, axis=1) @ last.weights + last.intercept
+        squares = np.stack([(_balanced(part) ** 2).sum(axis=1) for part in mapped], axis=1)
+        count = np.maximum(present.sum(axis=1), 1)
+        distance = np.sqrt((squares * present).sum(axis=1) * present.shape[1] / count)
+        familiarity = np.where(present.any(axis=1), self.familiarity_.of_distance(distance), 1.0)
+        return own, joint, familiarity
+
+
+def _balanced(mapped: Array) -> Array:
+    """Weigh a view's columns so that each view has the same part in squared distances."""
+    return np.asarray(mapped / np.sqrt(mapped.shape[1]))
+
+
+def _fit_member(
+    features: Array, onehot: Array, weights: NDArray[np.float64] | None
+) -> tuple[RidgeMember, Array]:
+    """Fit a ridge on features (n, m); the member, and leave-one-out scores (n, K) of its rows."""
+    codes = onehot.argmax(axis=1)
+    rows, width = features.shape
+    if rows > SMALL:
+        features, onehot = features.astype(np.float32), onehot.astype(np.float32)
+    rotated = RotatedFeatures(features) if width > rows else None
+    phi: RowFeatures = _Stacked(features) if rotated is None else rotated
+    ridge = fit_ridge(phi, onehot, PENALTIES, weights)
+    coefficients = ridge.coefficients if rotated is None else rotated.back(ridge.coefficients)
+    scores = ridge.loo_scores
+    bound = float(np.quantile(scores[np.arange(rows), codes], CAP))
+    member = RidgeMember(
+        weights=coefficients,
+        intercept=ridge.intercept,
+        penalty=ridge.penalty,
+        bound_=bound,
+        temperature_=fit_temperature(np.minimum(scores, bound), codes, weights),
+        raw_temperature_=fit_temperature(scores, codes, weights),
+    )
+    return member, scores
