@@ -234,54 +234,6 @@ class EncodedProjection(nn.Module):
         return projected
 
 
-class _RowNorm(nn.BatchNorm1d):
-    """BatchNorm1d that takes the running statistics for a batch of one row."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        if self.training and len(values) < 2:
-            mean, variance = self.running_mean, self.running_var
-            return F.batch_norm(values, mean, variance, self.weight, self.bias, eps=self.eps)
-        return super().forward(values)
-
-
-class DeepEncoders(nn.Module):
-    """An encoder per view: that of its kind, then blocks of Linear, BatchNorm, ReLU and dropout.
-
-    Parameters
-    ----------
-    encoders : sequence of ViewEncoder
-        Encoders by kind of view; see `TableEncoder` and `sequence_encoder`.
-    width, depth : int
-        Width W of the blocks, and their number.
-    dropout : float
-        Chance of dropping an entry of a block's output.
-
-    Examples
-    --------
-    >>> encode = DeepEncoders([TableEncoder(3), TableEncoder(5)], width=4, depth=2, dropout=0.2)
-    >>> encode([torch.zeros(7, 3), torch.zeros(7, 5)]).shape
-    torch.Size([2, 7, 4])
-    """
-
-    def __init__(
-        self, encoders: Sequence[ViewEncoder], *, width: int, depth: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleList(encoders)
-        self.blocks = nn.ModuleList()
-        for encoder in encoders:
-            layers: list[nn.Module] = []
-            for inputs in (encoder.outputs, *[width] * (depth - 1)):
-                layers += [nn.Linear(inputs, width, bias=False), _RowNorm(width), nn.ReLU()]
-                layers += [nn.Dropout(dropout)]
-            self.blocks.append(nn.Sequential(*layers))
-
-    def forward(self, views: Sequence[ViewInput]) -> Tensor:
-        """Encode N views into (N, B, W)."""
-        pairs = zip(self.encoders, self.blocks, views, strict=True)
-        return torch.stack([block(encode(view)) for encode, block, view in pairs])
-
-
 class StackedLinear(nn.Module):
     """N linear maps of one shape, applied side by side as one batched product.
 
@@ -302,6 +254,67 @@ class StackedLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, B, width) to (N, B, outputs)."""
         return torch.baddbmm(self.bias, values, self.weight)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d that takes the running statistics for a batch of one row."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training and len(values) < 2:
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(values, mean, variance, self.weight, self.bias, eps=self.eps)
+        return super().forward(values)
+
+
+class DeepEncoders(nn.Module):
+    """An encoder per view: that of its kind, then layers of Linear, BatchNorm, ReLU and dropout.
+
+    The layers of all views are computed side by side. BatchNorm: Ioffe and Szegedy, ICML 2015.
+
+    Parameters
+    ----------
+    encoders : sequence of ViewEncoder
+        Encoders by kind of view; see `TableEncoder` and `sequence_encoder`.
+    width, depth : int
+        Width W of the layers, and their number.
+    dropout : float
+        Chance of dropping an entry of a layer's output.
+
+    Examples
+    --------
+    >>> encode = DeepEncoders([TableEncoder(3), TableEncoder(5)], width=4, depth=2, dropout=0.2)
+    >>> encode([torch.zeros(7, 3), torch.zeros(7, 5)]).shape
+    torch.Size([2, 7, 4])
+    """
+
+    def __init__(
+        self, encoders: Sequence[ViewEncoder], *, width: int, depth: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.encoders = nn.ModuleList(encoders)
+        self.first = nn.ModuleList(
+            nn.Linear(encoder.outputs, width, bias=False) for encoder in encoders
+        )
+        views = len(encoders)
+        self.deeper = nn.ModuleList(
+            StackedLinear(count=views, width=width, outputs=width) for _ in range(depth - 1)
+        )
+        self.norms = nn.ModuleList(_BatchNorm(views * width) for _ in range(depth))
+
+    def forward(self, views: Sequence[ViewInput]) -> Tensor:
+        """Encode N views into (N, B, W)."""
+        triples = zip(self.first, self.encoders, views, strict=True)
+        wide = torch.cat([linear(encode(view)) for linear, encode, view in triples], dim=1)
+        stacked = self._finish(wide, self.norms[0])
+        for linear, norm in zip(self.deeper, list(self.norms)[1:], strict=True):
+            stacked = self._finish(linear(stacked).transpose(0, 1).flatten(start_dim=1), norm)
+        return stacked
+
+    def _finish(self, wide: Tensor, norm: nn.Module) -> Tensor:
+        """Normalise (B, N W), cut below zero and drop; to (N, B, W)."""
+        dropped = F.dropout(norm(wide).relu(), self.dropout, training=self.training)
+        return dropped.view(len(wide), len(self.encoders), -1).transpose(0, 1)
 
 
 class SubspaceCodes(NamedTuple):
