@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["fit", "inspect"]
 
 _DATASET = "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables."
-_NO_LANDMARKS = "Fit without kernel experts, which would keep rows of the training data."
+_NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the training data."
 
 
 @click.command()
@@ -113,12 +113,20 @@ def inspect(model: Path, as_json: bool) -> None:
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
         "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),
-        "network": f"{facts['network_parameters']} parameters",
+        "network": f"{facts['network_parameters']} parameters{_share(facts)}",
         "versions": listed(facts["versions"] or {}),
         "landmarks": _landmarks(facts),
     }
     for name, text in shown.items():
         echo(f"{name:<11}{text}", indent=11)
+
+
+def _share(facts: dict[str, Any]) -> str:
+    """Say how much of the answers is the network's."""
+    share, expert = facts["network_share"], facts["options"].get("expert")
+    if share is None or expert == "none":
+        return ""
+    return f", share {share:.2f} in the pool with {expert} members"
 
 
 def _landmarks(facts: dict[str, Any]) -> str:
@@ -137,13 +145,13 @@ def _recipe(
     """Configure the method, without what a saved model can't do."""
     if no_landmarks and method == "kernel-expert":
         raise OptionError(
-            "method kernel-expert is its landmarks; leave --no-landmarks out, or fit rcml-misa "
-            "with it."
+            "method kernel-expert is its landmarks; leave --no-landmarks out, or fit ridge-expert "
+            "or rcml-misa with it."
         )
     without = no_landmarks and method == "rcml-misa"
     if without and any(option.startswith("expert=") for option in settings.options):
-        raise OptionError("--no-landmarks means --set expert=none; give one of them.")
-    more = ["expert=none"] if without else []
+        raise OptionError("--no-landmarks means --set expert=ridge; give one of them.")
+    more = ["expert=ridge"] if without else []
     recipe = settings.recipe(method, more=more, regression=regression)
     if recipe.leaky:
         raise OptionError(

@@ -255,7 +255,9 @@ class TokenEstimator(MultiViewEstimator):
         """
         views, target = self._check_rows(X), self._target(y).to(self.device_)
         sums: dict[str, float] = {}
-        for rows, output in self._outputs(views, size=self.batch_size):
+        for rows, output in self._outputs(
+            views, size=getattr(self, "batch_size_", self.batch_size)
+        ):
             for name, value in self._terms(output, target[rows]).items():
                 share = len(rows) / views.n_samples
                 sums[name] = sums.get(name, 0.0) + share * float(value)

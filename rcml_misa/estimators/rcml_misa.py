@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
@@ -27,7 +28,7 @@ from rcml_misa.estimators.outputs import (
     subspace_terms,
     weighted_loss,
 )
-from rcml_misa.estimators.tables import Tables, TableTrainer
+from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts, trust_of
@@ -42,14 +43,17 @@ from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
 from rcml_misa.reading.rows import hold_out
-from rcml_misa.training import Optimisation, Progress, pick_device, seeded
+from rcml_misa.training import Progress, pick_device
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-# passes over tables: a network without closed-form members beside it has more to learn
-EPOCHS = {"kernel": 60, "ridge": 60, "none": 100}
+# most passes over tables, and steps that suffice: a network without closed-form members beside it
+# has more to learn
+LENGTH = {"kernel": (60, 500), "ridge": (60, 500), "none": (100, 800)}
+LEAST_EPOCHS = 10
+BATCH = (64, 256)  # least and most rows of a batch of tables
 SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
@@ -113,10 +117,11 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     dropout, attention_dropout : float
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
-        Passes over the train rows; by default 60, 100 without closed-form members, 10 with
-        sequences or texts.
-    batch_size : int
-        Rows of a batch; at most 32 are used with sequences or texts.
+        Passes over the train rows; by default 10 with sequences or texts, else 60, or fewer, down
+        to 10, where 500 steps take no more (100 and 800 without closed-form members).
+    batch_size : int, optional
+        Rows of a batch; by default a fifth of the train rows, but at least 64 and at most 256. At
+        most 32 are used with sequences or texts.
     learning_rate : float, optional
         Largest learning rate of AdamW, after a warm-up over a tenth of the steps falling to zero
         along a cosine; .004 by default, .001 with sequences or texts.
@@ -139,6 +144,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     ----------
     experts_ : ViewExperts, RidgeExperts or None
         Closed-form members.
+    batch_size_ : int
+        Rows of a batch.
     share_ : float
         Share of the network in the pool, in [0, 1]; 1 without closed-form members.
     stack_ : ndarray of shape (N + 1,) or None
@@ -185,7 +192,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     dropout: float = 0.0
     attention_dropout: float = 0.2
     epochs: int | None = None
-    batch_size: int = 256
+    batch_size: int | None = None  # type: ignore[assignment]
     learning_rate: float | None = None  # type: ignore[assignment]
     mixup: float = 0.0
     kl_weight: float = 0.03
@@ -222,6 +229,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         self.stack_: Array | None = None
         self.calibrator_: Calibrator | None = None
         self.share_ = 1.0
+        smallest, largest = BATCH
+        usual = min(max(len(rows.codes) // 5, smallest), largest)
+        self.batch_size_ = usual if self.batch_size is None else self.batch_size
         seeds = np.random.SeedSequence(self.random_state).spawn(9)
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
@@ -294,6 +304,11 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             fused = torch.from_numpy(evidence[best])
         self.calibrator_ = choose_calibrator(fused.numpy(), new.codes, new.weights)
 
+    def _passes(self, rows: int) -> int:
+        """Number of passes over tables of so many rows."""
+        most, steps = LENGTH[self.expert]
+        return max(LEAST_EPOCHS, min(most, steps // math.ceil(rows / self.batch_size_)))
+
     def _train_tables(
         self,
         rows: TrainRows,
@@ -303,26 +318,18 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         callback: Callable[[Progress], None] | None = None,
     ) -> None:
         """Train a network on rows whose views are all tables; `held` rows select the epoch."""
-        mixing, draws = (np.random.default_rng(seeds[place]) for place in (0, 2))
-        trainer = TableTrainer(
-            reader=Tables(self.maps_, len(self.classes_), self.device_),
-            settings=Optimisation(
-                epochs=EPOCHS[self.expert] if self.epochs is None else self.epochs,
-                learning_rate=RATE if self.learning_rate is None else self.learning_rate,
-                weight_decay=self.weight_decay,
-                fast=("slope", "offset"),
-                memory=0.99,
-                patience=self.patience,
-            ),
-            batch_size=self.batch_size,
-            mixup=self.mixup,
-            loss=self._loss,
+        train_tables(
+            self,
+            rows,
+            self._loss,
+            seeds=seeds,
+            held=held,
+            callback=callback,
+            epochs=self._passes(len(rows.codes)) if self.epochs is None else self.epochs,
+            learning_rate=RATE if self.learning_rate is None else self.learning_rate,
+            fast=("slope", "offset"),
+            memory=0.99,
         )
-        with seeded(_number(seeds[1])):
-            self.module_ = self._build().to(self.device_)
-            self.history_ = trainer.train(
-                self.module_, rows, mixing=mixing, draws=draws, held=held, callback=callback
-            )
 
     def _train_sequences(
         self,
@@ -348,7 +355,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             terms,
             seed=seeds[1],
             draws=np.random.default_rng(seeds[2]),
-            batch_size=min(self.batch_size, LARGEST_BATCH),
+            batch_size=min(self.batch_size_, LARGEST_BATCH),
             callback=callback,
             epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
             learning_rate=SEQUENCE_RATE if self.learning_rate is None else self.learning_rate,

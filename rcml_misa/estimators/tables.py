@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.rows import InputTable
-from rcml_misa.training import History, Optimisation, Progress, permuted_batches, train
+from rcml_misa.training import Optimisation, Progress, permuted_batches, seeded, train
 from rcml_misa.views import MultiView, dense
 
-__all__ = ["TableTrainer", "Tables"]
+__all__ = ["Tables", "train_tables"]
 
 
 @dataclass(frozen=True)
@@ -58,66 +59,65 @@ class Tables:
             yield rows, module(inputs, presence, attention=attention)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableTrainer:
-    """Trainer of a network on rows of a `Tables` reader, in batches that may be mixed.
+def train_tables(
+    estimator: Any,
+    rows: TrainRows,
+    loss: Callable[[TokenOpinions, Tensor, float, Tensor | None], Mapping[str, Tensor]],
+    *,
+    seeds: Sequence[np.random.SeedSequence],
+    held: TrainRows | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Set `module_` and `history_` of an estimator with `maps_`: build a network and train it.
 
     `loss` gives the terms of an output, its targets, the share of training done and the weights.
+    `seeds` are those of the mixtures of a batch, of the network and of the batches; `held` rows
+    select the epoch. `settings` go to `Optimisation`.
     """
-
-    reader: Tables
-    settings: Optimisation
-    batch_size: int
-    mixup: float
-    loss: Callable[[TokenOpinions, Tensor, float, Tensor | None], Mapping[str, Tensor]]
-
-    def train(
-        self,
-        module: nn.Module,
-        rows: TrainRows,
-        *,
-        mixing: np.random.Generator,
-        draws: np.random.Generator,
-        held: TrainRows | None = None,
-        callback: Callable[[Progress], None] | None = None,
-    ) -> History:
-        """Train `module` in place on train rows; `held` rows select the epoch.
-
-        `mixing` draws the mixtures of a batch, `draws` the batches.
-        """
-        device, table = self.reader.device, self.reader.read(rows.views, rows.codes)
+    device = estimator.device_
+    reader = Tables(estimator.maps_, len(estimator.classes_), device)
+    mixing, draws = np.random.default_rng(seeds[0]), np.random.default_rng(seeds[2])
+    with seeded(int(seeds[1].generate_state(1)[0])):
+        estimator.module_ = module = estimator._build().to(device)
+        table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
         def terms(batch: Rows, done: float) -> Mapping[str, Tensor]:
             inputs = table(batch)
             presence = None if present is None else present[batch]
             weight = None if weights is None else weights[batch]
-            if self.mixup:
-                share = mixing.beta(self.mixup, self.mixup)
+            if estimator.mixup:
+                share = mixing.beta(estimator.mixup, estimator.mixup)
                 share = max(share, 1 - share)  # at least a half is the row itself
                 partner = mixing_partners(mixing.permutation(len(batch)), presence).to(device)
                 inputs = torch.lerp(inputs[partner], inputs, share)
                 weight = None if weight is None else torch.lerp(weight[partner], weight, share)
-            return self.loss(*self.reader.run(module, inputs, presence), done, weight)
+            return loss(*reader.run(module, inputs, presence), done, weight)
 
-        return train(
+        estimator.history_ = train(
             module,
             terms,
-            batches=lambda: permuted_batches(len(rows.codes), self.batch_size, draws),
-            settings=self.settings,
-            validate=None if held is None else self._validation(module, held),
+            batches=lambda: permuted_batches(len(rows.codes), estimator.batch_size_, draws),
+            settings=Optimisation(
+                weight_decay=estimator.weight_decay, patience=estimator.patience, **settings
+            ),
+            validate=None if held is None else _validation(reader, module, held),
             callback=callback,
         )
 
-    def _validation(self, module: nn.Module, held: TrainRows) -> Callable[[], dict[str, float]]:
-        """Mean EDL loss of the fused opinions about held-out rows."""
-        table = self.reader.read(held.views, held.codes)
-        present = present_views(held.views, self.reader.device)
-        weights = row_tensor(held.weights, self.reader.device)
 
-        def validate() -> dict[str, float]:
-            output, target = self.reader.run(module, table(slice(None)), present)
-            values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
-            return {"validation": float(weighted_mean(values, weights))}
+def _validation(
+    reader: Tables, module: nn.Module, held: TrainRows
+) -> Callable[[], dict[str, float]]:
+    """Mean EDL loss of the fused opinions about held-out rows."""
+    table = reader.read(held.views, held.codes)
+    present = present_views(held.views, reader.device)
+    weights = row_tensor(held.weights, reader.device)
 
-        return validate
+    def validate() -> dict[str, float]:
+        output, target = reader.run(module, table(slice(None)), present)
+        values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
+        return {"validation": float(weighted_mean(values, weights))}
+
+    return validate

@@ -230,12 +230,15 @@ def _needs(model: Any) -> dict[str, str]:
 def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Gather the facts about a model file, ready for JSON.
 
-    Of them ``views`` tells their columns, ``needs`` the pretrained models that have to be installed
-    beside the file, ``landmark_rows`` the train rows that kernel experts keep; ``classes`` is None
+    Of these, ``views`` has their columns, ``needs`` the pretrained models that have to be
+    installed beside the file, ``landmark_rows`` the train rows that kernel experts keep,
+    ``network_share`` the network's share in a pool with closed-form members; ``classes`` is None
     for a score. `model` and `header` are what `read_model` returns.
     """
     module, experts = getattr(model, "module_", None), getattr(model, "experts_", None)
-    members = () if experts is None else (*experts.views_, experts.joint_)
+    kernels: Any = ()
+    if experts is not None and hasattr(experts, "joint_"):
+        kernels = (*experts.views_, experts.joint_)
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
@@ -251,7 +254,8 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "classes": model.classes_.tolist() if is_classifier(model) else None,
         "train_rows": getattr(model, "train_rows_", None),
         "data_sha256": getattr(model, "data_sha256_", None),
-        "landmark_rows": max((len(member.landmark_values_) for member in members), default=0),
+        "landmark_rows": max((len(kernel.landmark_values_) for kernel in kernels), default=0),
+        "network_share": getattr(model, "share_", None),
         "network_parameters": (
             0 if module is None else sum(part.numel() for part in module.parameters())
         ),
