@@ -157,7 +157,7 @@ def _rebuilt(
                 setattr(model, key, value.to(model.device_))
     if hasattr(model, "_build"):
         state = {k[len(MODULE) :]: v for k, v in tensors.items() if k.startswith(MODULE)}
-        model.module_ = _network(model, state).to(model.device_).eval()
+        model.module_ = _network(model, state, header).to(model.device_).eval()
     return model
 
 
@@ -179,7 +179,7 @@ def _check_facts(model: Any, size: int) -> None:
         raise DataError("the layers of its network do not fit its tensors")
 
 
-def _network(model: Any, state: Mapping[str, NDArray[Any]]) -> nn.Module:
+def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> nn.Module:
     """Build the network of a header, once its sizes are those of the tensors."""
     readers = getattr(model, "readers_", None)
 
@@ -192,7 +192,13 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]]) -> nn.Module:
     stored = {key: value.shape for key, value in state.items()}
     if shapes != stored:
         wrong = sorted(key for key in {*shapes, *stored} if shapes.get(key) != stored.get(key))
-        raise DataError(f"its network's tensors do not fit its header ({', '.join(wrong[:3])})")
+        versions = header.get("versions")
+        writer = versions.get(LIBRARIES[0]) if isinstance(versions, dict) else None
+        raise DataError(
+            f"its network's tensors do not fit its header ({', '.join(wrong[:2])[:80]}), or "
+            f"rcml-misa {str(writer)[:20]} wrote it for another network: fit it again, or load it "
+            "there"
+        )
     with seeded(0):  # these draws are overwritten
         module = build()
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
