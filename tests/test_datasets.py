@@ -72,6 +72,9 @@ def test_catalogue_is_whole() -> None:
         assert entry.samples >= 2 * entry.classes
         assert entry.citation
         assert entry.licence
+        if entry.sources:
+            lines = [f"{source.file} {source.sha256}" for source in entry.sources.values()]
+            assert entry.sha256 == hashlib.sha256("\n".join(lines).encode()).hexdigest()
         files = entry.sources.values() or ([] if entry.built_in else [entry])
         for one in files:
             assert len(one.sha256) == 64

@@ -24,6 +24,7 @@ OWN_KEYS = ("file", "sha256", "samples", "classes", "views")
 OPTIONS_01 = {"target": "target", "columns": "views", "id": "id"}  # as version 0.1 wrote them
 REQUIRED = {
     "matlab": ("file", "repository", "commit", "path", "keys", "orientation"),
+    "mogonet": ("sources",),
     "imported": ("file",),
     "own": ("file",),
 }
@@ -79,7 +80,7 @@ class CatalogueEntry(SourceFile):
         Public repository, version and place that the file comes from.
     also : dict of str to str
         Other forms of the file that serve as well: name to sha256.
-    format : {"matlab", "digits", "mosi", "imported", "own"}
+    format : {"matlab", "digits", "mogonet", "mosi", "imported", "own"}
         Reader of the files; ``"digits"`` is built in and has none.
     views : dict of str to int
         Name and number of columns of each view, in order.
@@ -100,7 +101,7 @@ class CatalogueEntry(SourceFile):
         Columns of a file of the user's own.
     """
 
-    format: Literal["digits", "matlab", "mosi", "imported", "own"]
+    format: Literal["digits", "matlab", "mogonet", "mosi", "imported", "own"]
     views: Mapping[str, int]
     samples: int
     classes: int

@@ -43,7 +43,7 @@ def list_datasets(*, users: bool = False) -> tuple[CatalogueEntry, ...]:
     Examples
     --------
     >>> [entry.name for entry in list_datasets()]
-    ['digits', 'PIE', 'HandWritten', 'Scene15', 'CUB', 'LandUse21', 'MOSI', 'MOSI-words']
+    ['digits', 'PIE', 'HandWritten', 'Scene15', 'CUB', 'LandUse21', 'ROSMAP', 'MOSI', ...]
     """
     more = (*list_imported(), *list_own().values()) if users else ()
     return (*list_catalogue(), *more)
@@ -143,7 +143,7 @@ def load_dataset(
     download : bool
         Fetch a missing file from its pinned address into the cache.
     split : str, optional
-        Name of one of the given splits of a set with several; its own by default.
+        Name of one of the set's given splits, to be used where none is asked of the protocol.
     options : FileOptions, optional
         Target, views and identifier of a file of one's own.
 
@@ -162,13 +162,17 @@ def load_dataset(
     MultiView(1797 samples: pixels 64, fourier 34, projections 78, moments 22, dct 36, ...)
     """
     entry = _resolved(name, options or FileOptions())
+    paths = {
+        role: checked_file(source, data_dir=data_dir, download=download)
+        for role, source in entry.sources.items()
+    }
+    if entry.format == "mogonet":
+        from rcml_misa.datasets.mogonet import load_mogonet
+
+        return load_mogonet(entry, paths, split=split)
     if entry.format == "mosi":
         from rcml_misa.datasets.mosi import load_mosi
 
-        paths = {
-            role: checked_file(source, data_dir=data_dir, download=download)
-            for role, source in entry.sources.items()
-        }
         return load_mosi(entry, paths, split=split, folder=cache_folder())
     if split is not None:
         raise OptionError(f"{entry.name} has no given split, hence no {split!r}; leave it out.")

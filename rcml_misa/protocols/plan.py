@@ -43,8 +43,8 @@ class Protocol:
     ----------
     split : {"auto", "random", "stratified", "grouped", "given"}
         ``"grouped"`` keeps the rows of a group together, ``"given"`` takes the data set's own
-        split, ``"auto"`` does so where there is one and draws a random split elsewhere; see
-        `for_dataset`.
+        split, ``"auto"`` does so where there is one that counts by default and draws a random
+        split elsewhere; see `for_dataset`.
     folds : int
         0 draws a new split for each run; k of 2 or more makes run r fold r mod k of a partition
         that is drawn anew every k runs.
@@ -52,7 +52,7 @@ class Protocol:
         Share of test rows of a split that is not in folds.
     valid_share : float
         Share of train rows held back for selection, temperature and conformal sets; 0 for none.
-        A given split has its own, or takes whole groups for them.
+        A given split may have its own, or take whole groups for them.
     selection : {"last", "best-valid", "best-test-epoch"}
         Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
@@ -130,7 +130,8 @@ class Protocol:
     def for_dataset(self, dataset: Dataset) -> Protocol:
         """Settle the split for a data set, and refuse rules that it can't follow.
 
-        A given split has validation rows of its own, so that no share of train rows is held back.
+        Where a given split has validation rows of its own or draws them by groups, no share of
+        train rows is held back.
 
         Raises
         ------
@@ -147,8 +148,8 @@ class Protocol:
         name, given, split = dataset.name, dataset.folds is not None, self.split
         if split == "auto":
             drawn: SplitKind = "grouped" if given and dataset.groups is not None else "random"
-            own = given and not self.folds and self.test_share == TEST_SHARE
-            split = "given" if own else drawn
+            own = dataset.folds_by_default and not self.folds and self.test_share == TEST_SHARE
+            split = "given" if given and own else drawn
         if split == "given" and self.test_share != TEST_SHARE:
             raise OptionError(
                 f"the given split of {name} has test rows of its own; leave test_share out."
@@ -170,7 +171,9 @@ class Protocol:
                     f"{test_set!r} adds noise to tables, and {name} has a view that is a sequence "
                     "or a text; choose clean, conflict or missing."
                 )
-        return replace(self, split=split, valid_share=0.0 if split == "given" else self.valid_share)
+        validated = dataset.valid_from is not None or "valid" in (dataset.folds or {})
+        share = 0.0 if split == "given" and validated else self.valid_share
+        return replace(self, split=split, valid_share=share)
 
     def _check_target(self, dataset: Dataset, split: SplitKind) -> None:
         """Refuse what needs classes where scores are predicted."""
@@ -283,7 +286,7 @@ def partition_rows(
         unknown = rng.choice(present, size=protocol.held_out, replace=False)
         held = test[np.isin(target[test], unknown)]
         train, valid, test = (x[~np.isin(target[x], unknown)] for x in (train, valid, test))
-    if protocol.valid_share and not given:
+    if protocol.valid_share and not len(valid):
         chance, share = np.random.default_rng(seeds.validation), protocol.valid_share
         if np.issubdtype(target.dtype, np.integer):
             train, valid = hold_back(train, target, share=share, rng=chance)
@@ -316,8 +319,11 @@ def _given_split(
         test, valid = hold_back_groups(test, groups, share=GROUP_SHARES["test"], rng=rng)
     elif "valid" not in folds and valid_from == "train":
         train, valid = hold_back_groups(train, groups, share=GROUP_SHARES["train"], rng=rng)
-    if protocol.selection == "best-valid" and not len(valid):
-        raise DataError("this data set's folds have no validation rows to select on.")
+    if protocol.selection == "best-valid" and not len(valid) and not protocol.valid_share:
+        raise DataError(
+            "this data set's folds have no validation rows to select on; give a valid_share or "
+            "select the last epoch."
+        )
     every = np.concatenate([train, valid, test])
     if not len(train) or not len(test) or len(np.unique(every)) < len(every):
         raise DataError("this data set's folds are empty or share rows; correct them.")

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from rcml_misa.datasets.catalogue import CatalogueEntry
 
-__all__ = ["frame_chunks", "frame_columns", "is_frame_file", "opened_arrays", "read_matlab"]
+__all__ = [
+    "check_facts",
+    "frame_chunks",
+    "frame_columns",
+    "is_frame_file",
+    "label_codes",
+    "opened_arrays",
+    "read_matlab",
+]
 
 KINDS = "csv, tsv, parquet, npz, mat or hdf5, or a folder with one table per view"
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
@@ -269,7 +277,7 @@ def read_matlab(
             f"{path} holds {len(cells)} views but the catalogue names {len(names)} "
             f"({', '.join(names)}); correct the catalogue's views of {entry.name}."
         )
-    target, classes = _codes(path, target_key, content[target_key])
+    target, classes = label_codes(path, target_key, content[target_key])
     arrays = {
         name: _oriented(path, name, cell, entry, len(target))
         for name, cell in zip(names, cells, strict=True)
@@ -278,6 +286,14 @@ def read_matlab(
         views = MultiView(arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    check_facts(path, entry, views, classes)
+    return views, target, classes
+
+
+def check_facts(
+    path: Path, entry: CatalogueEntry, views: MultiView, classes: Sequence[str]
+) -> None:
+    """Compare what was read with the catalogue's widths, samples and classes; else a DataError."""
     facts = {
         f"columns in view {name!r}": (width, entry.views[name])
         for name, width in zip(views.names, views.widths, strict=True)
@@ -290,7 +306,6 @@ def read_matlab(
                 f"{path} has {actual} {quantity} but the catalogue says {expected}; correct the "
                 f"catalogue's table of {entry.name}."
             )
-    return views, target, classes
 
 
 def _catalogue_variables(path: Path, keys: list[str]) -> dict[str, Any]:
@@ -316,7 +331,7 @@ def _catalogue_variables(path: Path, keys: list[str]) -> dict[str, Any]:
     return content
 
 
-def _codes(path: Path, key: str, value: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def label_codes(path: Path, key: str, value: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Number a catalogue's target 0 .. K-1, and list its K whole numbers."""
     labels = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
     if labels.dtype.kind not in "biuf" or labels.size == 0 or labels.size != max(labels.shape):
