@@ -72,11 +72,11 @@ def test_the_given_split_is_used_where_it_is_asked_for(need_data) -> None:
     data = load_dataset("ROSMAP", data_dir=place, download=False)
     assert data.folds["train"].tolist() == list(range(TRAIN))
     assert data.folds["test"].tolist() == list(range(TRAIN, TRAIN + TEST))
-    drawn = [partition(data, Protocol(), seed).test.tolist() for seed in (0, 1)]
+    drawn = [partition(data, Protocol(split="random"), seed).test.tolist() for seed in (0, 1)]
     assert drawn[0] != drawn[1]
     assert len(drawn[0]) == 71  # a fifth, rounded up
     named = load_dataset("ROSMAP", data_dir=place, download=False, split="official")
-    for asked, rules in ((data, Protocol(split="given")), (named, Protocol())):
+    for asked, rules in ((data, Protocol()), (named, Protocol(split="given"))):
         for seed in (0, 1):
             part = partition(asked, rules, seed)
             assert part.train.tolist() == list(range(TRAIN))
@@ -101,8 +101,8 @@ def test_validation_rows_of_the_given_split_are_train_rows_held_back(need_data) 
 @pytest.mark.parametrize(
     ("options", "heading", "counts"),
     [
-        ((), "random 80/20 splits", (280, 71)),
-        (("--split", "given"), "given split (245 train, 106 test rows)", (TRAIN, TEST)),
+        (("--split", "random"), "random 80/20 splits", (280, 71)),
+        ((), "given split (245 train, 106 test rows)", (TRAIN, TEST)),
         (("--given-split", "official"), "given split (245 train, 106 test rows)", (TRAIN, TEST)),
     ],
 )

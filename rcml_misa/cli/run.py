@@ -109,8 +109,8 @@ def run(
 
     Variants share the splits. Nothing is selected on test rows: the last step counts, or an
     epoch that was chosen on validation rows, unless --selection says otherwise. A data set with
-    a given split keeps it, and ROSMAP draws random ones, unless --split says otherwise. A method
-    is a name of --list-methods or module:Class, any scikit-learn classifier of your own.
+    a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or
+    module:Class, any scikit-learn classifier of your own.
     """
     recipes = _recipes(
         methods, settings, collectors, preset=preset, regression=data.task == "regression"

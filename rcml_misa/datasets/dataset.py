@@ -45,9 +45,6 @@ class Dataset:
         Group of each row, such as its video; no group is divided by a split.
     folds : mapping of str to ndarray of int, optional
         A given split: row numbers of ``"train"``, ``"test"`` and, where it has one, ``"valid"``.
-    folds_by_default : bool
-        Whether the given split is used unless another one is asked for; False leaves it to those
-        who ask for it.
     valid_from : {"train", "test"}, optional
         Fold whose groups serve for validation if the given split has no ``"valid"``; ``"test"``
         where features were trained on the labels of the train rows; None for no such rows.
@@ -70,7 +67,6 @@ class Dataset:
     task: Literal["classification", "regression"] = "classification"
     groups: NDArray[Any] | None = field(default=None, repr=False)
     folds: Mapping[str, NDArray[np.int64]] | None = field(default=None, repr=False)
-    folds_by_default: bool = True
     valid_from: Literal["train", "test"] | None = "train"
     scores: NDArray[np.float64] | None = field(default=None, repr=False)
     score_limit: float = 3.0

@@ -58,7 +58,6 @@ def load_mogonet(
         entry.sha256,
         str(folder),
         folds={"train": np.arange(cut), "test": np.arange(cut, sum(sizes))},
-        folds_by_default=split is not None,
         valid_from=None,
     )
 

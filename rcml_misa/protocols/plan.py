@@ -148,8 +148,8 @@ class Protocol:
         name, given, split = dataset.name, dataset.folds is not None, self.split
         if split == "auto":
             drawn: SplitKind = "grouped" if given and dataset.groups is not None else "random"
-            own = dataset.folds_by_default and not self.folds and self.test_share == TEST_SHARE
-            split = "given" if given and own else drawn
+            own = given and not self.folds and self.test_share == TEST_SHARE
+            split = "given" if own else drawn
         if split == "given" and self.test_share != TEST_SHARE:
             raise OptionError(
                 f"the given split of {name} has test rows of its own; leave test_share out."
