@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 from rcml_misa.estimators import RCMLMISAClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
+from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.networks import RCMLMISANet
 from rcml_misa.nn.tokens import TokenFusion, private_mask
 from rcml_misa.views import MultiView
@@ -65,12 +66,13 @@ def test_maps_are_those_of_a_plain_loop(masked) -> None:
 
 def test_asking_for_attention_changes_nothing_else() -> None:
     torch.manual_seed(0)
-    net = RCMLMISANet([3, 2], classes=4, hidden=8, experts=False).eval()
+    encoders = [TableEncoder(3), TableEncoder(2)]
+    net = RCMLMISANet(encoders, classes=4, hidden=8, encoder_width=8).eval()
     views = [torch.randn(5, 3), torch.randn(5, 2)]
     silent, asked = net(views), net(views, attention=True)
     assert silent.attention is None
     assert asked.attention.shape == (5, 1, 2, 4, 4)
-    for name in ("fused", "private", "shared", "tokens", "private_codes"):
+    for name in ("fused", "private", "shared", "logits", "tokens", "private_codes"):
         assert torch.equal(getattr(silent, name), getattr(asked, name))
 
 

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from rcml_misa.opinions import fuse_mixture, log_shares, membership, share_conflict
+from rcml_misa.exceptions import OptionError
+from rcml_misa.opinions import (
+    fuse,
+    fuse_mixture,
+    fuse_views,
+    log_shares,
+    membership,
+    share_conflict,
+)
+
+FUSIONS = ("geometric", "mean", "pairwise", "cumulative", "dempster")
 
 
 def plain_shares(evidence):
@@ -185,3 +195,110 @@ def test_shares_keep_a_hundredth_for_the_other_classes():
     found = log_shares(torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.0, 0.0]])).exp()
     wanted = [[0.99 + 0.01 / 3, 0.01 / 3, 0.01 / 3], [1 / 3, 1 / 3, 1 / 3]]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+# any operator, missing views, discount
+
+
+def views_with_gaps(seed, views, shared, classes=4, rows=6):
+    """Evidence of views and of what rests on all, none where a row lacks the view."""
+    rng = np.random.default_rng(seed)
+    private, common = (
+        rng.gamma(0.5, 5.0, size=(rows, count, classes)) for count in (views, shared)
+    )
+    present = rng.random((rows, views)) < 0.6
+    present[0], present[1] = True, False
+    private[~present] = 0
+    if shared == views:
+        common[~present] = 0
+    elif shared:
+        common[~present.any(axis=1)] = 0
+    return private, common, present
+
+
+def rows_alone(private, common, present):
+    """Each row's own opinions as if there were no others."""
+    per_view = common.shape[1] == private.shape[1]
+    for own, shared, here in zip(private, common, present, strict=True):
+        existing = here if per_view else np.full(len(shared), here.any())
+        yield torch.from_numpy(own[here]), torch.from_numpy(shared[existing]), here
+
+
+sizes = given(
+    views=st.integers(1, 5),
+    kind=st.sampled_from(["none", "one", "each"]),
+    seed=st.integers(0, 999),
+)
+
+
+def shared_count(kind, views):
+    return {"none": 0, "one": 1, "each": views}[kind]
+
+
+@sizes
+@settings(deadline=None, max_examples=30, derandomize=True)
+def test_views_are_fused_by_the_mixture(views, kind, seed):
+    private, common, present = views_with_gaps(seed, views, shared_count(kind, views))
+    tensors = [torch.from_numpy(part) for part in (private, common)]
+    weights = np.random.default_rng(seed).random(views + 1)
+    for chosen in (None, weights):
+        given_ = None if chosen is None else torch.from_numpy(chosen)
+        for discount in (True, False):  # for other operators
+            found = fuse_views(*tensors, discount=discount, weights=given_)
+            torch.testing.assert_close(found, fuse_mixture(*tensors, weights=given_))
+        found = fuse_views(*tensors, weights=given_, present=torch.from_numpy(present)).numpy()
+        counts = np.array([*np.ones(views), 1.5]) if chosen is None else chosen
+        for row, (own, shared, here) in enumerate(rows_alone(private, common, present)):
+            if not here.any():
+                assert not found[row].any()
+                continue
+            # what rests on all views weighs less where some are missing
+            alone = np.append(counts[:-1][here], counts[-1] * here.mean())
+            wanted = plain_mixture(own.numpy(), shared.numpy(), weights=alone)
+            np.testing.assert_allclose(found[row], wanted, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("discount", [True, False])
+@pytest.mark.parametrize("operator", FUSIONS)
+@sizes
+@settings(deadline=None, max_examples=15, derandomize=True)
+def test_views_are_fused_by_any_operator(operator, discount, views, kind, seed):
+    count = shared_count(kind, views)
+    private, common, present = views_with_gaps(seed, views, count)
+    tensors = [torch.from_numpy(part) for part in (private, common)]
+    found = fuse_views(
+        *tensors, operator=operator, discount=discount, present=torch.from_numpy(present)
+    )
+    for row, (own, shared, here) in enumerate(rows_alone(private, common, present)):
+        if not here.any():
+            assert not found[row].any()
+            continue
+        trust = (1 - share_conflict(own)) / count if discount and count else 1.0
+        weights = torch.cat([torch.ones(len(own)), torch.ones(len(shared)) * trust]).double()
+        wanted = fuse(torch.cat([own, shared]), operator=operator, weights=weights)
+        torch.testing.assert_close(found[row], wanted)
+    whole = torch.ones(len(present), views, dtype=torch.bool)
+    torch.testing.assert_close(
+        fuse_views(*tensors, operator=operator, discount=discount, present=whole),
+        fuse_views(*tensors, operator=operator, discount=discount),
+    )
+
+
+@pytest.mark.parametrize("operator", ["mean", "cumulative", "geometric", "dempster"])
+def test_a_joint_view_of_contradicting_views_is_no_witness(operator):
+    agreed = torch.tensor([[9.0, 0.0], [9.0, 0.0]], dtype=torch.double)
+    opposed = torch.tensor([[9.0, 0.0], [0.0, 9.0]], dtype=torch.double)
+    shared = torch.tensor([[0.0, 6.0]], dtype=torch.double)
+    alone = fuse_views(opposed, shared[:0], operator=operator)
+    torch.testing.assert_close(fuse_views(opposed, shared, operator=operator), alone)
+    plain = fuse_views(opposed, shared, operator=operator, discount=False)
+    assert not torch.allclose(plain, alone)
+    torch.testing.assert_close(
+        fuse_views(agreed, shared, operator=operator),
+        fuse(torch.cat([agreed, shared]), operator=operator),
+    )
+
+
+def test_an_unknown_operator_is_refused():
+    with pytest.raises(OptionError, match="fusion='average'"):
+        fuse_views(torch.ones(2, 3), torch.ones(1, 3), operator="average")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rcml_misa.estimators.published import notes_loss
-from rcml_misa.nn.encoders import StackedLinear
+from rcml_misa.nn.encoders import StackedLinear, TableEncoder
 from rcml_misa.nn.networks import NotesNet, RCMLMISANet
 from rcml_misa.nn.peers import RCMLNet
 from rcml_misa.nn.tokens import Collectors, EvidenceCollector, TokenFusion, shares_to_evidence
@@ -23,7 +23,8 @@ from rcml_misa.training import seeded
 COUNTS = (1, 2, 3, 6)
 SHARINGS = ("separate", "tied", "tied-mean", "private")
 FUSIONS = ("mixture", "geometric", "mean", "pairwise", "cumulative", "dempster")
-ROWS, CLASSES, HIDDEN = 5, 4, 8
+READOUTS = ("both", "tokens", "encoders")
+ROWS, CLASSES, HIDDEN, WIDTH = 5, 4, 8, 8
 
 
 def shared_opinions(sharing, views):
@@ -31,35 +32,39 @@ def shared_opinions(sharing, views):
 
 
 def network(views=3, *, seed=0, random=True, **options):
-    """A small network; `random` moves the collectors away from their start at zero."""
-    widths = [2 + view for view in range(views)]
+    """A small network; `random` moves the tokens' collectors away from their start at zero."""
+    encoders = [TableEncoder(2 + view) for view in range(views)]
+    sizes = {"classes": CLASSES, "hidden": HIDDEN, "feedforward": 16, "encoder_width": WIDTH}
     with seeded(seed):
-        found = RCMLMISANet(widths, classes=CLASSES, hidden=HIDDEN, feedforward=16, **options)
+        net = RCMLMISANet(encoders, **sizes | options)
         if random:
-            for part in (found.collect.private, found.collect.shared):
+            for part in (net.collect.private, net.collect.shared):
                 if part is not None:
                     nn.init.normal_(part.weight)
                     nn.init.normal_(part.bias)
-    return found.eval()
+    return net.eval()
 
 
 def batch(views=3, *, rows=ROWS, seed=1):
     rng = torch.Generator().manual_seed(seed)
-    inputs = [torch.randn(rows, 2 + view, generator=rng) for view in range(views)]
-    logits = torch.randn(rows, views, CLASSES, generator=rng)
-    return inputs, logits, torch.randn(rows, CLASSES, generator=rng)
+    return [torch.randn(rows, 2 + view, generator=rng) for view in range(views)]
+
+
+def reached(gradient, views):
+    """Whether it is not zero for each of the views, which lie side by side along the last axis."""
+    return (gradient.unflatten(-1, (views, -1)).abs() > 0).any(dim=-1).all()
 
 
 @pytest.mark.parametrize("views", COUNTS)
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_shapes(views, sharing, fusion):
-    net = network(views, sharing=sharing, fusion=fusion)
-    inputs, logits, joint = batch(views)
-    found = net(inputs, logits, joint)
+    opinions = shared_opinions(sharing, views)
+    found = network(views, sharing=sharing, fusion=fusion)(batch(views))
     assert found.fused.shape == (ROWS, CLASSES)
     assert found.private.shape == (ROWS, views, CLASSES)
-    assert found.shared.shape == (ROWS, shared_opinions(sharing, views), CLASSES)
+    assert found.shared.shape == (ROWS, opinions, CLASSES)
+    assert found.logits.shape == found.token_logits.shape == (ROWS, views + opinions, CLASSES)
     for codes in (
         found.projected,
         found.private_codes,
@@ -74,54 +79,49 @@ def test_shapes(views, sharing, fusion):
 
 
 @pytest.mark.parametrize("collector", ["shares", "softplus"])
+@pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("views", COUNTS)
-def test_shapes_without_experts(views, collector):
-    net = network(views, experts=False, collector=collector, random=False)
-    found = net(batch(views)[0])
+def test_a_new_network_has_opinions_already(views, readout, collector):
+    found = network(views, readout=readout, collector=collector, random=False)(batch(views))
     assert found.fused.shape == (ROWS, CLASSES)
     assert (found.private > 0).all()
+    assert (found.shared > 0).all()
 
 
 @pytest.mark.parametrize("views", COUNTS)
 @pytest.mark.parametrize("sharing", SHARINGS)
-@pytest.mark.parametrize(
-    ("fusion", "experts"), [("mixture", False), *((fusion, True) for fusion in FUSIONS)]
-)
-def test_gradients_of_the_fused_opinion_reach_every_collector_and_encoder(
-    views, sharing, fusion, experts
-):
-    net = network(views, sharing=sharing, fusion=fusion, experts=experts)
-    inputs, logits, joint = batch(views)
-    found = net(inputs, logits, joint) if experts else net(inputs)
-    (found.fused * torch.arange(1.0, 1 + CLASSES)).sum().backward()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradients_of_the_fused_opinion_reach_every_collector_and_encoder(views, sharing, fusion):
+    net = network(views, sharing=sharing, fusion=fusion)
+    (net(batch(views)).fused * torch.arange(1.0, 1 + CLASSES)).sum().backward()
     opinions = views + shared_opinions(sharing, views)
     for parameter in (net.collect.slope, net.collect.offset):
         assert parameter.shape == (opinions, 1)
         assert (parameter.grad != 0).all()
-    parts = [net.collect.private] + ([net.collect.shared] if sharing != "private" else [])
-    for part in parts:
+    shared = [net.collect.shared] if sharing != "private" else []
+    for part in [net.collect.private, net.collect.own, *shared]:
         for parameter in (part.weight, part.bias):
             assert (parameter.grad.abs().amax(dim=(1, 2)) > 0).all()
+    if sharing == "private":
+        assert net.collect.all is None
+    else:
+        assert reached(net.collect.all.weight.grad, views)
     for part in (net.subspaces.private.weight, net.subspaces.private.bias):
         assert (part.grad.abs().amax(dim=(1, 2)) > 0).all()
-    for parameter in [*net.project.parameters(), *net.subspaces.shared.parameters()]:
-        assert parameter.grad.abs().max() > 0
-    for parameter in net.fuse_tokens.parameters():
-        assert parameter.grad.abs().max() > 0
-
-
-def test_gradients_reach_zero_collectors_too():
-    net = network(random=False)
-    inputs, logits, joint = batch()
-    (net(inputs, logits, joint).fused * torch.arange(1.0, 1 + CLASSES)).sum().backward()
-    for part in (net.collect.private, net.collect.shared):
-        assert (part.weight.grad.abs().amax(dim=(1, 2)) > 0).all()
+    for norm in net.encode.norms:
+        assert reached(norm.weight.grad, views)
+        assert reached(norm.bias.grad, views)
+    (deeper,) = net.encode.deeper
+    assert (deeper.weight.grad.abs().amax(dim=(1, 2)) > 0).all()
+    several = [net.encode.first, net.project, net.subspaces.shared, net.fuse_tokens]
+    for part in several:
+        for parameter in part.parameters():
+            assert parameter.grad.abs().max() > 0
 
 
 def test_reconstruction_reaches_the_decoders():
     net = network()
-    inputs, logits, joint = batch()
-    net(inputs, logits, joint).reconstructed.square().sum().backward()
+    net(batch()).reconstructed.square().sum().backward()
     assert (net.subspaces.decoder.weight.grad.abs().amax(dim=(1, 2)) > 0).all()
 
 
@@ -130,18 +130,19 @@ def test_reconstruction_reaches_the_decoders():
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_shared_opinions_change_the_predictions(monkeypatch, views, sharing, fusion):
     net = network(views, sharing=sharing, fusion=fusion)
-    inputs, logits, joint = batch(views)
+    inputs = batch(views)
     with torch.no_grad():
-        wanted = net(inputs, logits, joint)
+        wanted = net(inputs)
         collect = net.collect.forward
 
         def without(*parts):
-            evidence = collect(*parts).clone()
+            evidence, *others = collect(*parts)
+            evidence = evidence.clone()
             evidence[views:] = 0
-            return evidence
+            return evidence, *others
 
         monkeypatch.setattr(net.collect, "forward", without)
-        found = net(inputs, logits, joint)
+        found = net(inputs)
     assert torch.equal(found.private, wanted.private)
     assert (found.shared == 0).all()
     assert ((found.fused - wanted.fused).abs().amax(dim=1) > 1e-4).all()
@@ -173,7 +174,7 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("views", [1, 2, 3])
 def test_notes_shared_collectors_reach_nothing(views):
-    inputs = batch(views)[0]
+    inputs = batch(views)
     target = torch.eye(CLASSES)[torch.arange(ROWS) % CLASSES]
     for net in notes_pair(views):
         notes_loss(net(inputs), target, **WEIGHTS).backward()
@@ -185,7 +186,7 @@ def test_notes_shared_collectors_reach_nothing(views):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_notes_tied_and_separate_are_one_function(training):
-    inputs = batch()[0]
+    inputs = batch()
     separate, tied = (net.train(training) for net in notes_pair())
     with seeded(1):
         first = separate(inputs)
@@ -202,7 +203,7 @@ def test_notes_first_opinion_holds_the_sum():
     heard = []
     for collector in net.collect_private:
         collector.register_forward_hook(lambda module, args, output: heard.append(output.clone()))
-    found = net(batch()[0])
+    found = net(batch())
     total = heard[0] + heard[1] + heard[2]
     assert torch.allclose(found.private[:, 0], total)
     assert torch.allclose(found.private[:, 1], heard[1])
@@ -212,7 +213,7 @@ def test_notes_first_opinion_holds_the_sum():
 
 def test_notes_similarity_is_the_pair_sum_over_views():
     net, _ = notes_pair()
-    found = net.eval()(batch()[0])
+    found = net.eval()(batch())
     target = torch.eye(CLASSES)[torch.arange(ROWS) % CLASSES]
     with_it, without = (
         notes_loss(found, target, **(WEIGHTS | {"sim_weight": weight})) for weight in (1.0, 0.0)
@@ -235,12 +236,12 @@ def test_notes_similarity_is_the_pair_sum_over_views():
 @pytest.mark.parametrize("mask", ["private", "none"])
 def test_private_tokens_do_not_see_other_views(mask, layers):
     net = network(mask=mask, layers=layers)
-    inputs, logits, joint = batch()
+    inputs = batch()
     with torch.no_grad():
-        before = net(inputs, logits, joint)
+        before = net(inputs)
         for changed in range(3):
             moved = [x + 1.5 * (view == changed) * x.flip(0) for view, x in enumerate(inputs)]
-            after = net(moved, logits, joint)
+            after = net(moved)
             for view in range(3):
                 same = torch.allclose(after.tokens[:, view], before.tokens[:, view], atol=1e-6)
                 assert same == (mask == "private" and view != changed)
@@ -255,9 +256,9 @@ def test_private_tokens_do_not_see_other_views(mask, layers):
 @pytest.mark.parametrize("mask", ["private", "none"])
 def test_rows_do_not_see_each_other(mask):
     net = network(mask=mask)
-    inputs, logits, joint = batch()
-    whole = net(inputs, logits, joint).fused
-    part = net([x[1:3] for x in inputs], logits[1:3], joint[1:3]).fused
+    inputs = batch()
+    whole = net(inputs).fused
+    part = net([x[1:3] for x in inputs]).fused
     assert torch.allclose(part, whole[1:3], atol=1e-5)
 
 
@@ -284,14 +285,18 @@ def test_attention_matches_pytorchs_encoder_layer():
         assert torch.allclose(own(tokens), wanted, atol=1e-5)
 
 
-def test_dropout_acts_in_training_only():
-    net = network()
-    inputs, logits, joint = batch()
-    assert torch.equal(net(inputs, logits, joint).fused, net(inputs, logits, joint).fused)
+DROPOUTS = ("dropout", "attention_dropout", "encoder_dropout")
+
+
+@pytest.mark.parametrize("chance", [None, *DROPOUTS])
+def test_each_dropout_acts_in_training_only(chance):
+    net = network(**{name: 0.5 * (name == chance) for name in DROPOUTS})
+    inputs = batch()
+    assert torch.equal(net(inputs).fused, net(inputs).fused)
     net.train()
     with seeded(0):
-        first, second = net(inputs, logits, joint).fused, net(inputs, logits, joint).fused
-    assert not torch.equal(first, second)
+        first, second = net(inputs).fused, net(inputs).fused
+    assert torch.equal(first, second) == (chance is None)
 
 
 # collectors
@@ -336,40 +341,36 @@ def test_uniform_shares_give_no_evidence_whatever_is_learnt():
     assert found.abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("sharing", SHARINGS)
-def test_experts_alone_speak_before_training(sharing):
-    net = network(sharing=sharing, random=False)
-    inputs, logits, joint = batch()
-    found = net(inputs, logits, joint)
-    slope, offset = torch.tensor(5.0), torch.tensor(0.0)
-    assert torch.allclose(found.private, shares_to_evidence(logits, slope, offset))
-    wanted = shares_to_evidence(joint, slope, offset).unsqueeze(1)
-    assert torch.allclose(found.shared, wanted.expand_as(found.shared))
-    elsewhere = net([x.flip(0) + 1 for x in inputs], logits, joint)
-    assert torch.equal(elsewhere.fused, found.fused)
-
-
 def test_sharing_of_collectors():
-    tokens = torch.randn(6, ROWS, HIDDEN, generator=torch.Generator().manual_seed(0))
-    sizes = {"views": 3, "hidden": HIDDEN, "classes": CLASSES, "experts": False}
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randn(6, ROWS, HIDDEN, generator=rng, dtype=torch.float64)
+    sizes = {"views": 3, "hidden": HIDDEN, "classes": CLASSES, "readout": "tokens"}
 
-    def logits(sharing):
-        """Inverse softplus of the shared evidence."""
+    def logits(sharing, present=None):
         with seeded(0):
-            found = Collectors(sharing=sharing, kind="softplus", **sizes)
-        return found.shared, found(tokens, None, None)[3:].expm1().log()
+            collect = Collectors(sharing=sharing, kind="softplus", **sizes).double()
+        evidence, found, of_tokens = collect(tokens, torch.empty(0), present)
+        assert torch.equal(found, of_tokens)
+        torch.testing.assert_close(evidence, found.exp().log1p())
+        return collect.shared, found[3:]
 
     part, found = logits("separate")
     for view in range(3):
         wanted = tokens[3 + view] @ part.weight[view] + part.bias[view]
-        assert torch.allclose(found[view], wanted, atol=1e-4)
+        torch.testing.assert_close(found[view], wanted)
     part, found = logits("tied")
     for view in range(3):
         wanted = tokens[3 + view] @ part.weight[0] + part.bias[0]
-        assert torch.allclose(found[view], wanted, atol=1e-4)
+        torch.testing.assert_close(found[view], wanted)
     part, found = logits("tied-mean")
     wanted = tokens[3:].mean(dim=0) @ part.weight[0] + part.bias[0]
-    assert torch.allclose(found[0], wanted, atol=1e-4)
+    torch.testing.assert_close(found[0], wanted)
+    present = torch.rand(ROWS, 3, generator=rng) < 0.6
+    present[0], present[1] = True, torch.tensor([True, False, True])
+    _, found = logits("tied-mean", present)
+    for row, here in enumerate(present):
+        mean = tokens[3:, row][here].sum(dim=0) / max(int(here.sum()), 1)
+        torch.testing.assert_close(found[0, row], mean @ part.weight[0] + part.bias[0, 0])
     assert logits("private")[1].shape == (0, ROWS, CLASSES)
 
 
@@ -389,7 +390,7 @@ def test_rcml_collector_and_network():
     first, _, _, last = collector.layers
     wanted = torch.log1p(torch.exp(last(first(x).clamp_min(0))))
     assert torch.allclose(collector(x), wanted, atol=1e-5)
-    found = net(batch(2)[0])
+    found = net(batch(2))
     assert found.private.shape == (ROWS, 2, CLASSES)
     assert found.shared.shape == (ROWS, 0, CLASSES)
     assert torch.allclose(found.fused, found.private.mean(dim=1))
@@ -401,8 +402,8 @@ def test_rcml_collector_and_network():
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_one_view(fusion):
     net = network(1, fusion=fusion, sharing="private")
-    inputs, logits, joint = batch(1)
-    found = net(inputs, logits, joint)
+    inputs = batch(1)
+    found = net(inputs)
     if fusion == "mixture":  # shares are floored there
         wanted = torch.stack([row / row.sum() for row in found.private[:, 0]])
         got = torch.stack([row / row.sum() for row in found.fused])
@@ -414,9 +415,9 @@ def test_one_view(fusion):
 
 @pytest.mark.parametrize("views", [2, 3])
 def test_discount_weighs_shared_opinions_by_the_private_ones_agreement(views):
-    inputs, logits, joint = batch(views)
-    found = network(views, fusion="mean")(inputs, logits, joint)
-    plain = network(views, fusion="mean", discount=False)(inputs, logits, joint)
+    inputs = batch(views)
+    found = network(views, fusion="mean")(inputs)
+    plain = network(views, fusion="mean", discount=False)(inputs)
     for row in range(ROWS):
         private, shared = found.private[row], found.shared[row]
         trust = (1 - share_conflict(private)) / views

@@ -26,6 +26,7 @@ from rcml_misa.losses import (
     similarity_loss,
     weighted_mean,
 )
+from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.networks import RCMLMISANet
 from rcml_misa.nn.peers import RCMLNet
 from rcml_misa.opinions import fuse_mixture, mean_conflict, membership, opinions_present
@@ -247,29 +248,32 @@ def test_whole_weights_are_repeated_rows():
 def test_nothing_of_a_missing_view_gets_out(sharing, mask, fusion):
     torch.manual_seed(0)
     net = RCMLMISANet(
-        (3, 4), classes=3, hidden=8, feedforward=8, layers=2, sharing=sharing, mask=mask,
-        fusion=fusion,
+        [TableEncoder(3), TableEncoder(4)], classes=3, hidden=8, feedforward=8, layers=2,
+        encoder_width=8, sharing=sharing, mask=mask, fusion=fusion,
     )  # fmt: skip
     torch.nn.init.normal_(net.collect.private.weight)
     net.eval()
     views = [torch.rand(5, 3), torch.rand(5, 4)]
-    logits, joint = torch.rand(5, 2, 3), torch.rand(5, 3)
     present = torch.tensor([[True, False]]).repeat(5, 1)
-    found = net(views, logits, joint, present)
-    logits[:, 1] = 7
-    other = net([views[0], 100 * views[1]], logits, joint, present)
+    found = net(views, present)
+    other = net([views[0], 100 * views[1]], present)
     torch.testing.assert_close(found.fused, other.fused)
     torch.testing.assert_close(found.private, other.private)
     torch.testing.assert_close(found.shared, other.shared)
     assert found.private[:, 1].abs().max() == 0
     assert found.private[:, 0].min() > 0
-    whole = net(views, logits, joint, torch.ones(5, 2, dtype=torch.bool))
-    torch.testing.assert_close(whole.fused, net(views, logits, joint).fused)
+    whole = net(views, torch.ones(5, 2, dtype=torch.bool))
+    torch.testing.assert_close(whole.fused, net(views).fused)
 
 
-def test_gradients_with_missing_views_are_finite_and_stay_at_home():
+@pytest.mark.parametrize("reached", ["codes", "encoders"])
+@pytest.mark.parametrize("readout", ["both", "tokens", "encoders"])
+def test_gradients_with_missing_views_are_finite_and_stay_at_home(readout, reached):
     torch.manual_seed(0)
-    net = RCMLMISANet((3, 4, 2), classes=3, hidden=8, feedforward=8, experts=False)
+    net = RCMLMISANet(
+        [TableEncoder(3), TableEncoder(4), TableEncoder(2)], classes=3, hidden=8, feedforward=8,
+        encoder_width=8, readout=readout, subspace_gradient=reached,
+    )  # fmt: skip
     views = [torch.rand(6, width) for width in (3, 4, 2)]
     present = torch.tensor([[True, True, False]] * 5 + [[False, False, False]])
     target = torch.eye(3)[torch.tensor([0, 1, 2, 0, 1, 2])]
@@ -278,8 +282,11 @@ def test_gradients_with_missing_views_are_finite_and_stay_at_home():
     sum(terms.values()).backward()
     gradients = {name: one.grad for name, one in net.named_parameters() if one.grad is not None}
     assert all(one.isfinite().all() for one in gradients.values())
-    assert gradients["project.linears.2.weight"].abs().max() == 0
-    assert gradients["project.linears.0.weight"].abs().max() > 0
+    assert gradients["encode.first.2.weight"].abs().max() == 0
+    assert gradients["encode.first.0.weight"].abs().max() > 0
+    if readout == "tokens" or reached == "encoders":
+        assert gradients["project.linears.2.weight"].abs().max() == 0
+        assert gradients["project.linears.0.weight"].abs().max() > 0
 
 
 def test_rcml_network_averages_the_views_that_are_there():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 import rcml_misa
 from rcml_misa.estimators import RCMLMISAClassifier
-from rcml_misa.nn.encoders import TableEncoder
-from rcml_misa.nn.networks import RCMLMISANet
+from rcml_misa.nn.encoders import RecurrentEncoder, TableEncoder
 from rcml_misa.views import MultiView
 
 SMALL = {"text_encoder": "words", "sequence_encoder": "mean", "hidden": 16, "random_state": 0}
@@ -26,19 +26,34 @@ def _views(n: int = 150, seed: int = 0):
     return MultiView(views), np.array(["no", "so", "yes"])[y]
 
 
-def test_table_encoders_are_the_projection_itself() -> None:
-    """The seam is bitwise neutral: same draws, same parameters, same outputs."""
-    options = {"classes": 3, "hidden": 8, "experts": False}
-    nets = []
-    for encoders in (None, [TableEncoder(4), TableEncoder(5)]):
-        torch.manual_seed(0)
-        nets.append(RCMLMISANet([4, 5], encoders=encoders, **options).eval())
-    first, second = (dict(net.named_parameters()) for net in nets)
-    assert len(first) == len(second)
-    for a, b in zip(first.values(), second.values(), strict=True):
-        assert torch.equal(a, b)
-    views = [torch.randn(6, 4), torch.randn(6, 5)]
-    assert torch.equal(nets[0](views).fused, nets[1](views).fused)
+@pytest.mark.parametrize("readout", ["both", "tokens", "encoders"])
+def test_tables_beside_sequences_run_through_the_same_encoders(tmp_path, readout) -> None:
+    whole, y = _views(45)
+    table = np.array(whole["table"])
+    table[::3] = np.nan
+    views = MultiView({"steps": whole["steps"], "table": table})
+    tiny = {"encoder_width": 8, "hidden": 8, "feedforward": 8, "sequence_hidden": 4}
+    model = RCMLMISAClassifier(epochs=2, readout=readout, random_state=0, **tiny).fit(views, y)
+    encode = model.module_.encode
+    assert [type(part) for part in encode.encoders] == [RecurrentEncoder, TableEncoder]
+    assert [part.in_features for part in encode.first] == [
+        4 * 4,
+        model.readers_.encoders()[1].outputs,
+    ]
+    assert all(int(norm.num_batches_tracked) > 0 for norm in encode.norms)
+    opinion = model.predict_opinion(views)
+    np.testing.assert_array_equal(opinion.present[:, 1], [row % 3 > 0 for row in range(45)])
+    assert (opinion.of("table").uncertainty[::3] == 1).all()
+    model.save(tmp_path / "model.rcml")
+    again = rcml_misa.load(tmp_path / "model.rcml")
+    for name, value in model.module_.state_dict().items():
+        assert torch.equal(again.module_.state_dict()[name], value)
+    other = again.predict_opinion(views)
+    for name in ("evidence", "shared", "conflict", "probability"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(opinion, name))
+    for name in views.names:
+        np.testing.assert_array_equal(other.views[name], opinion.views[name])
+    np.testing.assert_array_equal(again.predict_proba(views), model.predict_proba(views))
 
 
 def test_options_of_sequences_do_not_touch_tables() -> None:
