@@ -238,8 +238,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         if apart is not None:
             network(rows.take(apart[0]), seeds[6:])
             self._learn_share(rows, apart[1])
+        elif self.experts_ is not None and self.calibration_fraction:
+            self.share_ = 0.0
         elif self.experts_ is not None:
-            self.share_ = 0.0 if self.calibration_fraction else EVEN
+            self.share_, self.calibrator_ = EVEN, None  # the members' calibration is not the pool's
         if apart is None or self.share_:
             network(rows, seeds[1:4], callback=callback)
         elif callback is not None:  # no epoch changes what the members say
