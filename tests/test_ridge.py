@@ -106,14 +106,18 @@ def test_weights_and_intercept_reproduce_the_ridge_on_features():
     design = np.column_stack([phi(slice(None)), np.ones(len(onehot))])
     cost = np.diag([*np.full(15, 0.1), 0.0])
     solution = np.linalg.solve(design.T @ design + cost, design.T @ onehot)
-    scores = phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    scores = (
+        phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    )
     np.testing.assert_allclose(scores, design @ solution, atol=1e-8)
 
 
 def test_intercept_alone_where_the_penalty_is_huge():
     phi, values, onehot = problem()
     found = fit_ridge(phi, onehot, [1e12])
-    scores = phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    scores = (
+        phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    )
     np.testing.assert_allclose(scores, np.tile(onehot.mean(axis=0), (40, 1)), atol=1e-8)
     others = (onehot.sum(axis=0) - onehot) / 39
     np.testing.assert_allclose(found.loo_scores, others, atol=1e-8)

@@ -54,7 +54,9 @@ def loo_of(experts, views, codes, weights=None):
     """Leave-one-out scores of each member, by refitting, and its features and its own rows."""
     onehot = np.eye(CLASSES)[codes]
     weights = np.ones(len(codes)) if weights is None else weights
-    mapped = [lift.columns.transform(a) for lift, a in zip(experts.lifts_, views.arrays, strict=True)]
+    mapped = [
+        lift.columns.transform(a) for lift, a in zip(experts.lifts_, views.arrays, strict=True)
+    ]
     features = [lift(part) for lift, part in zip(experts.lifts_, mapped, strict=True)]
     sets = [*zip(features, views.present.T, strict=True)]
     if len(features) > 1:
@@ -356,7 +358,7 @@ def test_familiarity_falls_with_the_distance():
     means = [part.mean() for part in found]
     assert means == sorted(means, reverse=True)
     assert means[2] < 0.1
-    assert all(((0 <= part) & (part <= 1)).all() for part in found)
+    assert all(((part >= 0) & (part <= 1)).all() for part in found)
     # a row is judged by the views that it has
     one = near.map(lambda name, x: np.full_like(x, np.nan) if name == "v1" else x * 1e6)
     assert experts.logits(one).familiarity.mean() < 0.1
