@@ -17,7 +17,9 @@ from rcml_misa.estimators import (
     NotesClassifier,
     RCMLClassifier,
     RCMLMISAClassifier,
+    RidgeExpertClassifier,
 )
+from rcml_misa.estimators.tables import TableTrainer
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import MultiView
 
@@ -32,7 +34,9 @@ MAKERS = {
         **({"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0} | options)
     ),
     "kernel-expert": lambda **options: KernelExpertClassifier(**({"random_state": 0} | options)),
+    "ridge-expert": lambda **options: RidgeExpertClassifier(**({"random_state": 0} | options)),
 }
+MEMBERS = ("kernel-expert", "ridge-expert")
 NETWORKS = ("rcml-misa", "rcml", "notes")
 every = pytest.mark.parametrize("name", MAKERS)
 
@@ -49,7 +53,8 @@ def problem(views=2, *, rows=60, classes=3, seed=0):
 
 
 def shared_count(name, views):
-    return {"rcml-misa": views, "rcml": 0, "notes": views, "kernel-expert": 1}[name]
+    # closed-form members, pooled with a network or not, have one opinion about all views
+    return {"rcml": 0, "notes": views}.get(name, 1)
 
 
 @every
@@ -91,7 +96,7 @@ def test_predictions_and_opinions(name, views):
     np.testing.assert_allclose(opinion.belief.sum(axis=1) + opinion.uncertainty, 1)
 
 
-@pytest.mark.parametrize("name", ["rcml-misa", "kernel-expert"])
+@pytest.mark.parametrize("name", ["rcml-misa", *MEMBERS])
 def test_accurate_on_new_rows_of_an_easy_problem(name):
     X, y = problem(3, rows=160)
     train, test = ({k: v[rows] for k, v in X.items()} for rows in (slice(0, 100), slice(100, 160)))
@@ -119,7 +124,7 @@ def test_random_state_alone_decides(name):
 
     first = go(0, 1)
     np.testing.assert_array_equal(first, go(0, 2))
-    if name in NETWORKS:
+    if name != "kernel-expert":  # where every row is a landmark, none is drawn
         assert not np.allclose(first, go(1, 1))
 
 
@@ -226,7 +231,7 @@ def test_unusable_rows_are_refused(name):
 
 
 @pytest.mark.parametrize("method", ["predict_proba", "predict_opinion", "predict"])
-@pytest.mark.parametrize("name", ["rcml-misa", "rcml", "notes", "kernel-expert"])
+@every
 def test_not_fitted(name, method):
     with pytest.raises(NotFittedError):
         getattr(MAKERS[name](), method)(problem(2)[0])
@@ -259,7 +264,7 @@ def test_far_rows_stay_finite(name):
     far = {view: 1e6 * array for view, array in X.items()}
     model = MAKERS[name]().fit(X, y)
     assert np.isfinite(model.predict_proba(far)).all()
-    if name in ("rcml-misa", "kernel-expert"):
+    if name in ("rcml-misa", *MEMBERS):
         # what is unlike the train rows is vacuous
         assert model.predict_opinion(far).uncertainty.min() > 0.95
         assert np.median(model.predict_opinion(X).uncertainty) < 0.6
@@ -303,19 +308,26 @@ def test_plain_rcml_misa_without_experts(views):
     model = MAKERS["rcml-misa"](expert="none", collector="softplus", fusion="mean", epochs=40)
     model.fit(X, y)
     assert model.experts_ is None
+    assert model.stack_ is None
+    assert model.share_ == 1
     opinion = model.predict_opinion(X)
     assert opinion.evidence.shape == (60, 3)
-    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1)
-    assert model.history_["loss"][-1] < model.history_["loss"][0]
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1, atol=1e-6)
+    for term in ("edl", "recon", *(("sim",) if views > 1 else ())):
+        assert model.history_[term][-1] < model.history_[term][0]
     assert model.score(X, y) > 0.6
 
 
 @pytest.mark.parametrize("collectors", ["separate", "tied", "tied-mean", "private"])
 def test_shared_opinions_of_each_kind_of_collectors(collectors):
     X, y = problem(3)
-    found = MAKERS["rcml-misa"](collectors=collectors).fit(X, y).predict_opinion(X)
+    alone = MAKERS["rcml-misa"](collectors=collectors, expert="none", epochs=1).fit(X, y)
     count = {"separate": 3, "tied": 3, "tied-mean": 1, "private": 0}[collectors]
-    assert found.shared.shape == (60, count, 3)
+    assert alone.predict_opinion(X).shared.shape == (60, count, 3)
+    # in a pool with members all shared opinions of the network make one
+    pooled = MAKERS["rcml-misa"](collectors=collectors, calibration_fraction=0.0, epochs=1)
+    assert pooled.fit(X, y).share_ == 0.5
+    assert pooled.predict_opinion(X).shared.shape == (60, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -326,18 +338,56 @@ def test_shared_opinions_of_each_kind_of_collectors(collectors):
         {"attention_mask": "none", "layers": 2},
         {"conflict_discount": False, "fusion": "geometric"},
         {"fusion": "dempster"},
-        {"mixup": 0.0},
+        {"mixup": 0.4},
         {"batch_size": 7},
-        {"landmarks": 10},
-        {"expert": "none"},
         {"collector": "softplus"},
+        {"readout": "tokens"},
+        {"readout": "encoders"},
+        {"subspace_gradient": "encoders"},
+        {"encoder_width": 16},
+        {"encoder_depth": 1},
+        {"encoder_dropout": 0.0},
+        {"dropout": 0.3},
+        {"calibration_fraction": 0.4},
+        {"learning_rate": 0.02},
     ],
     ids=str,
 )
-def test_options(options):
+def test_options_of_the_network(options):
     X, y = problem(2)
-    model, plain = MAKERS["rcml-misa"](**options).fit(X, y), MAKERS["rcml-misa"]().fit(X, y)
-    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1)
+    base = {"expert": "none", "epochs": 1}
+    model, plain = (MAKERS["rcml-misa"](**base | more).fit(X, y) for more in (options, {}))
+    probability, other = model.predict_proba(X), plain.predict_proba(X)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+    if "calibration_fraction" in options:  # other rows are set apart, all are trained on
+        evidence = [one.predict_opinion(X).evidence for one in (model, plain)]
+        np.testing.assert_array_equal(*evidence)
+    else:
+        assert not np.allclose(probability, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"expert": "ridge"},
+        {"expert": "none"},
+        {"landmarks": 10},
+        {"kernel": "fine"},
+        {"stacking": False},
+        {"scaling": "standard"},
+        {"fusion": "geometric"},
+        {"fusion": "geometric", "conflict_discount": False},
+        {"fusion": "dempster"},
+    ],
+    ids=str,
+)
+def test_options_of_the_members(options):
+    X, y = problem(2)
+    without = dict(list(options.items())[:-1])  # the last one is what is tested
+    base = {"epochs": 1, "calibration_fraction": 0.15}  # no row is set apart: no share
+    model, plain = (MAKERS["rcml-misa"](**base | more).fit(X, y) for more in (options, without))
+    assert plain.share_ == 0
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1, atol=1e-6)
     found, other = (one.predict_opinion(X) for one in (model, plain))
     assert not np.allclose(found.evidence, other.evidence, rtol=1e-6)
 
@@ -351,26 +401,28 @@ def test_history_names_every_loss_and_the_loss_is_their_weighted_sum():
     np.testing.assert_allclose(history["loss"], wanted, rtol=1e-5)
 
 
-def test_training_lasts_100_steps_and_at_least_6_passes():
-    X, y = problem(2)
-    told = []
-    model = MAKERS["rcml-misa"](epochs=None)  # 2 steps a pass
-    model.fit(X, y, callback=told.append)
-    assert told[-1].epochs == told[-1].epoch == 50
-    assert len(clone(model).set_params(batch_size=3).fit(X, y).history_["loss"]) == 6
+@pytest.mark.parametrize(
+    ("options", "epochs", "rate"),
+    [
+        ({"expert": "kernel"}, 60, 4e-3),
+        ({"expert": "ridge"}, 60, 4e-3),
+        ({"expert": "none"}, 100, 4e-3),
+        ({"expert": "none", "epochs": 3, "learning_rate": 0.02}, 3, 0.02),
+    ],
+    ids=str,
+)
+def test_length_and_rate_of_both_trainings(monkeypatch, options, epochs, rate):
+    asked = []
 
+    def spy(trainer, module, rows, **more):
+        asked.append((trainer.settings.epochs, trainer.settings.learning_rate))
+        module.eval()
+        return {"loss": [0.0]}
 
-def test_untrained_network_speaks_as_the_experts():
-    # without a step's effect, opinions are those of the control
-    X, y = problem(2)
-    model = MAKERS["rcml-misa"](learning_rate=0.0, weight_decay=0.0, collectors="tied-mean")
-    found = model.fit(X, y).predict_opinion(X)
-    seed = model.experts_.random_state
-    control = MAKERS["kernel-expert"](random_state=seed).fit(X, y).predict_opinion(X)
-    for view, evidence in control.views.items():
-        np.testing.assert_allclose(found.views[view], evidence, atol=1e-3)
-    np.testing.assert_allclose(found.shared, control.shared, atol=1e-3)
-    np.testing.assert_allclose(found.evidence, control.evidence, atol=1e-3)
+    monkeypatch.setattr(TableTrainer, "train", spy)
+    monkeypatch.setattr("rcml_misa.estimators.rcml_misa.pool_share", lambda *args: 10)
+    MAKERS["rcml-misa"](**{"epochs": None, **options}).fit(*problem(2))
+    assert asked == [(epochs, rate)] * 2
 
 
 def test_contradicting_views_leave_more_uncertainty():

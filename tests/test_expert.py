@@ -18,8 +18,9 @@ from sklearn.model_selection import cross_val_predict
 
 from rcml_misa.experts import ridge
 from rcml_misa.experts.expert import KernelExpert, fit_temperature
+from rcml_misa.experts.logits import stack_weights
 from rcml_misa.experts.ridge import KERNELS
-from rcml_misa.experts.view_experts import Familiarity, ViewExperts, stack_weights
+from rcml_misa.experts.view_experts import Familiarity, ViewExperts
 from rcml_misa.opinions import log_shares
 from rcml_misa.views import MultiView
 

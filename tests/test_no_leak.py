@@ -90,6 +90,15 @@ def test_garbage_in_test_rows_changes_nothing(name):
     assert not changed(*both(small(name), Protocol()))
 
 
+@pytest.mark.parametrize("expert", ["ridge", "none"])
+def test_nor_with_other_members_or_none(expert):
+    one, two = both(small("rcml-misa", f"expert={expert}"), Protocol())
+    # rows were set apart, from the train rows
+    assert one.estimator.share_ == two.estimator.share_
+    assert one.estimator.calibrator_ is not None
+    assert not changed(one, two)
+
+
 @pytest.mark.parametrize("name", ["rcml", "fuml", "rcml-misa"])
 def test_nor_where_an_epoch_is_chosen_on_rows_held_back(name):
     protocol = Protocol(valid_share=0.2, selection="best-valid", label_noise=0.1, imbalance=0.5)

@@ -76,7 +76,7 @@ def test_absurd_values_are_refused_at_fit_in_one_sentence(name, parameter):
         ),
         (RCMLMISAClassifier(stacking="no"), "stacking='no' is not True or False; the default is"),
         (RCMLMISAClassifier(epochs=2.6), "epochs=2.6 is not a whole number .*; the nearest is 3"),
-        (RCMLMISAClassifier(dropout=1), "dropout=1 is not .* below 1; the default is 0.2"),
+        (RCMLMISAClassifier(dropout=1), "dropout=1 is not .* below 1; the default is 0.0"),
         (RCMLClassifier(hidden=(5, 0)), r"hidden=\(5, 0\) is not a tuple of whole numbers of 1"),
     ],
     ids=str,

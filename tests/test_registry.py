@@ -50,6 +50,9 @@ def test_every_method_and_variant_builds(name) -> None:
         (lambda: recipe("rcml", options=["hidden=a,b"]), "hidden=a,b"),
         (lambda: recipe("rcml-misa", options=["conflict_discount=maybe"]), "maybe is not a bool"),
         (lambda: recipe("lda", epochs=3), "lda is not trained in epochs"),
+        (lambda: recipe("ridge-expert", epochs=3), "ridge-expert is not trained in epochs"),
+        (lambda: recipe("ridge-expert", options=["landmarks=9"]), "no option 'landmarks'"),
+        (lambda: recipe("rcml-misa", options=["expert=rigde"]), "expert=rigde.*ridge"),
     ],
 )
 def test_what_does_not_exist_is_refused(call, match) -> None:
@@ -83,6 +86,10 @@ def test_empty_variant_is_refused() -> None:
         ("rcml", "fusion=pairwise", "pairwise"),
         ("rcml", "scaling=none", "none"),
         ("rcml-misa", "expert=none", "none"),
+        ("rcml-misa", "expert=ridge", "ridge"),
+        ("rcml-misa", "learning_rate=none", None),
+        ("rcml-misa", "learning_rate=0.01", 0.01),
+        ("rcml-misa", "calibration_fraction=0", 0.0),
         ("rcml-misa", "conflict_discount=False", False),
         ("rcml-misa", "conflict_discount=1", True),
         ("rbf-svm", "C=3", 3.0),

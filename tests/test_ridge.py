@@ -106,14 +106,18 @@ def test_weights_and_intercept_reproduce_the_ridge_on_features():
     design = np.column_stack([phi(slice(None)), np.ones(len(onehot))])
     cost = np.diag([*np.full(15, 0.1), 0.0])
     solution = np.linalg.solve(design.T @ design + cost, design.T @ onehot)
-    scores = phi.kernel(values, phi.landmarks) @ found.weights + found.intercept
+    scores = (
+        phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    )
     np.testing.assert_allclose(scores, design @ solution, atol=1e-8)
 
 
 def test_intercept_alone_where_the_penalty_is_huge():
     phi, values, onehot = problem()
     found = fit_ridge(phi, onehot, [1e12])
-    scores = phi.kernel(values, phi.landmarks) @ found.weights + found.intercept
+    scores = (
+        phi.kernel(values, phi.landmarks) @ phi.kernel_weights(found.coefficients) + found.intercept
+    )
     np.testing.assert_allclose(scores, np.tile(onehot.mean(axis=0), (40, 1)), atol=1e-8)
     others = (onehot.sum(axis=0) - onehot) / 39
     np.testing.assert_allclose(found.loo_scores, others, atol=1e-8)
@@ -141,7 +145,7 @@ def test_many_blocks_give_what_one_block_gives(monkeypatch, size):
     parts = fit_ridge(again, onehot, PENALTIES)
     assert parts.penalty == whole.penalty
     np.testing.assert_allclose(parts.loo_scores, whole.loo_scores, atol=1e-9)
-    np.testing.assert_allclose(parts.weights, whole.weights, atol=1e-7)
+    np.testing.assert_allclose(parts.coefficients, whole.coefficients, atol=1e-7)
     np.testing.assert_allclose(parts.intercept, whole.intercept, atol=1e-9)
 
 
@@ -165,7 +169,9 @@ def test_float32_stays_close_to_float64(landmarks):
     assert found.penalty == wanted.penalty
     np.testing.assert_allclose(found.loo_scores, wanted.loo_scores, atol=2e-3)
     near = values[:landmarks]
-    scores = narrow.kernel(values, near) @ found.weights + found.intercept
+    weights = narrow.kernel_weights(found.coefficients)
+    scores = narrow.kernel(values, near) @ weights + found.intercept
     broad = values.astype(np.float64)
-    exact_scores = wide.kernel(broad, broad[:landmarks]) @ wanted.weights + wanted.intercept
+    weights = wide.kernel_weights(wanted.coefficients)
+    exact_scores = wide.kernel(broad, broad[:landmarks]) @ weights + wanted.intercept
     np.testing.assert_allclose(scores, exact_scores, atol=5e-3)

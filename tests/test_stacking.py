@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from rcml_misa.experts.view_experts import ExpertLogits, stack_weights
+from rcml_misa.experts.logits import ExpertLogits, stack_weights
 
 
 def opinions(rng, target, skills, classes=3):
@@ -69,7 +69,7 @@ def test_order_of_experts_does_not_matter():
 
 
 def test_many_rows_are_sampled_evenly(monkeypatch):
-    monkeypatch.setattr("rcml_misa.experts.view_experts.ENOUGH", 100)
+    monkeypatch.setattr("rcml_misa.experts.logits.ENOUGH", 100)
     rng = np.random.default_rng(0)
     target = rng.integers(3, size=5000)
     logs = opinions(rng, target, (1.0, 1.0, 0.5))

@@ -14,6 +14,7 @@ from rcml_misa.estimators import (
     NotesClassifier,
     RCMLClassifier,
     RCMLMISAClassifier,
+    RidgeExpertClassifier,
 )
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.expert import fit_temperature
@@ -27,7 +28,9 @@ MAKERS = {
     "rcml": lambda **more: RCMLClassifier(
         **{"epochs": 40, "learning_rate": 0.03, "random_state": 0, "device": "cpu"} | more
     ),
+    "rcml-misa none": lambda **more: MAKERS["rcml-misa"](expert="none", **more),
     "kernel-expert": lambda **more: KernelExpertClassifier(**{"random_state": 0} | more),
+    "ridge-expert": lambda **more: RidgeExpertClassifier(**{"random_state": 0} | more),
     "control": ControlClassifier,
     "notes": lambda **more: NotesClassifier(epochs=2, random_state=0, device="cpu"),
     "one-expert": lambda **more: KernelExpert(random_state=0),
@@ -111,7 +114,7 @@ def test_ridge_with_whole_weights_is_the_ridge_of_repeated_rows():
     scale = counts.mean()  # weights of mean 1 ask for a penalty as many times smaller
     weighted, _ = solve(np.arange(14), counts / scale, penalties=(0.3 / scale,))
     repeated, _ = solve(np.repeat(np.arange(14), counts))
-    np.testing.assert_allclose(weighted.weights, repeated.weights, atol=1e-8)
+    np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, atol=1e-8)
     np.testing.assert_allclose(weighted.intercept, repeated.intercept, atol=1e-10)
 
 
@@ -149,6 +152,15 @@ def test_whole_weights_in_temperature_and_calibration_are_repeated_rows():
     )
 
 
+def test_ratios_of_weights_count_whatever_their_mean():
+    solve, _ = ridge_problem()
+    weights = np.random.default_rng(1).uniform(0.2, 3.0, size=14)
+    found, wanted = solve(np.arange(14), 7 * weights)[0], solve(np.arange(14), weights)[0]
+    np.testing.assert_allclose(found.coefficients, wanted.coefficients, atol=1e-10)
+    np.testing.assert_allclose(found.intercept, wanted.intercept, atol=1e-12)
+    np.testing.assert_allclose(found.loo_scores, wanted.loo_scores, atol=1e-10)
+
+
 # estimators
 
 
@@ -180,7 +192,7 @@ def test_equal_weights_change_nothing_and_others_do(name):
         assert heavy[:, 1].mean() > plain[:, 1].mean() + 0.05
 
 
-@pytest.mark.parametrize("name", ["rcml-misa", "rcml", "kernel-expert"])
+@pytest.mark.parametrize("name", ["rcml-misa", "rcml", "kernel-expert", "ridge-expert"])
 def test_balanced_classes_find_more_of_the_rare_one(name):
     X, y = overlapping(rows=200)
     new, truth = overlapping(rows=400, seed=1)

@@ -44,6 +44,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collectors start
+LEAST_GAIN = 1e-9  # nats per row; less is rounding
 #: Shares of a network in a pool that are tried, the first of which is 0.
 SHARES = np.linspace(0, 1, 21)
 
@@ -122,7 +123,7 @@ def pool_share(
     gains = losses[0] - losses[best]
     mean = float(np.average(gains, weights=weights))
     error = float(np.sqrt((weights**2 * (gains - mean) ** 2).sum()) / weights.sum())
-    return best if mean > error else 0
+    return best if mean > max(error, LEAST_GAIN) else 0
 
 
 @keyword_parameters

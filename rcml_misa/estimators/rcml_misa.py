@@ -38,7 +38,8 @@ from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder, ViewInput
 from rcml_misa.nn.networks import RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
-from rcml_misa.opinions import ViewFusionOperator, membership
+from rcml_misa.opinions import ViewFusionOperator, membership, opinions_present
+from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
@@ -248,8 +249,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         if apart is not None:
             network(rows.take(apart[0]), seeds[6:])
             self._learn_share(rows, apart[1])
+        elif self.experts_ is not None and self.calibration_fraction:
+            self.share_ = 0.0
         elif self.experts_ is not None:
-            self.share_ = 0.0 if self.calibration_fraction else EVEN
+            self.share_, self.calibrator_ = EVEN, None  # the members' calibration is not the pool's
         if apart is None or self.share_:
             network(rows, seeds[1:4], callback=callback)
         elif callback is not None:  # no epoch changes what the members say
@@ -436,7 +439,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         fused, private, shared = self._states(views)
         joint = None
         if shared.shape[1]:
-            joint = _log_shares(shared).mean(dim=1).log_softmax(dim=-1).numpy()
+            present, count = present_views(views, CPU), shared.shape[1]
+            existing = None if present is None else opinions_present(present, count)[:, -count:]
+            joint = mean_present(_log_shares(shared), existing).log_softmax(dim=-1).numpy()
         return fused, _log_shares(private).numpy(), joint
 
     def _fuse(self, logits: ExpertLogits) -> FusedOpinions:

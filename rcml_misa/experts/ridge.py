@@ -255,10 +255,11 @@ def fit_ridge(
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
     that no n x n matrix appears. The penalty of least leave-one-out square error is kept. Weights
-    (n,) of the rows' square errors are positive, of mean 1; a leverage is in proportion to its
-    row's. Source: Allen, Technometrics 16, 1974 (PRESS): the residual without row i is
-    r_i / (1 - h_i).
+    (n,) of the rows' square errors are positive, and scaled to the mean 1; a leverage is in
+    proportion to its row's. Source: Allen, Technometrics 16, 1974 (PRESS): the residual without
+    row i is r_i / (1 - h_i).
     """
+    weights = None if weights is None else weights / weights.mean()
 
     def weighed(values: Array, block: slice) -> Array:
         return values if weights is None else values * weights[block, None].astype(values.dtype)

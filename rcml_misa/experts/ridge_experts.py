@@ -42,7 +42,7 @@ class Lift:
 
     @classmethod
     def fit(cls, columns: ColumnMap, values: Array, units: int, rng: np.random.Generator) -> Self:
-        """Measure the scale on mapped train rows `values`, (n, d), and draw the units."""
+        """Measure the scale on mapped rows that have the view, (n, d), and draw the units."""
         variance = float(values.var(axis=0).sum())
         scale = float(np.sqrt(2 / variance)) if variance > 1e-18 else 1.0
         weights = GAIN * rng.normal(size=(values.shape[1], units))
@@ -122,17 +122,18 @@ class RidgeExperts:
             maps = [ColumnMap.fit(array, scaling=self.scaling) for array in views.arrays]
         rng = np.random.default_rng(self.random_state)
         units = max(min(UNITS, MOST_UNITS // len(views)), 16)
+        present = views.present
         mapped = [m.transform(dense(a)) for m, a in zip(maps, views.arrays, strict=True)]
         self.lifts_ = [
-            Lift.fit(columns, part, units, rng) for columns, part in zip(maps, mapped, strict=True)
+            Lift.fit(columns, part[here], units, rng)
+            for columns, part, here in zip(maps, mapped, present.T, strict=True)
         ]
-        present = views.present
         features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
         onehot = np.eye(int(codes.max()) + 1)[codes]
         scores = np.zeros((len(views), *onehot.shape))
         self.members_ = []
         for score, part, here in zip(scores, features, present.T, strict=True):
-            own = None if weights is None else weights[here] / weights[here].mean()
+            own = None if weights is None else weights[here]
             member, score[here] = _fit_member(part[here], onehot[here], own)
             self.members_.append(member)
         joint = scores[0]
