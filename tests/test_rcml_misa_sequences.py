@@ -86,7 +86,7 @@ def test_a_second_fit_forgets_the_readers_of_the_first(tmp_path) -> None:
 
 def test_opinions_of_mixed_views() -> None:
     views, y = _views()
-    model = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    model = RCMLMISAClassifier(epochs=15, encoder_width=32, **SMALL).fit(views, y)
     new, truth = _views(60, seed=1)
     assert model.score(new, truth) > 0.9
     opinion = model.predict_opinion(new)
@@ -98,7 +98,7 @@ def test_opinions_of_mixed_views() -> None:
     order = np.random.default_rng(0).permutation(60)
     turned = model.predict_opinion(new.take(order))
     np.testing.assert_allclose(turned.evidence, opinion.evidence[order], rtol=1e-4, atol=1e-5)
-    again = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    again = RCMLMISAClassifier(epochs=15, encoder_width=32, **SMALL).fit(views, y)
     assert np.array_equal(again.predict_proba(new), model.predict_proba(new))
 
 
