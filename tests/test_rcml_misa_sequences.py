@@ -9,6 +9,7 @@ import torch
 import rcml_misa
 from rcml_misa.estimators import RCMLMISAClassifier
 from rcml_misa.nn.encoders import RecurrentEncoder, TableEncoder
+from rcml_misa.nn.pretrained import PretrainedText, split_frozen
 from rcml_misa.views import MultiView
 
 SMALL = {"text_encoder": "words", "sequence_encoder": "mean", "hidden": 16, "random_state": 0}
@@ -86,7 +87,7 @@ def test_a_second_fit_forgets_the_readers_of_the_first(tmp_path) -> None:
 
 def test_opinions_of_mixed_views() -> None:
     views, y = _views()
-    model = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    model = RCMLMISAClassifier(epochs=15, encoder_width=32, **SMALL).fit(views, y)
     new, truth = _views(60, seed=1)
     assert model.score(new, truth) > 0.9
     opinion = model.predict_opinion(new)
@@ -98,7 +99,7 @@ def test_opinions_of_mixed_views() -> None:
     order = np.random.default_rng(0).permutation(60)
     turned = model.predict_opinion(new.take(order))
     np.testing.assert_allclose(turned.evidence, opinion.evidence[order], rtol=1e-4, atol=1e-5)
-    again = RCMLMISAClassifier(epochs=40, **SMALL).fit(views, y)
+    again = RCMLMISAClassifier(epochs=15, encoder_width=32, **SMALL).fit(views, y)
     assert np.array_equal(again.predict_proba(new), model.predict_proba(new))
 
 
@@ -117,6 +118,23 @@ def test_pooled_views_have_experts() -> None:
     model = RCMLMISAClassifier(epochs=1, random_state=0).fit(pooled, y)
     assert model.experts_ is not None
     assert model.score(pooled, y) > 0.9
+
+
+@pytest.mark.parametrize("rate", [1e-12, 1e-2])
+def test_pretrained_texts_learn_at_their_own_rate(rate) -> None:
+    whole, y = _views(20)
+    views = MultiView({"table": whole["table"], "words": whole["words"]})
+    tiny = {"encoder_width": 8, "hidden": 8, "feedforward": 8, "text_layers": 1}
+    model = RCMLMISAClassifier(epochs=1, text_learning_rate=rate, random_state=0, **tiny)
+    trained = model.fit(views, y).module_.encode.encoders[1].state_dict()
+    fresh = PretrainedText("minilm", trained_layers=1)
+    split_frozen(fresh)  # as training does
+    before = fresh.state_dict()
+    moved = max(float((value - before[name]).abs().max()) for name, value in trained.items())
+    if rate < 1e-6:
+        assert moved < 1e-9
+    else:
+        assert 1e-3 < moved < 0.1
 
 
 def test_callback_and_history() -> None:

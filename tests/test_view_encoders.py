@@ -149,6 +149,12 @@ def test_a_batch_of_one_row_takes_the_running_statistics(depth) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_row_gives_no_row(training) -> None:
+    encode, views = deep_encoders(2)
+    assert encode.train(training)([view[:0] for view in views]).shape == (3, 0, 4)
+
+
 def test_entries_of_each_layer_are_dropped_in_training_only() -> None:
     encode, views = deep_encoders(1, dropout=0.25)
     whole, _ = deep_encoders(1)

@@ -314,7 +314,8 @@ class DeepEncoders(nn.Module):
     def _finish(self, wide: Tensor, norm: nn.Module) -> Tensor:
         """Normalise (B, N W), cut below zero and drop; to (N, B, W)."""
         dropped = F.dropout(norm(wide).relu(), self.dropout, training=self.training)
-        return dropped.view(len(wide), len(self.encoders), -1).transpose(0, 1)
+        views = len(self.encoders)
+        return dropped.view(len(wide), views, wide.shape[1] // views).transpose(0, 1)
 
 
 class SubspaceCodes(NamedTuple):
