@@ -31,6 +31,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 LEAST_SHARE = 1e-6  # added to a class's share of the evidence before its logarithm
+SUREST = 1 - 1e-9  # largest probability of a class
 TIE = 1e-6  # least lead of the first class over the second
 TINY = 1e-12
 LEVEL = 0.9  # of conformal sets
@@ -150,6 +151,7 @@ class Calibrator:
         # above where the second class would catch up, by more than float32 rounds away
         least = (second + TIE) / (1 + second)
         mapped = np.maximum(expit(self.slope * logit(top) + self.offset), least)
+        mapped = np.minimum(mapped, SUREST)  # no class is ruled out
         result = others * (1 - mapped)[:, None]
         result[rows, best] = mapped
         result[~evidence.any(axis=1)] = 1 / evidence.shape[1]  # no evidence, no favourite

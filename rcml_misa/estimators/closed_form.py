@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from rcml_misa.calibration import Calibrator
-from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier
+from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.experts.logits import ExpertLogits, Experts
 from rcml_misa.experts.ridge import KernelChoice, blocks
@@ -29,7 +29,9 @@ from rcml_misa.opinions import (
     opinions_present,
     present_share,
 )
+from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.options import keyword_parameters
+from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
 from rcml_misa.views import MultiView
 
@@ -38,12 +40,15 @@ __all__ = [
     "FusedOpinions",
     "KernelExpertClassifier",
     "RidgeExpertClassifier",
+    "fit_members",
     "fuse_logits",
+    "log_opinions",
     "pool_share",
 ]
 
 Array = NDArray[np.float64]
 SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collectors start
+TINY = 1e-12
 LEAST_GAIN = 1e-9  # nats per row; less is rounding
 #: Shares of a network in a pool that are tried, the first of which is 0.
 SHARES = np.linspace(0, 1, 21)
@@ -124,6 +129,45 @@ def pool_share(
     mean = float(np.average(gains, weights=weights))
     error = float(np.sqrt((weights**2 * (gains - mean) ** 2).sum()) / weights.sum())
     return best if mean > max(error, LEAST_GAIN) else 0
+
+
+def fit_members(
+    estimator: Any, rows: TrainRows, seed: int, *, maps: Sequence[ColumnMap] | None = None
+) -> ViewExperts | RidgeExperts:
+    """Fit the members that the options of an estimator describe; `maps` may hold the columns."""
+    if estimator.expert == "ridge":
+        ridges = RidgeExperts(scaling=estimator.scaling, random_state=seed)
+        return ridges.fit(rows.views, rows.codes, weights=rows.weights, maps=maps)
+    kernels = ViewExperts(
+        landmarks=estimator.landmarks,
+        kernel=estimator.kernel,
+        scaling=estimator.scaling,
+        random_state=seed,
+    )
+    return kernels.fit(rows.views, rows.codes, weights=rows.weights)
+
+
+def log_opinions(
+    private: Tensor, shared: Tensor, present: Tensor | None
+) -> tuple[Array, Array | None]:
+    """Compute a network's log-probabilities of the views (n, N, K) and of all of them (n, K).
+
+    `private` (n, N, K) and `shared` (n, M, K) hold its evidence; the latter's mean is over the
+    opinions that exist where views are `present`, (n, N), and None without any.
+    """
+    own, all_views = (_log_shares(evidence) for evidence in (private, shared))
+    count = shared.shape[1]
+    if not count:
+        return own.numpy(), None
+    existing = None if present is None else opinions_present(present, count)[:, -count:]
+    joint = mean_present(all_views, existing).log_softmax(dim=-1)
+    return own.numpy(), joint.numpy()
+
+
+def _log_shares(evidence: Tensor) -> Tensor:
+    """Logarithms of the classes' shares of evidence, even where there is none."""
+    lifted = evidence + TINY
+    return torch.log(lifted / lifted.sum(dim=-1, keepdim=True))
 
 
 @keyword_parameters

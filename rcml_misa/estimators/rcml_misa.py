@@ -15,7 +15,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
-from rcml_misa.estimators.closed_form import SHARES, FusedOpinions, fuse_logits, pool_share
+from rcml_misa.estimators.closed_form import (
+    SHARES,
+    FusedOpinions,
+    fit_members,
+    fuse_logits,
+    log_opinions,
+    pool_share,
+)
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
@@ -24,22 +31,18 @@ from rcml_misa.estimators.outputs import (
     evidential_terms,
     in_row_order,
     present_views,
-    row_tensor,
     subspace_terms,
     weighted_loss,
 )
 from rcml_misa.estimators.tables import Tables, train_tables
-from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_views
+from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts, trust_of
 from rcml_misa.experts.ridge import KernelChoice
-from rcml_misa.experts.ridge_experts import RidgeExperts
-from rcml_misa.experts.view_experts import ViewExperts
-from rcml_misa.nn.encoders import TableEncoder, ViewEncoder, ViewInput
+from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
-from rcml_misa.opinions import ViewFusionOperator, membership, opinions_present
-from rcml_misa.opinions.dirichlet import mean_present
+from rcml_misa.opinions import ViewFusionOperator, membership
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
@@ -61,7 +64,6 @@ LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder ne
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
 FEWEST = 10  # rows set apart that suffice for a network's share and for calibration
 EVEN = 0.5  # share of a network where no row is set apart
-TINY = 1e-12
 CPU = torch.device("cpu")
 
 
@@ -265,18 +267,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         """Fit the closed-form members, if there are any, and their stacking."""
         if self.expert == "none":
             return
-        members: ViewExperts | RidgeExperts
-        if self.expert == "ridge":
-            members = RidgeExperts(scaling=self.scaling, random_state=seed)
-            maps = self.maps_ if self.features == "both" else None
-            members.fit(rows.views, rows.codes, weights=rows.weights, maps=maps)
-        else:
-            members = ViewExperts(
-                landmarks=self.landmarks,
-                kernel=self.kernel,
-                scaling=self.scaling,
-                random_state=seed,
-            ).fit(rows.views, rows.codes, weights=rows.weights)
+        members = fit_members(
+            self, rows, seed, maps=self.maps_ if self.features == "both" else None
+        )
         self.experts_ = members
         logits = members.train_logits_  # leave-one-out
         if self.stacking:
@@ -295,9 +288,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     def _learn_share(self, rows: TrainRows, apart: Rows) -> None:
         """Set the network's share in the pool and the calibration by rows that are new to it."""
         new = rows.take(apart)
-        fused, views, joint = self._network(new.views)
+        fused, private, shared = self._states(new.views)
         if self.experts_ is not None:
             logits = self.experts_.train_logits_.take(apart)
+            views, joint = log_opinions(private, shared, present_views(new.views, CPU))
             pools = (logits.pooled(views, joint, share) for share in SHARES)
             evidence = [self._fuse(pool).fused.numpy() for pool in pools]
             best = pool_share(evidence, new.codes, new.weights)
@@ -342,20 +336,11 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         callback: Callable[[Progress], None] | None = None,
     ) -> None:
         """Fit readers and a network to rows with sequences or texts."""
-        device = self.device_
-        present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
-        target = F.one_hot(torch.from_numpy(rows.codes), len(self.classes_)).float().to(device)
-
-        def terms(inputs: list[ViewInput], batch: Rows, done: float) -> Mapping[str, Tensor]:
-            presence = None if present is None else present[batch]
-            weight = None if weights is None else weights[batch]
-            output = self.module_(inputs, present=presence)
-            return self._loss(output, target[batch], done, weight)
-
-        train_views(
+        train_classes(
             self,
-            self.view_means_.fill(rows.views),
-            terms,
+            rows._replace(views=self.view_means_.fill(rows.views)),
+            self._loss,
+            present=present_views(rows.views, self.device_),
             seed=seeds[1],
             draws=np.random.default_rng(seeds[2]),
             batch_size=min(self.batch_size_, LARGEST_BATCH),
@@ -434,16 +419,6 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         posterior, _ = membership(private, present_views(views, CPU))
         return fused * trust_of(posterior[:, :1]), private, shared
 
-    def _network(self, views: MultiView) -> tuple[Tensor, Array, Array | None]:
-        """Fused evidence (n, K), log-probabilities of the views (n, N, K) and of all (n, K)."""
-        fused, private, shared = self._states(views)
-        joint = None
-        if shared.shape[1]:
-            present, count = present_views(views, CPU), shared.shape[1]
-            existing = None if present is None else opinions_present(present, count)[:, -count:]
-            joint = mean_present(_log_shares(shared), existing).log_softmax(dim=-1).numpy()
-        return fused, _log_shares(private).numpy(), joint
-
     def _fuse(self, logits: ExpertLogits) -> FusedOpinions:
         """Turn logits of the members, or of a pool of them and the network, into opinions."""
         return fuse_logits(
@@ -451,20 +426,14 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         )
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        if self.experts_ is not None:
-            logits = self.experts_.logits(views)
-            if self.share_:
-                _, own, joint = self._network(views)
-                logits = logits.pooled(own, joint, self.share_)
-            return self._opinion_of(*self._fuse(logits))
-        fused, private, shared = self._states(views)
-        return self._opinion_of(fused, private, shared, present_views(views, CPU))
-
-
-def _log_shares(evidence: Tensor) -> Tensor:
-    """Logarithms of the classes' shares of evidence, even where there is none."""
-    lifted = evidence + TINY
-    return torch.log(lifted / lifted.sum(dim=-1, keepdim=True))
+        present = present_views(views, CPU)
+        if self.experts_ is None:
+            return self._opinion_of(*self._states(views), present)
+        logits = self.experts_.logits(views)
+        if self.share_:
+            _, private, shared = self._states(views)
+            logits = logits.pooled(*log_opinions(private, shared, present), self.share_)
+        return self._opinion_of(*self._fuse(logits))
 
 
 def _number(seed: np.random.SeedSequence) -> int:

@@ -13,8 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.outputs import ROWS, Rows, TokenEstimator, present_views
+from rcml_misa.estimators.base import TrainRows
+from rcml_misa.estimators.outputs import (
+    ROWS,
+    Rows,
+    TokenEstimator,
+    present_views,
+    row_tensor,
+)
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn.encoders import ViewEncoder, ViewInput
 from rcml_misa.nn.networks import TokenOpinions
@@ -107,6 +115,33 @@ def train_views(
             validate=measure,
             callback=callback,
         )
+
+
+def train_classes(
+    estimator: Any,
+    rows: TrainRows,
+    loss: Callable[[TokenOpinions, Tensor, float, Tensor | None], Mapping[str, Tensor]],
+    *,
+    present: Tensor | None,
+    **settings: Any,
+) -> None:
+    """Train a network of classes by `train_views`, with weights of rows and missing views.
+
+    `loss` gives the terms of an output, its targets, the share of training done and the weights;
+    `present` (n, N) tells which views each row has.
+    """
+    device = estimator.device_
+    weights = row_tensor(rows.weights, device)
+    codes = torch.from_numpy(rows.codes)
+    target = F.one_hot(codes, len(estimator.classes_)).float().to(device)
+
+    def terms(inputs: list[ViewInput], batch: Rows, done: float) -> Mapping[str, Tensor]:
+        presence = None if present is None else present[batch]
+        weight = None if weights is None else weights[batch]
+        output = estimator.module_(inputs, present=presence)
+        return loss(output, target[batch], done, weight)
+
+    train_views(estimator, rows.views, terms, **settings)
 
 
 @dataclass(frozen=True)
