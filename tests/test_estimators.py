@@ -19,7 +19,6 @@ from rcml_misa.estimators import (
     RCMLMISAClassifier,
     RidgeExpertClassifier,
 )
-from rcml_misa.estimators.tables import TableTrainer
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import MultiView
 
@@ -414,12 +413,12 @@ def test_history_names_every_loss_and_the_loss_is_their_weighted_sum():
 def test_length_and_rate_of_both_trainings(monkeypatch, options, epochs, rate):
     asked = []
 
-    def spy(trainer, module, rows, **more):
-        asked.append((trainer.settings.epochs, trainer.settings.learning_rate))
-        module.eval()
-        return {"loss": [0.0]}
+    def spy(estimator, rows, loss, **more):
+        asked.append((more["epochs"], more["learning_rate"]))
+        estimator.module_ = estimator._build().eval()
+        estimator.history_ = {"loss": [0.0]}
 
-    monkeypatch.setattr(TableTrainer, "train", spy)
+    monkeypatch.setattr("rcml_misa.estimators.rcml_misa.train_tables", spy)
     monkeypatch.setattr("rcml_misa.estimators.rcml_misa.pool_share", lambda *args: 10)
     MAKERS["rcml-misa"](**{"epochs": None, **options}).fit(*problem(2))
     assert asked == [(epochs, rate)] * 2

@@ -16,8 +16,8 @@ from rcml_misa.estimators import (
     RidgeExpertClassifier,
 )
 from rcml_misa.estimators import rcml_misa as module
-from rcml_misa.estimators.closed_form import SHARES, fuse_logits, pool_share
-from rcml_misa.estimators.tables import TableTrainer
+from rcml_misa.estimators.closed_form import SHARES, fuse_logits, log_opinions, pool_share
+from rcml_misa.estimators.outputs import present_views
 from rcml_misa.experts.logits import ExpertLogits
 
 SMALL = {"hidden": 8, "feedforward": 16, "encoder_width": 16, "epochs": 1, "device": "cpu"}
@@ -197,13 +197,13 @@ def test_weights_scale_nothing_and_weigh_the_losses():
 def trained(monkeypatch):
     """Rows, hold-outs and callbacks of each training, in order."""
     calls = []
-    train = TableTrainer.train
+    train = module.train_tables
 
-    def spy(trainer, network, rows, **more):
+    def spy(estimator, rows, loss, **more):
         calls.append((rows, more.get("held"), more.get("callback")))
-        return train(trainer, network, rows, **more)
+        train(estimator, rows, loss, **more)
 
-    monkeypatch.setattr(TableTrainer, "train", spy)
+    monkeypatch.setattr(module, "train_tables", spy)
     return calls
 
 
@@ -248,7 +248,9 @@ def test_a_share_pools_the_opinions(monkeypatch, expert, collectors):
     pool = model(expert=expert, collectors=collectors).fit(X, y)
     assert pool.share_ == pytest.approx(0.4)
     views = pool._check_rows(problem(20, seed=1, gaps=True)[0])
-    _, own, joint = pool._network(views)
+    _, *states = pool._states(views)
+    present = present_views(views, torch.device("cpu"))
+    own, joint = log_opinions(*states, present)
     assert (joint is None) == (collectors == "private")
     logits = pool.experts_.logits(views).pooled(own, joint, pool.share_)
     wanted = fuse_logits(logits, pool.stack_)
@@ -275,7 +277,7 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
 ):
     asked, calibrated = give_share(monkeypatch, share), []
     asked_network = []
-    own_network = RCMLMISAClassifier._network
+    own_network = RCMLMISAClassifier._states
 
     def network(estimator, views):
         asked_network.append((views, len(trained)))
@@ -285,7 +287,7 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
         calibrated.append((evidence, codes, weights, len(trained)))
         return IDENTITY
 
-    monkeypatch.setattr(RCMLMISAClassifier, "_network", network)
+    monkeypatch.setattr(RCMLMISAClassifier, "_states", network)
     monkeypatch.setattr(module, "choose_calibrator", choose)
     X, y = problem(100)
     X["a"][:, 0] = np.arange(100)  # a row's number, so that rows can be told apart

@@ -256,14 +256,23 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, values, self.weight)
 
 
-class _BatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d that takes the running statistics for a batch of one row."""
+class _BatchNorm(nn.Module):
+    """Batch normalisation of (B, width), by the running statistics where a batch has one row."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.training and len(values) < 2:
-            mean, variance = self.running_mean, self.running_var
-            return F.batch_norm(values, mean, variance, self.weight, self.bias, eps=self.eps)
-        return super().forward(values)
+        """Normalise the columns; in training by the batch, whose statistics are remembered."""
+        mean, variance = self.running_mean, self.running_var
+        batched = self.training and len(values) > 1
+        return F.batch_norm(values, mean, variance, self.weight, self.bias, training=batched)
 
 
 class DeepEncoders(nn.Module):
