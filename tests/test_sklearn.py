@@ -48,7 +48,7 @@ QUICK = {
         "device": "cpu",
     },
     "NotesClassifier": {
-        "epochs": 9,
+        "epochs": 15,
         "learning_rate": 3e-3,
         "batch_size": 50,
         "annealing_epochs": 1000,
