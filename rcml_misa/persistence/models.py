@@ -57,9 +57,10 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     encoder = Encoder()
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
-    older = is_classifier(model) and hasattr(model, "predict_opinion")
+    newer = any(hasattr(model, name) for name in ("readers_", "share_"))
+    older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
     header = {
-        "format_version": 1 if older and not hasattr(model, "readers_") else FORMAT_VERSION,
+        "format_version": 1 if older else FORMAT_VERSION,
         "estimator": type(model).__name__,
         "params": {key: encoder.encode(value, key) for key, value in parameters.items()},
         "attributes": {key: encoder.encode(value, key) for key, value in attributes.items()},
