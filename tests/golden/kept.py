@@ -104,7 +104,7 @@ def far(kept: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     return [
         f"{a} became {b}"
         for a, b in zip(one, two, strict=True)
-        if not math.isclose(a, b, rel_tol=NEAR, abs_tol=near)
+        if not math.isclose(a, b, rel_tol=kept.get("relative", NEAR), abs_tol=near)
     ]
 
 

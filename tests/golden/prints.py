@@ -12,6 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+AMPLIFIED = 0.03  # difference, absolute or relative, of evidence and probabilities
 SHOWN = 8  # numbers that are kept of a case
 
 
@@ -112,4 +113,8 @@ def imprint(estimator: Any, rows: Any) -> dict[str, Any]:
         hashes["weights"] = weights
     first = [values[0] for name, values in sorted(parts.items()) if name != "weights"]
     numbers = [float(one) for values in first for one in np.ravel(values)[:SHOWN]]
-    return {"sha256": dict(sorted(hashes.items())), "numbers": [round(one, 6) for one in numbers]}
+    value = {"sha256": dict(sorted(hashes.items())), "numbers": [round(one, 6) for one in numbers]}
+    if type(estimator).__name__ == "RCMLMISAClassifier":
+        # batch normalisation over few rows amplifies what another machine rounds otherwise
+        value |= {"tolerance": AMPLIFIED, "relative": AMPLIFIED}
+    return value
