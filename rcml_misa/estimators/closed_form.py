@@ -22,7 +22,6 @@ from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.nn.tokens import shares_to_evidence
 from rcml_misa.opinions import (
     ViewFusionOperator,
-    fuse_mixture,
     fuse_views,
     keep_present,
     log_shares,
@@ -84,11 +83,15 @@ def fuse_logits(
         shared = keep_present(shared, opinions_present(present, 1)[:, -1:])
         shared = shared * present_share(present)
     weights = None if stack is None else torch.from_numpy(stack)
-    if operator == "mixture":
-        witness = own.softmax(dim=-1)
-        fused = fuse_mixture(private, shared, witness, weights=weights, present=present)
-    else:
-        fused = fuse_views(private, shared, operator=operator, discount=discount, present=present)
+    fused = fuse_views(
+        private,
+        shared,
+        own.softmax(dim=-1),
+        operator=operator,
+        discount=discount,
+        weights=weights,
+        present=present,
+    )
     fused = fused * torch.from_numpy(logits.trust[:, None])
     return FusedOpinions(fused, private, shared, present)
 
@@ -236,10 +239,8 @@ class KernelExpertClassifier(_ExpertClassifier):
     True
     """
 
-    views: Any = None
     landmarks: int = 2100
     kernel: KernelChoice = "auto"
-    stacking: bool = True
 
     def _members(self) -> ViewExperts:
         return ViewExperts(

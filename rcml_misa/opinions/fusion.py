@@ -255,6 +255,7 @@ def fuse_mixture(
 def fuse_views(
     private: Tensor,
     shared: Tensor,
+    witness: Tensor | None = None,
     *,
     operator: ViewFusionOperator = "mixture",
     discount: bool = True,
@@ -272,8 +273,8 @@ def fuse_views(
     discount : bool
         For the latter: weigh the shared opinions by one minus the private ones' largest conflict,
         divided by their number: a joint view of contradicting views is no witness.
-    weights : Tensor of shape (N + 1,), optional
-        Weights for the mixture.
+    witness, weights : Tensor, optional
+        For the mixture; see `fuse_mixture`.
     present : Tensor of bool of shape (..., N), optional
         Views that each row has.
 
@@ -284,7 +285,7 @@ def fuse_views(
     tensor([2., 1.])
     """
     if operator == "mixture":
-        return fuse_mixture(private, shared, weights=weights, present=present)
+        return fuse_mixture(private, shared, witness, weights=weights, present=present)
     counted = None
     if discount and shared.shape[-2]:
         trust = (1 - share_conflict(private)).unsqueeze(-1) / shared.shape[-2]
