@@ -25,6 +25,7 @@ from rcml_misa.estimators.registry import recipe
 from rcml_misa.nn.tokens import shares_to_evidence
 from rcml_misa.opinions import fuse_views
 from rcml_misa.protocols import Protocol, partition_rows, spawn_seeds
+from rcml_misa.results.statistics import corrected_error
 
 SETS = "PIE,LandUse21,Scene15,CUB,HandWritten,digits"
 
@@ -65,7 +66,7 @@ def interval(values: np.ndarray, ratio: float) -> str:
     mean, runs = values.mean(), len(values)
     if runs < 2:
         return f"{mean:.1f}"
-    half = stats.t.ppf(0.975, runs - 1) * np.sqrt(values.var(ddof=1) * (1 / runs + ratio))
+    half = stats.t.ppf(0.975, runs - 1) * corrected_error(values, ratio)
     return f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Ranking",
     "alike_groups",
     "compare",
+    "corrected_error",
     "holm",
     "mcnemar",
     "rank_methods",
@@ -93,6 +94,20 @@ def _interval_kind(records: Sequence[RunRecord]) -> IntervalKind:
     return "student" if len(records) > 1 and len(rows) == 1 and any(rows) else "nadeau-bengio"
 
 
+def corrected_error(values: NDArray[np.float64], ratio: float) -> float:
+    """Compute the standard error of a mean over R > 1 runs whose train sets overlap.
+
+    The variance is (1/R + ratio) times the sample variance of `values`, (R,); `ratio` is that of
+    test rows to train rows. Source: Nadeau and Bengio, Machine Learning 52, 2003.
+
+    Examples
+    --------
+    >>> round(corrected_error(np.array([1.0, 2.0, 3.0]), 0.25), 4)
+    0.7638
+    """
+    return math.sqrt((1 / len(values) + ratio) * float(values.var(ddof=1)))
+
+
 def compare(
     first: Sequence[RunRecord],
     second: Sequence[RunRecord],
@@ -141,7 +156,7 @@ def compare(
             error = float(gaps.std(ddof=1)) / math.sqrt(runs)
         else:
             ratio = head.test_rows / head.train_rows
-            error = math.sqrt((1 / runs + ratio) * float(gaps.var(ddof=1)))
+            error = corrected_error(gaps, ratio)
         half = float(stats.t.ppf(0.975, runs - 1)) * error
         low, high = mean - half, mean + half
         p = float(2 * stats.t.sf(abs(mean) / error, runs - 1)) if error else float(mean == 0)
