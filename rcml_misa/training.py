@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ __all__ = [
     "Progress",
     "Schedule",
     "bucketed_batches",
+    "in_turns",
     "permuted_batches",
     "pick_device",
     "seeded",
@@ -34,6 +35,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["cosine", "constant"]
 History = dict[str, list[float]]
 Rows = NDArray[np.int64]
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,28 @@ def bucketed_batches(
     return [batches[place] for place in rng.permutation(len(batches))]
 
 
+def in_turns(
+    parts: Sequence[Rows], draw: Callable[[Rows], Sequence[Rows]]
+) -> list[tuple[int, Rows]]:
+    """Draw one epoch of batches for networks that are trained side by side, each on its own rows.
+
+    `parts` holds the row numbers of each network, as many for all; `draw` cuts such an array into
+    batches of places in it. Batches come in turns, each with the number of its network.
+
+    Examples
+    --------
+    >>> parts = [np.array([0, 1]), np.array([2, 3])]
+    >>> [(k, rows.tolist()) for k, rows in in_turns(parts, lambda part: np.array([[0], [1]]))]
+    [(0, [0]), (1, [2]), (0, [1]), (1, [3])]
+    """
+    drawn = [[part[batch] for batch in draw(part)] for part in parts]
+    return [
+        (network, batch)
+        for batches in zip(*drawn, strict=True)
+        for network, batch in enumerate(batches)
+    ]
+
+
 class _Best:
     """Weights and buffers of the epoch with the least validation loss so far."""
 
@@ -278,9 +302,9 @@ def _groups(module: nn.Module, settings: Optimisation) -> list[dict[str, Any]]:
 
 def train(
     module: nn.Module,
-    loss: Callable[[Rows, float], Mapping[str, Tensor]],
+    loss: Callable[[Batch, float], Mapping[str, Tensor]],
     *,
-    batches: Callable[[], Sequence[Rows]],
+    batches: Callable[[], Sequence[Batch]],
     settings: Optimisation,
     validate: Callable[[], Mapping[str, float]] | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -292,11 +316,12 @@ def train(
     module : Module
         Network whose parameters that need a gradient are updated; left in evaluation mode.
     loss : callable
-        Given the row numbers of a batch and the share of training done in [0, 1), returns
-        named scalar terms; the one called ``"loss"`` is minimised.
+        Given a batch and the share of training done in [0, 1), returns named scalar terms; the
+        one called ``"loss"`` is minimised.
     batches : callable
-        Returns the batches of an epoch, the same number each time; see
-        `rcml_misa.training.permuted_batches` and `bucketed_batches`.
+        Returns the batches of an epoch, the same number each time: row numbers; see
+        `rcml_misa.training.permuted_batches` and `bucketed_batches`, and `in_turns` for several
+        networks.
     settings : Optimisation
     validate : callable, optional
         Called after each epoch in evaluation mode, with the averaged weights in place; returns

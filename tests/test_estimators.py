@@ -23,6 +23,7 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import MultiView
 
 WIDTHS = {"view1": 3, "view2": 4, "view3": 2}
+SHARING = {"rcml-misa": {"calibration_fraction": 0.0}}
 SMALL = {"hidden": 8, "feedforward": 16, "epochs": 2, "batch_size": 32, "device": "cpu"}
 MAKERS = {
     "rcml-misa": lambda **options: RCMLMISAClassifier(**(SMALL | {"random_state": 0} | options)),
@@ -114,7 +115,8 @@ def test_random_state_alone_decides(name):
         torch.manual_seed(noise)
         np.random.seed(noise)  # noqa: NPY002
         before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-        model = MAKERS[name](random_state=seed)
+        # a network with a share in the pool, for certain
+        model = MAKERS[name](random_state=seed, **SHARING.get(name, {}))
         found = model.fit(X, y).predict_opinion(X).evidence
         assert torch.equal(torch.get_rng_state(), before[0])
         np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
@@ -348,6 +350,7 @@ def test_shared_opinions_of_each_kind_of_collectors(collectors):
         {"encoder_dropout": 0.0},
         {"dropout": 0.3},
         {"calibration_fraction": 0.4},
+        {"networks": 2},
         {"learning_rate": 0.02},
     ],
     ids=str,
@@ -358,11 +361,7 @@ def test_options_of_the_network(options):
     model, plain = (MAKERS["rcml-misa"](**base | more).fit(X, y) for more in (options, {}))
     probability, other = model.predict_proba(X), plain.predict_proba(X)
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
-    if "calibration_fraction" in options:  # other rows are set apart, all are trained on
-        evidence = [one.predict_opinion(X).evidence for one in (model, plain)]
-        np.testing.assert_array_equal(*evidence)
-    else:
-        assert not np.allclose(probability, other, rtol=1e-6)
+    assert not np.allclose(probability, other, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +382,7 @@ def test_options_of_the_network(options):
 def test_options_of_the_members(options):
     X, y = problem(2)
     without = dict(list(options.items())[:-1])  # the last one is what is tested
-    base = {"epochs": 1, "calibration_fraction": 0.15}  # no row is set apart: no share
+    base = {"epochs": 1, "calibration_fraction": 0.05}  # no row is set apart: no share
     model, plain = (MAKERS["rcml-misa"](**base | more).fit(X, y) for more in (options, without))
     assert plain.share_ == 0
     np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1, atol=1e-6)
@@ -403,14 +402,14 @@ def test_history_names_every_loss_and_the_loss_is_their_weighted_sum():
 @pytest.mark.parametrize(
     ("options", "epochs", "rate"),
     [
-        ({"expert": "kernel"}, 60, 4e-3),
-        ({"expert": "ridge"}, 60, 4e-3),
-        ({"expert": "none"}, 100, 4e-3),
+        ({"expert": "kernel"}, 30, 4e-3),
+        ({"expert": "ridge"}, 40, 4e-3),
+        ({"expert": "none"}, 40, 4e-3),
         ({"expert": "none", "epochs": 3, "learning_rate": 0.02}, 3, 0.02),
     ],
     ids=str,
 )
-def test_length_and_rate_of_both_trainings(monkeypatch, options, epochs, rate):
+def test_length_and_rate_of_training(monkeypatch, options, epochs, rate):
     asked = []
 
     def spy(estimator, rows, loss, **more):
@@ -421,7 +420,7 @@ def test_length_and_rate_of_both_trainings(monkeypatch, options, epochs, rate):
     monkeypatch.setattr("rcml_misa.estimators.rcml_misa.train_tables", spy)
     monkeypatch.setattr("rcml_misa.estimators.rcml_misa.pool_share", lambda *args: 10)
     MAKERS["rcml-misa"](**{"epochs": None, **options}).fit(*problem(2))
-    assert asked == [(epochs, rate)] * 2
+    assert asked == [(epochs, rate)]
 
 
 def test_contradicting_views_leave_more_uncertainty():

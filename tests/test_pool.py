@@ -18,6 +18,7 @@ from rcml_misa.estimators import (
 from rcml_misa.estimators import rcml_misa as module
 from rcml_misa.estimators.closed_form import SHARES, fuse_logits, log_opinions, pool_share
 from rcml_misa.estimators.outputs import present_views
+from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits
 
 SMALL = {"hidden": 8, "feedforward": 16, "encoder_width": 16, "epochs": 1, "device": "cpu"}
@@ -41,7 +42,7 @@ def model(**options):
 
 
 def members_seed(seed):
-    return int(np.random.SeedSequence(seed).spawn(9)[0].generate_state(1)[0])
+    return int(np.random.SeedSequence(seed).spawn(6)[0].generate_state(1)[0])
 
 
 def random_logits(rows=7, views=2, classes=3, seed=0):
@@ -195,13 +196,13 @@ def test_weights_scale_nothing_and_weigh_the_losses():
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Rows, hold-outs and callbacks of each training, in order."""
+    """Rows, parts and hold-outs of each training, in order."""
     calls = []
     train = module.train_tables
 
-    def spy(estimator, rows, loss, **more):
-        calls.append((rows, more.get("held"), more.get("callback")))
-        train(estimator, rows, loss, **more)
+    def spy(estimator, rows, loss, *, parts, **more):
+        calls.append((rows, parts, more.get("held")))
+        train(estimator, rows, loss, parts=parts, **more)
 
     monkeypatch.setattr(module, "train_tables", spy)
     return calls
@@ -272,39 +273,49 @@ def test_a_share_pools_the_opinions(monkeypatch, expert, collectors):
 
 @pytest.mark.parametrize("expert", ["kernel", "ridge", "none"])
 @pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("networks", [None, 1, 2])
 def test_share_and_calibration_see_only_rows_that_the_network_did_not(
-    monkeypatch, trained, expert, share
+    monkeypatch, trained, expert, share, networks
 ):
-    asked, calibrated = give_share(monkeypatch, share), []
-    asked_network = []
+    asked, calibrated, heard = give_share(monkeypatch, share), [], []
     own_network = RCMLMISAClassifier._states
 
-    def network(estimator, views):
-        asked_network.append((views, len(trained)))
-        return own_network(estimator, views)
+    def states(estimator, views, network=None):
+        heard.append((views, network))
+        return own_network(estimator, views, network)
 
     def choose(evidence, codes, weights=None):
-        calibrated.append((evidence, codes, weights, len(trained)))
+        calibrated.append((evidence, codes, weights))
         return IDENTITY
 
-    monkeypatch.setattr(RCMLMISAClassifier, "_states", network)
+    monkeypatch.setattr(RCMLMISAClassifier, "_states", states)
     monkeypatch.setattr(module, "choose_calibrator", choose)
     X, y = problem(100)
     X["a"][:, 0] = np.arange(100)  # a row's number, so that rows can be told apart
     weights = np.arange(1.0, 101.0)
-    fitted = model(expert=expert).fit(X, y, sample_weight=weights)
-    shared = expert == "none" or share > 0
-    assert len(trained) == (2 if shared else 1)
-    first = trained[0][0].views["a"][:, 0]
-    [(apart_views, trainings)] = asked_network
-    apart = apart_views["a"][:, 0].astype(int)
-    assert trainings == 1  # the first network is asked, not the last one
-    assert len(apart) == 20
-    assert not set(first) & set(apart)
-    assert sorted([*first, *apart]) == list(range(100))
-    assert set(y[first.astype(int)]) == {0, 1, 2}
-    if shared:
-        assert sorted(trained[1][0].views["a"][:, 0]) == list(range(100))
+    fitted = model(expert=expert, networks=networks).fit(X, y, sample_weight=weights)
+    [(rows, parts, _)] = trained
+    count = networks or module.NETWORKS[expert][0]
+    assert len(parts) == len(heard) == count
+    assert sorted(rows.views["a"][:, 0]) == list(range(100))
+    blocks = [views["a"][:, 0].astype(int) for views, _ in heard]
+    apart = np.concatenate(blocks)
+    assert [len(block) for block in blocks] == [10 if count > 1 else 20] * count
+    assert len(set(apart)) == len(apart)
+    # of the rows of a block speak all networks that were kept from it, two where there are more
+    learnt = [set(part) for part in parts]
+    own = list(heard[0][1].networks) if count == 1 else [each.networks[0] for _, each in heard]
+    for block, (_, asked_of) in zip(blocks, heard, strict=True):
+        new_to = [net for net, known in zip(own, learnt, strict=True) if not known & set(block)]
+        assert len(new_to) == min(count, 2)
+        assert {id(net) for net in asked_of.networks} == {id(net) for net in new_to}
+    for part in parts:
+        assert set(y[part]) == {0, 1, 2}
+        assert len(part) == 80
+    decide = expert == "none" or share > 0
+    assert len(fitted.module_.networks) == fitted.networks_ == (count if decide else 1)
+    if decide:
+        assert all(a is b for a, b in zip(fitted.module_.networks, own, strict=True))
     scaled = weights / weights.mean()
     if expert == "none":
         assert not asked
@@ -317,9 +328,8 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
         logits = fitted.experts_.train_logits_.take(apart)
         wanted = fuse_logits(logits, fitted.stack_).fused
         np.testing.assert_allclose(evidence[0], wanted.numpy())
-    if shared:
-        [(fused, codes, own_weights, trainings)] = calibrated
-        assert trainings == 1
+    if decide:
+        [(fused, codes, own_weights)] = calibrated
         np.testing.assert_array_equal(codes, y[apart])
         np.testing.assert_allclose(own_weights, scaled[apart])
         if expert != "none":
@@ -330,25 +340,53 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
         assert isinstance(fitted.calibrator_, Calibrator)
 
 
+def test_a_network_learns_from_its_own_rows_alone():
+    X, y = problem(100)
+    one = model(expert="none", networks=3, epochs=2).fit(X, y)
+    rng = np.random.default_rng(np.random.SeedSequence(0).spawn(6)[5])
+    blocks = module.set_apart(y, 0.1, 3, rng)
+    new = [*blocks[0], *blocks[2]]
+    y[new] = (y[new] + 1) % 3  # the first network never sees these labels
+    other = model(expert="none", networks=3, epochs=2).fit(X, y)
+    first, *others = (
+        [a.equal(b) for a, b in zip(p.state_dict().values(), q.state_dict().values(), strict=True)]
+        for p, q in zip(one.module_.networks, other.module_.networks, strict=True)
+    )
+    assert all(first)
+    assert not any(all(each) for each in others)
+
+
+def test_networks_side_by_side_are_those_of_trainings_apart():
+    X, y = problem(100)
+    both = model(expert="none", networks=2, calibration_fraction=0.0, epochs=2, layers=1)
+    both = both.set_params(encoder_dropout=0.0, attention_dropout=0.0).fit(X, y)
+    outputs = [both._states(both._check_rows(X), network) for network in both.module_.networks]
+    assert not torch.equal(outputs[0][0], outputs[1][0])  # drawn and shuffled apart
+    mean = both._states(both._check_rows(X))
+    for whole, *each in zip(mean[1:], *(output[1:] for output in outputs), strict=True):
+        wanted = torch.expm1(torch.stack([torch.log1p(part) for part in each]).mean(dim=0))
+        torch.testing.assert_close(whole, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_early_stopping_rows_are_neither_trained_on_nor_set_apart(trained):
     X, y = problem(100)
     X["a"][:, 0] = np.arange(100)
     fitted = model(early_stopping=True, expert="none").fit(X, y)
-    (first, held, _), (last, again, _) = trained
-    numbers = [set(rows.views["a"][:, 0]) for rows in (first, held, last, again)]
-    assert numbers[1] == numbers[3]
-    assert len(numbers[1]) == 10
-    assert not numbers[1] & numbers[2]
-    assert numbers[0] < numbers[2]
-    assert len(numbers[2]) - len(numbers[0]) == 18
+    [(rows, parts, held)] = trained
+    known, selecting = set(rows.views["a"][:, 0]), set(held.views["a"][:, 0])
+    assert len(selecting) == 10
+    assert not known & selecting
+    assert [len(part) for part in parts] == [90 - 18] * 5
     assert fitted.calibrator_ is not None
 
 
 @pytest.mark.parametrize("expert", ["kernel", "ridge", "none"])
-def test_nothing_set_apart_gives_an_equal_share_and_no_calibration(trained, expert):
+@pytest.mark.parametrize("networks", [None, 2])
+def test_nothing_set_apart_gives_an_equal_share_and_no_calibration(trained, expert, networks):
     X, y = problem()
-    fitted = model(expert=expert, calibration_fraction=0.0).fit(X, y)
-    assert [len(rows.codes) for rows, *_ in trained] == [60]
+    fitted = model(expert=expert, calibration_fraction=0.0, networks=networks).fit(X, y)
+    [(_, parts, _)] = trained
+    assert [len(part) for part in parts] == [60] * (networks or 1)
     assert fitted.share_ == (1.0 if expert == "none" else 0.5)
     assert fitted.calibrator_ is None
     opinion = fitted.predict_opinion(X)
@@ -356,10 +394,11 @@ def test_nothing_set_apart_gives_an_equal_share_and_no_calibration(trained, expe
 
 
 @pytest.mark.parametrize("expert", ["kernel", "ridge", "none"])
-def test_too_few_rows_for_a_first_network(trained, expert):
-    X, y = problem(45)  # nine to set apart
+def test_too_few_rows_to_keep_any_from_a_network(trained, expert):
+    X, y = problem(12)  # five rows at most in all blocks
     fitted = model(expert=expert).fit(X, y)
-    assert [len(rows.codes) for rows, *_ in trained] == [45]
+    [(_, parts, _)] = trained
+    assert [len(part) for part in parts] == [12]
     if expert == "none":
         assert fitted.share_ == 1
         assert fitted.calibrator_ is None
@@ -368,8 +407,8 @@ def test_too_few_rows_for_a_first_network(trained, expert):
         control = CONTROLS[expert](random_state=members_seed(0)).fit(X, y)
         assert fitted.calibrator_ == control.calibrator_
     trained.clear()
-    model(expert=expert).fit(*problem(50))
-    assert len(trained[0][0].codes) == 40
+    model(expert=expert).fit(*problem(45))
+    assert [len(part) for part in trained[0][1]] == [37] * module.NETWORKS[expert][0]
 
 
 def test_classes_of_one_row_leave_too_few_to_set_apart(trained):
@@ -377,11 +416,11 @@ def test_classes_of_one_row_leave_too_few_to_set_apart(trained):
     y = np.minimum(np.arange(60), 50)  # 51 classes, nine rows to spare
     with pytest.warns(UserWarning, match="number of unique classes"):
         model().fit(X, y)
-    assert [len(rows.codes) for rows, *_ in trained] == [60]
+    assert [len(part) for part in trained[0][1]] == [60]
 
 
-@pytest.mark.parametrize("expert", ["kernel", "ridge"])
-@pytest.mark.parametrize(("share", "rows"), [(0.0, 60), (0.5, 60), (0.0, 30)])
+@pytest.mark.parametrize("expert", ["kernel", "ridge", "none"])
+@pytest.mark.parametrize(("share", "rows"), [(0.0, 60), (0.5, 60), (0.0, 12)])
 @pytest.mark.parametrize("fraction", [0.2, 0.0])
 def test_callback_is_told_of_each_epoch_once(monkeypatch, expert, share, rows, fraction):
     give_share(monkeypatch, share)
@@ -390,24 +429,24 @@ def test_callback_is_told_of_each_epoch_once(monkeypatch, expert, share, rows, f
 
     def callback(progress):
         told.append(progress)
-        answers.append(fitted.predict_opinion(X).evidence)
+        answers.append(fitted.predict_opinion(X))
 
     fitted = model(expert=expert, epochs=3, calibration_fraction=fraction)
     fitted.fit(X, y, callback=callback)
     assert [(each.epoch, each.epochs) for each in told] == [(1, 3), (2, 3), (3, 3)]
     assert [each.loss for each in told] == fitted.history_["loss"]
-    # what is told last predicts as the fitted model does, and without a share so did all
-    np.testing.assert_array_equal(answers[-1], fitted.predict_opinion(X).evidence)
-    same = np.array_equal(answers[0], answers[-1])
-    assert same == (fitted.share_ == 0)
+    # the answers of an epoch are those of its networks, in an even pool, uncalibrated
+    assert not np.array_equal(answers[0].evidence, answers[-1].evidence)
+    for each in answers:
+        np.testing.assert_allclose(each.probability, each.projected_probability)
+    if fraction == 0 or (share == 0.5 and rows == 60) or expert == "none":
+        np.testing.assert_array_equal(answers[-1].evidence, fitted.predict_opinion(X).evidence)
 
 
-def test_the_first_network_tells_nobody(trained):
-    told = []
-    model(expert="none", epochs=2).fit(*problem(), callback=told.append)
-    assert len(told) == 2
-    assert trained[0][2] is None
-    assert trained[1][2] is not None
+def test_more_parts_than_rows_are_refused():
+    with pytest.raises(OptionError, match="networks=5 with"):
+        model(networks=5, calibration_fraction=0.5).fit(*problem())
+    assert model(networks=4, calibration_fraction=0.5, expert="none").fit(*problem()).networks_ == 4
 
 
 @pytest.mark.parametrize("before", [{"expert": "kernel"}, {"expert": "none"}], ids=str)

@@ -29,21 +29,23 @@ def _views(n: int = 150, seed: int = 0):
 
 @pytest.mark.parametrize("readout", ["both", "tokens", "encoders"])
 def test_tables_beside_sequences_run_through_the_same_encoders(tmp_path, readout) -> None:
-    whole, y = _views(45)
+    whole, y = _views(60)
     table = np.array(whole["table"])
     table[::3] = np.nan
     views = MultiView({"steps": whole["steps"], "table": table})
     tiny = {"encoder_width": 8, "hidden": 8, "feedforward": 8, "sequence_hidden": 4}
     model = RCMLMISAClassifier(epochs=2, readout=readout, random_state=0, **tiny).fit(views, y)
-    encode = model.module_.encode
-    assert [type(part) for part in encode.encoders] == [RecurrentEncoder, TableEncoder]
-    assert [part.in_features for part in encode.first] == [
-        4 * 4,
-        model.readers_.encoders()[1].outputs,
-    ]
-    assert all(float(norm.running_mean.abs().sum()) > 0 for norm in encode.norms)
+    assert model.networks_ == 2
+    for network in model.module_.networks:
+        encode = network.encode
+        assert [type(part) for part in encode.encoders] == [RecurrentEncoder, TableEncoder]
+        assert [part.in_features for part in encode.first] == [
+            4 * 4,
+            model.readers_.encoders()[1].outputs,
+        ]
+        assert all(float(norm.running_mean.abs().sum()) > 0 for norm in encode.norms)
     opinion = model.predict_opinion(views)
-    np.testing.assert_array_equal(opinion.present[:, 1], [row % 3 > 0 for row in range(45)])
+    np.testing.assert_array_equal(opinion.present[:, 1], [row % 3 > 0 for row in range(60)])
     assert (opinion.of("table").uncertainty[::3] == 1).all()
     model.save(tmp_path / "model.rcml")
     again = rcml_misa.load(tmp_path / "model.rcml")
@@ -126,15 +128,17 @@ def test_pretrained_texts_learn_at_their_own_rate(rate) -> None:
     views = MultiView({"table": whole["table"], "words": whole["words"]})
     tiny = {"encoder_width": 8, "hidden": 8, "feedforward": 8, "text_layers": 1}
     model = RCMLMISAClassifier(epochs=1, text_learning_rate=rate, random_state=0, **tiny)
-    trained = model.fit(views, y).module_.encode.encoders[1].state_dict()
+    networks = model.fit(views, y).module_.networks
     fresh = PretrainedText("minilm", trained_layers=1)
     split_frozen(fresh)  # as training does
     before = fresh.state_dict()
-    moved = max(float((value - before[name]).abs().max()) for name, value in trained.items())
-    if rate < 1e-6:
-        assert moved < 1e-9
-    else:
-        assert 1e-3 < moved < 0.1
+    for network in networks:
+        trained = network.encode.encoders[1].state_dict()
+        moved = max(float((value - before[name]).abs().max()) for name, value in trained.items())
+        if rate < 1e-6:
+            assert moved < 1e-9
+        else:
+            assert 1e-3 < moved < 0.1
 
 
 def test_callback_and_history() -> None:

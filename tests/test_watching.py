@@ -158,8 +158,9 @@ def test_the_best_epoch_is_put_back_into_the_default(expert):
     watcher = Watcher(model, protocol=protocol, valid=(X, y), tests={})
     model.fit(X, y, callback=watcher)
     assert model.calibrator_ is not None
-    for name, kept in watcher._states["valid"].items():
-        torch.testing.assert_close(model.module_.state_dict()[name], kept, rtol=0, atol=0)
+    kept = watcher._states["valid"]
+    for name, value in model.module_.state_dict().items():  # without a share, of one network
+        torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
 
 
 def test_methods_without_epochs_train_as_ever():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -20,7 +20,6 @@ from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
-from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.nn.tokens import AttentionMask, Sharing
 from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
@@ -168,9 +167,9 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
                 target - opinion.score, opinion.scale, coverage=self.coverage
             )
 
-    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self) -> nn.Module:
         return RegressionNet(
-            encoders,
+            self.readers_.encoders(),
             hidden=self.hidden,
             heads=self.heads,
             feedforward=self.feedforward,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -25,7 +25,6 @@ from rcml_misa.losses import (
     similarity_loss,
     view_confusion_loss,
 )
-from rcml_misa.nn.encoders import ViewEncoder
 from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.inputs import PreparedViews
@@ -89,9 +88,9 @@ class MISABase(ViewNetworkEstimator):
             self.blend_ = self._blended(self.readers_.read(held[0]), held[1])
         return self
 
-    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
+    def _build(self) -> nn.Module:
         return MISANet(
-            encoders,
+            self.readers_.encoders(),
             outputs=len(getattr(self, "classes_", ("score",))),
             hidden=self.hidden,
             heads=self.heads,

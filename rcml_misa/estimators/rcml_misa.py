@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
@@ -40,30 +40,30 @@ from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts, trust_of
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
-from rcml_misa.nn.networks import RCMLMISANet, SubspaceGradient, TokenOpinions
+from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
 from rcml_misa.opinions import ViewFusionOperator, membership
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
-from rcml_misa.reading.rows import hold_out
+from rcml_misa.reading.rows import set_apart
 from rcml_misa.training import Progress, pick_device
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-# most passes over tables, and steps that suffice: a network without closed-form members beside it
-# has more to learn
-LENGTH = {"kernel": (60, 500), "ridge": (60, 500), "none": (100, 800)}
-LEAST_EPOCHS = 10
+# networks, and most passes of each over tables: beside kernel experts they decide less
+NETWORKS = {"kernel": (3, 30), "ridge": (5, 40), "none": (5, 40)}
+SEQUENCE_NETWORKS = 2
+LEAST_EPOCHS, ENOUGH_STEPS = 10, 300
 BATCH = (64, 256)  # least and most rows of a batch of tables
 SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
-FEWEST = 10  # rows set apart that suffice for a network's share and for calibration
-EVEN = 0.5  # share of a network where no row is set apart
+FEWEST = 10  # rows kept from a network that suffice for its share and for calibration
+EVEN = 0.5  # share of networks that are kept from no row
 CPU = torch.device("cpu")
 
 
@@ -78,12 +78,12 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     single opinions, plus conflict, similarity, difference and reconstruction terms; the last three
     shape the subspaces, not the encoders. The last step counts.
 
-    The network's opinions are pooled with those of closed-form members, one per view and one for
-    all views. A first network, which a fifth of the train rows is kept from, tells on these rows
-    which share in the pool the network deserves, and how the result is calibrated; then the
-    network is trained on all rows. Where the share is 0 the members decide alone, and the first
-    network stays for its codes and tokens. A view that a row lacks has no opinion and no part in
-    fusion or losses.
+    Several networks are trained side by side, each kept from another part of the train rows, and
+    their mean opinions are pooled with those of closed-form members, one per view and one for all
+    views. What each network says of the rows that it was kept from tells which share in the pool
+    the networks deserve, and how the result is calibrated. Where the share is 0 the members decide
+    alone, and the first network stays for its codes and tokens, which are those of the estimator.
+    A view that a row lacks has no opinion and no part in fusion or losses.
 
     Where a view is a sequence or a text, each view has an encoder of its kind before the deep
     one, no closed-form member takes part, nor does mixup, and a moving average of the weights is
@@ -108,6 +108,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         keep none; or the network alone.
     landmarks, kernel, stacking
         See `KernelExpertClassifier`.
+    networks : int, optional
+        Networks whose opinions are averaged; by default 3 beside kernel experts, 2 with sequences
+        or texts, else 5, or as many as there are parts of `calibration_fraction` with 10 rows.
     encoder_width, encoder_depth, encoder_dropout : int, int, float
         Width, number of layers and dropout of the views' encoders.
     features : {"both", "root-layernorm", "root", "plain", "quantile"}
@@ -120,8 +123,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     dropout, attention_dropout : float
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
-        Passes over the train rows; by default 10 with sequences or texts, else 60, or fewer, down
-        to 10, where 500 steps take no more (100 and 800 without closed-form members).
+        Passes over the train rows; by default 10 with sequences or texts, else 30 beside kernel
+        experts and 40 otherwise, or fewer, down to 10, where 300 steps take no more.
     batch_size : int, optional
         Rows of a batch; by default a fifth of the train rows, but at least 64 and at most 256. At
         most 32 are used with sequences or texts.
@@ -135,8 +138,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
     calibration_fraction : float
-        Share of the train rows that the first network is kept from; 0 leaves that network out,
-        gives the second an equal share in the pool, and leaves probabilities uncalibrated.
+        Share of the train rows that each network is kept from; with 0 networks and members have
+        equal shares in the pool, and probabilities are not calibrated.
     early_stopping : bool
         See `MultiViewEstimator`, as for the following; for tables alone.
     views, scaling, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
@@ -149,12 +152,14 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Closed-form members.
     batch_size_ : int
         Rows of a batch.
+    networks_ : int
+        Networks that are kept.
     share_ : float
-        Share of the network in the pool, in [0, 1]; 1 without closed-form members.
+        Share of the networks in the pool, in [0, 1]; 1 without closed-form members.
     stack_ : ndarray of shape (N + 1,) or None
         Weights of the pooled opinions in their product; see `stack_weights`.
     calibrator_ : Calibrator or None
-        Calibration of `predict_proba`, from rows that were new to the network and the members.
+        Calibration of `predict_proba`, from rows that were new to a network and the members.
 
     References
     ----------
@@ -182,6 +187,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     landmarks: int = 2100
     kernel: KernelChoice = "auto"
     stacking: bool = True
+    networks: int | None = None
     encoder_width: int = 256
     encoder_depth: int = 2
     encoder_dropout: float = 0.2
@@ -230,99 +236,115 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             self.__dict__.pop(name, None)
         self.experts_: Experts | None = None
         self.stack_: Array | None = None
-        self.calibrator_: Calibrator | None = None
-        self.share_ = 1.0
         smallest, largest = BATCH
         usual = min(max(len(rows.codes) // 5, smallest), largest)
         self.batch_size_ = usual if self.batch_size is None else self.batch_size
-        seeds = np.random.SeedSequence(self.random_state).spawn(9)
+        seeds = np.random.SeedSequence(self.random_state).spawn(6)
+        draws = np.random.default_rng(seeds[5])
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
-            network = self._train_sequences
+            train, own = self._train_sequences, None
         else:
             rows, held = self._hold_out(rows, np.random.default_rng(seeds[4]))
             self.maps_ = [
                 ColumnMap.fit(array, scaling=self.scaling, readings=self.features)
                 for array in rows.views.arrays
             ]
-            self._fit_experts(rows, _number(seeds[0]))
-            network = partial(self._train_tables, held=held)
-        apart = self._set_apart(rows.codes, np.random.default_rng(seeds[5]))
-        if apart is not None:
-            network(rows.take(apart[0]), seeds[6:])
-            self._learn_share(rows, apart[1])
-        elif self.experts_ is not None and self.calibration_fraction:
-            self.share_ = 0.0
-        elif self.experts_ is not None:
-            self.share_, self.calibrator_ = EVEN, None  # the members' calibration is not the pool's
-        if apart is None or self.share_:
-            network(rows, seeds[1:4], callback=callback)
-        elif callback is not None:  # no epoch changes what the members say
-            losses = self.history_["loss"]
-            for epoch, loss in enumerate(losses, start=1):
-                callback(Progress(epoch=epoch, epochs=len(losses), loss=loss))
+            train, own = partial(self._train_tables, held=held), self._fit_experts(rows, seeds[0])
+        # while networks are trained, their share is even and nothing is calibrated
+        self.share_ = 1.0 if self.experts_ is None else EVEN
+        self.calibrator_: Calibrator | None = None
+        blocks = self._set_apart(rows.codes, sequences, draws)
+        self.networks_ = len(blocks)
+        everything = np.arange(len(rows.codes))
+        # a network is kept from two blocks, so that two speak of each row that is new to them
+        parts = [np.setdiff1d(everything, [*blocks[k - 1], *blocks[k]]) for k in range(len(blocks))]
+        train(rows, parts, seeds[1:4], callback=callback)
+        if len(blocks[0]):
+            self._learn_share(rows, blocks, own)
+        elif self.calibration_fraction and own is not None:
+            self.share_, self.calibrator_ = 0.0, own
+        if not self.share_:  # no network decides
+            self.module_.networks, self.networks_ = self.module_.networks[:1], 1
         return self
 
-    def _fit_experts(self, rows: TrainRows, seed: int) -> None:
-        """Fit the closed-form members, if there are any, and their stacking."""
+    def _fit_experts(self, rows: TrainRows, seed: np.random.SeedSequence) -> Calibrator | None:
+        """Fit the closed-form members, if there are any, and their stacking; their calibration."""
         if self.expert == "none":
-            return
+            return None
+        number = int(seed.generate_state(1)[0])
         members = fit_members(
-            self, rows, seed, maps=self.maps_ if self.features == "both" else None
+            self, rows, number, maps=self.maps_ if self.features == "both" else None
         )
         self.experts_ = members
         logits = members.train_logits_  # leave-one-out
         if self.stacking:
             self.stack_ = logits.stack(rows.codes, weights=rows.weights)
         fused = self._fuse(logits).fused.numpy()
-        self.calibrator_ = Calibrator.fit(fused, rows.codes, rows.weights)
+        return Calibrator.fit(fused, rows.codes, rows.weights)
 
-    def _set_apart(self, codes: Rows, rng: np.random.Generator) -> tuple[Rows, Rows] | None:
-        """Numbers of the rows to train a first network on, and of those that it is kept from."""
-        spare = len(codes) - len(np.unique(codes))
-        wanted = round(self.calibration_fraction * len(codes))
-        if min(wanted, spare) < FEWEST:
-            return None
-        return hold_out(codes, self.calibration_fraction, rng)
+    def _set_apart(self, codes: Rows, sequences: bool, rng: np.random.Generator) -> list[Rows]:
+        """Numbers of the rows of each block that networks are kept from; all may be empty."""
+        fraction, count = self.calibration_fraction, self.networks
+        if count is None:
+            usual = SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert][0]
+            count = min(usual, int(2 / fraction)) if fraction else 1
+        elif count * fraction > 2:
+            raise OptionError(
+                f"networks={count} with calibration_fraction={fraction} keep more rows than all "
+                f"from two networks each; {int(2 / fraction)} networks are the most."
+            )
+        blocks = set_apart(codes, fraction / min(count, 2), count, rng)
+        # too few rows tell nothing: one network of all
+        return blocks if not fraction or count * len(blocks[0]) >= FEWEST else [codes[:0]]
 
-    def _learn_share(self, rows: TrainRows, apart: Rows) -> None:
-        """Set the network's share in the pool and the calibration by rows that are new to it."""
-        new = rows.take(apart)
-        fused, private, shared = self._states(new.views)
+    def _learn_share(self, rows: TrainRows, blocks: Sequence[Rows], own: Calibrator | None) -> None:
+        """Set the share in the pool and the calibration by what networks say of new rows."""
+        networks = list(self.module_.networks)
+        asked = zip(blocks, networks, networks[1:] + networks[:1], strict=True)
+        states = [
+            self._states(rows.take(block).views, NetworkMean([one] if one is two else [one, two]))
+            for block, one, two in asked
+        ]
+        fused, private, shared = (torch.cat(each) for each in zip(*states, strict=True))
+        places = np.concatenate(blocks)
+        new = rows.take(places)
         if self.experts_ is not None:
-            logits = self.experts_.train_logits_.take(apart)
+            logits = self.experts_.train_logits_.take(places)
             views, joint = log_opinions(private, shared, present_views(new.views, CPU))
             pools = (logits.pooled(views, joint, share) for share in SHARES)
             evidence = [self._fuse(pool).fused.numpy() for pool in pools]
             best = pool_share(evidence, new.codes, new.weights)
-            self.share_ = float(SHARES[best])
-            if not best:  # the members' own calibration, from all rows
+            self.share_, self.calibrator_ = float(SHARES[best]), own
+            if not best:  # the members' calibration, from all rows
                 return
             fused = torch.from_numpy(evidence[best])
         self.calibrator_ = choose_calibrator(fused.numpy(), new.codes, new.weights)
 
     def _passes(self, rows: int) -> int:
         """Number of passes over tables of so many rows."""
-        most, steps = LENGTH[self.expert]
-        return max(LEAST_EPOCHS, min(most, steps // math.ceil(rows / self.batch_size_)))
+        most = NETWORKS[self.expert][1]
+        return max(LEAST_EPOCHS, min(most, ENOUGH_STEPS // math.ceil(rows / self.batch_size_)))
 
     def _train_tables(
         self,
         rows: TrainRows,
+        parts: Sequence[Rows],
         seeds: Sequence[np.random.SeedSequence],
         *,
         held: TrainRows | None,
         callback: Callable[[Progress], None] | None = None,
     ) -> None:
-        """Train a network on rows whose views are all tables; `held` rows select the epoch."""
+        """Train networks on parts of rows of tables; `held` rows select the epoch."""
         train_tables(
             self,
             rows,
             self._loss,
+            parts=parts,
             seeds=seeds,
             held=held,
             callback=callback,
-            epochs=self._passes(len(rows.codes)) if self.epochs is None else self.epochs,
+            epochs=self._passes(len(parts[0])) if self.epochs is None else self.epochs,
             learning_rate=RATE if self.learning_rate is None else self.learning_rate,
             fast=("slope", "offset"),
             memory=0.99,
@@ -331,16 +353,18 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     def _train_sequences(
         self,
         rows: TrainRows,
+        parts: Sequence[Rows],
         seeds: Sequence[np.random.SeedSequence],
         *,
         callback: Callable[[Progress], None] | None = None,
     ) -> None:
-        """Fit readers and a network to rows with sequences or texts."""
+        """Fit readers to rows with sequences or texts, and networks to parts of them."""
         train_classes(
             self,
             rows._replace(views=self.view_means_.fill(rows.views)),
             self._loss,
             present=present_views(rows.views, self.device_),
+            parts=parts,
             seed=seeds[1],
             draws=np.random.default_rng(seeds[2]),
             batch_size=min(self.batch_size_, LARGEST_BATCH),
@@ -357,10 +381,16 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             return AnyViews(self.readers_, self.view_means_, self.device_)
         return Tables(self.maps_, len(self.classes_), self.device_)
 
-    def _build(self, encoders: list[ViewEncoder] | None = None) -> RCMLMISANet:
-        """A new network for the fitted classes and columns, or for views with encoders."""
-        if encoders is None:
-            encoders = [TableEncoder(columns.width) for columns in self.maps_]
+    def _build(self) -> NetworkMean:
+        """New networks for the fitted classes and readers."""
+        return NetworkMean(self._network() for _ in range(self.networks_))
+
+    def _network(self) -> RCMLMISANet:
+        encoders: list[ViewEncoder] = (
+            self.readers_.encoders()
+            if hasattr(self, "readers_")
+            else [TableEncoder(columns.width) for columns in self.maps_]
+        )
         return RCMLMISANet(
             encoders,
             classes=len(self.classes_),
@@ -395,10 +425,16 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         return weighted_loss(terms, weights)
 
     def _outputs(
-        self, views: MultiView, *, size: int = ROWS, attention: bool = False
+        self,
+        views: MultiView,
+        *,
+        size: int = ROWS,
+        attention: bool = False,
+        network: nn.Module | None = None,
     ) -> Iterator[tuple[Rows, TokenOpinions]]:
         size = min(size, LARGEST_BATCH) if has_sequences(views) else size
-        return self._reader.outputs(self.module_, views, size, attention=attention)
+        module = self.module_ if network is None else network
+        return self._reader.outputs(module, views, size, attention=attention)
 
     def _target(self, y: ArrayLike) -> Tensor:
         codes = np.searchsorted(self.classes_, np.asarray(y))
@@ -408,12 +444,14 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         return self._loss(output, target, 1.0, None)
 
     @torch.inference_mode()
-    def _states(self, views: MultiView) -> tuple[Tensor, Tensor, Tensor]:
-        """The network's fused, private and shared evidence about rows, in float64.
+    def _states(
+        self, views: MultiView, network: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A network's fused, private and shared evidence about rows, in float64; all networks'.
 
         The fused mass falls where views contradict each other.
         """
-        blocks = self._outputs(views)
+        blocks = self._outputs(views, network=network)
         parts = in_row_order((rows, (o.fused, o.private, o.shared)) for rows, o in blocks)
         fused, private, shared = (part.double().cpu() for part in parts)
         posterior, _ = membership(private, present_views(views, CPU))
@@ -434,7 +472,3 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             _, private, shared = self._states(views)
             logits = logits.pooled(*log_opinions(private, shared, present), self.share_)
         return self._opinion_of(*self._fuse(logits))
-
-
-def _number(seed: np.random.SeedSequence) -> int:
-    return int(seed.generate_state(1)[0])

@@ -17,7 +17,7 @@ from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.rows import InputTable
-from rcml_misa.training import Optimisation, Progress, permuted_batches, seeded, train
+from rcml_misa.training import Optimisation, Progress, in_turns, permuted_batches, seeded, train
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["Tables", "train_tables"]
@@ -64,16 +64,18 @@ def train_tables(
     rows: TrainRows,
     loss: Callable[[TokenOpinions, Tensor, float, Tensor | None], Mapping[str, Tensor]],
     *,
+    parts: Sequence[Rows],
     seeds: Sequence[np.random.SeedSequence],
     held: TrainRows | None = None,
     callback: Callable[[Progress], None] | None = None,
     **settings: Any,
 ) -> None:
-    """Set `module_` and `history_` of an estimator with `maps_`: build a network and train it.
+    """Set `module_` and `history_` of an estimator with `maps_`: build networks and train them.
 
     `loss` gives the terms of an output, its targets, the share of training done and the weights.
-    `seeds` are those of the mixtures of a batch, of the network and of the batches; `held` rows
-    select the epoch. `settings` go to `Optimisation`.
+    `parts` holds the numbers of the rows that each network is trained on. `seeds` are those of the
+    mixtures of a batch, of the networks and of the batches; `held` rows select the epoch.
+    `settings` go to `Optimisation`.
     """
     device = estimator.device_
     reader = Tables(estimator.maps_, len(estimator.classes_), device)
@@ -83,7 +85,8 @@ def train_tables(
         table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
-        def terms(batch: Rows, done: float) -> Mapping[str, Tensor]:
+        def terms(turn: tuple[int, Rows], done: float) -> Mapping[str, Tensor]:
+            network, batch = turn
             inputs = table(batch)
             presence = None if present is None else present[batch]
             weight = None if weights is None else weights[batch]
@@ -93,14 +96,21 @@ def train_tables(
                 partner = mixing_partners(mixing.permutation(len(batch)), presence).to(device)
                 inputs = torch.lerp(inputs[partner], inputs, share)
                 weight = None if weight is None else torch.lerp(weight[partner], weight, share)
-            return loss(*reader.run(module, inputs, presence), done, weight)
+            output, target = reader.run(module.networks[network], inputs, presence)
+            return loss(output, target, done, weight)
+
+        def draw(part: Rows) -> Sequence[Rows]:
+            return permuted_batches(len(part), estimator.batch_size_, draws)
 
         estimator.history_ = train(
             module,
             terms,
-            batches=lambda: permuted_batches(len(rows.codes), estimator.batch_size_, draws),
+            batches=lambda: in_turns(parts, draw),
             settings=Optimisation(
-                weight_decay=estimator.weight_decay, patience=estimator.patience, **settings
+                weight_decay=estimator.weight_decay,
+                patience=estimator.patience,
+                accumulate=len(parts),
+                **settings,
             ),
             validate=None if held is None else _validation(reader, module, held),
             callback=callback,

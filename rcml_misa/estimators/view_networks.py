@@ -24,8 +24,8 @@ from rcml_misa.estimators.outputs import (
     row_tensor,
 )
 from rcml_misa.exceptions import DataError
-from rcml_misa.nn.encoders import ViewEncoder, ViewInput
-from rcml_misa.nn.networks import TokenOpinions
+from rcml_misa.nn.encoders import ViewInput
+from rcml_misa.nn.networks import NetworkMean, TokenOpinions
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
@@ -34,6 +34,7 @@ from rcml_misa.training import (
     Progress,
     Schedule,
     bucketed_batches,
+    in_turns,
     pick_device,
     seeded,
     train,
@@ -70,8 +71,9 @@ def input_options(estimator: Any) -> InputOptions:
 def train_views(
     estimator: Any,
     views: MultiView,
-    loss: Callable[[list[ViewInput], Rows, float], Mapping[str, Tensor]],
+    loss: Callable[[nn.Module, list[ViewInput], Rows, float], Mapping[str, Tensor]],
     *,
+    parts: Sequence[Rows] | None = None,
     seed: np.random.SeedSequence,
     draws: np.random.Generator,
     skipped: int = 0,
@@ -83,10 +85,11 @@ def train_views(
 ) -> None:
     """Set `readers_`, `module_` and `history_` of an estimator: read train rows, build and train.
 
-    `loss` gives the terms of a batch from its inputs, row numbers and the share of training done;
-    `validate` measures the `held` rows once they are read. `skipped` epochs of batches are drawn
-    and left out, so that a seed's batches are those of version 0.1. `settings` go to
-    `Optimisation` beside the estimator's own parameters.
+    `loss` gives the terms of a batch from a network, the batch's inputs and row numbers and the
+    share of training done. `parts` holds the numbers of the rows that each of several networks is
+    trained on; without them one is trained on all. `validate` measures the `held` rows once they
+    are read. `skipped` epochs of batches are drawn and left out, so that a seed's batches are
+    those of version 0.1. `settings` go to `Optimisation` beside the estimator's own parameters.
     """
     texts = [view for view, kind in enumerate(estimator.kinds_) if kind == "text"]
     pretrained = [] if estimator.text_encoder == "words" else texts
@@ -95,21 +98,36 @@ def train_views(
             views, input_options(estimator), device=estimator.device_
         )
         rows = estimator.readers_.read(views)
-        estimator.module_ = estimator._build(estimator.readers_.encoders()).to(estimator.device_)
+        estimator.module_ = module = estimator._build().to(estimator.device_)
+        networks = {"": module}
+        if isinstance(module, NetworkMean):
+            networks = {f"networks.{k}.": network for k, network in enumerate(module.networks)}
+        turns = list(networks.values())
+        parts = [np.arange(len(rows.lengths))] if parts is None else parts
         measure = None
         if validate is not None and held is not None:
             measure = partial(validate, estimator.readers_.read(held))
-        batches = partial(bucketed_batches, rows.lengths, batch_size, draws)
+
+        def terms(turn: tuple[int, Rows], done: float) -> Mapping[str, Tensor]:
+            network, batch = turn
+            return loss(turns[network], rows(batch), batch, done)
+
+        def draw(part: Rows) -> Sequence[Rows]:
+            return bucketed_batches(rows.lengths[part], batch_size, draws)
+
         for _ in range(skipped):
-            batches()
+            in_turns(parts, draw)
+        accumulate = settings.pop("accumulate", 1) * len(parts)
+        starts = [start + part for start in networks for part in PARTS]
         estimator.history_ = train(
-            estimator.module_,
-            lambda batch, done: loss(rows(batch), batch, done),
-            batches=batches,
+            module,
+            terms,
+            batches=lambda: in_turns(parts, draw),
             settings=Optimisation(
                 weight_decay=estimator.weight_decay,
                 slow_rate=estimator.text_learning_rate,
-                slow=tuple(f"{part}.encoders.{view}." for part in PARTS for view in pretrained),
+                slow=tuple(f"{start}.encoders.{view}." for start in starts for view in pretrained),
+                accumulate=accumulate,
                 **{"learning_rate": estimator.learning_rate, **settings},
             ),
             validate=measure,
@@ -125,7 +143,7 @@ def train_classes(
     present: Tensor | None,
     **settings: Any,
 ) -> None:
-    """Train a network of classes by `train_views`, with weights of rows and missing views.
+    """Train networks of classes by `train_views`, with weights of rows and missing views.
 
     `loss` gives the terms of an output, its targets, the share of training done and the weights;
     `present` (n, N) tells which views each row has.
@@ -135,11 +153,12 @@ def train_classes(
     codes = torch.from_numpy(rows.codes)
     target = F.one_hot(codes, len(estimator.classes_)).float().to(device)
 
-    def terms(inputs: list[ViewInput], batch: Rows, done: float) -> Mapping[str, Tensor]:
+    def terms(
+        network: nn.Module, inputs: list[ViewInput], batch: Rows, done: float
+    ) -> Mapping[str, Tensor]:
         presence = None if present is None else present[batch]
         weight = None if weights is None else weights[batch]
-        output = estimator.module_(inputs, present=presence)
-        return loss(output, target[batch], done, weight)
+        return loss(network(inputs, present=presence), target[batch], done, weight)
 
     train_views(estimator, rows.views, terms, **settings)
 
@@ -187,8 +206,8 @@ class ViewNetworkEstimator(TokenEstimator):
     validation_share: float | None = None
 
     @abstractmethod
-    def _build(self, encoders: Sequence[ViewEncoder]) -> nn.Module:
-        """A new network for views with encoders."""
+    def _build(self) -> nn.Module:
+        """A new network for the fitted readers' views."""
 
     def _fraction(self) -> float:
         """Share of the train rows to hold out, by its older name where that is given."""
@@ -228,7 +247,7 @@ class ViewNetworkEstimator(TokenEstimator):
         train_views(
             self,
             views,
-            lambda inputs, batch, _: self._terms(self.module_(inputs), target[batch]),
+            lambda network, inputs, batch, _: self._terms(network(inputs), target[batch]),
             seed=seed,
             draws=np.random.default_rng(draws),
             skipped=1,

@@ -322,9 +322,12 @@ class DeepEncoders(nn.Module):
 
     def _finish(self, wide: Tensor, norm: nn.Module) -> Tensor:
         """Normalise (B, N W), cut below zero and drop; to (N, B, W)."""
-        dropped = F.dropout(norm(wide).relu(), self.dropout, training=self.training)
+        values: Tensor = norm(wide).relu()
+        if self.training and self.dropout:
+            # uniform draws take a third of the time of `F.dropout`'s on a CPU
+            values = values * ((torch.rand_like(wide) >= self.dropout) / (1 - self.dropout))
         views = len(self.encoders)
-        return dropped.view(len(wide), views, wide.shape[1] // views).transpose(0, 1)
+        return values.view(len(wide), views, wide.shape[1] // views).transpose(0, 1)
 
 
 class SubspaceCodes(NamedTuple):

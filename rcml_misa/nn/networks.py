@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,7 @@ from rcml_misa.nn.tokens import (
 )
 from rcml_misa.opinions import (
     ViewFusionOperator,
+    fuse,
     fuse_views,
     keep_present,
     opinions_present,
@@ -38,6 +39,7 @@ from rcml_misa.opinions import (
 from rcml_misa.opinions.nig import NIG, fuse_nig
 
 __all__ = [
+    "NetworkMean",
     "NotesNet",
     "RCMLMISANet",
     "RegressionNet",
@@ -250,6 +252,44 @@ class RCMLMISANet(_TokenNet):
             present=existing,
             **states,
         )
+
+
+class NetworkMean(nn.Module):
+    """Networks of one form: their mean opinions, beside the codes and tokens of the first.
+
+    Evidence is averaged as in geometric fusion, so that its mass falls where networks differ.
+
+    Parameters
+    ----------
+    networks : iterable of RCMLMISANet
+        One or more.
+    """
+
+    def __init__(self, networks: Iterable[RCMLMISANet]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(
+        self,
+        views: Sequence[ViewInput],
+        present: Tensor | None = None,
+        *,
+        attention: bool = False,
+    ) -> TokenOpinions:
+        """Run N views through every network; see `RCMLMISANet.forward`."""
+        first, *others = self.networks
+        output: TokenOpinions = first(views, present, attention=attention)
+        if not others:
+            return output
+        outputs = [output, *(network(views, present) for network in others)]
+        means = {
+            name: fuse(
+                torch.stack([getattr(each, name) for each in outputs], dim=-2),
+                operator="geometric",
+            )
+            for name in ("fused", "private", "shared")
+        }
+        return replace(output, **means)
 
 
 class RegressionNet(_TokenNet):

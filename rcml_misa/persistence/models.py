@@ -176,20 +176,14 @@ def _check_facts(model: Any, size: int) -> None:
         raise DataError("the widths of its views do not fit its tensors")
     if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
         raise DataError("its views are of no kind that exists")
-    if getattr(model, "layers", 0) > size:
-        raise DataError("the layers of its network do not fit its tensors")
+    if getattr(model, "layers", 0) * getattr(model, "networks_", 1) > size:
+        raise DataError("the layers of its networks do not fit its tensors")
 
 
 def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> nn.Module:
     """Build the network of a header, once its sizes are those of the tensors."""
-    readers = getattr(model, "readers_", None)
-
-    def build() -> nn.Module:
-        module: nn.Module = model._build(*([] if readers is None else [readers.encoders()]))
-        return module
-
     with torch.device("meta"):  # takes no memory whatever the header says
-        shapes = {key: tuple(value.shape) for key, value in build().state_dict().items()}
+        shapes = {key: tuple(value.shape) for key, value in model._build().state_dict().items()}
     stored = {key: value.shape for key, value in state.items()}
     if shapes != stored:
         wrong = sorted(key for key in {*shapes, *stored} if shapes.get(key) != stored.get(key))
@@ -201,7 +195,7 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str,
             "there"
         )
     with seeded(0):  # these draws are overwritten
-        module = build()
+        module: nn.Module = model._build()
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     return module
 
