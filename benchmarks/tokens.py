@@ -44,7 +44,7 @@ def run(name: str, seed: int, options: list[str]) -> dict[str, float]:
         logits, tokens = (torch.cat([getattr(s, key) for s in states]).transpose(0, 1)
                           for key in ("logits", "token_logits"))  # fmt: skip
         right = [
-            accuracy(model.module_, part, len(data.views), target)
+            accuracy(model.module_.networks[0], part, len(data.views), target)
             for part in (logits, logits - tokens)
         ]
     whole, through = (part - part.mean(dim=-1, keepdim=True) for part in (logits, tokens))

@@ -16,10 +16,12 @@ from rcml_misa.estimators import (
     RidgeExpertClassifier,
 )
 from rcml_misa.estimators import rcml_misa as module
+from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.closed_form import SHARES, fuse_logits, log_opinions, pool_share
 from rcml_misa.estimators.outputs import present_views
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits
+from rcml_misa.nn.networks import NetworkMean
 
 SMALL = {"hidden": 8, "feedforward": 16, "encoder_width": 16, "epochs": 1, "device": "cpu"}
 CONTROLS = {"kernel": KernelExpertClassifier, "ridge": RidgeExpertClassifier}
@@ -344,7 +346,7 @@ def test_a_network_learns_from_its_own_rows_alone():
     X, y = problem(100)
     one = model(expert="none", networks=3, epochs=2).fit(X, y)
     rng = np.random.default_rng(np.random.SeedSequence(0).spawn(6)[5])
-    blocks = module.set_apart(y, 0.1, 3, rng)
+    blocks = Blocks.draw(y, 0.2, 3, rng, usual=5).blocks
     new = [*blocks[0], *blocks[2]]
     y[new] = (y[new] + 1) % 3  # the first network never sees these labels
     other = model(expert="none", networks=3, epochs=2).fit(X, y)
@@ -470,6 +472,60 @@ def test_an_alone_network_is_fused_and_calibrated_by_itself():
     np.testing.assert_array_equal(opinion.evidence, fused.numpy())
     assert opinion.shared.shape == shared.shape == (100, 2, 3)
     np.testing.assert_allclose(opinion.probability, fitted.calibrator_(opinion.evidence))
+
+
+# the blocks that networks are kept from
+
+
+@given(
+    rows=st.integers(2, 120),
+    classes=st.integers(1, 20),
+    fraction=st.sampled_from([0.0, 0.1, 0.2, 0.35, 0.5]),
+    usual=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=150, derandomize=True)
+def test_each_row_of_a_block_is_new_to_two_networks(rows, classes, fraction, usual, seed):
+    codes = np.random.default_rng(seed).integers(classes, size=rows)
+    found = Blocks.draw(codes, fraction, None, np.random.default_rng(seed), usual=usual)
+    parts, apart = found.parts, found.apart
+    assert len(parts) == len(found.blocks) <= usual
+    assert len(np.unique(apart)) == len(apart)
+    new_to = sum(~np.isin(np.arange(rows), part) for part in parts)
+    assert set(new_to[apart]) <= {min(len(parts), 2)}
+    assert not np.delete(new_to, apart).any()
+    assert all(set(codes[part]) == set(codes) for part in parts)
+    assert len(apart) == 0 or len(apart) >= 10
+    if not fraction:
+        assert len(parts) == 1
+    if len(apart) and rows > 20 * classes + 60:  # every network is kept from the same share
+        for part in parts:
+            assert abs(rows - len(part) - fraction * rows) <= 1 + len(parts)
+
+
+def test_blocks_are_asked_of_the_networks_that_they_are_new_to():
+    found = Blocks.draw(np.arange(60) % 2, 0.2, 3, np.random.default_rng(0), usual=5)
+    networks = [torch.nn.Identity() for _ in range(3)]
+    place = {id(network): k for k, network in enumerate(networks)}
+    asked = []
+
+    def states(rows, mean):
+        asked.append([place[id(network)] for network in mean.networks])
+        return torch.from_numpy(rows), torch.ones(len(rows))
+
+    numbers, _ = found.ask(NetworkMean(networks), states)
+    np.testing.assert_array_equal(numbers.numpy(), found.apart)
+    assert asked == [[0, 1], [1, 2], [2, 0]]
+    for block, pair in zip(found.blocks, asked, strict=True):
+        for network in range(3):
+            seen = np.isin(block, found.parts[network])
+            assert not seen.any() if network in pair else seen.all()
+
+
+def test_networks_without_blocks_all_learn_from_all_rows():
+    found = Blocks.draw(np.arange(60) % 2, 0.0, 4, np.random.default_rng(0), usual=5)
+    assert [len(part) for part in found.parts] == [60] * 4
+    assert not len(found.apart)
 
 
 # the choice of a calibrator

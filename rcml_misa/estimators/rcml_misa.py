@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
 from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
+from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.closed_form import (
     SHARES,
     FusedOpinions,
@@ -46,7 +47,6 @@ from rcml_misa.opinions import ViewFusionOperator, membership
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
-from rcml_misa.reading.rows import set_apart
 from rcml_misa.training import Progress, pick_device
 from rcml_misa.views import MultiView, ViewMeans
 
@@ -62,7 +62,6 @@ SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
-FEWEST = 10  # rows kept from a network that suffice for its share and for calibration
 EVEN = 0.5  # share of networks that are kept from no row
 CPU = torch.device("cpu")
 
@@ -240,7 +239,6 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         usual = min(max(len(rows.codes) // 5, smallest), largest)
         self.batch_size_ = usual if self.batch_size is None else self.batch_size
         seeds = np.random.SeedSequence(self.random_state).spawn(6)
-        draws = np.random.default_rng(seeds[5])
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
             train, own = self._train_sequences, None
@@ -251,16 +249,19 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
                 for array in rows.views.arrays
             ]
             train, own = partial(self._train_tables, held=held), self._fit_experts(rows, seeds[0])
+        blocks = Blocks.draw(
+            rows.codes,
+            self.calibration_fraction,
+            self.networks,
+            np.random.default_rng(seeds[5]),
+            usual=SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert][0],
+        )
+        self.networks_ = len(blocks.blocks)
         # while networks are trained, their share is even and nothing is calibrated
         self.share_ = 1.0 if self.experts_ is None else EVEN
         self.calibrator_: Calibrator | None = None
-        blocks = self._set_apart(rows.codes, sequences, draws)
-        self.networks_ = len(blocks)
-        everything = np.arange(len(rows.codes))
-        # a network is kept from two blocks, so that two speak of each row that is new to them
-        parts = [np.setdiff1d(everything, [*blocks[k - 1], *blocks[k]]) for k in range(len(blocks))]
-        train(rows, parts, seeds[1:4], callback=callback)
-        if len(blocks[0]):
+        train(rows, blocks.parts, seeds[1:4], callback=callback)
+        if len(blocks.apart):
             self._learn_share(rows, blocks, own)
         elif self.calibration_fraction and own is not None:
             self.share_, self.calibrator_ = 0.0, own
@@ -283,34 +284,14 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         fused = self._fuse(logits).fused.numpy()
         return Calibrator.fit(fused, rows.codes, rows.weights)
 
-    def _set_apart(self, codes: Rows, sequences: bool, rng: np.random.Generator) -> list[Rows]:
-        """Numbers of the rows of each block that networks are kept from; all may be empty."""
-        fraction, count = self.calibration_fraction, self.networks
-        if count is None:
-            usual = SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert][0]
-            count = min(usual, int(2 / fraction)) if fraction else 1
-        elif count * fraction > 2:
-            raise OptionError(
-                f"networks={count} with calibration_fraction={fraction} keep more rows than all "
-                f"from two networks each; {int(2 / fraction)} networks are the most."
-            )
-        blocks = set_apart(codes, fraction / min(count, 2), count, rng)
-        # too few rows tell nothing: one network of all
-        return blocks if not fraction or count * len(blocks[0]) >= FEWEST else [codes[:0]]
-
-    def _learn_share(self, rows: TrainRows, blocks: Sequence[Rows], own: Calibrator | None) -> None:
+    def _learn_share(self, rows: TrainRows, blocks: Blocks, own: Calibrator | None) -> None:
         """Set the share in the pool and the calibration by what networks say of new rows."""
-        networks = list(self.module_.networks)
-        asked = zip(blocks, networks, networks[1:] + networks[:1], strict=True)
-        states = [
-            self._states(rows.take(block).views, NetworkMean([one] if one is two else [one, two]))
-            for block, one, two in asked
-        ]
-        fused, private, shared = (torch.cat(each) for each in zip(*states, strict=True))
-        places = np.concatenate(blocks)
-        new = rows.take(places)
+        fused, private, shared = blocks.ask(
+            self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
+        )
+        new = rows.take(blocks.apart)
         if self.experts_ is not None:
-            logits = self.experts_.train_logits_.take(places)
+            logits = self.experts_.train_logits_.take(blocks.apart)
             views, joint = log_opinions(private, shared, present_views(new.views, CPU))
             pools = (logits.pooled(views, joint, share) for share in SHARES)
             evidence = [self._fuse(pool).fused.numpy() for pool in pools]

@@ -261,11 +261,11 @@ class NetworkMean(nn.Module):
 
     Parameters
     ----------
-    networks : iterable of RCMLMISANet
-        One or more.
+    networks : iterable of Module
+        One `RCMLMISANet` or more.
     """
 
-    def __init__(self, networks: Iterable[RCMLMISANet]) -> None:
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 

@@ -15,7 +15,7 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
-__all__ = ["InputTable", "hold_out", "row_weights", "set_apart"]
+__all__ = ["InputTable", "hold_out", "row_weights"]
 
 Array = NDArray[np.float64]
 KEPT = 16_384  # rows whose mapped columns are kept; more are mapped batch by batch
@@ -56,28 +56,6 @@ def hold_out(
         )
     rows = order[~np.isin(order, held)]
     return (np.sort(rows), np.sort(held)) if in_order else (rows, held)
-
-
-def set_apart(
-    codes: NDArray[np.int64], fraction: float, blocks: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Draw disjoint blocks of the train rows, to be kept from networks.
-
-    Each block has a share `fraction` of the rows of class numbers `codes` (n,), or less where
-    there are not enough: the first row drawn of each class is in none, so that every network
-    sees every class. The result is the sorted row numbers of each block.
-
-    Examples
-    --------
-    >>> apart = set_apart(np.arange(20) % 2, 0.2, 3, np.random.default_rng(0))
-    >>> [len(rows) for rows in apart], len(np.unique(np.concatenate(apart)))
-    ([4, 4, 4], 12)
-    """
-    order = rng.permutation(len(codes))
-    _, first = np.unique(codes[order], return_index=True)
-    spare = np.delete(order, first)
-    size = min(round(fraction * len(codes)), len(spare) // blocks)
-    return [np.sort(spare[block * size : (block + 1) * size]) for block in range(blocks)]
 
 
 def row_weights(
