@@ -113,7 +113,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
         "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),
-        "network": f"{facts['network_parameters']} parameters{_share(facts)}",
+        "network": f"{facts['network_parameters']} parameters{_networks(facts)}{_share(facts)}",
         "versions": listed(facts["versions"] or {}),
         "landmarks": _landmarks(facts),
     }
@@ -121,8 +121,14 @@ def inspect(model: Path, as_json: bool) -> None:
         echo(f"{name:<11}{text}", indent=11)
 
 
+def _networks(facts: dict[str, Any]) -> str:
+    """Say how many networks they are of, where there are several."""
+    count = facts["networks"]
+    return f" of {count} networks" if count and count > 1 else ""
+
+
 def _share(facts: dict[str, Any]) -> str:
-    """Say how much of the answers is the network's."""
+    """Say how much of the answers is the networks'."""
     share, expert = facts["network_share"], facts["options"].get("expert")
     if share is None or expert == "none":
         return ""

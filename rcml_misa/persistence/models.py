@@ -233,8 +233,8 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
 
     Of these, ``views`` has their columns, ``needs`` the pretrained models that have to be
     installed beside the file, ``landmark_rows`` the train rows that kernel experts keep,
-    ``network_share`` the network's share in a pool with closed-form members; ``classes`` is None
-    for a score. `model` and `header` are what `read_model` returns.
+    ``network_share`` the share of ``networks`` in a pool with closed-form members; ``classes`` is
+    None for a score. `model` and `header` are what `read_model` returns.
     """
     module, experts = getattr(model, "module_", None), getattr(model, "experts_", None)
     kernels: Any = ()
@@ -257,6 +257,7 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "data_sha256": getattr(model, "data_sha256_", None),
         "landmark_rows": max((len(kernel.landmark_values_) for kernel in kernels), default=0),
         "network_share": getattr(model, "share_", None),
+        "networks": getattr(model, "networks_", None),
         "network_parameters": (
             0 if module is None else sum(part.numel() for part in module.parameters())
         ),
