@@ -364,7 +364,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
 
     def _build(self) -> NetworkMean:
         """New networks for the fitted classes and readers."""
-        return NetworkMean(self._network() for _ in range(self.networks_))
+        count = getattr(self, "networks_", 1)  # older model files lack it
+        return NetworkMean(self._network() for _ in range(count))
 
     def _network(self) -> RCMLMISANet:
         encoders: list[ViewEncoder] = (
