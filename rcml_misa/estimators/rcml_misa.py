@@ -62,7 +62,7 @@ SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
-EVEN = 0.5  # share of networks that are kept from no row
+EVEN = 0.5  # share of networks in training, and of those that are kept from no row
 CPU = torch.device("cpu")
 
 
@@ -109,7 +109,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         See `KernelExpertClassifier`.
     networks : int, optional
         Networks whose opinions are averaged; by default 3 beside kernel experts, 2 with sequences
-        or texts, else 5, or as many as there are parts of `calibration_fraction` with 10 rows.
+        or texts, else 5, and 1 where no row is kept from any. At most 2 / `calibration_fraction`.
     encoder_width, encoder_depth, encoder_dropout : int, int, float
         Width, number of layers and dropout of the views' encoders.
     features : {"both", "root-layernorm", "root", "plain", "quantile"}
@@ -241,14 +241,16 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         seeds = np.random.SeedSequence(self.random_state).spawn(6)
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
-            train, own = self._train_sequences, None
+            train: Callable[..., None] = self._train_sequences
+            fallback = None
         else:
             rows, held = self._hold_out(rows, np.random.default_rng(seeds[4]))
             self.maps_ = [
                 ColumnMap.fit(array, scaling=self.scaling, readings=self.features)
                 for array in rows.views.arrays
             ]
-            train, own = partial(self._train_tables, held=held), self._fit_experts(rows, seeds[0])
+            train = partial(self._train_tables, held=held)
+            fallback = self._fit_experts(rows, seeds[0])
         blocks = Blocks.draw(
             rows.codes,
             self.calibration_fraction,
@@ -262,9 +264,9 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         self.calibrator_: Calibrator | None = None
         train(rows, blocks.parts, seeds[1:4], callback=callback)
         if len(blocks.apart):
-            self._learn_share(rows, blocks, own)
-        elif self.calibration_fraction and own is not None:
-            self.share_, self.calibrator_ = 0.0, own
+            self._learn_share(rows, blocks, fallback)
+        elif self.calibration_fraction and fallback is not None:
+            self.share_, self.calibrator_ = 0.0, fallback
         if not self.share_:  # no network decides
             self.module_.networks, self.networks_ = self.module_.networks[:1], 1
         return self
@@ -284,7 +286,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         fused = self._fuse(logits).fused.numpy()
         return Calibrator.fit(fused, rows.codes, rows.weights)
 
-    def _learn_share(self, rows: TrainRows, blocks: Blocks, own: Calibrator | None) -> None:
+    def _learn_share(self, rows: TrainRows, blocks: Blocks, fallback: Calibrator | None) -> None:
         """Set the share in the pool and the calibration by what networks say of new rows."""
         fused, private, shared = blocks.ask(
             self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
@@ -296,7 +298,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             pools = (logits.pooled(views, joint, share) for share in SHARES)
             evidence = [self._fuse(pool).fused.numpy() for pool in pools]
             best = pool_share(evidence, new.codes, new.weights)
-            self.share_, self.calibrator_ = float(SHARES[best]), own
+            self.share_, self.calibrator_ = float(SHARES[best]), fallback
             if not best:  # the members' calibration, from all rows
                 return
             fused = torch.from_numpy(evidence[best])
