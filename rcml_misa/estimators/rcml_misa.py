@@ -53,12 +53,12 @@ from rcml_misa.views import MultiView, ViewMeans
 __all__ = ["RCMLMISAClassifier"]
 
 Array = NDArray[np.float64]
-# networks, and most passes of each over tables: beside kernel experts they decide less
-NETWORKS = {"kernel": (3, 30), "ridge": (5, 40), "none": (5, 40)}
-SEQUENCE_NETWORKS = 2
-LEAST_EPOCHS, ENOUGH_STEPS = 10, 300
+# networks, the share of the train rows that each is kept from and the most passes of each: beside
+# kernel experts networks decide less, and the share that they deserve takes more rows to tell
+NETWORKS = {"kernel": (3, 0.2, 30), "ridge": (5, 0.1, 40), "none": (5, 0.1, 40)}
+SEQUENCE_NETWORKS = (2, 0.2, 10)
+LEAST_EPOCHS, ENOUGH_STEPS = 10, 300  # of a network of tables
 BATCH = (64, 256)  # least and most rows of a batch of tables
-SEQUENCE_EPOCHS = 10  # passes over rows with sequences or texts
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
 AVERAGING = 0.98  # share of the previous values in the moving average of their network's weights
@@ -136,9 +136,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         Weight of the KL term from a tenth of the steps on.
     conflict_weight, sim_weight, diff_weight, recon_weight : float
         Weights of the degree of conflict, CMD, orthogonality and reconstruction.
-    calibration_fraction : float
-        Share of the train rows that each network is kept from; with 0 networks and members have
-        equal shares in the pool, and probabilities are not calibrated.
+    calibration_fraction : float, optional
+        Share of the train rows that each network is kept from; by default .2 beside kernel experts
+        and with sequences or texts, else .1. With 0 networks and members have equal shares in the
+        pool, and probabilities are not calibrated.
     early_stopping : bool
         See `MultiViewEstimator`, as for the following; for tables alone.
     views, scaling, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
@@ -208,7 +209,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     sim_weight: float = 0.8
     diff_weight: float = 0.3
     recon_weight: float = 0.8
-    calibration_fraction: float = 0.2
+    calibration_fraction: float | None = None
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -251,13 +252,11 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             ]
             train = partial(self._train_tables, held=held)
             fallback = self._fit_experts(rows, seeds[0])
-        blocks = Blocks.draw(
-            rows.codes,
-            self.calibration_fraction,
-            self.networks,
-            np.random.default_rng(seeds[5]),
-            usual=SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert][0],
-        )
+        usual, fraction, _ = SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert]
+        if self.calibration_fraction is not None:
+            fraction = self.calibration_fraction
+        draws = np.random.default_rng(seeds[5])
+        blocks = Blocks.draw(rows.codes, fraction, self.networks, draws, usual=usual)
         self.networks_ = len(blocks.blocks)
         # while networks are trained, their share is even and nothing is calibrated
         self.share_ = 1.0 if self.experts_ is None else EVEN
@@ -265,7 +264,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         train(rows, blocks.parts, seeds[1:4], callback=callback)
         if len(blocks.apart):
             self._learn_share(rows, blocks, fallback)
-        elif self.calibration_fraction and fallback is not None:
+        elif fraction and fallback is not None:
             self.share_, self.calibrator_ = 0.0, fallback
         if not self.share_:  # no network decides
             self.module_.networks, self.networks_ = self.module_.networks[:1], 1
@@ -306,7 +305,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
 
     def _passes(self, rows: int) -> int:
         """Number of passes over tables of so many rows."""
-        most = NETWORKS[self.expert][1]
+        _, _, most = NETWORKS[self.expert]
         return max(LEAST_EPOCHS, min(most, ENOUGH_STEPS // math.ceil(rows / self.batch_size_)))
 
     def _train_tables(
@@ -352,7 +351,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             draws=np.random.default_rng(seeds[2]),
             batch_size=min(self.batch_size_, LARGEST_BATCH),
             callback=callback,
-            epochs=SEQUENCE_EPOCHS if self.epochs is None else self.epochs,
+            epochs=SEQUENCE_NETWORKS[2] if self.epochs is None else self.epochs,
             learning_rate=SEQUENCE_RATE if self.learning_rate is None else self.learning_rate,
             averaging=AVERAGING,
         )
