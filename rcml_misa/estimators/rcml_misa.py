@@ -101,7 +101,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         What collectors read: tokens and the encoders' output, or one of the two.
     subspace_gradient : {"codes", "encoders"}
         What the similarity, difference and reconstruction terms train: the subspaces alone, or the
-        encoders too, as published, which cripples them.
+        encoders too, as published.
     expert : {"kernel", "ridge", "none"}
         Closed-form members: kernel experts, which keep train rows; ridge on random features, which
         keep none; or the network alone.
