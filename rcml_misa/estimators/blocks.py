@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rcml_misa.exceptions import OptionError
 from rcml_misa.nn.networks import NetworkMean
+from rcml_misa.reading.rows import spare_rows
 
 __all__ = ["Blocks"]
 
@@ -74,9 +75,7 @@ class Blocks:
                 f"networks={count} with calibration_fraction={fraction} keep more rows than all "
                 f"from two networks each; {most} networks are the most."
             )
-        order = rng.permutation(len(codes))
-        _, first = np.unique(codes[order], return_index=True)
-        spare = np.delete(order, first)
+        spare = spare_rows(codes, rng.permutation(len(codes)))
         size = min(round(fraction / min(count, 2) * len(codes)), len(spare) // count)
         if fraction and count * size < FEWEST:
             count, size = 1, 0

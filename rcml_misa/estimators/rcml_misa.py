@@ -237,8 +237,8 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         self.experts_: Experts | None = None
         self.stack_: Array | None = None
         smallest, largest = BATCH
-        usual = min(max(len(rows.codes) // 5, smallest), largest)
-        self.batch_size_ = usual if self.batch_size is None else self.batch_size
+        fifth = min(max(len(rows.codes) // 5, smallest), largest)
+        self.batch_size_ = fifth if self.batch_size is None else self.batch_size
         seeds = np.random.SeedSequence(self.random_state).spawn(6)
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
@@ -430,9 +430,10 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     def _states(
         self, views: MultiView, network: nn.Module | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A network's fused, private and shared evidence about rows, in float64; all networks'.
+        """Fused, private and shared evidence of a network about rows, in float64.
 
-        The fused mass falls where views contradict each other.
+        Without `network` it is the mean of all. The fused mass falls where views contradict each
+        other.
         """
         blocks = self._outputs(views, network=network)
         parts = in_row_order((rows, (o.fused, o.private, o.shared)) for rows, o in blocks)

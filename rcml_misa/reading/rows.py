@@ -15,10 +15,25 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
-__all__ = ["InputTable", "hold_out", "row_weights"]
+__all__ = ["InputTable", "hold_out", "row_weights", "spare_rows"]
 
 Array = NDArray[np.float64]
 KEPT = 16_384  # rows whose mapped columns are kept; more are mapped batch by batch
+
+
+def spare_rows(target: NDArray[Any], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out the first row of each class from row numbers in the order of their draw.
+
+    What is left of `order` can be held out of the train rows with class numbers `target` (n,), so
+    that a row of every class stays.
+
+    Examples
+    --------
+    >>> spare_rows(np.array([0, 0, 1, 1]), np.array([3, 0, 2, 1]))
+    array([2, 1])
+    """
+    _, first = np.unique(target[order], return_index=True)
+    return np.delete(order, first)
 
 
 def hold_out(
@@ -44,10 +59,7 @@ def hold_out(
     (3, 2)
     """
     order = rng.permutation(len(target))
-    spare = order
-    if each_class:
-        _, first = np.unique(target[order], return_index=True)
-        spare = np.delete(order, first)  # the first row drawn of each class stays
+    spare = spare_rows(target, order) if each_class else order
     held = spare[: max(1, rounding(fraction * len(target)))]
     if not held.size:
         raise OptionError(

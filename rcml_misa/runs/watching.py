@@ -108,7 +108,8 @@ class Watcher:
         state = self._states.get(name, self._states.get("clean"))
         if state is not None:
             # networks that have no share in the answers are no longer there
-            self.estimator.module_.load_state_dict(state, strict=False)
+            module = self.estimator.module_
+            module.load_state_dict({key: state[key] for key in module.state_dict()})
 
 
 def epoch_recorders(
