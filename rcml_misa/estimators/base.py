@@ -39,12 +39,18 @@ __all__ = [
     "MultiViewClassifier",
     "MultiViewEstimator",
     "MultiViewRegressor",
+    "SuspectUse",
     "TrainRows",
+    "suspect_limits",
 ]
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
+SuspectUse = Literal["report", "exclude"]
 BLOCK = 4096  # rows whose opinions are computed at once
+# shares of whole rows, new to the model, of which a view is suspected, and clearly suspected
+ACCUSED, CLEARLY_ACCUSED = 0.05, 0.01
+USUAL_LIMITS = (0.1, 0.2)  # of gains where no rows were set apart to set limits on
 
 
 class TrainRows(NamedTuple):
@@ -222,6 +228,8 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
     ----------
     classes_ : ndarray of shape (K,)
         Labels in order.
+    class_shares_ : ndarray of shape (K,)
+        Shares of the classes among the train rows, by their weights.
     """
 
     class_weight: ClassWeight = None
@@ -255,6 +263,8 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
             raise DataError(
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
+        counts = np.bincount(codes, weights=weights)
+        self.class_shares_ = counts / counts.sum()
         self._remember(X, views, labels)
         return TrainRows(self._fill(views), codes.astype(np.int64), weights)
 
@@ -337,27 +347,73 @@ class EvidentialClassifier(MultiViewClassifier):
         """Opinions about a block of checked rows."""
 
     def _opinion_of(
-        self, fused: Tensor, private: Tensor, shared: Tensor, present: Tensor | None
+        self,
+        fused: Tensor,
+        private: Tensor,
+        shared: Tensor,
+        gains: Tensor | None = None,
+        rest: Tensor | None = None,
+        familiarity: Tensor | None = None,
+        *,
+        present: NDArray[np.bool_],
     ) -> MultiViewOpinion:
-        """Opinions of evidence: fused (n, K), of the views (n, N, K) and shared (n, M, K)."""
-        fused, private, shared = (part.double().cpu() for part in (fused, private, shared))
+        """Opinions of evidence: fused (n, K), of the views (n, N, K) and shared (n, M, K).
+
+        `gains` (n, N), `rest` (n, K) and `familiarity` (n,) are those of `MultiViewOpinion`;
+        `present` (n, N) tells which views each row has.
+        """
+
+        def array(part: Tensor | None) -> Any:
+            return None if part is None else part.double().cpu().numpy()
+
+        private = private.double().cpu()
+        seen = None if present.all() else torch.from_numpy(present)
         return MultiViewOpinion(
-            evidence=fused.numpy(),
+            evidence=array(fused),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=shared.numpy(),
-            conflict=mean_conflict(private, None if present is None else present.cpu()).numpy(),
+            shared=array(shared),
+            conflict=mean_conflict(private, seen).numpy(),
+            view_gains=array(gains),
+            rest=array(rest),
+            familiarity=array(familiarity),
         )
 
     def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Give opinions about the rows of X: fused, per view and shared, with probabilities."""
-        calibrate = getattr(self, "calibrator_", None)
+        """Give opinions about the rows of X: fused, per view and shared, with probabilities.
+
+        With ``suspect="exclude"`` they are those without the suspect view, where there is one; see
+        `MultiViewOpinion.without_suspect`.
+        """
+        limits = getattr(self, "suspect_limits_", USUAL_LIMITS)
+        learnt = getattr(self, "membership_", None) is not None
         parts = []
         for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
-            calibrated = None if calibrate is None else calibrate(opinion.evidence)
-            opinion = replace(opinion, classes=self.classes_, present=block.present)
-            parts.append(replace(opinion, calibrated=calibrated))
-        return MultiViewOpinion.concatenate(parts)
+            parts.append(
+                replace(
+                    opinion,
+                    classes=self.classes_,
+                    present=block.present,
+                    calibrated=self._probability(opinion.evidence, opinion.familiarity),
+                    calibrated_rest=self._probability(opinion.rest, opinion.familiarity),
+                    limits=limits,
+                    learnt=learnt,
+                )
+            )
+        opinion = MultiViewOpinion.concatenate(parts)
+        excluding = getattr(self, "suspect", "report") == "exclude"
+        return opinion.without_suspect if excluding else opinion
+
+    def _probability(self, evidence: Array | None, familiarity: Array | None) -> Array | None:
+        """Calibrated probabilities, which go to the class shares where a row is unfamiliar."""
+        calibrate = getattr(self, "calibrator_", None)
+        if calibrate is None or evidence is None:
+            return None
+        calibrated: Array = calibrate(evidence)
+        if familiarity is None:
+            return calibrated
+        known = familiarity[:, None]
+        return np.asarray(known * calibrated + (1 - known) * self.class_shares_)
 
     def predict_proba(self, X: Any) -> Array:
         """Compute class probabilities of shape (n, K) from the fused opinions.
@@ -369,6 +425,24 @@ class EvidentialClassifier(MultiViewClassifier):
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the class of most fused evidence for each row."""
         return self.predict_opinion(X).predicted
+
+
+def suspect_limits(gains: Array) -> tuple[float, float]:
+    """Set the gains beyond which a view is suspected, and clearly so, by those of new rows (n, N).
+
+    Of rows with several views, 5 % and 1 % have a larger one; see `MultiViewOpinion.suspect`.
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in suspect_limits(np.array([[0.1, 0.2], [0.3, 0.1]]))]
+    [0.295, 0.299]
+    """
+    several = (~np.isnan(gains)).sum(axis=1) > 1
+    if not several.any():
+        return USUAL_LIMITS
+    largest = np.nanmax(gains[several], axis=1)
+    named, clear = np.quantile(largest, [1 - ACCUSED, 1 - CLEARLY_ACCUSED])
+    return float(max(named, 0.0)), float(max(clear, 0.0))
 
 
 def row_blocks(views: MultiView) -> Iterator[MultiView]:

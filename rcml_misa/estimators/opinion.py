@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import OptionError, nearest
-from rcml_misa.opinions import Opinion, contradiction
+from rcml_misa.opinions import Opinion, contradiction, mean_conflict
 from rcml_misa.opinions.nig import NIG
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["ArrayOpinion", "MultiViewOpinion", "ScoreOpinion"]
 Array = NDArray[np.float64]
 _Opinion = TypeVar("_Opinion")
 JOIN = "|"  # between the names of a pair of views
+NEARLY = 0.8  # of the largest gain, from which another view can't be told from the suspect
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ class MultiViewOpinion(ArrayOpinion):
         Presence of each view in each row; True everywhere by default.
     calibrated : ndarray of shape (n, K), optional
         Calibrated probabilities of methods that have them.
+    view_gains : ndarray of shape (n, N), optional
+        Fall of the uncertainty where a view is left out, NaN where a row lacks it. Of methods with
+        a `Membership` it is P_v c: the probability that this view alone does not belong to its row
+        times the belief of the others, which grows from P_none c to (P_none + P_v) c.
+    rest, calibrated_rest : ndarray of shape (n, K), optional
+        Fused evidence without the view of largest gain, and its calibrated probabilities.
+    limits : tuple of float
+        Gains beyond which a view is suspected, and so clearly that it may be left out; set on rows
+        that the model was not fitted on, where there were some.
+    learnt : bool
+        Whether the gains rest on what was learnt from self-made mismatches; else, of two views,
+        the liar can't be told from the honest one.
+    familiarity : ndarray of shape (n,), optional
+        Near 0 for a row whose every view is far from the train rows.
 
     Examples
     --------
@@ -83,6 +98,12 @@ class MultiViewOpinion(ArrayOpinion):
     classes: NDArray[Any] | None = None
     present: NDArray[np.bool_] | None = None
     calibrated: Array | None = None
+    view_gains: Array | None = None
+    rest: Array | None = None
+    calibrated_rest: Array | None = None
+    limits: tuple[float, float] = (np.inf, np.inf)
+    learnt: bool = False
+    familiarity: Array | None = None
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -92,7 +113,7 @@ class MultiViewOpinion(ArrayOpinion):
         first = parts[0]
         joined: dict[str, Any] = {
             "views": {name: np.concatenate([p.views[name] for p in parts]) for name in first.views},
-            "classes": first.classes,
+            **{name: getattr(first, name) for name in ("classes", "limits", "learnt")},
         }
         for member in fields(cls):
             if member.name not in joined:
@@ -107,8 +128,8 @@ class MultiViewOpinion(ArrayOpinion):
 
     @property
     def predicted(self) -> NDArray[Any]:
-        """Class of most fused evidence of each row: its label, or its number without `classes`."""
-        return self._labels(self.evidence)
+        """Most probable class of each row: its label, or its number without `classes`."""
+        return self._labels(self.probability)
 
     @property
     def tokens(self) -> dict[str, ArrayOpinion]:
@@ -153,6 +174,73 @@ class MultiViewOpinion(ArrayOpinion):
         upper = degrees[:, first, second]
         return np.where(upper.max(axis=1) > 0, pairs[upper.argmax(axis=1)], "")
 
+    @property
+    def suspect_gain(self) -> Array:
+        """Largest of a row's `view_gains`, (n,); 0 where a row has one view, or none is given."""
+        gains = self._gains
+        return gains.max(axis=1) if gains.shape[1] > 1 else np.zeros(len(gains))
+
+    @property
+    def suspect(self) -> NDArray[np.str_]:
+        """Name of the view that does not seem to belong to its row, (n,), ``""`` for none.
+
+        It is the view of largest gain where that is above the first of `limits`. Where the liar can't be told
+        from an honest view, because another one's gain is nearly as large, or of two views without
+        anything learnt, it is both names, such as ``face|voice``: one of the two.
+        """
+        order, count = self._ranked, len(self.views)
+        if count < 2:
+            return np.full(len(self.evidence), "")
+        names = np.array(list(self.views))
+        pairs = np.array([[first + JOIN + second for second in names] for first in names])
+        low, high = np.sort(order[:, -2:], axis=1).T
+        named = np.where(self._told_apart, names[order[:, -1]], pairs[low, high])
+        return np.where(self.suspect_gain > self.limits[0], named, "")
+
+    @property
+    def without_suspect(self) -> Self:
+        """Opinions that follow the other views in rows with one clear suspect.
+
+        The suspect counts as missing there; other rows, the gains and the suspects stay as they
+        are.
+        """
+        clear = (self.suspect_gain > self.limits[1]) & self._told_apart
+        if self.rest is None or not clear.any():
+            return self
+        calibrated = self.calibrated
+        if calibrated is not None and self.calibrated_rest is not None:
+            calibrated = np.where(clear[:, None], self.calibrated_rest, calibrated)
+        private = self._private
+        present = np.ones(private.shape[:2], bool) if self.present is None else self.present.copy()
+        present[np.flatnonzero(clear), self._ranked[clear, -1]] = False
+        conflict = mean_conflict(torch.from_numpy(private), torch.from_numpy(present)).numpy()
+        return replace(
+            self,
+            evidence=np.where(clear[:, None], self.rest, self.evidence),
+            calibrated=calibrated,
+            conflict=np.where(clear, conflict, self.conflict),
+            present=present,
+        )
+
+    @property
+    def _gains(self) -> Array:
+        """Gains (n, N), -inf for a view that a row lacks."""
+        if self.view_gains is None:
+            return np.full((len(self.evidence), len(self.views)), -np.inf)[:, :0]
+        return np.nan_to_num(self.view_gains, nan=-np.inf)
+
+    @property
+    def _ranked(self) -> NDArray[np.int64]:
+        """Numbers of the views (n, N) in the order of their gains, the largest last."""
+        return np.argsort(self._gains, axis=1, kind="stable")
+
+    @property
+    def _told_apart(self) -> NDArray[np.bool_]:
+        """Rows (n,) whose largest gain is clearly above the others."""
+        second, first = np.sort(self._gains, axis=1)[:, -2:].T
+        several = np.isfinite(self._gains).sum(axis=1) > 2
+        return np.asarray((second <= np.maximum(NEARLY * first, 0)) & (several | self.learnt))
+
     def to_frame(self, *, per_view: bool = True) -> pd.DataFrame:
         """Lay the opinions out as a table, a row for each row.
 
@@ -166,7 +254,8 @@ class MultiViewOpinion(ArrayOpinion):
         -------
         pandas.DataFrame
             Columns ``class``, ``probability``, ``uncertainty``, ``conflict``,
-            ``conflicting_views`` and, per view, ``view__class``, ``view__belief``,
+            ``conflicting_views``, of methods that have them ``suspect`` and ``suspect_gain`` and,
+            per view, ``view__class``, ``view__belief``,
             ``view__uncertainty``.
 
         Examples
@@ -178,7 +267,7 @@ class MultiViewOpinion(ArrayOpinion):
         """
         import pandas as pd
 
-        rows, best = np.arange(len(self.evidence)), self.evidence.argmax(axis=1)
+        rows, best = np.arange(len(self.evidence)), self.probability.argmax(axis=1)
         columns: dict[str, Any] = {
             "class": self.predicted,
             "probability": self.probability[rows, best],
@@ -186,6 +275,8 @@ class MultiViewOpinion(ArrayOpinion):
             "conflict": self.conflict,
             "conflicting_views": self.most_conflicting,
         }
+        if self.view_gains is not None:
+            columns |= {"suspect": self.suspect, "suspect_gain": self.suspect_gain}
         for number, name in enumerate(self.views if per_view else ()):
             own = self.of(name)
             present = np.ones(len(rows), bool) if self.present is None else self.present[:, number]

@@ -30,7 +30,7 @@ from rcml_misa.losses import (
 )
 from rcml_misa.nn.networks import NotesNet, TokenOpinions
 from rcml_misa.nn.peers import RCMLNet, ViewOpinions
-from rcml_misa.opinions import FusionOperator
+from rcml_misa.opinions import FusionOperator, Opinion
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
@@ -161,9 +161,34 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        present = present_views(views, self.device_)
-        output = self._run(self._inputs(views), present)
-        return self._opinion_of(output.fused, output.private, output.shared, present)
+        inputs, present = self._inputs(views), present_views(views, self.device_)
+        output = self._run(inputs, present)
+        gains, rest = None, None
+        if self._leaves_out_missing and len(views) > 1:
+            gains, rest = self._without_each(inputs, present, output.fused)
+        return self._opinion_of(
+            output.fused, output.private, output.shared, gains, rest, present=views.present
+        )
+
+    def _without_each(
+        self, inputs: list[Tensor], present: Tensor | None, fused: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gains in uncertainty without each view (n, N), and evidence without the best (n, K)."""
+        if present is None:
+            present = torch.ones(len(fused), len(inputs), dtype=torch.bool, device=fused.device)
+        uncertainty = Opinion(fused).uncertainty
+        gains, rests = [], []
+        for view in range(len(inputs)):
+            others = present.clone()
+            others[:, view] = False
+            rest = self._run(inputs, others).fused
+            gain = uncertainty - Opinion(rest).uncertainty
+            gain = torch.where(others.any(dim=1), gain, -1.0)  # nothing is left
+            gains.append(torch.where(present[:, view], gain, torch.nan))
+            rests.append(rest)
+        each = torch.stack(gains, dim=1)
+        best = each.nan_to_num(-torch.inf).argmax(dim=1)
+        return each, torch.stack(rests, dim=1)[torch.arange(len(best)), best]
 
 
 @keyword_parameters

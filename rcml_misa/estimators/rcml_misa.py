@@ -10,20 +10,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
-from rcml_misa.estimators.base import ClassWeight, EvidentialClassifier, TrainRows
+from rcml_misa.estimators.base import ClassWeight, SuspectUse, TrainRows
 from rcml_misa.estimators.blocks import Blocks
-from rcml_misa.estimators.closed_form import (
-    SHARES,
-    FusedOpinions,
-    fit_members,
-    fuse_logits,
-    log_opinions,
-    pool_share,
-)
+from rcml_misa.estimators.closed_form import fit_members
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
@@ -35,15 +29,23 @@ from rcml_misa.estimators.outputs import (
     subspace_terms,
     weighted_loss,
 )
+from rcml_misa.estimators.pooling import (
+    SHARES,
+    PoolingClassifier,
+    log_opinions,
+    pool_share,
+    view_worth,
+)
 from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
 from rcml_misa.exceptions import OptionError
-from rcml_misa.experts.logits import ExpertLogits, Experts, trust_of
+from rcml_misa.experts.logits import ExpertLogits, Experts
+from rcml_misa.experts.membership import Membership, Standing
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
-from rcml_misa.opinions import ViewFusionOperator, membership
+from rcml_misa.opinions import ViewFusionOperator
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
@@ -67,7 +69,7 @@ CPU = torch.device("cpu")
 
 
 @keyword_parameters
-class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
+class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     """RCML-MISA: evidential classification from private and shared tokens of any number of views.
 
     A deep encoder reads every view; its output is projected to one width and encoded twice,
@@ -210,6 +212,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
     diff_weight: float = 0.3
     recon_weight: float = 0.8
     calibration_fraction: float | None = None
+    suspect: SuspectUse = "report"
     class_weight: ClassWeight = None
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -236,10 +239,13 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
             self.__dict__.pop(name, None)
         self.experts_: Experts | None = None
         self.stack_: Array | None = None
+        self.membership_: Membership | None = None
+        self.worth_ = np.ones(len(rows.views))
+        self.__dict__.pop("suspect_limits_", None)
         smallest, largest = BATCH
         fifth = min(max(len(rows.codes) // 5, smallest), largest)
         self.batch_size_ = fifth if self.batch_size is None else self.batch_size
-        seeds = np.random.SeedSequence(self.random_state).spawn(6)
+        seeds = np.random.SeedSequence(self.random_state).spawn(7)
         if sequences:
             self.view_means_ = ViewMeans.fit(rows.views)
             train: Callable[..., None] = self._train_sequences
@@ -251,7 +257,7 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
                 for array in rows.views.arrays
             ]
             train = partial(self._train_tables, held=held)
-            fallback = self._fit_experts(rows, seeds[0])
+            fallback = self._fit_experts(rows, seeds[0], seeds[6])
         usual, fraction, _ = SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert]
         if self.calibration_fraction is not None:
             fraction = self.calibration_fraction
@@ -263,15 +269,21 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         self.calibrator_: Calibrator | None = None
         train(rows, blocks.parts, seeds[1:4], callback=callback)
         if len(blocks.apart):
-            self._learn_share(rows, blocks, fallback)
+            self._learn_share(rows, blocks, fallback, seeds[6])
         elif fraction and fallback is not None:
             self.share_, self.calibrator_ = 0.0, fallback
         if not self.share_:  # no network decides
             self.module_.networks, self.networks_ = self.module_.networks[:1], 1
         return self
 
-    def _fit_experts(self, rows: TrainRows, seed: np.random.SeedSequence) -> Calibrator | None:
-        """Fit the closed-form members, if there are any, and their stacking; their calibration."""
+    def _fit_experts(
+        self, rows: TrainRows, seed: np.random.SeedSequence, draws: np.random.SeedSequence
+    ) -> Calibrator | None:
+        """Fit the closed-form members, if there are any, and what rests on them.
+
+        These are their stacking, the worth and the membership of views and the limit of a suspect;
+        the result is their calibration.
+        """
         if self.expert == "none":
             return None
         number = int(seed.generate_state(1)[0])
@@ -282,26 +294,62 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         logits = members.train_logits_  # leave-one-out
         if self.stacking:
             self.stack_ = logits.stack(rows.codes, weights=rows.weights)
-        fused = self._fuse(logits).fused.numpy()
+        standing = self._judge_views(
+            rows, logits, lambda views: members.logits(views).witness, draws
+        )
+        fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
         return Calibrator.fit(fused, rows.codes, rows.weights)
 
-    def _learn_share(self, rows: TrainRows, blocks: Blocks, fallback: Calibrator | None) -> None:
+    def _judge_views(
+        self,
+        rows: TrainRows,
+        logits: ExpertLogits,
+        ask: Callable[[MultiView], Array],
+        draws: np.random.SeedSequence,
+    ) -> Standing:
+        """Learn the worth and the membership of views from opinions that are new to the rows."""
+        self.worth_ = view_worth(log_softmax(logits.views, axis=-1), rows.codes, logits.present)
+        learnt = Membership().fit(
+            rows.views, rows.codes, logits.witness, ask=ask, rng=np.random.default_rng(draws)
+        )
+        self.membership_ = learnt
+        return learnt.train_standing_
+
+    def _learn_share(
+        self,
+        rows: TrainRows,
+        blocks: Blocks,
+        fallback: Calibrator | None,
+        draws: np.random.SeedSequence,
+    ) -> None:
         """Set the share in the pool and the calibration by what networks say of new rows."""
-        fused, private, shared = blocks.ask(
+        private, shared = blocks.ask(
             self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
         )
         new = rows.take(blocks.apart)
-        if self.experts_ is not None:
-            logits = self.experts_.train_logits_.take(blocks.apart)
-            views, joint = log_opinions(private, shared, present_views(new.views, CPU))
-            pools = (logits.pooled(views, joint, share) for share in SHARES)
-            evidence = [self._fuse(pool).fused.numpy() for pool in pools]
-            best = pool_share(evidence, new.codes, new.weights)
+        if self.experts_ is None or self.membership_ is None:
+            logits = self._network_logits(private, shared, new.views)
+            if self.stacking:
+                self.stack_ = logits.stack(new.codes, weights=new.weights)
+            standing = self._judge_views(
+                new,
+                logits,
+                lambda views: self._network_logits(*self._states(views), views).witness,
+                draws,
+            )
+        else:
+            members = self.experts_.train_logits_.take(blocks.apart)
+            standing = self.membership_.train_standing_.take(blocks.apart)
+            own = log_opinions(private, shared, present_views(new.views, CPU))
+            pools = [members.pooled(*own, share) for share in SHARES]
+            fused = (self._fuse(pool, standing, leave_out=False).fused for pool in pools)
+            best = pool_share([each.numpy() for each in fused], new.codes, new.weights)
             self.share_, self.calibrator_ = float(SHARES[best]), fallback
             if not best:  # the members' calibration, from all rows
                 return
-            fused = torch.from_numpy(evidence[best])
-        self.calibrator_ = choose_calibrator(fused.numpy(), new.codes, new.weights)
+            logits = pools[best]
+        evidence, self.suspect_limits_ = self._out_of_sample(logits, standing)
+        self.calibrator_ = choose_calibrator(evidence, new.codes, new.weights)
 
     def _passes(self, rows: int) -> int:
         """Number of passes over tables of so many rows."""
@@ -427,32 +475,32 @@ class RCMLMISAClassifier(TokenEstimator, EvidentialClassifier):
         return self._loss(output, target, 1.0, None)
 
     @torch.inference_mode()
-    def _states(
-        self, views: MultiView, network: nn.Module | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Fused, private and shared evidence of a network about rows, in float64.
+    def _states(self, views: MultiView, network: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """Private and shared evidence of a network about rows, in float64.
 
-        Without `network` it is the mean of all. The fused mass falls where views contradict each
-        other.
+        Without `network` it is the mean of all.
         """
         blocks = self._outputs(views, network=network)
-        parts = in_row_order((rows, (o.fused, o.private, o.shared)) for rows, o in blocks)
-        fused, private, shared = (part.double().cpu() for part in parts)
-        posterior, _ = membership(private, present_views(views, CPU))
-        return fused * trust_of(posterior[:, :1]), private, shared
+        private, shared = in_row_order((rows, (o.private, o.shared)) for rows, o in blocks)
+        return private.double().cpu(), shared.double().cpu()
 
-    def _fuse(self, logits: ExpertLogits) -> FusedOpinions:
-        """Turn logits of the members, or of a pool of them and the network, into opinions."""
-        return fuse_logits(
-            logits, self.stack_, operator=self.fusion, discount=self.conflict_discount
+    def _network_logits(self, private: Tensor, shared: Tensor, views: MultiView) -> ExpertLogits:
+        """Opinions of the networks alone as logits."""
+        present = views.present
+        own, joint = log_opinions(private, shared, present_views(views, CPU))
+        return ExpertLogits(
+            views=np.where(present[:, :, None], own, 0.0),
+            joint=np.zeros_like(own[:, 0]) if joint is None else joint,
+            witness=softmax(np.where(present[:, :, None], own, 0.0), axis=-1),
+            present=None if present.all() else present,
         )
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        present = present_views(views, CPU)
         if self.experts_ is None:
-            return self._opinion_of(*self._states(views), present)
-        logits = self.experts_.logits(views)
-        if self.share_:
-            _, private, shared = self._states(views)
-            logits = logits.pooled(*log_opinions(private, shared, present), self.share_)
-        return self._opinion_of(*self._fuse(logits))
+            logits = self._network_logits(*self._states(views), views)
+        else:
+            logits = self.experts_.logits(views)
+            if self.share_:
+                own = log_opinions(*self._states(views), present_views(views, CPU))
+                logits = logits.pooled(*own, self.share_)
+        return self._pooled_opinion(views, logits)

@@ -1,26 +1,23 @@
-"""Logits of closed-form members: bounds, temperatures, agreement, stacking, pooling."""
+"""Logits of closed-form members: bounds, temperatures, stacking, pooling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from torch import Tensor
 
-from rcml_misa.experts.ridge import blocks
-from rcml_misa.opinions import SHARED_WEIGHT, log_shares, membership
+from rcml_misa.opinions import SHARED_WEIGHT, log_shares
 from rcml_misa.reading.features import evenly
 
-__all__ = ["ExpertLogits", "Experts", "expert_logits", "stack_weights", "trust_of"]
+__all__ = ["ExpertLogits", "Experts", "expert_logits", "stack_weights"]
 
 Array = NDArray[np.float64]
-LEAST_TRUST = 0.02  # share of its mass that a row whose views contradict each other keeps
 ENOUGH = 20_000  # rows that suffice for a handful of weights
 STIFFNESS = 10.0  # pull of the stack towards the plain ratio, in nats per squared weight
 
@@ -83,46 +80,24 @@ def stack_weights(
     return np.asarray(fitted.x[:-1])
 
 
-Trust = TypeVar("Trust", Array, Tensor)
-
-
-def trust_of(agreement: Trust) -> Trust:
-    """Turn posteriors that no view is bogus into factors on the mass, from .02 to 1.
-
-    Examples
-    --------
-    >>> trust_of(np.array([0.0, 1.0])).tolist()
-    [0.02, 1.0]
-    """
-    return LEAST_TRUST + (1 - LEAST_TRUST) * agreement
-
-
 @dataclass(frozen=True)
 class ExpertLogits:
-    """Logits of the experts for n rows, with their agreement and the rows' familiarity.
+    """Logits of the experts for n rows.
 
     Attributes
     ----------
     views, joint : ndarray of shape (n, N, K) and (n, K)
         Bounded, tempered scores of the views' experts and of the joint one.
-    agreement : ndarray of shape (n,)
-        Posterior that no view is bogus, from the views' unbounded scores.
-    familiarity : ndarray of shape (n,)
-        Near 0 for rows far from all train rows; see `Familiarity`.
+    witness : ndarray of shape (n, N, K)
+        Class shares of the views by their experts' unbounded scores, uniform for a missing view.
     present : ndarray of bool of shape (n, N), optional
         Which views each row has, where some are missing; the others' logits are 0.
     """
 
     views: Array
     joint: Array
-    agreement: Array
-    familiarity: Array
+    witness: Array
     present: NDArray[np.bool_] | None = None
-
-    @property
-    def trust(self) -> Array:
-        """Factor in (0, 1] on the mass of a fused opinion: agreement times familiarity."""
-        return trust_of(self.agreement) * self.familiarity
 
     def stack(
         self, codes: NDArray[np.int64], *, weights: Array | None = None, joint: bool = True
@@ -160,8 +135,7 @@ class ExpertLogits:
         return ExpertLogits(
             self.views[rows],
             self.joint[rows],
-            self.agreement[rows],
-            self.familiarity[rows],
+            self.witness[rows],
             None if self.present is None else self.present[rows],
         )
 
@@ -192,35 +166,20 @@ class Experts(Protocol):
 
 
 def expert_logits(
-    members: Sequence[Member],
-    scores: Sequence[Array],
-    joint: Array,
-    familiarity: Array,
-    present: NDArray[np.bool_],
+    members: Sequence[Member], scores: Sequence[Array], joint: Array, present: NDArray[np.bool_]
 ) -> ExpertLogits:
     """Bound and temper the scores (n, K) of each view's member and of the last, joint one."""
-    some = None if present.all() else present
-    own = members[:-1]
 
     def bounded(member: Member, score: Array) -> Array:
         return member.temperature_ * np.minimum(score, member.bound_)
 
-    def agreed(rows: slice) -> Array:
-        pairs = zip(own, scores, strict=True)
-        raw = np.stack([member.raw_temperature_ * part[rows] for member, part in pairs], axis=1)
-        if len(own) < 2:
-            return np.ones(len(raw))
-        here = None if some is None else torch.from_numpy(some[rows])
-        posterior, _ = membership(torch.from_numpy(softmax(raw, axis=2)), here)
-        return posterior[:, 0].numpy()
-
-    stacked = np.stack([*map(bounded, own, scores)], axis=1)
-    if some is not None:
-        stacked[~some] = 0
+    pairs = list(zip(members[:-1], scores, strict=True))
+    views = np.stack([bounded(member, score) for member, score in pairs], axis=1)
+    raw = np.stack([member.raw_temperature_ * score for member, score in pairs], axis=1)
+    views[~present], raw[~present] = 0, 0
     return ExpertLogits(
-        views=stacked,
+        views=views,
         joint=bounded(members[-1], joint),
-        agreement=np.concatenate([agreed(block) for block in blocks(len(joint))]),
-        familiarity=familiarity,
-        present=some,
+        witness=softmax(raw, axis=2),
+        present=None if present.all() else present,
     )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.logits import ExpertLogits, expert_logits
 from rcml_misa.experts.ridge import SMALL, RotatedFeatures, RowFeatures, blocks, fit_ridge
-from rcml_misa.experts.view_experts import Familiarity
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
 from rcml_misa.views import MultiView, ViewArray, dense
@@ -142,30 +141,17 @@ class RidgeExperts:
             self.members_.append(member)
         else:
             self.members_.append(self.members_[0])
-        whole = present.all(axis=1)
-        some = whole if whole.any() else np.ones_like(whole)
-        values = np.concatenate([_balanced(part[some]) for part in mapped], axis=1)
-        centre = np.zeros((1, values.shape[1]))  # in place of landmarks: no train row is kept
-        self.familiarity_ = Familiarity.fit(centre, values)
-        self.train_logits_ = expert_logits(
-            self.members_, list(scores), joint, np.ones(len(codes)), present
-        )
+        self.train_logits_ = expert_logits(self.members_, list(scores), joint, present)
         return self
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Compute the logits of new rows."""
-        present = views.present
-        tiles = [self._tile(views.arrays, present[b], b) for b in blocks(views.n_samples)]
-        own, joint, familiarity = (
-            np.concatenate(part, axis=-2 if i < 2 else 0)
-            for i, part in enumerate(zip(*tiles, strict=True))
-        )
-        return expert_logits(self.members_, list(own), joint, familiarity, present)
+        tiles = [self._tile(views.arrays, block) for block in blocks(views.n_samples)]
+        own, joint = (np.concatenate(part, axis=-2) for part in zip(*tiles, strict=True))
+        return expert_logits(self.members_, list(own), joint, views.present)
 
-    def _tile(
-        self, arrays: Sequence[ViewArray], present: NDArray[np.bool_], rows: slice
-    ) -> tuple[Array, Array, Array]:
-        """Scores (N, n, K) and (n, K) without bounds, and familiarity (n,), of a block of rows."""
+    def _tile(self, arrays: Sequence[ViewArray], rows: slice) -> tuple[Array, Array]:
+        """Scores (N, n, K) and (n, K) without bounds of a block of rows."""
         pairs = zip(self.lifts_, arrays, strict=True)
         mapped = [lift.columns.transform(dense(array, rows)) for lift, array in pairs]
         features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
@@ -179,16 +165,7 @@ class RidgeExperts:
         joint = own[0]
         if len(members) > 1:
             joint = np.concatenate(features, axis=1) @ last.weights + last.intercept
-        squares = np.stack([(_balanced(part) ** 2).sum(axis=1) for part in mapped], axis=1)
-        count = np.maximum(present.sum(axis=1), 1)
-        distance = np.sqrt((squares * present).sum(axis=1) * present.shape[1] / count)
-        familiarity = np.where(present.any(axis=1), self.familiarity_.of_distance(distance), 1.0)
-        return own, joint, familiarity
-
-
-def _balanced(mapped: Array) -> Array:
-    """Weigh a view's columns so that each view has the same part in squared distances."""
-    return np.asarray(mapped / np.sqrt(mapped.shape[1]))
+        return own, joint
 
 
 def _fit_member(

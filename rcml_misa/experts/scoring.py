@@ -24,14 +24,10 @@ ENTRIES = 2**19  # entries of a kernel matrix at once, which the caches hold
 
 @dataclass(frozen=True)
 class RawScores:
-    """Unbounded scores (n, K) of each view's expert and of the joint one.
-
-    `nearest` (n,) is the squared distance to the joint expert's nearest landmark, in its columns.
-    """
+    """Unbounded scores (n, K) of each view's expert and of the joint one."""
 
     views: list[Array]
     joint: Array
-    nearest: Array
 
 
 @dataclass(frozen=True)
@@ -110,16 +106,16 @@ class ExpertScorer:
         """Score rows given by their raw views, which may be missing."""
         count, classes = int(arrays[0].shape[0]), self.joint.weights.shape[1]
         views = [np.empty((count, classes)) for _ in self.own]
-        joint, nearest = np.empty((count, classes)), np.empty(count)
+        joint = np.empty((count, classes))
         for start in range(0, count, self.rows):
             rows = slice(start, min(start + self.rows, count))
             parts = [dense(array, rows) for array in arrays]
-            scores, joint[rows], nearest[rows] = self._tile(parts)
+            scores, joint[rows] = self._tile(parts)
             for whole, part in zip(views, scores, strict=True):
                 whole[rows] = part
-        return RawScores(views or [joint], joint, nearest)
+        return RawScores(views or [joint], joint)
 
-    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array, Array]:
+    def _tile(self, parts: Sequence[Array]) -> tuple[list[Array], Array]:
         joint, rows = self.joint, len(parts[0])
         together = [np.zeros((rows, joint.landmarks), joint.dtype) for _ in joint.blocks[0]]
         added = np.zeros_like(together[0])
@@ -156,7 +152,7 @@ class ExpertScorer:
         for negative in together if joint.product is not None else ():
             added += _gaussian(negative, joint.product, joint.dtype)
         total += added @ joint.weights
-        return scores, total, np.maximum(-np.max(sum(together), axis=1), 0)
+        return scores, total
 
 
 def _gaussian(negative: Array, width: float | None, dtype: type[Any]) -> Array:

@@ -22,11 +22,14 @@ __all__ = [
     "SHARED_WEIGHT",
     "FusionOperator",
     "ViewFusionOperator",
+    "agreement",
     "fuse",
     "fuse_mixture",
     "fuse_views",
     "log_shares",
+    "mean_mass",
     "membership",
+    "mixture_shares",
     "share_conflict",
 ]
 
@@ -156,6 +159,23 @@ def log_shares(evidence: Tensor) -> Tensor:
     return torch.log((1 - FLOOR) * shares + FLOOR / classes)
 
 
+def agreement(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return each view's agreement with the others, K sum_c p_vc q_vc, and the others' shares q_v.
+
+    Maps evidence or shares p_v of N views, (..., N, K), to (..., N) and (..., N, K): q_v is the
+    normalised product of the other views' shares. The agreement is 1 for independent views; views
+    that are not `present`, (..., N), are in no product and agree with everything.
+
+    Examples
+    --------
+    >>> agreement(torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]]))[0].round(decimals=2)
+    tensor([1.0000, 1.0000, 0.2300])
+    """
+    logs = keep_present(log_shares(witness), present)
+    others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
+    return witness.shape[-1] * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6), others
+
+
 def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the posterior of each view, and of none, being the one that is not of its row.
 
@@ -181,17 +201,84 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     >>> int(membership(views)[0][1:].argmax())  # the most suspect view
     2
     """
-    count, classes = witness.shape[-2:]
-    logs = keep_present(log_shares(witness), present)
-    others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
-    agreement = classes * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6)
-    bogus = BOGUS / count / agreement
+    agreed, others = agreement(witness, present)
+    bogus = BOGUS / witness.shape[-2] / agreed
     if present is not None:
         views = present.sum(dim=-1, keepdim=True)
         # the only view of a row can't be distinguished from a bogus one
-        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreement, 0.0)
+        bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreed, 0.0)
     odds = torch.cat([torch.full_like(bogus[..., :1], 1 - BOGUS), bogus], dim=-1)
     return odds / odds.sum(dim=-1, keepdim=True), others
+
+
+def mixture_shares(
+    private: Tensor,
+    shared: Tensor,
+    witness: Tensor | None = None,
+    *,
+    weights: Tensor | None = None,
+    counted: Tensor | None = None,
+    whole: Tensor | None = None,
+    posterior: Tensor | None = None,
+) -> Tensor:
+    """Return shares (..., K) of a mixture over which view, if any, does not belong to its row.
+
+    One hypothesis says that every view belongs to the row; its shares are the normalised product
+    of all opinions' shares, each to the power of its weight. N others say that view v does not:
+    the product of the other views' witness shares. Each counts by its posterior. Order-free.
+
+    Parameters
+    ----------
+    private, shared, witness, weights
+        See `fuse_mixture`.
+    counted : Tensor of shape (..., N), optional
+        Part of its weight with which each view counts in a row, in [0, 1]; 0 for a missing view.
+    whole : Tensor of shape (..., M), optional
+        The same for the shared opinions.
+    posterior : Tensor of shape (..., N + 1), optional
+        Probability that every view belongs, then of each view that it alone does not; that of
+        `membership` without it.
+
+    Examples
+    --------
+    >>> views = torch.tensor([[9.0, 1.0], [1.0, 9.0]])
+    >>> mixture_shares(views, torch.empty(0, 2), posterior=torch.tensor([0.0, 0.0, 1.0])).argmax()
+    tensor(0)
+    """
+    count = private.shape[-2]
+    logs = keep_present(log_shares(private), counted)
+    if weights is None:
+        weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
+    everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
+    if shared.shape[-2]:
+        weight = weights[count] if counted is None else weights[count] * present_share(counted)
+        both = keep_present(log_shares(shared), whole)
+        everything = everything + weight * mean_present(both, whole).unsqueeze(-2)
+    if count < 2:
+        return everything.squeeze(-2).softmax(dim=-1)
+    witness = private if witness is None else witness
+    if posterior is None:
+        here = None if counted is None else counted > 0
+        posterior, others = membership(witness, here)
+    else:
+        _, others = agreement(witness, counted)
+    shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
+    return (posterior.unsqueeze(-1) * shares).sum(dim=-2)
+
+
+def mean_mass(private: Tensor, shared: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mass of geometric fusion, (...), exp mean log(1 + e) - 1 summed over classes.
+
+    `weights` (..., N + M) are those of the N private and M shared opinions in the mean; less than
+    one opinion in all counts as one, so that the mass falls.
+
+    Examples
+    --------
+    >>> mean_mass(torch.tensor([[8.0, 0.0]]), torch.empty(0, 2))
+    tensor(8.)
+    """
+    every = torch.log1p(torch.cat([private, shared], dim=-2))
+    return torch.expm1(mean_present(every, weights)).sum(dim=-1)
 
 
 def fuse_mixture(
@@ -204,11 +291,8 @@ def fuse_mixture(
 ) -> Tensor:
     """Fuse to evidence (..., K) by a mixture over hypotheses, robust to one corrupted view.
 
-    One hypothesis says that every view belongs to the row; its shares are the normalised product
-    of all opinions' shares, each to the power of its weight. N others say that view v does not:
-    the product of the other views' witness shares. Each counts by its posterior, see
-    `membership`. The fused mass is that of geometric fusion, which falls where opinions differ.
-    Order-free.
+    The shares are those of `mixture_shares`, the mass is that of geometric fusion, which falls
+    where opinions differ.
 
     Parameters
     ----------
@@ -232,24 +316,16 @@ def fuse_mixture(
     >>> int(fuse_mixture(views, torch.empty(0, 3)).argmax())
     0
     """
-    count = private.shape[-2]
-    logs = keep_present(log_shares(private), present)
-    if weights is None:
-        weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
-    everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
     existing = None if present is None else opinions_present(present, shared.shape[-2])
-    if shared.shape[-2]:
-        witnesses = None if existing is None else existing[..., count:]
-        weight = weights[count] if present is None else weights[count] * present_share(present)
-        mean = mean_present(log_shares(shared), witnesses).unsqueeze(-2)
-        everything = everything + weight * mean
-    every = torch.cat([private, shared], dim=-2)
-    mass = torch.expm1(mean_present(torch.log1p(every), existing)).sum(dim=-1, keepdim=True)
-    if count < 2:
-        return mass * everything.squeeze(-2).softmax(dim=-1)
-    posterior, others = membership(private if witness is None else witness, present)
-    shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
-    return mass * (posterior.unsqueeze(-1) * shares).sum(dim=-2)
+    shares = mixture_shares(
+        private,
+        shared,
+        witness,
+        weights=weights,
+        counted=present,
+        whole=None if existing is None else existing[..., private.shape[-2] :],
+    )
+    return mean_mass(private, shared, existing).unsqueeze(-1) * shares
 
 
 def fuse_views(

@@ -18,8 +18,10 @@ from torch import Tensor
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.gaussians import ViewGaussians, WhiteColumns
+from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
-from rcml_misa.experts.view_experts import Familiarity, ViewExperts
+from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.inputs import (
@@ -37,14 +39,14 @@ __all__ = ["Decoder", "Encoder", "fitted_state"]
 CLASSES: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(Calibrator, ColumnMap, Columns, Familiarity, FeatureMap, InputOptions, KernelExpert),
-        *(Lift, RidgeExperts, RidgeMember),
+        *(Calibrator, ColumnMap, Columns, Distances, FeatureMap, InputOptions, KernelExpert),
+        *(Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians, WhiteColumns),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
         *(ViewReaders, WordReader),
     )
 }
 # leave-one-out results of train rows: of no use for new rows
-UNSAVED = frozenset({"loo_scores_", "train_logits_"})
+UNSAVED = frozenset({"loo_scores_", "train_logits_", "train_standing_"})
 FITTED = re.compile(r"[a-z][a-z0-9_]{0,62}_\Z")
 DEEPEST = 24
 LONG = 8  # floats; a longer list becomes a tensor

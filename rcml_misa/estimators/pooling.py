@@ -1,0 +1,325 @@
+"""Fusion of pooled opinions: which views belong to the row, what each is worth, which one lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch import Tensor
+
+from rcml_misa.estimators.base import EvidentialClassifier, suspect_limits
+from rcml_misa.estimators.opinion import MultiViewOpinion
+from rcml_misa.experts.logits import ExpertLogits
+from rcml_misa.experts.membership import Membership, Standing
+from rcml_misa.experts.ridge import blocks
+from rcml_misa.nn.tokens import shares_to_evidence
+from rcml_misa.opinions import (
+    ViewFusionOperator,
+    fuse_views,
+    keep_present,
+    log_shares,
+    mean_mass,
+    membership,
+    mixture_shares,
+    opinions_present,
+)
+from rcml_misa.opinions.dirichlet import mean_present
+from rcml_misa.views import MultiView
+
+__all__ = [
+    "SHARES",
+    "FusedOpinions",
+    "Fusion",
+    "PoolingClassifier",
+    "log_opinions",
+    "pool_share",
+    "view_worth",
+]
+
+Array = NDArray[np.float64]
+SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collectors start
+TINY = 1e-12
+LEAST_GAIN = 1e-9  # nats per row; less is rounding
+LEAST_TRUST = 0.1  # part of its belief that a row keeps whose views contradict each other
+LITTLE = 0.02  # nats that a view tells of the class, at which its own opinion has half its mass
+#: Shares of a network in a pool that are tried, the first of which is 0.
+SHARES = np.linspace(0, 1, 21)
+
+
+class FusedOpinions(NamedTuple):
+    """Opinions about n rows, and what they would be without a view.
+
+    Evidence `fused` (n, K), `private` of the views (n, N, K), `shared` of all views (n, 1, K);
+    `gains` (n, N): fall of the uncertainty where a view is left out, NaN where a row lacks it;
+    `rest` (n, K): evidence without the view of the largest gain; `familiarity` (n,): that of the
+    most familiar view of a row.
+    """
+
+    fused: Tensor
+    private: Tensor
+    shared: Tensor
+    gains: Tensor
+    rest: Tensor
+    familiarity: Tensor
+
+
+def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_] | None) -> Array:
+    """Measure what each view alone tells of the class, (N,), in nats per row, 0 or more.
+
+    The fall of the negative log-likelihood from the class shares of the rows to the views'
+    log-probabilities `logs` (n, N, K), which must be new to the rows of class numbers (n,).
+
+    Examples
+    --------
+    >>> logs = np.log([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]])
+    >>> view_worth(logs, np.array([0, 1]), None).round(2).tolist()
+    [0.59, 0.0]
+    """
+    rows = np.arange(len(codes))
+    present = np.ones(logs.shape[:2], dtype=bool) if present is None else present
+    own = np.where(present, logs[rows, :, codes], 0.0)
+    prior = np.log(np.bincount(codes) / len(codes))[codes][:, None]
+    gained = np.where(present, own - prior, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
+    return np.asarray(np.maximum(gained, 0.0))
+
+
+class Fusion:
+    """Fusion of the views' opinions and the joint one, as RCML-MISA and its members fuse.
+
+    Shares come from `mixture_shares`: a view counts by its familiarity, the joint opinion by that
+    of the least familiar view. The belief of the geometric fusion's mass is then discounted, in
+    the sense of subjective logic (Jøsang 2016, section 14.3): by the posterior that every view
+    belongs, and by the worth of views that are missing or unfamiliar. A view's own opinion has a
+    mass that falls with its familiarity, and with what it tells of the class at all.
+
+    Parameters
+    ----------
+    operator : ViewFusionOperator
+    discount : bool
+        See `fuse_views`.
+    stack : ndarray of shape (N + 1,) or None
+        Weights of the mixture's product.
+    worth : ndarray of shape (N,)
+        See `view_worth`.
+    """
+
+    def __init__(
+        self, operator: ViewFusionOperator, discount: bool, stack: Array | None, worth: Array
+    ) -> None:
+        self.operator = operator
+        self.discount = discount
+        self.weights = None if stack is None else torch.from_numpy(stack)
+        self.skill = torch.from_numpy(worth / (worth + LITTLE))
+        total = worth.sum()
+        parts = worth / total if total > 0 else np.full(len(worth), 1 / len(worth))
+        self.parts = torch.from_numpy(parts)
+
+    def __call__(
+        self, logits: ExpertLogits, standing: Standing, *, leave_out: bool = True
+    ) -> FusedOpinions:
+        """Turn logits into opinions, and fuse them, also without each view (`leave_out`)."""
+        own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
+        private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
+        posterior, familiar = (torch.from_numpy(part) for part in standing)
+        present = torch.ones_like(familiar, dtype=torch.bool)
+        if logits.present is not None:
+            present = torch.from_numpy(logits.present)
+        whole = opinions_present(present, 1)[:, -1:].to(familiar)
+        least = torch.where(present, familiar, 1.0).amin(dim=1, keepdim=True)
+        fused = self._fuse(private, shared, own, familiar, whole * least, posterior)
+        ranked = familiar.amax(dim=1)
+        reported = private * (familiar * self.skill).unsqueeze(-1)
+        gains, rest = torch.zeros_like(familiar), fused
+        if leave_out and own.shape[1] > 1:
+            gains, rest = self._without(private, shared, own, familiar, present, whole, posterior)
+        return FusedOpinions(
+            fused, reported, shared * (whole * least).unsqueeze(-1), gains, rest, ranked
+        )
+
+    def _without(
+        self,
+        private: Tensor,
+        shared: Tensor,
+        own: Tensor,
+        familiar: Tensor,
+        present: Tensor,
+        whole: Tensor,
+        posterior: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Gains of leaving each view out, and the evidence without the view of largest gain."""
+        gains, rests = [], []
+        nothing = torch.zeros_like(whole)
+        for view in range(own.shape[1]):
+            others = torch.arange(own.shape[1]) != view
+            belongs = posterior.clone()
+            belongs[:, 0] += belongs[:, view + 1]
+            belongs[:, view + 1] = 0
+            belief = self._certainty(private, shared, present * others, nothing)
+            gain = posterior[:, view + 1] * belief
+            gains.append(torch.where(present[:, view], gain, torch.nan))
+            rests.append(self._fuse(private, shared, own, familiar * others, nothing, belongs))
+        each = torch.stack(gains, dim=1)
+        best = each.nan_to_num(-torch.inf).argmax(dim=1)
+        return each, torch.stack(rests, dim=1)[torch.arange(len(best)), best]
+
+    def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
+        """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""
+        mass = mean_mass(private, shared, torch.cat([own * self.skill, whole], dim=1))
+        return mass / (mass + private.shape[-1])
+
+    def _fuse(
+        self,
+        private: Tensor,
+        shared: Tensor,
+        own: Tensor,
+        counted: Tensor,
+        whole: Tensor,
+        posterior: Tensor,
+    ) -> Tensor:
+        classes = private.shape[-1]
+        if self.operator == "mixture":
+            shares = mixture_shares(
+                private,
+                shared,
+                own.softmax(dim=-1),
+                weights=self.weights,
+                counted=counted,
+                whole=whole,
+                posterior=posterior,
+            )
+            belief = self._certainty(private, shared, counted, whole)
+        else:
+            evidence = fuse_views(
+                keep_present(private, counted),
+                keep_present(shared, whole),
+                operator=self.operator,
+                discount=self.discount,
+                present=counted > 0,
+            )
+            total = evidence.sum(dim=-1)
+            shares = evidence / total.clamp_min(TINY).unsqueeze(-1)
+            belief = total / (total + classes)
+        trust = LEAST_TRUST + (1 - LEAST_TRUST) * posterior[:, 0]
+        belief = belief * trust * (counted * self.parts).sum(dim=1).clamp_max(1)
+        mass = classes * belief / (1 - belief).clamp_min(TINY)
+        return mass.unsqueeze(-1) * shares
+
+
+def pool_share(
+    evidence: Sequence[Array], codes: NDArray[np.int64], weights: Array | None = None
+) -> int:
+    """Find the share of a network in a pool with closed-form members, on rows new to both.
+
+    Parameters
+    ----------
+    evidence : sequence of ndarray of shape (n, K)
+        Fused evidence for each of the shares that are tried, `SHARES`, the first of which is 0.
+    codes, weights : ndarray of shape (n,)
+        Class numbers, and weights of the rows.
+
+    Returns
+    -------
+    int
+        Place of the share of least mean negative log-likelihood, where that is below the members'
+        own by more than one standard error, else 0.
+
+    Examples
+    --------
+    >>> right = np.tile([[9.0, 1.0], [1.0, 9.0]], (20, 1))
+    >>> pool_share([right[:, ::-1], right], np.array([0, 1] * 20))
+    1
+    """
+    weights = np.ones(len(codes)) if weights is None else weights
+    rows = np.arange(len(codes))
+    losses = [
+        -log_softmax(log_shares(torch.from_numpy(each.copy())).numpy(), axis=1)[rows, codes]
+        for each in evidence
+    ]
+    means = [float(np.average(values, weights=weights)) for values in losses]
+    best = int(np.argmin(means))
+    gains = losses[0] - losses[best]
+    mean = float(np.average(gains, weights=weights))
+    error = float(np.sqrt((weights**2 * (gains - mean) ** 2).sum()) / weights.sum())
+    return best if mean > max(error, LEAST_GAIN) else 0
+
+
+def log_opinions(
+    private: Tensor, shared: Tensor, present: Tensor | None
+) -> tuple[Array, Array | None]:
+    """Compute a network's log-probabilities of the views (n, N, K) and of all of them (n, K).
+
+    `private` (n, N, K) and `shared` (n, M, K) hold its evidence; the latter's mean is over the
+    opinions that exist where views are `present`, (n, N), and None without any.
+    """
+    own, all_views = (_log_shares(evidence) for evidence in (private, shared))
+    count = shared.shape[1]
+    if not count:
+        return own.numpy(), None
+    existing = None if present is None else opinions_present(present, count)[:, -count:]
+    joint = mean_present(all_views, existing).log_softmax(dim=-1)
+    return own.numpy(), joint.numpy()
+
+
+def _log_shares(evidence: Tensor) -> Tensor:
+    """Logarithms of the classes' shares of evidence, even where there is none."""
+    lifted = evidence + TINY
+    return torch.log(lifted / lifted.sum(dim=-1, keepdim=True))
+
+
+class PoolingClassifier(EvidentialClassifier):
+    """Base of the classifiers that fuse opinions by `Fusion`.
+
+    Attributes
+    ----------
+    stack_ : ndarray of shape (N + 1,) or None
+        Weights of the opinions in their product; see `stack_weights`.
+    worth_ : ndarray of shape (N,)
+        What each view alone tells of the class, in nats; see `view_worth`.
+    membership_ : Membership or None
+        Odds that a view does not belong to its row, and its familiarity; None where no row was
+        set apart to learn them from, and views are judged by the agreement of their opinions.
+    """
+
+    fusion: ViewFusionOperator = "mixture"
+    conflict_discount: bool = True
+    stack_: Array | None
+    worth_: Array
+    membership_: Membership | None
+
+    def _fuse(
+        self, logits: ExpertLogits, standing: Standing, *, leave_out: bool = True
+    ) -> FusedOpinions:
+        """Turn logits of the members, or of a pool of them and the network, into opinions."""
+        fuse = Fusion(self.fusion, self.conflict_discount, self.stack_, self.worth_)
+        return fuse(logits, standing, leave_out=leave_out)
+
+    def _out_of_sample(
+        self, logits: ExpertLogits, standing: Standing
+    ) -> tuple[Array, tuple[float, float]]:
+        """Fused evidence of rows that are new to all, and the limits of suspects' gains."""
+        parts = [
+            self._fuse(logits.take(block), standing.take(block))
+            for block in blocks(len(logits.joint))
+        ]
+        gains = torch.cat([part.gains for part in parts]).numpy()
+        return torch.cat([part.fused for part in parts]).numpy(), suspect_limits(gains)
+
+    def _pooled_opinion(self, views: MultiView, logits: ExpertLogits) -> MultiViewOpinion:
+        """Opinions about rows from their logits, of members, networks or both."""
+        if self.membership_ is None:
+            standing = plain_standing(logits.witness, views.present)
+        else:
+            standing = self.membership_(views, logits.witness)
+        return self._opinion_of(*self._fuse(logits, standing), present=views.present)
+
+
+def plain_standing(witness: Array, present: NDArray[np.bool_]) -> Standing:
+    """Judge views by the agreement of their class shares (n, N, K) alone; all are familiar."""
+    posterior, _ = membership(torch.from_numpy(witness), torch.from_numpy(present))
+    if witness.shape[1] < 2:
+        posterior = torch.tensor([[1.0, 0.0]], dtype=posterior.dtype).expand(len(witness), 2)
+    return Standing(posterior.numpy(), present.astype(np.float64))

@@ -1,0 +1,158 @@
+"""Gaussians of the views' columns: how well a view fits the rest of its row, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+
+from rcml_misa.reading.features import FeatureMap, Features, Scaling
+from rcml_misa.views import ViewArray, dense, present_rows
+
+__all__ = ["ViewGaussians", "WhiteColumns"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+WIDTH = 24  # principal components of a view in a reading
+EDGE = 10.0  # standard deviations at which columns are cut
+PSEUDO = 1.0  # rows at the common mean that are added to each class
+
+
+@dataclass(frozen=True)
+class WhiteColumns:
+    """Principal components of one reading of a view, of variance 1 over train rows.
+
+    Parameters
+    ----------
+    map : FeatureMap
+    centre, components : ndarray of shape (d,) and (d, m)
+        Mean of the mapped columns, and the components, divided by their deviations.
+    deviations : ndarray of shape (m,)
+        Standard deviations of the components.
+    size : float
+        Root of the total variance of the mapped columns.
+    """
+
+    map: FeatureMap
+    centre: Array
+    components: Array
+    deviations: Array
+    size: float
+
+    @classmethod
+    def fit(cls, values: ViewArray, scaling: Scaling, features: Features) -> Self:
+        """Learn from the rows of `values`, (n, d), that have the view."""
+        mapping = FeatureMap.fit(values, scaling=scaling, features=features)
+        mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
+        width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
+        pca = PCA(width, svd_solver="full").fit(mapped)
+        spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
+        spread = np.where(spread > 0, spread, 1.0)
+        size = float(np.sqrt(mapped.var(axis=0).sum())) or 1.0
+        return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
+
+    def __call__(self, values: Array) -> tuple[Array, Array]:
+        """Compute components (n, m) of raw rows (n, d), and how far (n,) they are from the rows.
+
+        The latter is the norm of what the components leave over the root of the total variance.
+        """
+        centred = _cut(self.map.transform(values)) - self.centre
+        parts = centred @ self.components
+        left = (centred**2).sum(axis=1) - ((parts * self.deviations) ** 2).sum(axis=1)
+        parts[np.isnan(values[:, 0])] = 0
+        return parts, np.sqrt(np.maximum(left, 0)) / self.size
+
+
+def _cut(mapped: Array) -> Array:
+    return np.clip(mapped, -EDGE, EDGE)
+
+
+@dataclass(frozen=True)
+class ViewGaussians:
+    """Gaussians of all views' components side by side, one mean per class and one covariance.
+
+    Parameters
+    ----------
+    means : ndarray of shape (K, m)
+    covariance : ndarray of shape (m, m)
+    widths : tuple of int
+        Components of each view.
+    prior : ndarray of shape (K,)
+        Shares of the classes.
+    """
+
+    means: Array
+    covariance: Array
+    widths: tuple[int, ...]
+    prior: Array
+
+    @classmethod
+    def fit(cls, parts: list[Array], codes: Rows, present: NDArray[np.bool_], classes: int) -> Self:
+        """Learn from components (n, m_v) of each view, class numbers and presence (n, N)."""
+        values = np.concatenate(parts, axis=1)
+        onehot = np.eye(classes)[codes]
+        counts, sums = onehot.sum(axis=0), onehot.T @ values
+        # each row's deviation from the mean of the others of its class, as new rows deviate
+        others = (sums[codes] - values) / (counts[codes] - 1 + PSEUDO)[:, None]
+        whole = present.all(axis=1)
+        some = whole if whole.sum() >= min(2 * values.shape[1], len(values)) else slice(None)
+        covariance = LedoitWolf(assume_centered=True).fit((values - others)[some]).covariance_
+        ridge = 1e-6 * max(float(np.trace(covariance)) / len(covariance), 1e-12)
+        return cls(
+            sums / (counts + PSEUDO)[:, None],
+            covariance + ridge * np.eye(len(covariance)),
+            tuple(part.shape[1] for part in parts),
+            onehot.mean(axis=0),
+        )
+
+    def __call__(
+        self, parts: list[Array], others: Array, present: NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        """Compare each view with what the row's other views make of it.
+
+        Returns log p(x_v) - log sum_c q_vc p(x_v | x_others, c), (n, N), q_v = exp `others`[:, v]
+        (n, N, K) the class shares by the other views, and the least squared distance (n, N) of a
+        view to a class by itself. A view that a row lacks has 0.
+        """
+        values = np.concatenate(parts, axis=1)
+        ratio, distance = np.zeros(present.shape), np.zeros(present.shape)
+        columns = np.split(np.arange(values.shape[1]), np.cumsum(self.widths)[:-1])
+        prior = np.log(np.maximum(self.prior, 1e-12))
+        for view, own in enumerate(columns):
+            having = present[:, view]
+            precision = np.asarray(np.linalg.inv(self.covariance[np.ix_(own, own)]), float)
+            squares, scale = _squares(values[np.ix_(having, own)], self.means[:, own], precision)
+            ratio[having, view] = logsumexp(prior - squares / 2, axis=1) + scale
+            distance[having, view] = squares.min(axis=1)
+        for pattern in np.unique(present, axis=0):
+            rows = np.flatnonzero((present == pattern).all(axis=1))
+            some = np.flatnonzero(pattern).tolist()
+            if not some:
+                continue
+            every = np.concatenate([columns[view] for view in some])
+            starts = np.cumsum([0, *(self.widths[view] for view in some)])
+            precision = np.linalg.inv(self.covariance[np.ix_(every, every)])
+            pulled = values[np.ix_(rows, every)] @ precision
+            means = self.means[:, every] @ precision
+            for place, view in enumerate(some):
+                block = slice(starts[place], starts[place + 1])
+                # given the other views, the deviation times its precision is a block of the
+                # whole deviation times the whole precision, and its precision that block
+                inverse = np.asarray(np.linalg.inv(precision[block, block]), float)
+                squares, scale = _squares(pulled[:, block], means[:, block], inverse)
+                ratio[rows, view] -= logsumexp(others[rows, view] - squares / 2, axis=1) - scale
+        return ratio, distance
+
+
+def _squares(values: Array, means: Array, precision: Array) -> tuple[Array, float]:
+    """Squared Mahalanobis distances (n, K), and half the log determinant of the precision."""
+    root = np.linalg.cholesky((precision + precision.T) / 2)
+    turned, centres = values @ root, means @ root
+    squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ centres.T
+    squares += (centres**2).sum(axis=1)
+    return np.maximum(squares, 0), float(np.log(np.diag(root)).sum())

@@ -1,0 +1,296 @@
+"""Odds that a view does not belong to its row, learnt from self-made mismatches of train rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from rcml_misa.experts.gaussians import ViewGaussians, WhiteColumns
+from rcml_misa.opinions import agreement
+from rcml_misa.reading.features import Features, Scaling, evenly
+from rcml_misa.views import MultiView, ViewArray, dense
+
+__all__ = ["Distances", "Membership", "Standing"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+READINGS: tuple[tuple[Scaling, Features], ...] = (("standard", "plain"), ("minmax", "quantile"))
+SAMPLE = 4096  # train rows that are looked at
+FOLDS = 5  # each is scored by the Gaussians of the others
+NOISE = 3.0  # standard deviations of self-made noise
+BOGUS = 0.2  # prior chance that one view does not belong
+COPIES = 1.5  # self-made rows of each of the two kinds for each row, about
+# the log odds of a view are those of two ways not to belong, another row's view and noise:
+# log(exp(c0 - c1 log agreement + sum_r c_r ratio_r) + exp(d0 + d1 distance))
+START = np.array([-2.8, 1.0, *[0.5 / len(READINGS)] * len(READINGS), -8.0, 3.0])
+BOUNDS = [(-12.0, 4.0), (0.0, 3.0), *[(0.0, 3.0)] * len(READINGS), (-12.0, 4.0), (0.0, 6.0)]
+STIFFNESS = 0.5  # pull of these coefficients towards START, in nats per squared unit
+LEAST = 0.01  # spread of the train rows' distances
+DECAY = 1.5  # fall of familiarity per upper spread of the train rows' distances
+
+
+class Standing(NamedTuple):
+    """Standing of the views of n rows.
+
+    `posterior` (n, N + 1): probability that every view belongs to its row, then of each view that
+    it alone does not. `familiarity` (n, N): near 0 for a view far from all train rows.
+    """
+
+    posterior: Array
+    familiarity: Array
+
+    def take(self, rows: slice | Rows) -> Standing:
+        """Select some of the rows."""
+        return Standing(self.posterior[rows], self.familiarity[rows])
+
+
+class Signs(NamedTuple):
+    """What tells that a view does not belong to its row, of n rows.
+
+    `doubt` (n, N): minus the log agreement of its class shares with the other views';
+    `ratios` (R, n, N): its log likelihood by itself over that given the other views, in each
+    reading; `distances` (2 R, n, N): distance from the nearest class and from the components'
+    plane, in each reading.
+    """
+
+    doubt: Array
+    ratios: Array
+    distances: Array
+
+
+class Copy(NamedTuple):
+    """Train rows as they are, or with one view replaced.
+
+    `rows` are their numbers, `culprit` is 0 or the view's number + 1, `donors` the rows whose view,
+    or `noise`, takes its place; `weight` is that of each row.
+    """
+
+    rows: Rows
+    culprit: int
+    donors: Rows
+    noise: bool
+    weight: float
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances (2 R, n, N) in units of the train rows' own: 0 at their median, 1 at the 95 %.
+
+    Parameters
+    ----------
+    median, upper : ndarray of shape (2 R, N)
+    """
+
+    median: Array
+    upper: Array
+
+    @classmethod
+    def fit(cls, distances: Array, present: NDArray[np.bool_]) -> Self:
+        """Measure on distances of rows that are new to the Gaussians."""
+        values = np.where(present, distances, np.nan)
+        median, upper = np.nanquantile(values, [0.5, 0.95], axis=1)
+        return cls(median, np.maximum(upper, 1.05 * median + LEAST))
+
+    def __call__(self, distances: Array) -> Array:
+        """Scale distances, and take the largest of the 2 R of each view, (n, N)."""
+        low, high = self.median[:, None], self.upper[:, None]
+        return np.asarray(((distances - low) / (high - low)).max(axis=0))
+
+
+class Membership:
+    """Odds that a view does not belong to its row, and the familiarity of a row's views.
+
+    Three signs are read of each view: how little its class shares agree with the other views',
+    how much less likely its columns are given the other views and their class shares than by
+    themselves (Gaussians of all views' principal components, one mean per class), and how far it
+    is from the train rows. Their weights, the same for every view, are learnt from train rows in
+    which one view is replaced by another row's of another class, or by noise; every row is scored
+    by Gaussians of other rows and by class shares that are new to it.
+
+    With `fit`'s prior chance of a fifth, the posterior of each view, alone, is the softmax of its
+    log odds beside 0 for "every view belongs". A view that a row lacks, and the only view of a
+    row, has no odds. Familiarity is exp(-1.5 max(0, z - 1)), z the distance in units in which train
+    rows have the median 0 and the 95 % quantile 1.
+
+    Sequences and texts are read by `MultiView.pooled`.
+
+    Attributes
+    ----------
+    columns_ : list of list of WhiteColumns
+        Per reading, the components of each view.
+    gaussians_ : list of ViewGaussians
+        Per reading.
+    distances_ : Distances
+    coefficients_ : ndarray of shape (4 + R,)
+        Of the signs in the log odds.
+    train_standing_ : Standing
+        Of the train rows, as if they were new.
+    """
+
+    def fit(
+        self,
+        views: MultiView,
+        codes: Rows,
+        witness: Array,
+        *,
+        ask: Callable[[MultiView], Array],
+        rng: np.random.Generator,
+    ) -> Self:
+        """Learn from rows of `views`, class numbers (n,) and class shares (n, N, K).
+
+        The shares must come from models that have not seen the rows; `ask` gives those of new rows.
+        """
+        some = evenly(len(codes), min(len(codes), SAMPLE))
+        given, classes = views.take(some), witness.shape[-1]
+        tables = given.pooled()
+        shares, labels, present = witness[some], codes[some], tables.present
+        folds = rng.permutation(len(some)) % min(FOLDS, len(some))
+        self.columns_ = [
+            [WhiteColumns.fit(array, *reading) for array in tables.arrays] for reading in READINGS
+        ]
+        rows = self._parts(tables)
+        noise, by_noise = self._noise(given, ask, rng)
+        self.gaussians_ = [
+            ViewGaussians.fit([part for part, _ in parts], labels, present, classes)
+            for parts in rows
+        ]
+        signs: list[Signs] = []
+        copies: list[Copy] = []
+        for fold in np.unique(folds):
+            apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            gaussians = [
+                ViewGaussians.fit([p[rest] for p, _ in parts], labels[rest], present[rest], classes)
+                for parts in rows
+            ]
+            for copy in _copies(apart, labels, present, rng):
+                parts = [[(p[copy.rows], d[copy.rows]) for p, d in reading] for reading in rows]
+                own, view = shares[copy.rows].copy(), copy.culprit - 1
+                if copy.culprit:
+                    for reading, donors in zip(parts, noise if copy.noise else rows, strict=True):
+                        values, left = donors[view]
+                        reading[view] = values[copy.donors], left[copy.donors]
+                    own[:, view] = (by_noise if copy.noise else shares)[copy.donors, view]
+                signs.append(self._signs(gaussians, parts, own, present[copy.rows]))
+                copies.append(copy)
+        whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
+        row = np.concatenate([copy.rows for copy in copies])
+        culprit = np.concatenate([np.full(len(copy.rows), copy.culprit) for copy in copies])
+        weight = np.concatenate([np.full(len(copy.rows), copy.weight) for copy in copies])
+        clean = culprit == 0
+        self.distances_ = Distances.fit(whole.distances[:, clean], present[row[clean]])
+        self.coefficients_ = START
+        if len(views) > 1 and (~clean).any():
+            self._learn(whole, culprit, weight, present[row])
+        own_rows = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])
+        standing = self._standing(own_rows, present[row[clean]])
+        self.train_standing_ = standing.take(np.argsort(row[clean]))
+        if len(some) < len(codes):  # the rows that were not looked at are new to all of it
+            new = self(views, witness)
+            for every, looked in zip(new, self.train_standing_, strict=True):
+                every[some] = looked
+            self.train_standing_ = new
+        return self
+
+    def __call__(self, views: MultiView, witness: Array) -> Standing:
+        """Compute the standing of rows with class shares (n, N, K) that are new to their models."""
+        tables = views.pooled()
+        present = tables.present
+        signs = self._signs(self.gaussians_, self._parts(tables), witness, present)
+        return self._standing(signs, present)
+
+    def _parts(self, tables: MultiView) -> list[list[tuple[Array, Array]]]:
+        """Per reading and view, the components (n, m) and what they leave (n,)."""
+        arrays = [dense(array) for array in tables.arrays]
+        return [
+            [columns(array) for columns, array in zip(reading, arrays, strict=True)]
+            for reading in self.columns_
+        ]
+
+    def _noise(
+        self,
+        views: MultiView,
+        ask: Callable[[MultiView], Array],
+        rng: np.random.Generator,
+    ) -> tuple[list[list[tuple[Array, Array]]], Array]:
+        """Components and class shares of rows whose tables are noise of three deviations."""
+        kinds = dict(zip(views.names, views.kinds, strict=True))
+
+        def noise(view: ViewArray) -> Array:
+            array = dense(view)
+            centre, spread = np.nanmean(array, axis=0), np.nanstd(array, axis=0)
+            return np.asarray(centre + NOISE * spread * rng.normal(size=array.shape))
+
+        tables = {"dense", "sparse"}
+        bogus = views.map(lambda name, array: noise(array) if kinds[name] in tables else array)
+        return self._parts(bogus.pooled()), ask(bogus)
+
+    def _signs(
+        self,
+        gaussians: Sequence[ViewGaussians],
+        parts: Sequence[Sequence[tuple[Array, Array]]],
+        shares: Array,
+        present: NDArray[np.bool_],
+    ) -> Signs:
+        agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
+        ratios, distances = [], []
+        for model, reading in zip(gaussians, parts, strict=True):
+            ratio, squares = model([part for part, _ in reading], others.log().numpy(), present)
+            left = np.stack([rest for _, rest in reading], axis=1)
+            ratios.append(ratio)
+            distances += [np.sqrt(squares), left]
+        return Signs(-agreed.log().numpy(), np.stack(ratios), np.stack(distances))
+
+    def _log_odds(self, signs: Signs, coefficients: Array) -> Array:
+        first, doubt, *ratios, far, distance = coefficients
+        swapped = first + doubt * signs.doubt + np.tensordot(ratios, signs.ratios, axes=1)
+        noise = far + distance * self.distances_(signs.distances)
+        return np.asarray(np.logaddexp(swapped, noise))
+
+    def _logits(self, signs: Signs, coefficients: Array, present: NDArray[np.bool_]) -> Array:
+        """Logits (n, N + 1) of "every view belongs" and of each view alone that does not."""
+        able = present & (present.sum(axis=1, keepdims=True) > 1)
+        odds = np.where(able, self._log_odds(signs, coefficients), -np.inf)
+        return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
+
+    def _learn(
+        self, signs: Signs, culprit: Rows, weight: Array, present: NDArray[np.bool_]
+    ) -> None:
+        """Fit the coefficients to the culprits (n,) of rows, 0 for none, else view + 1."""
+        rows = np.arange(len(culprit))
+
+        def loss(values: Array) -> float:
+            logs = log_softmax(self._logits(signs, values, present), axis=1)[rows, culprit]
+            return float(STIFFNESS * ((values - START) ** 2).sum() - weight @ logs)
+
+        fitted = minimize(loss, START, bounds=BOUNDS, method="L-BFGS-B")
+        self.coefficients_ = np.asarray(fitted.x)
+
+    def _standing(self, signs: Signs, present: NDArray[np.bool_]) -> Standing:
+        posterior = softmax(self._logits(signs, self.coefficients_, present), axis=1)
+        excess = np.maximum(0, self.distances_(signs.distances) - 1)
+        return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
+
+
+def _copies(
+    apart: Rows, labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator
+) -> Iterator[Copy]:
+    """Copy rows as they are, then some with another row's view, of another class, or noise."""
+    yield Copy(apart, 0, apart, False, 1.0)
+    views = present.shape[1]
+    chance = min(1.0, COPIES / views)
+    for view in range(views) if views > 1 else ():
+        able = apart[present[apart, view] & (present[apart].sum(axis=1) > 1)]
+        donors = rng.permutation(able)
+        swapped, noisy = rng.random((2, len(able))) < chance
+        swapped &= labels[donors] != labels[able]
+        for noise, other, drawn in ((False, donors, swapped), (True, able, noisy)):
+            if drawn.any():
+                weight = BOGUS / (1 - BOGUS) / 2 * len(apart) / views / drawn.sum()
+                yield Copy(able[drawn], view + 1, other[drawn], noise, float(weight))
