@@ -68,8 +68,9 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     result = done("predict", files / "m.rcml", files / "new.csv", "--out", tmp_path / "p.csv")
     found = pd.read_csv(tmp_path / "p.csv")
     assert found.columns.tolist() == [
-        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views",
+        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views", "refused",
     ]  # fmt: skip
+    assert not found["refused"].any()
     model = rcml_misa.load(files / "m.rcml")
     own = read_own_file(files / "new.csv", FileOptions(target="who"))
     opinion = model.predict_opinion(own.views)
@@ -87,7 +88,7 @@ def test_standard_output_holds_the_csv_alone(files):
     result = done("predict", files / "m.rcml", files / "new.csv", "--per-view")
     lines = result.stdout.splitlines()
     assert len(lines) == 41
-    assert lines[0].endswith("voice__class,voice__belief,voice__uncertainty")
+    assert lines[0].endswith("voice__class,voice__belief,voice__uncertainty,refused")
     assert result.stderr.startswith("40 rows\n")
 
 
@@ -408,7 +409,7 @@ def test_regressors_predict_scores_of_a_file(method, files, tmp_path):
     result = done("predict", tmp_path / "m.rcml", files / "new.csv", "--json")
     lines = pd.read_csv(StringIO(result.stdout))
     intervals = ["low", "high", "scale", "deviation"] if method == "rcml-misa" else []
-    assert lines.columns.tolist() == ["id", "score", *intervals]
+    assert lines.columns.tolist() == ["id", "score", *intervals, "refused"]
     new = read_own_file(files / "new.csv", FileOptions(target="who"))
     np.testing.assert_allclose(lines["score"], model.predict(new.views), rtol=1e-4, atol=1e-5)
     assert json.loads(result.stderr)["accuracy"] is None

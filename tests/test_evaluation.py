@@ -104,7 +104,7 @@ def test_answers_of_a_plain_classifier_with_a_class_less():
 
 def test_answers_that_are_no_numbers_are_refused():
     X, _ = views(2)
-    with pytest.raises(DataError, match="Guess gives NaN for 1 of 2 rows"):
+    with pytest.raises(DataError, match="Guess gives NaN or infinity for 1 of 2 rows"):
         ask(Guess(np.array([[0.5, 0.5], [np.nan, 0.5]]), [0, 1]), X, K)
 
 

@@ -6,6 +6,7 @@ Rows are answered chunk by chunk at constant memory, but for nine bytes per row.
 from __future__ import annotations
 
 import csv
+import math
 import sys
 import tempfile
 from array import array
@@ -22,7 +23,9 @@ from rcml_misa.cli.console import echo_json, refuse_same
 from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from rcml_misa.datasets.files import FileLayout
     from rcml_misa.training import Device
@@ -59,7 +62,8 @@ def predict(
     FILE has the columns or arrays that `fit` saw, of any kind that `fit` reads; the target is not
     needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
     probability, uncertainty, degree of conflict and the two views in greatest conflict, or its
-    score with scale and interval, as far as the method states them.
+    score with scale and interval, as far as the method states them. A row whose answer is NaN or
+    infinite is refused: it gets no answer and the largest uncertainty.
     """
     from rcml_misa.estimators.registry import load_with_header
 
@@ -90,7 +94,8 @@ def predict(
         "labelled": sum(mark < 2 for mark in tally.correct),
         "accuracy": tally.accuracy(),
         "reject_above": limit,
-        "refused": tally.refused if limit is not None else None,
+        "refused": tally.refused,
+        "not_finite": tally.not_finite,
         "accuracy_of_kept": None if limit is None else tally.accuracy(limit),
         "out": None if out is None else str(out),
     }
@@ -106,17 +111,24 @@ class _Tally:
 
     rows: int = 0
     refused: int = 0
+    not_finite: int = 0
+    #: Infinite for a row without a finite answer, which no limit accepts.
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
 
     def threshold(self, coverage: float) -> float:
-        """Largest uncertainty among the share `coverage` of the rows that has least."""
+        """Largest uncertainty among the share `coverage` of the rows that has least.
+
+        Rows without a finite answer count among the rows, but are never accepted.
+        """
         import numpy as np
 
         values = np.frombuffer(self.uncertainty, dtype=np.float64)
         accepted = max(int(np.ceil(coverage * len(values) - 1e-9)), 1)
-        return float(np.partition(values, accepted - 1)[accepted - 1])
+        values = values[np.isfinite(values)]
+        accepted = min(accepted, len(values))
+        return float(np.partition(values, accepted - 1)[accepted - 1]) if accepted else 0.0
 
     def accuracy(self, limit: float | None = None) -> float | None:
         """Accuracy on labelled rows, on those up to a limit of uncertainty if there is one."""
@@ -195,6 +207,8 @@ def _answers(
     model: Any, layout: FileLayout, path: Path, tally: _Tally, *, per_view: bool, rows: int
 ) -> Iterator[pd.DataFrame]:
     """Yield a table of answers per chunk of a file, and count them."""
+    import numpy as np
+
     from rcml_misa.datasets.files import file_rows
 
     widths = dict(zip(model.view_names_, model.widths_, strict=True))
@@ -204,22 +218,48 @@ def _answers(
             raise DataError(f"{path} has no rows; give a file with rows to predict.")
         end = chunk.start + len(chunk)
         try:
-            table = _table(model, chunk.views, per_view=per_view)
+            with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
+                table = _table(model, chunk.views, per_view=per_view)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
+        certainty = "uncertainty" if classes is not None else "scale"
+        not_finite = _clear_not_finite(table, certainty)
         if chunk.ids is None:
             table.insert(0, "row", range(chunk.start, end))
         else:
             table.insert(0, layout.id, list(chunk.ids))
         tally.rows += len(chunk)
-        certainty = "uncertainty" if classes is not None else "scale"
+        tally.not_finite += int(not_finite.sum())
         if certainty in table:
-            tally.uncertainty.extend(table[certainty].tolist())
+            tally.uncertainty.extend(table[certainty].mask(not_finite, math.inf).tolist())
         if classes is None or chunk.labels is None:
             tally.correct.extend(b"\2" * len(chunk))
         else:
             tally.correct.extend(_correct(chunk.labels, table["class"], classes))
-        yield table
+        yield table.assign(refused=not_finite)
+
+
+def _clear_not_finite(table: pd.DataFrame, certainty: str) -> NDArray[np.bool_]:
+    """Empty the rows with NaN or infinity in what decides, and flag them (n,).
+
+    They are left at the largest uncertainty: 1, or an infinite scale. The probability and
+    uncertainty of a class, or a score and its scale, decide. Intervals and deviations follow from
+    these, or are NaN in every row where nothing fixed them.
+    """
+    import numpy as np
+
+    decisive = [name for name in ("probability", "score", certainty) if name in table]
+    finite = np.isfinite(table[decisive].to_numpy(dtype=np.float64))
+    flags: NDArray[np.bool_] = ~finite.all(axis=1)
+    if flags.any():
+        for name in table:
+            column = table[name]
+            # numbers that are no floats, such as classes, would turn into floats
+            column = column if column.dtype.kind == "f" else column.astype(object)
+            table[name] = column.mask(flags, None if column.dtype == object else np.nan)
+        if certainty in table:
+            table.loc[flags, certainty] = 1.0 if certainty == "uncertainty" else np.inf
+    return flags
 
 
 def _correct(labels: Any, predicted: Any, classes: set[Any]) -> bytes:
@@ -250,20 +290,20 @@ def _write_answers(
     """Write tables one after the other as csv; with a limit, mark rows above it as refused."""
     for number, table in enumerate(tables):
         if limit is not None:
-            refused = table["uncertainty"] > limit
-            table["refused"] = refused
-            tally.refused += int(refused.sum())
+            table["refused"] |= table["uncertainty"] > limit
+        tally.refused += int(table["refused"].sum())
         table.to_csv(stream, index=False, header=number == 0, float_format=DIGITS)
 
 
 def _mark_refused(written: TextIO, stream: TextIO, tally: _Tally, *, limit: float) -> None:
     """Copy a csv of answers and mark the rows above a limit that depends on all of them."""
     lines, writer = csv.reader(written), csv.writer(stream, lineterminator="\n")
-    writer.writerow([*next(lines), "refused"])
+    writer.writerow(next(lines))
+    tally.refused = 0  # rows without a finite answer are counted again
     for line, uncertainty in zip(lines, tally.uncertainty, strict=True):
         refused = uncertainty > limit
         tally.refused += refused
-        writer.writerow([*line, refused])
+        writer.writerow([*line[:-1], refused])
 
 
 @contextmanager
@@ -288,12 +328,15 @@ def _summary(facts: dict[str, Any]) -> str:
     lines = [f"{facts['rows']} rows"]
     if facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
-    if facts["refused"] is not None:
+    if facts["reject_above"] is not None:
         accepted = facts["rows"] - facts["refused"]
         text = f"{facts['refused']} refused, of uncertainty above {facts['reject_above']:.4g}"
         if facts["accuracy_of_kept"] is not None:
             text += f"; {100 * facts['accuracy_of_kept']:.2f} % right of the {accepted} kept"
         lines.append(text)
+    if facts["not_finite"]:
+        among = "" if facts["reject_above"] is None else "among them "
+        lines.append(f"{among}{facts['not_finite']} refused, whose answer is NaN or infinite")
     if facts["out"] is not None:
         lines.append(f"written: {facts['out']}")
     return "\n".join(lines)

@@ -29,9 +29,11 @@ from rcml_misa.views import (
     as_multiview,
     data_sha256,
     holds_views,
+    refuse_huge,
     refuse_sequences,
     with_absent_views,
 )
+from rcml_misa.views.sequences import LARGEST
 
 __all__ = [
     "ClassWeight",
@@ -165,6 +167,8 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     def _remember(self, X: Any, views: MultiView, target: NDArray[Any]) -> None:
         """Set the fitted attributes that identify the train rows."""
         check_presence(views)
+        for name, array in zip(views.names, views.arrays, strict=True):
+            refuse_huge(name, array)
         if holds_views(X):
             self.n_features_in_ = sum(views.widths)
             self.__dict__.pop("feature_names_in_", None)
@@ -333,6 +337,11 @@ def target_numbers(y: ArrayLike) -> Array:
         raise DataError(f"the target of a regression must be numbers ({error}).") from error
     if not np.isfinite(numbers).all():
         raise DataError("the target has NaN or infinity; leave these rows out.")
+    if (huge := np.abs(numbers) > LARGEST).any():
+        raise DataError(
+            f"the target has the value {numbers[huge][0]:.6g}, above {LARGEST:g} in size; correct "
+            "it or leave its row out."
+        )
     return numbers
 
 

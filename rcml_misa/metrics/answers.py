@@ -80,30 +80,37 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     Raises
     ------
     DataError
-        If a probability is NaN or infinite.
+        If a probability, an uncertainty or a conflict is NaN or infinite.
     """
     trained = np.asarray(estimator.classes_).astype(np.int64)
     opinion = estimator.predict_opinion(views) if hasattr(estimator, "predict_opinion") else None
     given = estimator.predict_proba(views) if opinion is None else opinion.probability
     probability = all_classes(given, trained, classes)
-    bad = int((~np.isfinite(probability)).any(axis=1).sum())
-    if bad:
-        raise DataError(
-            f"{type(estimator).__name__} gives NaN for {bad} of {len(probability)} rows; it can't "
-            "use such rows."
-        )
+    _refuse_not_finite(estimator, probability)
     if opinion is not None:
-        predicted = trained[opinion.evidence.argmax(axis=1)]
+        predicted, uncertainty = trained[opinion.evidence.argmax(axis=1)], opinion.uncertainty
         conflict = opinion.conflict if len(opinion.views) > 1 else None
-        return Answers(
-            predicted, probability, opinion.uncertainty, conflict, trained, opinion.evidence
-        )
-    uncertainty, conflict = 1 - probability.max(axis=1), None
-    if hasattr(estimator, "predict_uncertainty"):
-        uncertainty = estimator.predict_uncertainty(views)
-    if hasattr(estimator, "predict_conflict") and views.n_views > 1:
-        conflict = estimator.predict_conflict(views)
-    return Answers(estimator.predict(views), probability, uncertainty, conflict, trained)
+    else:
+        uncertainty, conflict = 1 - probability.max(axis=1), None
+        if hasattr(estimator, "predict_uncertainty"):
+            uncertainty = np.asarray(estimator.predict_uncertainty(views), dtype=np.float64)
+        if hasattr(estimator, "predict_conflict") and views.n_views > 1:
+            conflict = np.asarray(estimator.predict_conflict(views), dtype=np.float64)
+        predicted = estimator.predict(views)
+    _refuse_not_finite(estimator, uncertainty, conflict)
+    evidence = None if opinion is None else opinion.evidence
+    return Answers(predicted, probability, uncertainty, conflict, trained, evidence)
+
+
+def _refuse_not_finite(estimator: Any, *answers: Array | None) -> None:
+    """Refuse numbers (n,) or (n, K) among the answers that are NaN or infinite, and count them."""
+    for values in (answer for answer in answers if answer is not None):
+        bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+        if bad:
+            raise DataError(
+                f"{type(estimator).__name__} gives NaN or infinity for {bad} of {len(values)} "
+                "rows; it can't use such rows."
+            )
 
 
 @dataclass(frozen=True)
@@ -116,10 +123,19 @@ class ScoreAnswers:
 
 
 def ask_scores(estimator: Any, views: MultiView) -> ScoreAnswers:
-    """Ask a fitted regressor about some rows, by `predict_interval` where it has that."""
+    """Ask a fitted regressor about some rows, by `predict_interval` where it has that.
+
+    Raises
+    ------
+    DataError
+        If a score or a bound of an interval is NaN or infinite.
+    """
     if not hasattr(estimator, "predict_interval"):
-        return ScoreAnswers(np.asarray(estimator.predict(views)))
+        predicted = np.asarray(estimator.predict(views), dtype=np.float64)
+        _refuse_not_finite(estimator, predicted)
+        return ScoreAnswers(predicted)
     low, high = estimator.predict_interval(views)
+    _refuse_not_finite(estimator, low, high)
     return ScoreAnswers((low + high) / 2, low, high)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import ViewArray, dense, present_rows
 
 __all__ = ["FeatureMap", "Features", "Scaling", "column_spread", "evenly"]
@@ -24,6 +24,12 @@ QUANTILES = 2000  # order statistics kept per column
 SAMPLE = 20_000  # rows for means, deviations and quantiles; least and largest use all
 BLOCK = 8192  # rows made dense at once
 CLIP = 5.0  # standard deviations; a far outlier must not own a kernel or a first layer
+# spans or deviations of a column: farther values are read as so far, so that float32 holds what
+# networks make of them; without a scaling there is no unit but that of the column
+FARTHEST, FARTHEST_UNSCALED = 1e6, 1e15
+# a value so far out, and of a size above HUGE, is no measurement (nodata, overflow): where readings
+# are bounded it stands at STRAY instead, so that no such row looks familiar
+HUGE, STRAY = 1e15, 100.0
 
 
 def evenly(rows: int, count: int) -> NDArray[np.int64]:
@@ -154,7 +160,8 @@ class FeatureMap:
     ----------
     scaling : {"minmax", "standard", "quantile", "none"}
         First step, per column; ``"quantile"`` gives normal quantiles of the train rows' empirical
-        distribution.
+        distribution. ``"none"`` is for columns of a size up to 1e15: what is larger
+        is read as that.
     features : {"root-layernorm", "root", "plain", "quantile"}
         Second step. ``"root"`` is the signed square root, standardised per column;
         ``"root-layernorm"`` appends the standardised row-LayerNorm of the root to it, which
@@ -200,6 +207,8 @@ class FeatureMap:
         ------
         OptionError
             If `scaling` or `features` is not one of the names above.
+        DataError
+            If values are so large that their statistics overflow.
         """
         for name, value, kind in (("scaling", scaling, Scaling), ("features", features, Features)):
             if value not in get_args(kind):
@@ -208,15 +217,21 @@ class FeatureMap:
         if not present.all():
             values = values[present]
         width = values.shape[1]
-        shift, scale = np.zeros(width), np.ones(width)
-        if scaling == "minmax":
-            shift, highest = _extremes(values)
-            span = highest - shift
-            scale = np.where(span > 0, span, 1.0)
         rows = slice(None) if values.shape[0] <= SAMPLE else evenly(values.shape[0], SAMPLE)
         some = dense(values, rows)
-        if scaling == "standard":
-            shift, scale = some.mean(axis=0), column_spread(some)
+        shift, scale = np.zeros(width), np.ones(width)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if scaling == "minmax":
+                shift, highest = _extremes(values)
+                span = highest - shift
+                scale = np.where(span > 0, span, 1.0)
+            elif scaling == "standard":
+                shift, scale = some.mean(axis=0), column_spread(some)
+        if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
+            raise DataError(
+                f"a column has values up to {np.abs(some).max():.3g}, of which no range or "
+                "deviation can be computed; correct them or leave their rows out."
+            )
         empty, order = np.empty(0), np.empty((0, width))
         if "quantile" in (scaling, features):
             picked = evenly(len(some), min(len(some), QUANTILES))
@@ -230,9 +245,11 @@ class FeatureMap:
     def _scale(self, values: Array) -> Array:
         if "quantile" in (self.scaling, self.features):
             return self._table(values)
-        scaled = values - self.shift
-        scaled /= self.scale
-        return scaled
+        with np.errstate(over="ignore"):
+            scaled = values - self.shift
+            scaled /= self.scale
+        limit = FARTHEST_UNSCALED if self.scaling == "none" else FARTHEST
+        return np.asarray(np.clip(scaled, -limit, limit, out=scaled))
 
     def _expand(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
         scaled = self._scale(values).astype(dtype, copy=False)
@@ -251,8 +268,10 @@ class FeatureMap:
     def transform(self, values: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
         """Map rows of shape (n, n_columns) with the fitted statistics.
 
-        A row without the view becomes zeros, the mean of columns that are standardised. Steps
-        after the scaling are computed in `dtype`.
+        A row without the view becomes zeros, the mean of columns that are standardised. Scaled
+        values are clipped at 1e6 spans or deviations, unscaled ones at 1e15, so that a finite value
+        of any size gives finite columns. Beyond both, a value stands at 100 deviations where roots
+        and quantiles are bounded otherwise. Steps after the scaling are computed in `dtype`.
         """
         missing = np.isnan(values[:, 0])
         if missing.any():
@@ -264,9 +283,25 @@ class FeatureMap:
             mapped -= self.mean.astype(dtype, copy=False)
             mapped /= self.spread.astype(dtype, copy=False)
             np.clip(mapped, -CLIP, CLIP, out=mapped)
+        if self.features != "plain":
+            self._set_strays(mapped, values)
         if missing.any():
             mapped[missing] = 0
         return mapped
+
+    def _set_strays(self, mapped: Array, values: Array) -> None:
+        """Put values far beyond the train rows' range at `STRAY` in mapped columns."""
+        if not values.size or max(values.max(), -values.min()) <= HUGE:  # nearly always
+            return
+        least, span = self.shift, self.scale
+        if self.order.size:
+            least, span = self.order[0], self.order[-1] - self.order[0]
+            span = np.where(span > 0, span, 1.0)
+        with np.errstate(over="ignore"):
+            strays = np.abs(values - least) / span > FARTHEST
+        strays &= np.abs(values) > HUGE
+        columns = mapped[:, : values.shape[1]]
+        columns[strays] = np.copysign(STRAY, values[strays])
 
     @cached_property
     def _table(self) -> QuantileTable:

@@ -128,7 +128,8 @@ class SequenceReader:
 
     def read(self, view: Sequences) -> _Steps:
         """Standardise and clip the steps; padding is 0."""
-        scaled = np.clip((view.values - self.mean) / self.spread, -CLIP, CLIP)
+        with np.errstate(over="ignore"):  # what overflows is clipped
+            scaled = np.clip((view.values - self.mean) / self.spread, -CLIP, CLIP)
         scaled[~_inside(view)] = 0.0
         return _Steps(torch.from_numpy(scaled.astype(np.float32)), torch.tensor(view.lengths))
 

@@ -1,6 +1,6 @@
 """Views: the tables that describe one set of samples, and the door for any input to them."""
 
-from rcml_misa.views.arrays import ViewArray, dense, present_rows
+from rcml_misa.views.arrays import ViewArray, dense, present_rows, refuse_huge
 from rcml_misa.views.forms import (
     ViewMeans,
     as_multiview,
@@ -28,6 +28,7 @@ __all__ = [
     "dense",
     "holds_views",
     "present_rows",
+    "refuse_huge",
     "refuse_sequences",
     "with_absent_views",
 ]

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
-from rcml_misa.views.sequences import Sequences, Texts, as_sequences_or_texts, read_only
+from rcml_misa.views.sequences import (
+    LARGEST,
+    Sequences,
+    Texts,
+    as_sequences_or_texts,
+    read_only,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ViewArray", "dense", "present_rows"]
+__all__ = ["ViewArray", "dense", "present_rows", "refuse_huge"]
 
 ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64] | Sequences | Texts"
 ColumnGroup: TypeAlias = "slice | NDArray[np.intp]"
@@ -99,7 +105,7 @@ def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
 
 def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) -> None:
     """Refuse infinity, and NaN unless a row has nothing else: that is a missing view."""
-    values = view if isinstance(view, np.ndarray) else view.data
+    values = _entries(view)
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):  # one pass without a temporary array; nearly always enough
             return
@@ -122,6 +128,40 @@ def _per_row(
         return np.asarray(flags.sum(axis=1))
     owners = np.repeat(np.arange(view.shape[0]), np.diff(view.indptr))
     return np.bincount(owners[flags], minlength=view.shape[0])
+
+
+def refuse_huge(name: str, view: ViewArray) -> None:
+    """Refuse train rows with a value of a size above 1e100, whose statistics may overflow.
+
+    Examples
+    --------
+    >>> refuse_huge("a", np.array([[1.0], [-1e100]]))
+    >>> refuse_huge("a", np.array([[1.0], [1e300]]))
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: view 'a' has the value 1e+300 in train row 1, above 1e+100 in...
+    """
+    if isinstance(view, Texts):
+        return
+    values = np.asarray(view.values if isinstance(view, Sequences) else _entries(view))
+    # without a temporary array; missing views are NaN
+    if not values.size or not (
+        np.fmax.reduce(values, axis=None) > LARGEST or np.fmin.reduce(values, axis=None) < -LARGEST
+    ):
+        return
+    flags = np.abs(values) > LARGEST
+    if isinstance(view, csr_array):
+        row = int(np.flatnonzero(_per_row(view, flags))[0])
+    else:
+        row = int(np.flatnonzero(flags.reshape(len(values), -1).any(axis=1))[0])
+    raise DataError(
+        f"view {name!r} has the value {values[flags][0]:.6g} in train row {row}, above "
+        f"{LARGEST:g} in size; correct it, leave the row out, or, where the whole view is missing, "
+        "make all its columns NaN."
+    )
+
+
+def _entries(view: NDArray[np.float64] | csr_array[np.float64]) -> NDArray[np.float64]:
+    return view if isinstance(view, np.ndarray) else view.data
 
 
 def present_rows(view: ViewArray) -> NDArray[np.bool_]:

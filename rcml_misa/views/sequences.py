@@ -14,6 +14,8 @@ from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 
 __all__ = ["Pooling", "Sequences", "Texts", "TokenTexts"]
 
+#: Largest size of a value in train rows, and of what is pooled: its square is far from overflow.
+LARGEST = 1e100
 Pooling = Literal["mean", "max", "mean-std"]
 
 
@@ -253,12 +255,13 @@ def pool_sequences(view: Sequences, how: Pooling) -> NDArray[np.float64]:
         )
     counts = view.lengths[:, None].astype(np.float64)
     inside = (np.arange(view.values.shape[1]) < view.lengths[:, None])[:, :, None]
+    values = np.clip(view.values, -LARGEST, LARGEST)  # sums of squares stay finite
     if how == "max":
-        return np.asarray(np.where(inside, view.values, -np.inf).max(axis=1))
-    mean = view.values.sum(axis=1) / counts
+        return np.asarray(np.where(inside, values, -np.inf).max(axis=1))
+    mean = values.sum(axis=1) / counts
     if how == "mean":
         return np.asarray(mean)
-    square = np.where(inside, view.values - mean[:, None], 0.0) ** 2
+    square = np.where(inside, values - mean[:, None], 0.0) ** 2
     return np.concatenate([mean, np.sqrt(square.sum(axis=1) / counts)], axis=1)
 
 
