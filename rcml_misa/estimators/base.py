@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from rcml_misa.estimators.opinion import MultiViewOpinion
-from rcml_misa.exceptions import DataError
-from rcml_misa.opinions import mean_conflict
+from rcml_misa.exceptions import DataError, PresenceWarning
+from rcml_misa.opinions import keep_present, mean_conflict
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
@@ -27,8 +28,10 @@ from rcml_misa.views import (
     MultiView,
     ViewMeans,
     as_multiview,
+    constant_views,
     data_sha256,
     holds_views,
+    judge_presence,
     refuse_sequences,
     with_absent_views,
 )
@@ -128,6 +131,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Number of rows given to `fit`.
     data_sha256_ : str
         Hash of the train rows; see `rcml_misa.views.data_sha256`.
+    set_aside_ : tuple of str
+        Views whose presence tells the class (`rcml_misa.views.judge_presence`), read as a
+        constant in every row, and without an opinion; of classifiers alone.
     module_ : torch.nn.Module
         Trained network, where there is one, on `device_`.
     readers_ : ViewReaders
@@ -138,6 +144,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
 
     views: Any = None
     device_: torch.device
+    set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     # whether a missing view's opinion is left out; other methods get train means in its place
@@ -198,7 +205,13 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
                 raise DataError(
                     f"view {name!r} is of kind {kind} but fit saw the kind {seen_kind}."
                 )
+        views = constant_views(views, self.set_aside_)
         return views if self._leaves_out_missing else self.view_means_.fill(views)
+
+    def _heard(self, views: MultiView) -> NDArray[np.bool_]:
+        """Mask of the views that each checked row has and that are not set aside, (n, N)."""
+        aside = np.isin(self.view_names_, self.set_aside_)
+        return np.asarray(views.present & ~aside)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model into one file, which `rcml_misa.load` reads.
@@ -256,7 +269,26 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
         self._remember(X, views, labels)
-        return TrainRows(self._fill(views), codes.astype(np.int64), weights)
+        rows = self._set_aside(TrainRows(views, codes.astype(np.int64), weights))
+        return rows._replace(views=self._fill(rows.views))
+
+    def _set_aside(self, rows: TrainRows) -> TrainRows:
+        """Set views aside whose presence tells the class; rows without any other are left out."""
+        self.__dict__.pop("set_aside_", None)  # of an earlier fit
+        verdicts = judge_presence(rows.views, rows.codes)
+        for verdict in verdicts:
+            message = f"{verdict.describe(self.classes_)}. {verdict.consequence}"
+            warnings.warn(message, PresenceWarning, stacklevel=4)
+        aside = tuple(verdict.view for verdict in verdicts if verdict.verdict == "set aside")
+        if not aside:
+            return rows
+        self.set_aside_ = aside
+        rows = rows._replace(views=constant_views(rows.views, aside))
+        left = np.flatnonzero(rows.views.present.any(axis=1))
+        if len(left) == len(rows.codes):
+            return rows
+        rows = rows.take(left)
+        return rows._replace(weights=row_weights(rows.codes, rows.weights, None))
 
     def _hold_out(
         self, given: TrainRows, rng: np.random.Generator
@@ -341,6 +373,11 @@ class EvidentialClassifier(MultiViewClassifier):
     ) -> MultiViewOpinion:
         """Opinions of evidence: fused (n, K), of the views (n, N, K) and shared (n, M, K)."""
         fused, private, shared = (part.double().cpu() for part in (fused, private, shared))
+        if self.set_aside_:
+            aside = torch.from_numpy(np.isin(self.view_names_, self.set_aside_))
+            present = ~aside if present is None else present.cpu() & ~aside
+            present = present.expand(private.shape[:2])
+            private = keep_present(private, present)
         return MultiViewOpinion(
             evidence=fused.numpy(),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
@@ -355,7 +392,7 @@ class EvidentialClassifier(MultiViewClassifier):
         for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
             calibrated = None if calibrate is None else calibrate(opinion.evidence)
-            opinion = replace(opinion, classes=self.classes_, present=block.present)
+            opinion = replace(opinion, classes=self.classes_, present=self._heard(block))
             parts.append(replace(opinion, calibrated=calibrated))
         return MultiViewOpinion.concatenate(parts)
 
