@@ -63,7 +63,7 @@ def made(name, **more):
     """A small version of a classifier."""
     model = getattr(estimators, name)()
     if isinstance(model, EpochTrainer):  # in few epochs, and from weights that are not all dead
-        epochs = 10 if name == "NotesClassifier" else 120
+        epochs = 40 if name == "NotesClassifier" else 120
         more = {"learning_rate": 0.01, "random_state": 3, "epochs": epochs} | more
     wanted = {
         key: value
