@@ -1,4 +1,4 @@
-"""Errors that a user can cause and correct; each carries one sentence."""
+"""Errors and warnings that a user can cause and correct; each carries a sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["DataError", "OptionError", "RcmlMisaError", "nearest", "shortened", "validated"]
+__all__ = [
+    "DataError",
+    "OptionError",
+    "PresenceWarning",
+    "RcmlMisaError",
+    "nearest",
+    "shortened",
+    "validated",
+]
 
 Schema = TypeVar("Schema")
 
@@ -29,6 +37,10 @@ class DataError(RcmlMisaError):
 
 class OptionError(RcmlMisaError):
     """An option, a name or a combination of options that does not exist or does not fit."""
+
+
+class PresenceWarning(UserWarning):
+    """A view is there for rows of some classes and not for those of others."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

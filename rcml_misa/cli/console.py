@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from rcml_misa.exceptions import OptionError, RcmlMisaError
+from rcml_misa.exceptions import OptionError, PresenceWarning, RcmlMisaError
 
 __all__ = ["FriendlyGroup"]
 
@@ -34,8 +34,11 @@ def sentence(text: str, longest: int = LONGEST) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Print a warning of a library without its place in the code."""
-    click.echo(f"warning: {sentence(str(message))}", err=True)
+    """Print a warning of a library without its place in the code; one about data is a note."""
+    if isinstance(message, PresenceWarning):
+        echo(f"note: {message}", err=True)
+    else:
+        click.echo(f"warning: {sentence(str(message))}", err=True)
 
 
 def _stop(ctx: click.Context, text: str, status: int) -> None:

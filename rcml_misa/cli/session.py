@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rcml_misa.cli.console import sentence
+from rcml_misa.cli.console import echo, sentence
 
 if TYPE_CHECKING:
     from rcml_misa.cli.options import Repeats
@@ -97,6 +97,20 @@ class Session:
         return 130 if self.interrupted else int(bool(self.failures))
 
 
+def _note_presence(dataset: Dataset) -> None:
+    """Say once, for all runs, which views' presence depends on the class."""
+    import numpy as np
+
+    from rcml_misa.views import judge_presence
+
+    if dataset.task != "classification":
+        return
+    classes, codes = np.unique(dataset.target, return_inverse=True)
+    for verdict in judge_presence(dataset.views, codes):
+        labels = [dataset.classes[code] for code in classes]
+        echo(f"note: {dataset.name}: {verdict.describe(labels)}. {verdict.consequence}", err=True)
+
+
 def run_session(
     datasets: Sequence[Dataset],
     recipes: Sequence[Recipe],
@@ -132,6 +146,8 @@ def run_session(
     missing: Sequence[Task] = tasks
     if store is not None and resume:
         earlier, missing = split_known(datasets, tasks, store.read())
+    for dataset in datasets if missing else ():
+        _note_presence(dataset)
     session = Session()
     board = _Board(datasets, missing, cells=cells)
     with board.bar:

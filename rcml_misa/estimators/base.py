@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from rcml_misa.estimators.opinion import MultiViewOpinion
-from rcml_misa.exceptions import DataError
-from rcml_misa.opinions import mean_conflict
+from rcml_misa.exceptions import DataError, PresenceWarning
+from rcml_misa.opinions import keep_present, mean_conflict
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
@@ -27,9 +28,11 @@ from rcml_misa.views import (
     MultiView,
     ViewMeans,
     as_multiview,
+    constant_views,
     data_sha256,
     holds_views,
     refuse_huge,
+    judge_presence,
     refuse_sequences,
     with_absent_views,
 )
@@ -136,6 +139,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Number of rows given to `fit`.
     data_sha256_ : str
         Hash of the train rows; see `rcml_misa.views.data_sha256`.
+    set_aside_ : tuple of str
+        Views whose presence tells the class (`rcml_misa.views.judge_presence`), read as a
+        constant in every row, and without an opinion; of classifiers alone.
     module_ : torch.nn.Module
         Trained network, where there is one, on `device_`.
     readers_ : ViewReaders
@@ -146,6 +152,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
 
     views: Any = None
     device_: torch.device
+    set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     # whether a missing view's opinion is left out; other methods get train means in its place
@@ -208,7 +215,13 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
                 raise DataError(
                     f"view {name!r} is of kind {kind} but fit saw the kind {seen_kind}."
                 )
+        views = constant_views(views, self.set_aside_)
         return views if self._leaves_out_missing else self.view_means_.fill(views)
+
+    def _heard(self, views: MultiView) -> NDArray[np.bool_]:
+        """Mask of the views that each checked row has and that are not set aside, (n, N)."""
+        aside = np.isin(self.view_names_, self.set_aside_)
+        return np.asarray(views.present & ~aside)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model into one file, which `rcml_misa.load` reads.
@@ -270,7 +283,26 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         counts = np.bincount(codes, weights=weights)
         self.class_shares_ = counts / counts.sum()
         self._remember(X, views, labels)
-        return TrainRows(self._fill(views), codes.astype(np.int64), weights)
+        rows = self._set_aside(TrainRows(views, codes.astype(np.int64), weights))
+        return rows._replace(views=self._fill(rows.views))
+
+    def _set_aside(self, rows: TrainRows) -> TrainRows:
+        """Set views aside whose presence tells the class; rows without any other are left out."""
+        self.__dict__.pop("set_aside_", None)  # of an earlier fit
+        verdicts = judge_presence(rows.views, rows.codes)
+        for verdict in verdicts:
+            message = f"{verdict.describe(self.classes_)}. {verdict.consequence}"
+            warnings.warn(message, PresenceWarning, stacklevel=4)
+        aside = tuple(verdict.view for verdict in verdicts if verdict.verdict == "set aside")
+        if not aside:
+            return rows
+        self.set_aside_ = aside
+        rows = rows._replace(views=constant_views(rows.views, aside))
+        left = np.flatnonzero(rows.views.present.any(axis=1))
+        if len(left) == len(rows.codes):
+            return rows
+        rows = rows.take(left)
+        return rows._replace(weights=row_weights(rows.codes, rows.weights, None))
 
     def _hold_out(
         self, given: TrainRows, rng: np.random.Generator
@@ -375,8 +407,11 @@ class EvidentialClassifier(MultiViewClassifier):
         def array(part: Tensor | None) -> Any:
             return None if part is None else part.double().cpu().numpy()
 
-        private = private.double().cpu()
-        seen = None if present.all() else torch.from_numpy(present)
+        here = torch.from_numpy(present)
+        private = keep_present(private.double().cpu(), here)
+        if gains is not None:
+            gains = torch.where(here, gains.double().cpu(), torch.nan)
+        seen = None if present.all() else here
         return MultiViewOpinion(
             evidence=array(fused),
             views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
@@ -402,7 +437,7 @@ class EvidentialClassifier(MultiViewClassifier):
                 replace(
                     opinion,
                     classes=self.classes_,
-                    present=block.present,
+                    present=self._heard(block),
                     calibrated=self._probability(opinion.evidence, opinion.familiarity),
                     calibrated_rest=self._probability(opinion.rest, opinion.familiarity),
                     limits=limits,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rcml_misa.estimators.base import row_blocks
 from rcml_misa.estimators.opinion import MultiViewOpinion
-from rcml_misa.estimators.outputs import present_views
 from rcml_misa.estimators.published import EpochClassifier, EpochTrainer
 from rcml_misa.losses import EDLForm, credibility_loss, edl_loss
 from rcml_misa.nn.peers import (
@@ -340,13 +339,12 @@ class FUMLClassifier(EpochTrainer):
     def _memberships(self, X: Any) -> FuzzyOutput:
         views = self._check_rows(X)
         parts = [
-            self._run(self._inputs(block), present_views(block, self.device_))
-            for block in row_blocks(views)
+            self._run(self._inputs(block), self._presence(block)) for block in row_blocks(views)
         ]
         return FuzzyOutput(
             torch.cat([part.private for part in parts]).double().cpu(),
             torch.cat([part.fused for part in parts]).double().cpu(),
-            torch.from_numpy(views.present),
+            torch.from_numpy(self._heard(views)),
         )
 
     def predict_proba(self, X: Any) -> Array:

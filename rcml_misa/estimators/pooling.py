@@ -314,7 +314,7 @@ class PoolingClassifier(EvidentialClassifier):
             standing = plain_standing(logits.witness, views.present)
         else:
             standing = self.membership_(views, logits.witness)
-        return self._opinion_of(*self._fuse(logits, standing), present=views.present)
+        return self._opinion_of(*self._fuse(logits, standing), present=self._heard(views))
 
 
 def plain_standing(witness: Array, present: NDArray[np.bool_]) -> Standing:

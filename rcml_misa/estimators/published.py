@@ -19,7 +19,7 @@ from rcml_misa.estimators.base import (
     TrainRows,
 )
 from rcml_misa.estimators.opinion import MultiViewOpinion
-from rcml_misa.estimators.outputs import evidential_terms, present_views
+from rcml_misa.estimators.outputs import evidential_terms
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -91,7 +91,7 @@ class EpochTrainer(MultiViewClassifier):
             FeatureMap.fit(array, scaling=self.scaling, features="plain")
             for array in rows.views.arrays
         ]
-        inputs, present = self._inputs(rows.views), present_views(rows.views, self.device_)
+        inputs, present = self._inputs(rows.views), self._presence(rows.views)
         onehot = self._onehot(rows)
         annealing = max(getattr(self, "annealing_epochs", 0), 1)  # not all have a KL term
         rng = np.random.default_rng(seeds[1])
@@ -127,7 +127,7 @@ class EpochTrainer(MultiViewClassifier):
 
     def _validation(self, held: TrainRows) -> Callable[[], dict[str, float]]:
         """Mean EDL loss of the fused opinions about held-out rows."""
-        inputs, present = self._inputs(held.views), present_views(held.views, self.device_)
+        inputs, present = self._inputs(held.views), self._presence(held.views)
         onehot = self._onehot(held)
         weights = None if held.weights is None else torch.from_numpy(held.weights).to(self.device_)
 
@@ -148,6 +148,13 @@ class EpochTrainer(MultiViewClassifier):
             for mapping, array in zip(self.maps_, views.arrays, strict=True)
         ]
 
+    def _presence(self, views: MultiView) -> Tensor | None:
+        """Views that each row has and that are not set aside; None where they are all."""
+        heard = self._heard(views)
+        if heard.all() or not self._leaves_out_missing:
+            return None
+        return torch.from_numpy(heard).to(self.device_)
+
     def _run(self, inputs: list[Tensor], present: Tensor | None) -> Any:
         """Run the network; one that knows nothing of missing views is never given any."""
         return self.module_(inputs) if present is None else self.module_(inputs, present)
@@ -161,13 +168,13 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
 
     @torch.inference_mode()
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        inputs, present = self._inputs(views), present_views(views, self.device_)
+        inputs, present = self._inputs(views), self._presence(views)
         output = self._run(inputs, present)
         gains, rest = None, None
         if self._leaves_out_missing and len(views) > 1:
             gains, rest = self._without_each(inputs, present, output.fused)
         return self._opinion_of(
-            output.fused, output.private, output.shared, gains, rest, present=views.present
+            output.fused, output.private, output.shared, gains, rest, present=self._heard(views)
         )
 
     def _without_each(

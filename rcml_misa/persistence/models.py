@@ -58,6 +58,7 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
     newer = any(hasattr(model, name) for name in ("readers_", "share_"))
+    newer = newer or bool(model.set_aside_)  # which earlier versions would not heed
     older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
     header = {
         "format_version": 1 if older else FORMAT_VERSION,
@@ -176,6 +177,9 @@ def _check_facts(model: Any, size: int) -> None:
         raise DataError("the widths of its views do not fit its tensors")
     if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
         raise DataError("its views are of no kind that exists")
+    aside = model.set_aside_
+    if not isinstance(aside, tuple) or not set(aside) < set(names):
+        raise DataError("the views that it sets aside are not some of its views")
     if getattr(model, "layers", 0) * getattr(model, "networks_", 1) > size:
         raise DataError("the layers of its networks do not fit its tensors")
 

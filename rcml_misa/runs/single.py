@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.calibration import recalibrate
 from rcml_misa.datasets import Dataset, keep_views
-from rcml_misa.exceptions import RcmlMisaError
+from rcml_misa.exceptions import PresenceWarning, RcmlMisaError
 from rcml_misa.metrics.answers import (
     Answers,
     ScoreAnswers,
@@ -153,7 +154,9 @@ def fit_task(
         options["validation"] = valid
     train = rows(part.train)[0]
     started = time.perf_counter()
-    estimator.fit(train, part.codes, **options)
+    with warnings.catch_warnings():  # who starts the runs says it once, of all rows
+        warnings.simplefilter("ignore", PresenceWarning)
+        estimator.fit(train, part.codes, **options)
     seconds = time.perf_counter() - started - watcher.seconds
     return FittedTask(dataset, task, seeds, part, estimator, watcher, seconds, history)
 

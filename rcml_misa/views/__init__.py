@@ -11,9 +11,17 @@ from rcml_misa.views.forms import (
     with_absent_views,
 )
 from rcml_misa.views.multiview import MultiView, ViewKind
+from rcml_misa.views.presence import (
+    ClassPresence,
+    ViewPresence,
+    constant_views,
+    judge_presence,
+    presence_by_class,
+)
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 
 __all__ = [
+    "ClassPresence",
     "MultiView",
     "Pooling",
     "Sequences",
@@ -22,11 +30,15 @@ __all__ = [
     "ViewArray",
     "ViewKind",
     "ViewMeans",
+    "ViewPresence",
     "as_multiview",
     "check_target",
+    "constant_views",
     "data_sha256",
     "dense",
     "holds_views",
+    "judge_presence",
+    "presence_by_class",
     "present_rows",
     "refuse_huge",
     "refuse_sequences",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.reading import OwnFile
-from rcml_misa.views import Sequences, Texts, ViewArray, dense
+from rcml_misa.views import Sequences, Texts, ViewArray, dense, judge_presence
 
 __all__ = ["Finding", "check_file"]
 
@@ -22,6 +22,7 @@ BLOCK = 8192  # rows joined at once
 SAMPLE = 20_000  # rows that columns are compared on
 NEARLY = 0.99  # share of rows whose label a column tells, or correlation, to be a suspect
 FEW = 10  # rows of a class below which it is called small
+CHANCE, LARGE = 1e-4, 0.3  # p-value and size of a correlation of presence that is told
 UNEVEN = 5  # times as many rows in the largest class as in the smallest
 
 
@@ -56,7 +57,12 @@ def check_file(own: OwnFile) -> list[Finding]:
             findings += _columns(name, array)
             findings += _leaks(name, array, own.labels, scores)
     findings += [*_presence(own), *_rows(own)]
-    if not scores:
+    if scores:
+        findings += _scored_presence(own)
+    else:
+        classes, codes = np.unique(own.labels, return_inverse=True)
+        for verdict in judge_presence(own.views, codes):
+            findings.append(_warning(verdict.describe(classes), verdict.consequence))
         findings += _classes(own.labels)
     findings += [_note(note, "Kept so.") for note in own.notes]
     if own.views.n_views == 1:
@@ -185,6 +191,21 @@ def _presence(own: OwnFile) -> Iterator[Finding]:
     if empty := int((~present.any(axis=1)).sum()):
         rows = "1 row has" if empty == 1 else f"{empty} rows have"
         yield _warning(f"{rows} no view at all", "They can't be trained on; drop them.")
+
+
+def _scored_presence(own: OwnFile) -> Iterator[Finding]:
+    """Look for views whose presence goes with the scores."""
+    from scipy.stats import pointbiserialr  # slow to import
+
+    for name, column in zip(own.views.names, own.views.present.T, strict=True):
+        if not column.any() or column.all() or not np.ptp(own.labels):
+            continue
+        correlation, p = pointbiserialr(column, own.labels)
+        if p * own.views.n_views <= CHANCE and abs(correlation) >= LARGE:
+            yield _warning(
+                f"view {name}: its presence has a correlation of {correlation:.2f} with the scores",
+                "Used as it is; give rows of low and of high scores with it, and without.",
+            )
 
 
 def _rows(own: OwnFile) -> Iterator[Finding]:
