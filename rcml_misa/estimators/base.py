@@ -17,7 +17,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from rcml_misa.estimators.opinion import MultiViewOpinion
+from rcml_misa.calibration import Calibrator, choose_calibrator
+from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError
 from rcml_misa.opinions import mean_conflict
 from rcml_misa.options import check_options
@@ -45,6 +46,7 @@ __all__ = [
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 BLOCK = 4096  # rows whose opinions are computed at once
+APART = (1 << 30,)  # place of the draw of calibration rows among a seed's, which fits number from 0
 
 
 class TrainRows(NamedTuple):
@@ -104,6 +106,10 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         epochs; the best epoch is then kept instead of the last.
     validation_fraction : float
         Share of the train rows held out for it, in (0, 1), from kernel experts too.
+    calibration_fraction : float
+        Share of the train rows, in [0, 1), that the model is not fitted on and no epoch is chosen
+        on, so that its probabilities, or its scales, are calibrated on what it says of them. 0
+        leaves a method as it was published.
     patience : int or None
         Epochs without a lower validation loss before training ends; None, where it is taken,
         never ends it.
@@ -134,9 +140,15 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Readers of the views, where each has an encoder.
     history_ : dict of str to list of float
         Mean of each loss term per epoch; with ``valid`` before its name on validation rows.
+    calibrator_ : Calibrator or None
+        Calibration of a classifier's `predict_proba`, only with a `calibration_fraction`; None
+        where it would not better what the method states, or has fewer than 5 rows. See
+        `rcml_misa.calibration.choose_calibrator`.
     """
 
     views: Any = None
+    random_state: int | None = None
+    calibration_fraction: float | None = 0.0
     device_: torch.device
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
@@ -173,6 +185,25 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             return views
         self.view_means_ = ViewMeans.fit(views)
         return self.view_means_.fill(views)
+
+    def _draw_apart(
+        self, target: NDArray[Any], *, each_class: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw rows to calibrate on, from a seed of their own: the others' numbers, and theirs."""
+        fraction = self.calibration_fraction or 0.0
+        rows, apart = hold_out(
+            target,
+            fraction,
+            np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=APART)),
+            each_class=each_class,
+            asked=f"calibration_fraction={fraction} sets rows apart",
+        )
+        if not len(rows):
+            raise DataError(
+                f"X has {len(target)} sample(s), which leave none to fit on beside those set "
+                "apart; give more rows, or calibration_fraction=0."
+            )
+        return rows, apart
 
     def _check_rows(self, X: Any) -> MultiView:
         """Validate rows to predict against what `fit` saw."""
@@ -256,7 +287,28 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
             )
         self._remember(X, views, labels)
-        return TrainRows(self._fill(views), codes.astype(np.int64), weights)
+        return TrainRows(views, codes.astype(np.int64), weights)
+
+    def _set_apart(self, given: TrainRows) -> tuple[TrainRows, TrainRows | None]:
+        """Part train rows into those to fit on and those to calibrate on, and fill their views."""
+        self.__dict__.pop("calibrator_", None)  # of an earlier fit
+        if not self.calibration_fraction:
+            return given._replace(views=self._fill(given.views)), None
+        rows, apart = self._draw_apart(given.codes, each_class=True)
+        train, new = given.take(rows), given.take(apart)
+        check_presence(train.views)
+        train = train._replace(views=self._fill(train.views))
+        if not self._leaves_out_missing:
+            new = new._replace(views=self.view_means_.fill(new.views))
+        return train, new
+
+    def _calibrate(self, apart: TrainRows | None) -> None:
+        """Fit the calibrator to what the fitted model says of rows set apart, if there are any."""
+        if apart is not None:
+            stated = self._stated(apart.views)
+            self.calibrator_: Calibrator | None = choose_calibrator(
+                stated, apart.codes, apart.weights, stated=self._projected(stated)
+            )
 
     def _hold_out(
         self, given: TrainRows, rng: np.random.Generator
@@ -270,8 +322,18 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         return train, given.take(held)
 
     @abstractmethod
+    def _stated(self, views: MultiView) -> Array:
+        """What the model states of checked rows, (n, K): evidence, or else probabilities."""
+
+    def _projected(self, stated: Array) -> Array:
+        """Probabilities (n, K) of what the model states, before calibration."""
+        return stated
+
     def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities of shape (n, K)."""
+        """Compute class probabilities of shape (n, K), calibrated where rows were set apart."""
+        stated = self._stated(self._check_rows(X))
+        calibrate = getattr(self, "calibrator_", None)
+        return self._projected(stated) if calibrate is None else np.asarray(calibrate(stated))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the most probable class of each row."""
@@ -335,6 +397,12 @@ class EvidentialClassifier(MultiViewClassifier):
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         """Opinions about a block of checked rows."""
+
+    def _stated(self, views: MultiView) -> Array:
+        return np.concatenate([self._opinion(block).evidence for block in row_blocks(views)])
+
+    def _projected(self, stated: Array) -> Array:
+        return ArrayOpinion(stated).projected_probability
 
     def _opinion_of(
         self, fused: Tensor, private: Tensor, shared: Tensor, present: Tensor | None

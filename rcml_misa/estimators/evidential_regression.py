@@ -43,8 +43,9 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     summation of normal-inverse-gammas. Loss: the mean evidential loss of the fused and all single
     opinions, plus the absolute errors of the fused one and of each view's, similarity,
     difference and reconstruction, each under its weight. The epoch with the least absolute error on
-    validation rows counts; the same rows calibrate the fused opinion's width, which train rows
-    learned by heart make too small, and fix the intervals by split conformal.
+    validation rows counts; the same rows, or with a `calibration_fraction` others, on which no
+    epoch was chosen, calibrate the fused opinion's width, which train rows learned by heart make
+    too small, and fix the intervals by split conformal.
 
     Parameters
     ----------
@@ -72,7 +73,11 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         See `MISAClassifier`, also for `validation_share`.
     early_stopping, validation_fraction
         See `MultiViewEstimator`. The rows held out also calibrate the opinions' width and fix the
-        intervals; with False, and no validation rows given to `fit`, there are neither.
+        intervals, unless others are set apart for it; with False, no `calibration_fraction` and no
+        validation rows given to `fit`, there are neither.
+    calibration_fraction : float
+        See `MultiViewEstimator`. With 0 the rows that chose the epoch calibrate too, so that
+        intervals may be a little too narrow.
     views, scaling, features, sequence_encoder, sequence_hidden, text_encoder, text_layers
         See `MultiViewEstimator`, as for the following.
     precision, hidden, heads, feedforward, epochs, batch_size, learning_rate, text_learning_rate
@@ -85,7 +90,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     interval_factor_ : float
         Scales that an interval reaches to each side; NaN with too few validation rows.
     validation_rows_ : int
-        Number of validation rows.
+        Number of the rows that width and intervals were fixed on.
 
     References
     ----------
@@ -110,6 +115,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     penalty_form: Regulariser = "meinert"
     point_weight: float = 1.0
     coverage: float = 0.9
+    calibration_fraction: float = 0.0
 
     def fit(
         self,
@@ -121,10 +127,16 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     ) -> Self:
         """Train on views X and one number per row y; see `MISAClassifier.fit`.
 
-        The validation rows, by default `validation_fraction` of the train rows, select the epoch,
-        calibrate the opinions' width and fix the intervals.
+        The validation rows, by default `validation_fraction` of the train rows, select the epoch
+        and, where `calibration_fraction` sets no others apart, calibrate the opinions' width and
+        fix the intervals.
         """
         views, target = self._check_train(X, y)
+        apart: tuple[MultiView, Array] | None = None
+        if self.calibration_fraction:
+            rows, left = self._draw_apart(target, each_class=False)
+            apart = views.take(left), target[left]
+            views, target = views.take(rows), target[rows]
         held: tuple[MultiView, Array] | None = None
         fraction = self._fraction()
         if validation is None and fraction:
@@ -138,7 +150,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
                 )
             held = views.take(left), target[left]
             views, target = views.take(rows), target[rows]
-            check_presence(views)
+        check_presence(views)
         views = self._fill(views)
         self._standardise(target)
         if validation is not None:
@@ -151,12 +163,14 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         self.calibrator_: ScaleCalibrator | None = None
         self.interval_factor_, self.validation_rows_ = float("nan"), 0
         self._train(views, self._target(target), pair, callback)
-        if held is not None:
-            self._calibrate(*held)
+        if apart is not None:
+            self._fix_width(self.view_means_.fill(apart[0]), apart[1])
+        elif held is not None:
+            self._fix_width(*held)
         return self
 
-    def _calibrate(self, views: MultiView, target: Array) -> None:
-        """Fit the fused opinion's width, and the reach of intervals, to validation rows."""
+    def _fix_width(self, views: MultiView, target: Array) -> None:
+        """Fit the fused opinion's width, and the reach of intervals, to rows not trained on."""
         fused, private = self._states(views)
         calibrate = ScaleCalibrator.fit(fused, private, self._target(target).double())
         opinion = ScoreOpinion.from_nig(self._in_unit(calibrate(fused, private)))
@@ -208,8 +222,8 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     def predict_opinion(self, X: Any) -> ScoreOpinion:
         """Give opinions about the scores of the rows of X: fused, and each view's own.
 
-        The fused opinion's width is calibrated on the validation rows; the views' opinions
-        stay as the network states them.
+        The fused opinion's width is calibrated on rows that were not trained on; the views'
+        opinions stay as the network states them.
         """
         check_is_fitted(self)
         fused, private = self._states(self._check_rows(X))
@@ -235,18 +249,20 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     def predict_interval(self, X: Any) -> tuple[Array, Array]:
         """Predict lower and upper bounds of the score, each (n,), with the target `coverage`.
 
-        The coverage holds over rows like the validation rows, whatever the model is worth (split
-        conformal); a row of smaller scale has a narrower interval.
+        The coverage holds over rows like those that fixed the intervals, whatever the model is
+        worth (split conformal), if these did not choose the epoch: see `calibration_fraction`. A
+        row of smaller scale has a narrower interval.
 
         Raises
         ------
         DataError
-            If `fit` had no validation rows, or fewer than coverage / (1 - coverage).
+            If `fit` had no rows to fix intervals on, or fewer than coverage / (1 - coverage).
         """
         opinion = self.predict_opinion(X)
         if not self.validation_rows_:
             raise DataError(
-                "intervals need validation rows; give fit some, or early_stopping=True."
+                "intervals need validation rows; give fit some, early_stopping=True or a "
+                "calibration_fraction."
             )
         if not np.isfinite(self.interval_factor_):  # raises, since the rows are too few
             conformal_factor(*np.ones((2, self.validation_rows_)), coverage=self.coverage)
