@@ -350,13 +350,21 @@ def test_widths_and_intervals_are_fixed_on_rows_that_chose_no_epoch(early, monke
     wrong[apart] *= 5
     one = regressor(early_stopping=early, calibration_fraction=0.3).fit(views, y)
     two = regressor(early_stopping=early, calibration_fraction=0.3).fit(other, wrong)
-    assert one.validation_rows_ == len(apart)
+    assert one.validation_rows_ == len(apart) // 2
     for key, value in one.module_.state_dict().items():
         assert torch.equal(value, two.module_.state_dict()[key]), key
     np.testing.assert_array_equal(one.predict(views), two.predict(views))
     assert one.calibrator_.offset + 1 < two.calibrator_.offset
-    low, high = one.predict_interval({name: view[apart] for name, view in views.items()})
-    assert ((low <= y[apart]) & (y[apart] <= high)).mean() >= 0.9
+    # the one half had no say in the intervals, the other none in the width
+    reach = apart[1::2]
+    low, high = one.predict_interval({name: view[reach] for name, view in views.items()})
+    covered = (low <= y[reach]) & (y[reach] <= high)
+    assert covered.sum() == math.ceil(0.9 * (len(reach) + 1))
+    half = y.copy()
+    half[reach] *= 5
+    three = regressor(early_stopping=early, calibration_fraction=0.3).fit(views, half)
+    assert three.calibrator_.offset == one.calibrator_.offset
+    assert three.interval_factor_ > 2 * one.interval_factor_
 
 
 def test_without_rows_of_either_kind_there_are_no_intervals():
