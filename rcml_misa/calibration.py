@@ -27,6 +27,7 @@ __all__ = [
     "conformal_factor",
     "fit_exponent",
     "recalibrate",
+    "temperature_scaled",
 ]
 
 Array = NDArray[np.float64]
@@ -142,7 +143,8 @@ class Calibrator:
     def __call__(self, evidence: Array) -> Array:
         """Compute probabilities (n, K) of rows with evidence (n, K)."""
         probability = softmax(self.exponent * _log_shares(evidence), axis=1)
-        rows, best = np.arange(len(probability)), probability.argmax(axis=1)
+        # of the evidence, since logarithms may round a small lead away
+        rows, best = np.arange(len(probability)), evidence.argmax(axis=1)
         top = np.clip(probability[rows, best], 1e-9, 1 - 1e-9)
         others = probability.copy()
         others[rows, best] = 0
@@ -163,12 +165,18 @@ FOLDS = 5
 
 
 def choose_calibrator(
-    evidence: Array, codes: NDArray[np.int64], weights: Array | None = None
-) -> Calibrator:
-    """Fit a `Calibrator`, or leave the shares of evidence as they are where that is no worse.
+    evidence: Array,
+    codes: NDArray[np.int64],
+    weights: Array | None = None,
+    *,
+    stated: Array | None = None,
+) -> Calibrator | None:
+    """Fit a `Calibrator`, or leave probabilities as they are where that is no worse.
 
     Each fifth of the rows is scored by a calibrator of the others; the fitted one is taken where
     its mean negative log-likelihood is the lower one. Parameters are those of `Calibrator.fit`.
+    The probabilities to beat are the shares of evidence, which a calibrator that changes nothing
+    returns, or those that a model has `stated` (n, K), where the result is None if they are better.
 
     Examples
     --------
@@ -180,17 +188,18 @@ def choose_calibrator(
     """
     rows = np.arange(len(codes))
     fitted = np.empty(len(codes))
+    unchanged = IDENTITY if stated is None else None
     for fold in range(FOLDS):
         apart = rows % FOLDS == fold
         if not apart.any() or apart.all():
-            return IDENTITY
+            return unchanged
         own = None if weights is None else weights[~apart]
         calibrated = Calibrator.fit(evidence[~apart], codes[~apart], own)(evidence[apart])
         fitted[apart] = calibrated[np.arange(apart.sum()), codes[apart]]
-    plain = IDENTITY(evidence)[rows, codes]
+    plain = (IDENTITY(evidence) if stated is None else stated)[rows, codes]
     gain = np.log(np.maximum(fitted, TINY)) - np.log(np.maximum(plain, TINY))
     if np.average(gain, weights=weights) <= 0:
-        return IDENTITY
+        return unchanged
     return Calibrator.fit(evidence, codes, weights)
 
 
@@ -261,13 +270,33 @@ class ConformalSets:
         return np.asarray(probability >= self.threshold)
 
 
+def temperature_scaled(valid: Answers, valid_target: NDArray[np.int64], test: Answers) -> Array:
+    """Compute probabilities (n, K) of test rows after temperature scaling on rows held back.
+
+    The temperature scales evidence where there is some, else the probabilities' logarithms. Rows
+    held back whose class was not trained on are left out.
+    """
+    trained = np.isin(valid_target, valid.classes)
+    codes = np.searchsorted(valid.classes, valid_target[trained])
+    temperature: EvidenceTemperature | ProbabilityTemperature
+    if valid.evidence is not None and test.evidence is not None:
+        temperature = EvidenceTemperature.fit(valid.evidence[trained], codes)
+        scaled = temperature(test.evidence)
+    else:
+        temperature = ProbabilityTemperature.fit(
+            valid.probability[trained][:, valid.classes], codes
+        )
+        scaled = temperature(test.probability[:, valid.classes])
+    return all_classes(scaled, test.classes, test.probability.shape[1])
+
+
 def recalibrate(
     valid: Answers, valid_target: NDArray[np.int64], test: Answers, target: NDArray[np.int64]
 ) -> dict[str, float]:
     """Fit a temperature and conformal sets on rows held back, and score them on test rows.
 
-    The temperature scales evidence where there is some, else the probabilities' logarithms.
-    Conformal sets have a level of 90 %; rows held back whose class was not trained on are left out.
+    The temperature is that of `temperature_scaled`. Conformal sets have a level of 90 %; rows held
+    back whose class was not trained on are left out.
 
     Returns
     -------
@@ -275,17 +304,7 @@ def recalibrate(
         ``temperature_nll``, ``temperature_ece``, ``conformal_coverage`` and ``conformal_size``.
     """
     trained = np.isin(valid_target, valid.classes)
-    codes = np.searchsorted(valid.classes, valid_target[trained])
-    count = test.probability.shape[1]
-    temperature: EvidenceTemperature | ProbabilityTemperature
-    if valid.evidence is not None and test.evidence is not None:
-        temperature = EvidenceTemperature.fit(valid.evidence[trained], codes)
-        scaled = temperature(test.evidence)
-    else:
-        own = valid.probability[trained][:, valid.classes]
-        temperature = ProbabilityTemperature.fit(own, codes)
-        scaled = temperature(test.probability[:, valid.classes])
-    probability = all_classes(scaled, test.classes, count)
+    probability = temperature_scaled(valid, valid_target, test)
     sets = ConformalSets.fit(valid.probability[trained], valid_target[trained], level=LEVEL)
     members = sets(test.probability)
     return {

@@ -24,6 +24,7 @@ from rcml_misa.reporting.comparison import (
 )
 from rcml_misa.reporting.details import (
     checkpoint_tables,
+    detection_table,
     recalibration_table,
     scores_table,
     sets_table,
@@ -32,7 +33,7 @@ from rcml_misa.reporting.details import (
 from rcml_misa.reporting.figures import draw_all, draw_critical_difference, draw_risk_coverage
 from rcml_misa.reporting.table import Table
 from rcml_misa.reporting.tables import paired_comparisons, paired_table
-from rcml_misa.results import RunRecord, compare, mcnemar
+from rcml_misa.results import AFTER_SCALING, RunRecord, compare, mcnemar, summarise
 
 ROWS = 40
 
@@ -200,6 +201,31 @@ def test_ranks_and_winners():
     assert titles[:3] == ["Overview", "Who wins where", "PIE"]
     titles = [table.title for table in experiment_tables(one[:3])]
     assert titles[:2] == ["Overview", "PIE"]
+
+
+# calibration
+
+
+def test_ece_after_scaling_stands_beside_ece_where_rows_were_held_back():
+    sure = {"count": [40.0], "confidence": [36.0], "correct": [38.0]}
+    bins = {"clean": sure, f"clean{AFTER_SCALING}": {**sure, "confidence": [37.6]}}
+    plain, scaled = records()[:3], records(bins=bins)[:3]
+    tables = [
+        (dataset_table("PIE", some), detection_table(summarise(some))) for some in (plain, scaled)
+    ]
+    for table in tables[0]:
+        assert "after scaling" not in [column.heading for column in table.columns]
+        assert any("--valid-share" in note for note in table.notes)
+    for table in tables[1]:
+        headings = [column.heading for column in table.columns]
+        place = headings.index("ECE %")
+        assert headings[place + 1] == "after scaling"
+        assert lines(table)[0][place : place + 2] == ["5.0", "1.0"]
+        assert any("temperature scaling fitted on rows held back" in note for note in table.notes)
+        assert not any("--valid-share" in note for note in table.notes)
+    # a method that lacks it among others that have it
+    mixed = dataset_table("PIE", [*scaled, *records()[3:6]])
+    assert column(mixed, "after scaling") == {"rcml-misa": "1.0", "rcml": "-"}
 
 
 # uncertainty

@@ -17,7 +17,7 @@ from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
 from rcml_misa.protocols import Protocol, conflict_views, spawn_seeds, split_rows
-from rcml_misa.results import RunRecord, plain
+from rcml_misa.results import RunRecord, plain, summarise
 from rcml_misa.runs import pool
 from rcml_misa.runs import tasks as module
 from rcml_misa.runs.pool import execute
@@ -291,6 +291,10 @@ def test_every_test_set_is_scored_on_one_model() -> None:
     for name in record.metrics:
         assert 0 <= record.metrics[name]["conformal_coverage"] <= 1
         assert record.metrics[name]["temperature_nll"] > 0
+        # of one run, the pooled error after scaling is the run's own
+        [row] = [row for row in summarise([record]) if row.test_set == name]
+        scaled = record.metrics[name]["temperature_ece"]
+        assert row.measures["pooled_temperature_ece"] == pytest.approx(scaled)
     assert record.metrics["conflict:1"]["accuracy"] < record.metrics["clean"]["accuracy"]
     assert record.metrics["conflict:0.5:train"]["copied_share"] == 1
     assert record.metrics["conflict:1"]["copied_share"] == 0

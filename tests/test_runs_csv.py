@@ -10,7 +10,14 @@ import pytest
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.reporting import experiment_page
-from rcml_misa.results import RunRecord, mean_scores, read_runs_csv, runs_csv, summarise
+from rcml_misa.results import (
+    AFTER_SCALING,
+    RunRecord,
+    mean_scores,
+    read_runs_csv,
+    runs_csv,
+    summarise,
+)
 
 ROWS = 137
 METHODS = ["rcml-misa", "kernel-expert", "lda", "rcml"]
@@ -106,6 +113,20 @@ def test_what_is_written_comes_back() -> None:
         for score, values in a.items():
             assert values == pytest.approx(b[score], rel=1e-5)
     assert back[0].scores["conflict"].keys() == {"altered"}
+
+
+def test_errors_after_scaling_come_back_where_there_are_some() -> None:
+    assert "scaled_bin_gaps" not in runs_csv(records())
+    scaled = {"count": [3.0, 1.0], "confidence": [1.5, 0.9], "correct": [2.0, 1.0]}
+    some = [record("PIE", "lda", seed) for seed in (0, 1)]
+    both = {**some[0].bins, f"clean{AFTER_SCALING}": scaled}
+    every = [record("PIE", "lda", 0, bins=both, test_rows=4), some[1]]
+    text = runs_csv(every)
+    back = read_runs_csv(text)
+    assert runs_csv(back) == text
+    for each in (every, back):
+        row = next(row for row in summarise(each) if row.test_set == "clean")
+        assert row.pooled_temperature_ece == pytest.approx(0.6 / 4)
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -18,7 +18,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from rcml_misa.estimators.opinion import MultiViewOpinion
+from rcml_misa.calibration import Calibrator, choose_calibrator
+from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError, PresenceWarning
 from rcml_misa.opinions import keep_present, mean_conflict
 from rcml_misa.options import check_options
@@ -31,8 +32,8 @@ from rcml_misa.views import (
     constant_views,
     data_sha256,
     holds_views,
-    refuse_huge,
     judge_presence,
+    refuse_huge,
     refuse_sequences,
     with_absent_views,
 )
@@ -56,6 +57,7 @@ BLOCK = 4096  # rows whose opinions are computed at once
 # shares of whole rows, new to the model, of which a view is suspected, and clearly suspected
 ACCUSED, CLEARLY_ACCUSED = 0.05, 0.01
 USUAL_LIMITS = (0.1, 0.2)  # of gains where no rows were set apart to set limits on
+APART = (1 << 30,)  # place of the draw of calibration rows among a seed's, which fits number from 0
 
 
 class TrainRows(NamedTuple):
@@ -115,6 +117,10 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         epochs; the best epoch is then kept instead of the last.
     validation_fraction : float
         Share of the train rows held out for it, in (0, 1), from kernel experts too.
+    calibration_fraction : float
+        Share of the train rows, in [0, 1), that the model is not fitted on and no epoch is chosen
+        on, so that its probabilities, or its scales, are calibrated on what it says of them. 0
+        leaves a method as it was published.
     patience : int or None
         Epochs without a lower validation loss before training ends; None, where it is taken,
         never ends it.
@@ -148,9 +154,15 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Readers of the views, where each has an encoder.
     history_ : dict of str to list of float
         Mean of each loss term per epoch; with ``valid`` before its name on validation rows.
+    calibrator_ : Calibrator or None
+        Calibration of a classifier's `predict_proba`, only with a `calibration_fraction`; None
+        where it would not better what the method states, or has fewer than 5 rows. See
+        `rcml_misa.calibration.choose_calibrator`.
     """
 
     views: Any = None
+    random_state: int | None = None
+    calibration_fraction: float | None = 0.0
     device_: torch.device
     set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
@@ -190,6 +202,25 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
             return views
         self.view_means_ = ViewMeans.fit(views)
         return self.view_means_.fill(views)
+
+    def _draw_apart(
+        self, target: NDArray[Any], *, each_class: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw rows to calibrate on, from a seed of their own: the others' numbers, and theirs."""
+        fraction = self.calibration_fraction or 0.0
+        rows, apart = hold_out(
+            target,
+            fraction,
+            np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=APART)),
+            each_class=each_class,
+            asked=f"calibration_fraction={fraction} sets rows apart",
+        )
+        if not len(rows):
+            raise DataError(
+                f"X has {len(target)} sample(s), which leave none to fit on beside those set "
+                "apart; give more rows, or calibration_fraction=0."
+            )
+        return rows, apart
 
     def _check_rows(self, X: Any) -> MultiView:
         """Validate rows to predict against what `fit` saw."""
@@ -283,8 +314,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         counts = np.bincount(codes, weights=weights)
         self.class_shares_ = counts / counts.sum()
         self._remember(X, views, labels)
-        rows = self._set_aside(TrainRows(views, codes.astype(np.int64), weights))
-        return rows._replace(views=self._fill(rows.views))
+        return self._set_aside(TrainRows(views, codes.astype(np.int64), weights))
 
     def _set_aside(self, rows: TrainRows) -> TrainRows:
         """Set views aside whose presence tells the class; rows without any other are left out."""
@@ -304,6 +334,27 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         rows = rows.take(left)
         return rows._replace(weights=row_weights(rows.codes, rows.weights, None))
 
+    def _set_apart(self, given: TrainRows) -> tuple[TrainRows, TrainRows | None]:
+        """Part train rows into those to fit on and those to calibrate on, and fill their views."""
+        self.__dict__.pop("calibrator_", None)  # of an earlier fit
+        if not self.calibration_fraction:
+            return given._replace(views=self._fill(given.views)), None
+        rows, apart = self._draw_apart(given.codes, each_class=True)
+        train, new = given.take(rows), given.take(apart)
+        check_presence(train.views)
+        train = train._replace(views=self._fill(train.views))
+        if not self._leaves_out_missing:
+            new = new._replace(views=self.view_means_.fill(new.views))
+        return train, new
+
+    def _calibrate(self, apart: TrainRows | None) -> None:
+        """Fit the calibrator to what the fitted model says of rows set apart, if there are any."""
+        if apart is not None:
+            stated = self._stated(apart.views)
+            self.calibrator_: Calibrator | None = choose_calibrator(
+                stated, apart.codes, apart.weights, stated=self._projected(stated)
+            )
+
     def _hold_out(
         self, given: TrainRows, rng: np.random.Generator
     ) -> tuple[TrainRows, TrainRows | None]:
@@ -316,8 +367,18 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         return train, given.take(held)
 
     @abstractmethod
+    def _stated(self, views: MultiView) -> Array:
+        """What the model states of checked rows, (n, K): evidence, or else probabilities."""
+
+    def _projected(self, stated: Array) -> Array:
+        """Probabilities (n, K) of what the model states, before calibration."""
+        return stated
+
     def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities of shape (n, K)."""
+        """Compute class probabilities of shape (n, K), calibrated where rows were set apart."""
+        stated = self._stated(self._check_rows(X))
+        calibrate = getattr(self, "calibrator_", None)
+        return self._projected(stated) if calibrate is None else np.asarray(calibrate(stated))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the most probable class of each row."""
@@ -386,6 +447,21 @@ class EvidentialClassifier(MultiViewClassifier):
     @abstractmethod
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         """Opinions about a block of checked rows."""
+
+    def _calibrate(self, apart: TrainRows | None) -> None:
+        super()._calibrate(apart)
+        self.__dict__.pop("suspect_limits_", None)  # of an earlier fit
+        if apart is not None:
+            parts = [self._opinion(block) for block in row_blocks(apart.views)]
+            gains = [part.view_gains for part in parts if part.view_gains is not None]
+            if gains:
+                self.suspect_limits_ = suspect_limits(np.concatenate(gains))
+
+    def _stated(self, views: MultiView) -> Array:
+        return np.concatenate([self._opinion(block).evidence for block in row_blocks(views)])
+
+    def _projected(self, stated: Array) -> Array:
+        return ArrayOpinion(stated).projected_probability
 
     def _opinion_of(
         self,

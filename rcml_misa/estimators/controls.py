@@ -54,7 +54,7 @@ class ControlClassifier(MultiViewClassifier):
     combine : {"concatenate", "average", "best"}
         One classifier on all columns, one per view with averaged probabilities, or one on the
         view of the highest accuracy in five-fold cross-validation.
-    views, scaling, features
+    views, scaling, features, calibration_fraction
         See `MultiViewEstimator`.
     C : float
         Inverse penalty of ``"logistic-regression"`` and ``"rbf-svm"``; the others ignore it.
@@ -63,7 +63,7 @@ class ControlClassifier(MultiViewClassifier):
     rounds : int
         Rounds of ``"gradient-boosting"``, one tree per class each; the others ignore it.
     random_state : int, optional
-        Seed of ``"extra-trees"`` and of the folds; the rest is deterministic.
+        Seed of ``"extra-trees"``, the folds and the rows set apart; the rest is deterministic.
 
     Attributes
     ----------
@@ -99,11 +99,13 @@ class ControlClassifier(MultiViewClassifier):
     C: float = 1.0
     trees: int = 300
     rounds: int = 100
+    calibration_fraction: float = 0.0
     random_state: int | None = None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows, but none for ``"lda"``."""
-        views, codes, weights = self._check_train(X, y, sample_weight)
+        rows, apart = self._set_apart(self._check_train(X, y, sample_weight))
+        views, codes, weights = rows
         self.maps_ = tuple(
             FeatureMap.fit(array, scaling=self.scaling, features=self.features)
             for array in views.arrays
@@ -117,6 +119,7 @@ class ControlClassifier(MultiViewClassifier):
             self.best_view_ = self._best_view(parts, codes, weights)
             parts = [parts[self.best_view_]]
         self.models_ = tuple(self._new_model().fit(part, codes, **options) for part in parts)
+        self._calibrate(apart)
         return self
 
     def _best_view(
@@ -138,9 +141,9 @@ class ControlClassifier(MultiViewClassifier):
         ]
         return int(np.argmax(accuracies))
 
-    def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities (n, K); those of ``"rbf-svm"`` are not calibrated."""
-        parts = self._parts(self._check_rows(X))
+    def _stated(self, views: MultiView) -> Array:
+        """Average the class probabilities (n, K) of the classifiers."""
+        parts = self._parts(views)
         each = [
             _probabilities(model, part) for model, part in zip(self.models_, parts, strict=True)
         ]

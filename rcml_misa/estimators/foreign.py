@@ -15,6 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
+from rcml_misa.views import MultiView
 
 __all__ = ["TableClassifier", "build_foreign", "load_object"]
 
@@ -111,16 +112,16 @@ class TableClassifier(MultiViewClassifier):
             raise OptionError(
                 f"{type(self.estimator).__name__} takes no weights of rows; leave them out."
             )
-        self.estimator_ = clone(self.estimator).fit(views.to_array(), codes, **options)
+        self.estimator_ = clone(self.estimator).fit(self._fill(views).to_array(), codes, **options)
         return self
 
-    def predict_proba(self, X: Any) -> Array:
+    def _stated(self, views: MultiView) -> Array:
         """Compute class probabilities (n, K).
 
         Without a `predict_proba` of the classifier, the softmax of its decision values, which are
         not calibrated; without those, 1 for the predicted class.
         """
-        table = self._check_rows(X).to_array()
+        table = views.to_array()
         if hasattr(self.estimator_, "predict_proba"):
             return np.asarray(self.estimator_.predict_proba(table), dtype=np.float64)
         classes = len(self.classes_)

@@ -61,7 +61,7 @@ class MISABase(ViewNetworkEstimator):
         target: Tensor,
         validation: Labelled | None,
         callback: Callable[[Progress], None] | None,
-    ) -> Self:
+    ) -> None:
         """Train on checked rows, some of which are held out where no validation rows are given."""
         held: HeldOut | None = None
         fraction = self._fraction()
@@ -86,7 +86,6 @@ class MISABase(ViewNetworkEstimator):
         self._train(views, target, held, callback)
         if held is not None and self.module_.own is not None:
             self.blend_ = self._blended(self.readers_.read(held[0]), held[1])
-        return self
 
     def _build(self) -> nn.Module:
         return MISANet(
@@ -155,6 +154,7 @@ class MISABase(ViewNetworkEstimator):
         return torch.einsum("c,bco->bo", self.blend_, parts)
 
 
+@keyword_parameters
 class MISAClassifier(MultiViewClassifier, MISABase):
     """MISA: modality-invariant and -specific representations, for any number and kind of views.
 
@@ -212,7 +212,7 @@ class MISAClassifier(MultiViewClassifier, MISABase):
     views, scaling, features, sequence_encoder, sequence_hidden, text_encoder, text_layers
         See `MultiViewEstimator`, as for the following.
     precision, hidden, heads, feedforward, epochs, learning_rate, text_learning_rate, weight_decay
-    patience, device, random_state
+    patience, calibration_fraction, device, random_state
 
     Attributes
     ----------
@@ -236,6 +236,8 @@ class MISAClassifier(MultiViewClassifier, MISABase):
     (3, 2)
     """
 
+    calibration_fraction: float = 0.0
+
     def fit(
         self,
         X: Any,
@@ -256,13 +258,15 @@ class MISAClassifier(MultiViewClassifier, MISABase):
             Called after each epoch, when this estimator predicts with the weights that the
             epoch would keep.
         """
-        rows = self._check_train(X, y)
+        rows, apart = self._set_apart(self._check_train(X, y))
         if self.task_loss != "auto":
             raise OptionError(
                 f"task_loss={self.task_loss!r} belongs to MISARegressor; a classifier's loss is "
                 "cross-entropy, task_loss='auto'."
             )
-        return self._fit(rows.views, torch.from_numpy(rows.codes), validation, callback)
+        self._fit(rows.views, torch.from_numpy(rows.codes), validation, callback)
+        self._calibrate(apart)
+        return self
 
     def _target(self, y: ArrayLike) -> Tensor:
         labels = column_or_1d(y)
@@ -274,9 +278,9 @@ class MISAClassifier(MultiViewClassifier, MISABase):
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(prediction, target)
 
-    def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities of shape (n, K): the softmax of the head, not calibrated."""
-        logits = self._predicted(self._check_rows(X))
+    def _stated(self, views: MultiView) -> Array:
+        """Compute class probabilities of shape (n, K): the softmax of the head."""
+        logits = self._predicted(views)
         return np.asarray(torch.from_numpy(logits).softmax(dim=1).numpy())
 
 
@@ -306,7 +310,8 @@ class MISARegressor(MultiViewRegressor, MISABase):
         views, target = self._check_train(X, y)
         views = self._fill(views)
         self._standardise(target)
-        return self._fit(views, self._target(target), validation, callback)
+        self._fit(views, self._target(target), validation, callback)
+        return self
 
     def _task_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         loss = F.mse_loss if self.task_loss == "mse" else F.l1_loss

@@ -184,9 +184,9 @@ class MultiViewOpinion(ArrayOpinion):
     def suspect(self) -> NDArray[np.str_]:
         """Name of the view that does not seem to belong to its row, (n,), ``""`` for none.
 
-        It is the view of largest gain where that is above the first of `limits`. Where the liar can't be told
-        from an honest view, because another one's gain is nearly as large, or of two views without
-        anything learnt, it is both names, such as ``face|voice``: one of the two.
+        It is the view of largest gain where that is above the first of `limits`. Where the liar
+        can't be told from an honest view, because another one's gain is nearly as large, or of two
+        views without anything learnt, it is both names, such as ``face|voice``: one of the two.
         """
         order, count = self._ranked, len(self.views)
         if count < 2:

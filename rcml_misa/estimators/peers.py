@@ -60,7 +60,7 @@ class EDLClassifier(EpochClassifier):
         Weight of the KL term after annealing; 0 in Re-EDL.
     hidden, dropout, annealing_epochs, learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     Attributes
@@ -134,7 +134,7 @@ class TMCClassifier(EpochClassifier):
     ----------
     hidden, dropout, annealing_epochs, learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     References
@@ -226,7 +226,7 @@ class CCMLClassifier(EpochClassifier):
         Epochs over which lambda_t rises to 1.
     learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     References
@@ -286,7 +286,7 @@ class FUMLClassifier(EpochTrainer):
         Order p of the norm.
     dropout, learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     References
@@ -336,8 +336,7 @@ class FUMLClassifier(EpochTrainer):
         return {"loss": views.sum(dim=1).mean() + fused}
 
     @torch.inference_mode()
-    def _memberships(self, X: Any) -> FuzzyOutput:
-        views = self._check_rows(X)
+    def _memberships(self, views: MultiView) -> FuzzyOutput:
         parts = [
             self._run(self._inputs(block), self._presence(block)) for block in row_blocks(views)
         ]
@@ -347,20 +346,21 @@ class FUMLClassifier(EpochTrainer):
             torch.from_numpy(self._heard(views)),
         )
 
-    def predict_proba(self, X: Any) -> Array:
+    def _stated(self, views: MultiView) -> Array:
         """Divide the fused memberships by their sum, (n, K); uniform where all are 0."""
-        fused = self._memberships(X).fused.numpy()
+        fused = self._memberships(views).fused.numpy()
         total = fused.sum(axis=1, keepdims=True)
         flat = np.full_like(fused, 1 / fused.shape[1])
         return np.asarray(np.divide(fused, total, out=flat, where=total > 0))
 
     def predict_uncertainty(self, X: Any) -> Array:
         """Compute the entropy of the fused credibilities, equation 6, (n,), in [0, 1]."""
-        return np.asarray(fuzzy_uncertainty(credibility(self._memberships(X).fused)).numpy())
+        fused = self._memberships(self._check_rows(X)).fused
+        return np.asarray(fuzzy_uncertainty(credibility(fused)).numpy())
 
     def predict_conflict(self, X: Any) -> Array:
         """Average the conflict of a row's views, equation 7, of shape (n,), in [0, 1]."""
-        output = self._memberships(X)
+        output = self._memberships(self._check_rows(X))
         degrees = membership_conflict(output.private, output.present)
         present = torch.ones_like(degrees) if output.present is None else output.present
         total = (degrees * present).sum(dim=-1)

@@ -60,6 +60,7 @@ class EpochTrainer(MultiViewClassifier):
     batch_size: int = 200
     learning_rate: float = 3e-3
     weight_decay: float = 1e-5
+    calibration_fraction: float = 0.0
     device: Device = "auto"
     random_state: int | None = None
 
@@ -83,7 +84,7 @@ class EpochTrainer(MultiViewClassifier):
 
         Rows with weights are drawn into batches with chances in proportion to them.
         """
-        given = self._check_train(X, y, sample_weight)
+        given, apart = self._set_apart(self._check_train(X, y, sample_weight))
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(3)
         rows, held = self._hold_out(given, np.random.default_rng(seeds[2]))
@@ -123,6 +124,7 @@ class EpochTrainer(MultiViewClassifier):
                 validate=None if held is None else self._validation(held),
                 callback=callback,
             )
+        self._calibrate(apart)
         return self
 
     def _validation(self, held: TrainRows) -> Callable[[], dict[str, float]]:
@@ -222,7 +224,7 @@ class RCMLClassifier(EpochClassifier):
         Chance of dropping a hidden unit.
     views, scaling, epochs, batch_size, class_weight, early_stopping, validation_fraction, patience
         See `MultiViewEstimator`, as for the following.
-    device, random_state
+    calibration_fraction, device, random_state
 
     References
     ----------
@@ -306,7 +308,7 @@ class NotesClassifier(EpochClassifier):
         Weights of the loss's terms.
     learning_rate, weight_decay, annealing_epochs
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     Examples

@@ -44,6 +44,7 @@ def hold_out(
     each_class: bool = True,
     rounding: Callable[[float], int] = round,
     in_order: bool = True,
+    asked: str = "early_stopping=True needs rows for validation",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw train rows to hold out for validation, at least one.
 
@@ -51,6 +52,7 @@ def hold_out(
     `fraction` asks for. With `each_class` at least one row of every class stays to train on, and
     classes of one row each are an OptionError. The result is the numbers of the rows to train on,
     which may be none, and of those held out, sorted or in the order of their draw (`in_order`).
+    `asked` begins that error.
 
     Examples
     --------
@@ -63,8 +65,7 @@ def hold_out(
     held = spare[: max(1, rounding(fraction * len(target)))]
     if not held.size:
         raise OptionError(
-            "early_stopping=True needs rows for validation, but every class has one row only; "
-            "leave it out or give more rows."
+            f"{asked}, but every class has one row only; leave it out or give more rows."
         )
     rows = order[~np.isin(order, held)]
     return (np.sort(rows), np.sort(held)) if in_order else (rows, held)

@@ -11,11 +11,13 @@ from importlib.resources import files
 from rcml_misa.exceptions import DataError
 from rcml_misa.reporting.table import Cell, Column, Number, Numbers, Row, Spec, Table, Text, joined
 from rcml_misa.reporting.tables import (
+    ECE,
     LEAK_NOTE,
     SECONDS,
     SETS,
     Sets,
     Shown,
+    beside_ece,
     by_dataset,
     by_label,
     by_variant,
@@ -98,7 +100,7 @@ def overview_table(records: Sequence[RunRecord]) -> Table:
 MAIN = (
     Shown("clean %", "accuracy", spread=True),
     Shown("conflictive %", "accuracy", "conflict", spread=True),
-    Shown("ECE %", "pooled_ece", digits=1),
+    ECE,
     Shown("AURC %", "aurc"),
     Shown("FPR95 %", "conflict_fpr95", "conflict", digits=1),
     SECONDS,
@@ -118,12 +120,13 @@ def dataset_table(dataset: str, records: Sequence[RunRecord]) -> Table:
         if figure.method is not None and (figure.clean or figure.conflict)
     }
     rows = [sets for sets in by_label(summarise(records)).values() if "clean" in sets]
+    columns, notes = beside_ece(MAIN, rows, MAIN_NOTE)
     specs: list[Spec[Sets]] = [
         ("method", lambda sets: label_cell(sets["clean"])),
-        *((column.column, column.cell_of) for column in MAIN),
+        *((column.column, column.cell_of) for column in columns),
         ("published", lambda sets: published.get(sets["clean"].method, Text("-"))),
     ]
-    notes = [MAIN_NOTE, *[LEAK_NOTE] * any(sets["clean"].leaky for sets in rows)]
+    notes += [LEAK_NOTE] * any(sets["clean"].leaky for sets in rows)
     return Table.of_items(dataset, specs, rows, *notes, level=2)
 
 

@@ -9,8 +9,11 @@ import numpy as np
 
 from rcml_misa.reporting.table import Cell, Column, Number, Row, Spec, Table, joined
 from rcml_misa.reporting.tables import (
+    ECE,
+    SCALED,
     SETS,
     Shown,
+    beside_ece,
     by_label,
     by_variant,
     means_table,
@@ -32,7 +35,7 @@ TASKS = {
 #: Task to the test set whose rows are ranked.
 RANKED = {"errors": "clean", "altered": "conflict", "held_out": "clean"}
 DETECTION = (
-    Shown("ECE %", "pooled_ece", digits=1),
+    ECE,
     Shown("AURC %", "aurc"),
     Shown("AUROC err", "auroc_errors", digits=3, scale=1),
     Shown("AUROC conf", "conflict_auroc", "conflict", digits=3, scale=1),
@@ -70,15 +73,17 @@ RECALIBRATED = (
     Shown("set size", "conformal_size", scale=1),
 )
 RECALIBRATED_NOTE = (
-    "after scaling: after temperature scaling fitted on rows held back; 90 % set: split-conformal, "
-    "whose coverage holds for rows like those held back, not for altered ones"
+    f"{SCALED}; 90 % set: split-conformal, whose coverage holds for rows like those held back, not "
+    "for altered ones"
 )
 COPIES_NOTE = "a method may know a train row by heart: its copy is less uncertain than any new row"
 
 
 def detection_table(rows: Sequence[SummaryRow]) -> Table | None:
     """Calibration, selection and detection of conflict, means over runs."""
-    return means_table("Calibration and detection", by_label(rows), DETECTION, DETECTION_NOTE)
+    sets = by_label(rows)
+    columns, notes = beside_ece(DETECTION, sets.values(), DETECTION_NOTE)
+    return means_table("Calibration and detection", sets, columns, *notes)
 
 
 def sets_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:

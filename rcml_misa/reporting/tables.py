@@ -134,10 +134,28 @@ class Shown:
 
 
 SECONDS = Shown("s/run", "seconds_per_run", digits=1, scale=1)
+ECE = Shown("ECE %", "pooled_ece", digits=1)
+SCALED_ECE = Shown("after scaling", "pooled_temperature_ece", digits=1)
+SCALED = "after scaling: after temperature scaling fitted on rows held back"
+UNSCALED = (
+    "ECE is of probabilities as each method states them; --valid-share 0.1, or valid_share in an "
+    "experiment's protocol, adds that after temperature scaling, fit for comparing methods"
+)
+
+
+def beside_ece(
+    shown: Sequence[Shown], rows: Iterable[Sets], note: str
+) -> tuple[list[Shown], list[str]]:
+    """Put ECE after temperature scaling beside ECE where runs have it, else say how to have it."""
+    scaled = any(str(SCALED_ECE.cell_of(sets)) != "-" for sets in rows)
+    columns = list(shown)
+    if scaled:
+        columns.insert(columns.index(ECE) + 1, SCALED_ECE)
+    return columns, [note, SCALED if scaled else UNSCALED]
 
 
 def means_table(
-    title: str, rows: Mapping[str, Sets], shown: Sequence[Shown], note: str = ""
+    title: str, rows: Mapping[str, Sets], shown: Sequence[Shown], *notes: str
 ) -> Table | None:
     """Means of measures, a row per method of one data set; None where every mean is missing."""
     present = [
@@ -145,7 +163,7 @@ def means_table(
     ]
     specs: list[Spec[Sets]] = [("method", lambda sets: next(iter(sets.values())).label)]
     specs += [(column.column, column.cell_of) for column in shown]
-    return Table.of_items(title, specs, present, *[note] * bool(note)) if present else None
+    return Table.of_items(title, specs, present, *notes) if present else None
 
 
 STUBS: list[Spec[SummaryRow]] = [

@@ -1,6 +1,7 @@
 """Records of runs, written whole or not at all; their aggregation and statistics."""
 
 from rcml_misa.results.records import (
+    AFTER_SCALING,
     LEAKS,
     RunRecord,
     RunStore,
@@ -23,6 +24,7 @@ from rcml_misa.results.statistics import (
 )
 
 __all__ = [
+    "AFTER_SCALING",
     "LEAKS",
     "LOWER_IS_BETTER",
     "PairedComparison",

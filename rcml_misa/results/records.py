@@ -17,6 +17,7 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.storage import write_text
 
 __all__ = [
+    "AFTER_SCALING",
     "LEAKS",
     "RunRecord",
     "RunStore",
@@ -29,6 +30,7 @@ __all__ = [
 
 SCHEMA = 2
 LEAKS = "†"  # marks what test rows had a say in
+AFTER_SCALING = " after scaling"  # ends a test set's name where its bins are of scaled answers
 
 
 def _label(method: str, variant: str, *, leaky: bool) -> str:
@@ -62,7 +64,8 @@ class RunRecord:
     timing, history : dict
         ``fit_seconds`` and ``predict_seconds``; loss terms per epoch.
     bins : dict
-        Test set to ``count``, ``confidence`` and ``correct``, sums over equal bins of confidence.
+        Test set to ``count``, ``confidence`` and ``correct``, sums over equal bins of confidence;
+        with `AFTER_SCALING` behind its name those after temperature scaling on rows held back.
     protocol : dict
         The whole protocol, its split settled for the data set.
     rows : list of int
@@ -241,6 +244,8 @@ class SummaryRow:
         Measure to one value per run, in the order of the runs; NaN where a run lacks it.
     pooled_ece : float
         Expected calibration error over the rows of all runs together; NaN without bins.
+    pooled_temperature_ece : float
+        The same after temperature scaling; NaN where no rows were held back for that.
 
     Examples
     --------
@@ -258,6 +263,7 @@ class SummaryRow:
     seconds_per_run: float = math.nan
     values: Mapping[str, tuple[float, ...]]
     pooled_ece: float = math.nan
+    pooled_temperature_ece: float = math.nan
 
     @property
     def runs(self) -> int:
@@ -296,9 +302,12 @@ class SummaryRow:
 
     @property
     def measures(self) -> dict[str, float]:
-        """Mean of each measure over the runs that could take it, and ``pooled_ece``."""
+        """Mean of each measure over the runs that could take it, and the pooled errors."""
         means = {name: _nanmean(values) for name, values in self.values.items()}
-        return {**means, "pooled_ece": self.pooled_ece}
+        means["pooled_ece"] = self.pooled_ece
+        if not math.isnan(self.pooled_temperature_ece):
+            means["pooled_temperature_ece"] = self.pooled_temperature_ece
+        return means
 
     def as_dict(self) -> dict[str, Any]:
         """Fields of the row in the JSON of ``run`` and ``compare``."""
@@ -355,6 +364,7 @@ def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
                         for name in names
                     },
                     pooled_ece=_pooled_ece(group, test_set),
+                    pooled_temperature_ece=_pooled_ece(group, test_set + AFTER_SCALING),
                 )
             )
     return rows

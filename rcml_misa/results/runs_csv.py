@@ -11,13 +11,15 @@ from typing import Any
 import pandas as pd
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.results.records import RunRecord
+from rcml_misa.results.records import AFTER_SCALING, RunRecord
 
 __all__ = ["read_runs_csv", "runs_csv"]
 
 KEYS = ("dataset", "method", "variant", "test_set", "seed")
 NUMBERS = ("train_rows", "test_rows", "default", "leaky", "given_split")
 FACTS = (*KEYS, *NUMBERS, "seconds", "failure", "measured_with", "bin_gaps")
+#: Column of bins to what stands behind the test set in their name; the second is not always there.
+GAPS = {"bin_gaps": "", "scaled_bin_gaps": AFTER_SCALING}
 EPOCH = "checkpoint"
 SCORES = ("errors", "altered", "held_out")
 VALID = "valid"  # rows that chose the epoch: scored, but no test set
@@ -38,7 +40,8 @@ def runs_csv(records: Sequence[RunRecord]) -> str:
         run has no such measure, ``nan`` where it could not be taken. Uncertainty scores are
         measures with dotted names, such as ``errors.own.auroc`` (errors of clean rows only);
         ``checkpoint.50`` is the accuracy after 50 epochs. ``bin_gaps``, on clean rows, holds
-        confidence minus right answers, summed over the rows of each bin of confidence;
+        confidence minus right answers, summed over the rows of each bin of confidence, and
+        ``scaled_bin_gaps`` the same after temperature scaling, where rows were held back for that;
         ``measured_with`` the versions, in the first of the rows that share them.
     """
     given = _given(records)
@@ -73,10 +76,10 @@ def _rows_of(record: RunRecord, *, given: bool) -> Iterator[dict[str, Any]]:
             "seconds": f"{sum(record.timing.values()):.4g}",
             "failure": record.failures.get(test_set, ""),
         }
-        if test_set == "clean" and test_set in record.bins:
-            bins = record.bins[test_set]
-            pairs = zip(bins["confidence"], bins["correct"], strict=True)
-            facts["bin_gaps"] = " ".join(f"{confidence - right:.6g}" for confidence, right in pairs)
+        for column, ending in GAPS.items() if test_set == "clean" else ():
+            if bins := record.bins.get(test_set + ending):
+                pairs = zip(bins["confidence"], bins["correct"], strict=True)
+                facts[column] = " ".join(f"{confidence - right:.6g}" for confidence, right in pairs)
         yield facts | {name: _shown(name, value) for name, value in measures.items()}
 
 
@@ -160,7 +163,7 @@ def _add(fields: dict[str, Any], row: Mapping[str, str]) -> None:
         fields["protocol"]["test_sets"].append(test_set)
     if row["failure"]:
         fields["failures"][test_set] = row["failure"]
-    for name in [name for name, cell in row.items() if cell and name not in FACTS]:
+    for name in [name for name, cell in row.items() if cell and name not in {*FACTS, *GAPS}]:
         value = float(row[name])
         metrics = fields["metrics"].setdefault(test_set, {})
         start, *rest = name.split(".")
@@ -171,8 +174,9 @@ def _add(fields: dict[str, Any], row: Mapping[str, str]) -> None:
             tasks.setdefault(start, {}).setdefault(".".join(rest[:-1]), {})[rest[-1]] = value
         else:
             metrics[name] = value
-    gaps = [float(gap) for gap in row["bin_gaps"].split()]
-    if gaps:
-        zeros = [0.0] * len(gaps)
-        counts = [float(row["test_rows"]), *zeros[1:]]
-        fields["bins"][test_set] = {"count": counts, "confidence": gaps, "correct": zeros}
+    for column, ending in GAPS.items():
+        if gaps := [float(gap) for gap in row.get(column, "").split()]:
+            zeros = [0.0] * len(gaps)
+            counts = [float(row["test_rows"]), *zeros[1:]]
+            bins = {"count": counts, "confidence": gaps, "correct": zeros}
+            fields["bins"][test_set + ending] = bins

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.calibration import recalibrate
+from rcml_misa.calibration import recalibrate, temperature_scaled
 from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.exceptions import PresenceWarning, RcmlMisaError
 from rcml_misa.metrics.answers import (
@@ -43,7 +43,7 @@ from rcml_misa.protocols import (
     scale_leaky,
     spawn_seeds,
 )
-from rcml_misa.results import RunRecord
+from rcml_misa.results import AFTER_SCALING, RunRecord
 from rcml_misa.runs.tasks import (
     Event,
     RunOutputs,
@@ -280,16 +280,19 @@ def _score_classes(
     if len(part.held_out):
         unknown = fitted.ask(data.views.take(part.held_out))
         scores["clean"]["held_out"] = ranking_above(unknown, clean)
+    bins = {name: confidence_bins(answer, target) for name, answer in answers.items()}
     if len(part.valid):
         try:
-            valid = fitted.ask(data.views.take(part.valid))
+            valid, held = fitted.ask(data.views.take(part.valid)), data.target[part.valid]
             for name, answer in answers.items():
-                metrics[name] |= recalibrate(valid, data.target[part.valid], answer, target)
+                metrics[name] |= recalibrate(valid, held, answer, target)
+                scaled = replace(answer, probability=temperature_scaled(valid, held, answer))
+                bins[name + AFTER_SCALING] = confidence_bins(scaled, target)
         except RcmlMisaError as error:
             failures["valid"] = str(error)
     return {
         "metrics": metrics,
-        "bins": {name: confidence_bins(answer, target) for name, answer in answers.items()},
+        "bins": bins,
         "correct": {
             name: "".join("01"[int(right)] for right in answer.predicted == target)
             for name, answer in answers.items()
