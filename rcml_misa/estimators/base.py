@@ -354,7 +354,7 @@ class EvidentialClassifier(MultiViewClassifier):
         parts = []
         for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
-            calibrated = None if calibrate is None else calibrate(opinion.evidence)
+            calibrated = opinion.calibrated if calibrate is None else calibrate(opinion.evidence)
             opinion = replace(opinion, classes=self.classes_, present=block.present)
             parts.append(replace(opinion, calibrated=calibrated))
         return MultiViewOpinion.concatenate(parts)

@@ -61,6 +61,8 @@ class Answers:
         Class numbers that were trained on.
     evidence : ndarray of shape (n, len(classes)) or None
         Fused evidence, for evidential methods.
+    mutual_information : ndarray of shape (n,) or None
+        `predict_mutual_information` in nats, for methods with several members and no evidence.
     """
 
     predicted: NDArray[Any]
@@ -69,13 +71,14 @@ class Answers:
     conflict: Array | None
     classes: NDArray[np.int64]
     evidence: Array | None = None
+    mutual_information: Array | None = None
 
 
 def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     """Ask a fitted estimator about some rows of a set of `classes` classes.
 
-    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty` and
-    `predict_conflict`, which give a number per row.
+    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty`,
+    `predict_conflict` and `predict_mutual_information`, which give a number per row.
 
     Raises
     ------
@@ -103,7 +106,13 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
         uncertainty = estimator.predict_uncertainty(views)
     if hasattr(estimator, "predict_conflict") and views.n_views > 1:
         conflict = estimator.predict_conflict(views)
-    return Answers(estimator.predict(views), probability, uncertainty, conflict, trained)
+    information = None
+    if hasattr(estimator, "predict_mutual_information"):
+        information = estimator.predict_mutual_information(views)
+    predicted = estimator.predict(views)
+    return Answers(
+        predicted, probability, uncertainty, conflict, trained, mutual_information=information
+    )
 
 
 @dataclass(frozen=True)
@@ -168,8 +177,8 @@ def uncertainty_scores(answers: Answers) -> dict[str, Array]:
     ``own`` is the method's (`Answers.uncertainty`). From `predict_proba` come
     ``max_probability`` (1 - max p), ``entropy`` and ``margin`` (1 minus the gap of the two largest
     p); from fused evidence ``vacuity``, ``mutual_information``, ``dissonance`` and
-    ``evidence_margin`` (1 minus the gap of the two largest beliefs); from the views' opinions
-    ``conflict``.
+    ``evidence_margin`` (1 minus the gap of the two largest beliefs); ``mutual_information`` from
+    `predict_mutual_information` too; from the views' opinions ``conflict``.
     """
     p = answers.probability
     scores = {
@@ -187,6 +196,8 @@ def uncertainty_scores(answers: Answers) -> dict[str, Array]:
             "dissonance": dissonance(evidence).numpy(),
             "evidence_margin": 1 - _gap(opinion.belief.numpy()),
         }
+    if answers.mutual_information is not None:
+        scores["mutual_information"] = answers.mutual_information
     if answers.conflict is not None:
         scores["conflict"] = answers.conflict
     return scores

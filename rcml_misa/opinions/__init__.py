@@ -18,6 +18,11 @@ from rcml_misa.opinions.dirichlet import (
     pairwise_conflict,
     present_share,
 )
+from rcml_misa.opinions.ensembles import (
+    dirichlet_of_members,
+    evidence_of_members,
+    members_information,
+)
 from rcml_misa.opinions.fusion import (
     SHARED_WEIGHT,
     FusionOperator,
@@ -37,14 +42,17 @@ __all__ = [
     "ViewFusionOperator",
     "contradiction",
     "degree_of_conflict",
+    "dirichlet_of_members",
     "dissonance",
     "entropy",
+    "evidence_of_members",
     "fuse",
     "fuse_mixture",
     "fuse_views",
     "keep_present",
     "log_shares",
     "mean_conflict",
+    "members_information",
     "membership",
     "mutual_information",
     "opinions_present",

@@ -18,6 +18,7 @@ from torch import Tensor
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import Familiarity, ViewExperts
 from rcml_misa.reading.columns import ColumnMap
@@ -38,7 +39,7 @@ CLASSES: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Calibrator, ColumnMap, Columns, Familiarity, FeatureMap, InputOptions, KernelExpert),
-        *(Lift, RidgeExperts, RidgeMember),
+        *(LastLayerLaplace, Lift, RidgeExperts, RidgeMember),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
         *(ViewReaders, WordReader),
     )
