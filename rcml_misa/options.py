@@ -36,7 +36,7 @@ _CONSTRAINTS: Mapping[str, Any] = {
     **dict.fromkeys(("shared_private_weight", "own_weight", "evidence_penalty"), _WEIGHT),
     **dict.fromkeys(("complementary_weight", "consistent_kl_weight", "point_weight"), _WEIGHT),
     **dict.fromkeys(("averaging", "validation_share", "view_dropout"), _CHANCE),
-    **dict.fromkeys(("encoder_width", "encoder_depth", "networks"), _COUNT),
+    **dict.fromkeys(("encoder_width", "encoder_depth", "networks", "samples"), _COUNT),
     **dict.fromkeys(("dropout", "attention_dropout", "encoder_dropout"), _CHANCE),
     "calibration_fraction": _CHANCE,
     **dict.fromkeys(("validation_fraction", "coverage"), _FRACTION),

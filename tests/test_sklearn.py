@@ -47,6 +47,10 @@ QUICK = {
         "layers": 1,
         "device": "cpu",
     },
+    **{
+        f"{name}Classifier": {"epochs": 20, "hidden": (16,), "networks": 2, "device": "cpu"}
+        for name in ("Softmax", "EnsembleDirichlet")
+    },
     "NotesClassifier": {
         "epochs": 15,
         "learning_rate": 3e-3,

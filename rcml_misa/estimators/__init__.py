@@ -20,6 +20,7 @@ from rcml_misa.estimators.peers import (
 )
 from rcml_misa.estimators.published import NotesClassifier, RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
+from rcml_misa.estimators.softmax import EnsembleDirichletClassifier, SoftmaxClassifier
 from rcml_misa.experts.expert import KernelExpert
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ControlClassifier",
     "EDLClassifier",
     "ETMCClassifier",
+    "EnsembleDirichletClassifier",
     "EvidentialClassifier",
     "FUMLClassifier",
     "KernelExpert",
@@ -44,5 +46,6 @@ __all__ = [
     "RCMLMISARegressor",
     "RidgeExpertClassifier",
     "ScoreOpinion",
+    "SoftmaxClassifier",
     "TMCClassifier",
 ]

@@ -509,27 +509,29 @@ class EvidentialClassifier(MultiViewClassifier):
         parts = []
         for block in row_blocks(self._check_rows(X)):
             opinion = self._opinion(block)
-            parts.append(
-                replace(
+            opinion = replace(
+                opinion,
+                classes=self.classes_,
+                present=self._heard(block),
+                limits=limits,
+                learnt=learnt,
+            )
+            if getattr(self, "calibrator_", None) is not None:
+                opinion = replace(
                     opinion,
-                    classes=self.classes_,
-                    present=self._heard(block),
                     calibrated=self._probability(opinion.evidence, opinion.familiarity),
                     calibrated_rest=self._probability(opinion.rest, opinion.familiarity),
-                    limits=limits,
-                    learnt=learnt,
                 )
-            )
+            parts.append(opinion)
         opinion = MultiViewOpinion.concatenate(parts)
         excluding = getattr(self, "suspect", "report") == "exclude"
         return opinion.without_suspect if excluding else opinion
 
     def _probability(self, evidence: Array | None, familiarity: Array | None) -> Array | None:
         """Calibrated probabilities, which go to the class shares where a row is unfamiliar."""
-        calibrate = getattr(self, "calibrator_", None)
-        if calibrate is None or evidence is None:
+        if evidence is None or self.calibrator_ is None:
             return None
-        calibrated: Array = calibrate(evidence)
+        calibrated = self.calibrator_(evidence)
         if familiarity is None:
             return calibrated
         known = familiarity[:, None]

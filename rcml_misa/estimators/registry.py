@@ -91,6 +91,31 @@ _PEERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "fuml": ("FUMLClassifier", "FUML, ICML 2025", {}),
 }
 
+# name -> class, summary and parameters of the softmax networks on all views' columns
+_SOFTMAX: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "softmax": ("SoftmaxClassifier", "a softmax network on all views' columns", {}),
+    "deep-ensemble": (
+        "SoftmaxClassifier",
+        "deep ensemble of softmax networks, NeurIPS 2017",
+        {"posterior": "ensemble"},
+    ),
+    "mc-dropout": (
+        "SoftmaxClassifier",
+        "softmax network with MC dropout, ICML 2016",
+        {"posterior": "mc-dropout"},
+    ),
+    "laplace": (
+        "SoftmaxClassifier",
+        "softmax network with a last-layer Laplace posterior, ICML 2020",
+        {"posterior": "laplace"},
+    ),
+    "ensemble-dirichlet": (
+        "EnsembleDirichletClassifier",
+        "the Dirichlet opinion of a deep ensemble's moments",
+        {},
+    ),
+}
+
 _SVM = {"model": "rbf-svm", "C": 10.0}
 _LDA = {"model": "lda"}
 _ROOTS = {"scaling": "none", "features": "root-layernorm"}
@@ -175,6 +200,10 @@ METHODS: Mapping[str, MethodSpec] = {
         *(
             MethodSpec(name=name, summary=summary, path=f"{HERE}.peers:{kind}", params=params)
             for name, (kind, summary, params) in _PEERS.items()
+        ),
+        *(
+            MethodSpec(name=name, summary=summary, path=f"{HERE}.softmax:{kind}", params=params)
+            for name, (kind, summary, params) in _SOFTMAX.items()
         ),
         *(
             MethodSpec(name=name, summary=summary, path=_CONTROL, params=params)

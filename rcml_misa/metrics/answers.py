@@ -61,6 +61,8 @@ class Answers:
         Class numbers that were trained on.
     evidence : ndarray of shape (n, len(classes)) or None
         Fused evidence, for evidential methods.
+    mutual_information : ndarray of shape (n,) or None
+        `predict_mutual_information` in nats, for methods with several members and no evidence.
     """
 
     predicted: NDArray[Any]
@@ -69,13 +71,14 @@ class Answers:
     conflict: Array | None
     classes: NDArray[np.int64]
     evidence: Array | None = None
+    mutual_information: Array | None = None
 
 
 def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     """Ask a fitted estimator about some rows of a set of `classes` classes.
 
-    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty` and
-    `predict_conflict`, which give a number per row.
+    It has `predict_opinion`, or `predict_proba` and perhaps `predict_uncertainty`,
+    `predict_conflict` and `predict_mutual_information`, which give a number per row.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
     probability = all_classes(given, trained, classes)
     _refuse_not_finite(estimator, probability)
     if opinion is not None:
-        predicted, uncertainty = trained[opinion.evidence.argmax(axis=1)], opinion.uncertainty
+        predicted, uncertainty = trained[opinion.probability.argmax(axis=1)], opinion.uncertainty
         conflict = opinion.conflict if len(opinion.views) > 1 else None
     else:
         uncertainty, conflict = 1 - probability.max(axis=1), None
@@ -97,9 +100,12 @@ def ask(estimator: Any, views: MultiView, classes: int) -> Answers:
         if hasattr(estimator, "predict_conflict") and views.n_views > 1:
             conflict = np.asarray(estimator.predict_conflict(views), dtype=np.float64)
         predicted = estimator.predict(views)
-    _refuse_not_finite(estimator, uncertainty, conflict)
+    information = None
+    if hasattr(estimator, "predict_mutual_information"):
+        information = np.asarray(estimator.predict_mutual_information(views), dtype=np.float64)
+    _refuse_not_finite(estimator, uncertainty, conflict, information)
     evidence = None if opinion is None else opinion.evidence
-    return Answers(predicted, probability, uncertainty, conflict, trained, evidence)
+    return Answers(predicted, probability, uncertainty, conflict, trained, evidence, information)
 
 
 def _refuse_not_finite(estimator: Any, *answers: Array | None) -> None:
@@ -184,8 +190,8 @@ def uncertainty_scores(answers: Answers) -> dict[str, Array]:
     ``own`` is the method's (`Answers.uncertainty`). From `predict_proba` come
     ``max_probability`` (1 - max p), ``entropy`` and ``margin`` (1 minus the gap of the two largest
     p); from fused evidence ``vacuity``, ``mutual_information``, ``dissonance`` and
-    ``evidence_margin`` (1 minus the gap of the two largest beliefs); from the views' opinions
-    ``conflict``.
+    ``evidence_margin`` (1 minus the gap of the two largest beliefs); ``mutual_information`` from
+    `predict_mutual_information` too; from the views' opinions ``conflict``.
     """
     p = answers.probability
     scores = {
@@ -203,6 +209,8 @@ def uncertainty_scores(answers: Answers) -> dict[str, Array]:
             "dissonance": dissonance(evidence).numpy(),
             "evidence_margin": 1 - _gap(opinion.belief.numpy()),
         }
+    if answers.mutual_information is not None:
+        scores["mutual_information"] = answers.mutual_information
     if answers.conflict is not None:
         scores["conflict"] = answers.conflict
     return scores

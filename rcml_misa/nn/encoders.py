@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 __all__ = [
+    "BatchNorm",
     "DeepEncoders",
     "EncodedProjection",
     "Padded",
@@ -256,7 +257,7 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, values, self.weight)
 
 
-class _BatchNorm(nn.Module):
+class BatchNorm(nn.Module):
     """Batch normalisation of (B, width), by the running statistics where a batch has one row."""
 
     def __init__(self, width: int) -> None:
@@ -309,7 +310,7 @@ class DeepEncoders(nn.Module):
         self.deeper = nn.ModuleList(
             StackedLinear(count=views, width=width, outputs=width) for _ in range(depth - 1)
         )
-        self.norms = nn.ModuleList(_BatchNorm(views * width) for _ in range(depth))
+        self.norms = nn.ModuleList(BatchNorm(views * width) for _ in range(depth))
 
     def forward(self, views: Sequence[ViewInput]) -> Tensor:
         """Encode N views into (N, B, W)."""

@@ -18,6 +18,11 @@ from rcml_misa.opinions.dirichlet import (
     pairwise_conflict,
     present_share,
 )
+from rcml_misa.opinions.ensembles import (
+    dirichlet_of_members,
+    evidence_of_members,
+    members_information,
+)
 from rcml_misa.opinions.fusion import (
     SHARED_WEIGHT,
     FusionOperator,
@@ -41,8 +46,10 @@ __all__ = [
     "agreement",
     "contradiction",
     "degree_of_conflict",
+    "dirichlet_of_members",
     "dissonance",
     "entropy",
+    "evidence_of_members",
     "fuse",
     "fuse_mixture",
     "fuse_views",
@@ -50,6 +57,7 @@ __all__ = [
     "log_shares",
     "mean_conflict",
     "mean_mass",
+    "members_information",
     "membership",
     "mixture_shares",
     "mutual_information",

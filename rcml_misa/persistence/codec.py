@@ -19,6 +19,7 @@ from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
 from rcml_misa.experts.gaussians import ViewGaussians, WhiteColumns
+from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
@@ -40,7 +41,8 @@ CLASSES: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Calibrator, ColumnMap, Columns, Distances, FeatureMap, InputOptions, KernelExpert),
-        *(Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians, WhiteColumns),
+        *(LastLayerLaplace, Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians),
+        *(WhiteColumns,),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
         *(ViewReaders, WordReader),
     )
