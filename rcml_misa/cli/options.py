@@ -242,7 +242,7 @@ def _protocol(**given: Any) -> Protocol:
 
 
 _KINDS = "random, stratified, grouped or given.  [default: given where a set has one, else random]"
-_SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE."
+_SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE, shuffle:RATE."
 #: Adds how data are split, what is done to train rows and what is scored, as `protocol`.
 protocol_options = together(
     "protocol",
