@@ -90,6 +90,27 @@ def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Gene
     return space.leave([rng.random((rows, width)) for width in views.widths], views)
 
 
+def far_views(views: MultiView, *, train: Rows, rows: Rows, deviations: float = 10.0) -> MultiView:
+    """Shift every column of some rows by so many standard deviations of the train rows.
+
+    Constant columns stay, missing views stay missing; it takes tables, see `only_tables`.
+
+    Examples
+    --------
+    >>> views = MultiView([np.array([[0.0], [2.0], [5.0]])])
+    >>> far_views(views, train=np.array([0, 1]), rows=np.array([2])).arrays[0].tolist()
+    [[15.0]]
+    """
+    shifted = {}
+    for name, array in views.items():
+        values = dense(array)
+        with np.errstate(invalid="ignore"):
+            # a column without any value has no deviation
+            deviation = np.nan_to_num(np.asarray(np.ma.masked_invalid(values[train]).std(axis=0)))
+        shifted[name] = values[rows] + deviations * deviation
+    return MultiView(shifted)
+
+
 def noisy_views(
     views: MultiView, *, train: Rows, test: Rows, rng: np.random.Generator, sigma: float
 ) -> MultiView:
