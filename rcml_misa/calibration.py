@@ -22,6 +22,8 @@ from rcml_misa.opinions.nig import NIG
 
 __all__ = [
     "Calibrator",
+    "ConformalSets",
+    "MondrianSets",
     "ScaleCalibrator",
     "choose_calibrator",
     "conformal_factor",
@@ -261,13 +263,71 @@ class ConformalSets:
     @classmethod
     def fit(cls, probability: Array, codes: NDArray[np.int64], *, level: float = 0.9) -> Self:
         """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on."""
-        own = np.sort(probability[np.arange(len(codes)), codes])[::-1]
-        rank = _conformal_rank(len(own), level)
-        return cls(float(own[rank - 1]) if rank <= len(own) else -1.0)
+        return cls(_threshold(probability[np.arange(len(codes)), codes], level))
 
     def __call__(self, probability: Array) -> NDArray[np.bool_]:
         """Mark the members (n, K) of each row's set."""
         return np.asarray(probability >= self.threshold)
+
+
+@dataclass(frozen=True)
+class MondrianSets:
+    """Split-conformal sets of classes whose coverage holds within each group of rows or classes.
+
+    Every group has the threshold of `ConformalSets` of its own rows held back; with `by_class`,
+    class k is judged by the rows held back that are of class k, so that the sets of the rows of
+    each class hold that class with a chance of at least the level. A group of too few rows, or of
+    none, gets every class. Vovk, Conditional validity of inductive conformal predictors, ACML 2012.
+
+    Build it with `MondrianSets.fit`.
+
+    Attributes
+    ----------
+    thresholds : ndarray of shape (G, K)
+        Least probability of a member, by group and class.
+
+    Examples
+    --------
+    >>> probability = np.tile([[0.6, 0.4], [0.9, 0.1]], (20, 1))
+    >>> groups = np.arange(40) % 2
+    >>> sets = MondrianSets.fit(probability, np.zeros(40, dtype=int), groups=groups)
+    >>> sets.thresholds.tolist()
+    [[0.6, 0.6], [0.9, 0.9]]
+    """
+
+    thresholds: Array
+
+    @classmethod
+    def fit(
+        cls,
+        probability: Array,
+        codes: NDArray[np.int64],
+        *,
+        groups: NDArray[np.integer] | None = None,
+        by_class: bool = False,
+        level: float = LEVEL,
+    ) -> Self:
+        """Fit on probabilities (n, K) and class numbers (n,) of rows not trained on.
+
+        Their groups (n,) are numbers from 0 to G - 1; one group by default.
+        """
+        own = probability[np.arange(len(codes)), codes]
+        places = np.zeros(len(codes), dtype=np.int64) if groups is None else groups
+        thresholds = np.empty((int(places.max(initial=0)) + 1, probability.shape[1]))
+        for (group, code), _ in np.ndenumerate(thresholds):
+            counted = (places == group) & ((codes == code) | (not by_class))
+            thresholds[group, code] = _threshold(own[counted], level)
+        return cls(thresholds)
+
+    def __call__(
+        self, probability: Array, groups: NDArray[np.integer] | None = None
+    ) -> NDArray[np.bool_]:
+        """Mark the members (n, K) of each row's set; rows of a group never seen get every class."""
+        places = np.zeros(len(probability), dtype=np.int64) if groups is None else groups
+        seen = places < len(self.thresholds)
+        return np.asarray(
+            (probability >= self.thresholds[np.where(seen, places, 0)]) | ~seen[:, None]
+        )
 
 
 def temperature_scaled(valid: Answers, valid_target: NDArray[np.int64], test: Answers) -> Array:
@@ -313,6 +373,12 @@ def recalibrate(
         "conformal_coverage": float(members[np.arange(len(target)), target].mean()),
         "conformal_size": float(members.sum(axis=1).mean()),
     }
+
+
+def _threshold(own: Array, level: float) -> float:
+    """Find the rank-th largest probability of the own class; below 0 for too few rows."""
+    rank = _conformal_rank(len(own), level)
+    return float(np.sort(own)[::-1][rank - 1]) if rank <= len(own) else -1.0
 
 
 def _conformal_rank(rows: int, coverage: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -23,10 +24,11 @@ from rcml_misa.protocols.corruptions import (
     imbalanced_rows,
     noisy_labels,
     noisy_views,
+    shuffled_rows,
 )
 from rcml_misa.protocols.evaluation_sets import conflict_rows, parse_test_set
 from rcml_misa.protocols.splits import fold_rows, hold_back
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, Sequences, TokenTexts
 
 calm = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -258,6 +260,8 @@ def test_protocol_is_told_in_words_and_keeps_names_in_one_form():
         ("conflict:1.0:test", "conflict:1", 1.0),
         ("noise:2", "noise:2", 2.0),
         ("missing:0.5", "missing:0.5", 0.5),
+        ("shuffle:0.40", "shuffle:0.4", 0.4),
+        ("shuffle:1", "shuffle:1", 1.0),
     ],
 )
 def test_names_of_test_sets(text, name, amount):
@@ -279,6 +283,9 @@ def test_names_of_test_sets(text, name, amount):
         ("conflict:0.5:train:x", "no test set"),
         ("missing:1", r"not in \[0, 1\)"),
         ("clean:0.5", "no test set"),
+        ("shuffle", "no test set 'shuffle'.*shuffle:RATE"),
+        ("shuffle:1.1", r"not in \[0, 1\]"),
+        ("shuffle:0.5:train", "no test set"),
     ],
 )
 def test_names_that_are_none(text, match):
@@ -394,9 +401,103 @@ def test_rows_that_lack_views_already_keep_one_too():
     assert not (missing & ~views.present).any()
 
 
+@calm
+@given(
+    rows=st.integers(1, 60),
+    views=st.integers(1, 5),
+    rate=st.floats(0, 1),
+    gaps=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_shuffled_rows_exchange_at_most_half_of_their_views(rows, views, rate, gaps, seed):
+    present = rng(seed).random((rows, views)) < (0.6 if gaps else 2)
+    sources = shuffled_rows(present, rate=rate, rng=rng(seed))
+    own = np.arange(rows)
+    for view in range(views):  # nothing is lost and nothing is doubled
+        assert sorted(sources[:, view]) == own.tolist()
+    moved = sources != own[:, None]
+    assert (moved.sum(axis=1) <= views // 2).all()
+    assert moved.any(axis=1).sum() <= int(rate * rows)
+    assert not (moved & ~present).any()
+    # what comes is a view, so that no row loses one
+    np.testing.assert_array_equal(np.take_along_axis(present, sources, axis=0), present)
+
+
+def test_shuffled_rows_are_drawn_alike():
+    sources = shuffled_rows(np.ones((9000, 3), dtype=bool), rate=0.5, rng=rng())
+    moved = sources != np.arange(9000)[:, None]
+    assert moved.sum(axis=1).max() == 1  # of three views two stay
+    assert moved.any(axis=1).sum() == pytest.approx(4500, abs=10)  # hardly any gets its own back
+    assert stats.chisquare(moved.sum(axis=0)).pvalue > 0.001
+    for rows in (np.flatnonzero(moved.any(axis=1)), sources[moved]):
+        assert stats.kstest(rows / 9000, "uniform").pvalue > 0.001
+    assert abs(stats.spearmanr(np.nonzero(moved)[0], sources[moved]).statistic) < 0.05
+    # rows that move one view do not move together
+    two = shuffled_rows(np.ones((4000, 4), dtype=bool), rate=1, rng=rng())
+    pairs = two[(two != np.arange(4000)[:, None]).sum(axis=1) == 2]
+    donors = [{int(donor) for donor in np.unique(row)} for row in pairs[:200]]
+    assert min(len(each) for each in donors) >= 2
+    assert sum(len(each) == 3 for each in donors) > 190
+
+
+def _every_kind(rows: int) -> MultiView:
+    chance = rng(3)
+    return MultiView(
+        {
+            "table": np.arange(rows)[:, None] + np.zeros(2),
+            "sparse": sp.csr_array(1.0 + np.arange(rows)[:, None]),
+            "steps": Sequences(np.arange(rows)[:, None, None] + np.zeros((3, 2))),
+            "words": TokenTexts(
+                [f"row {row}" for row in range(rows)], [[1, row, 2] for row in range(rows)]
+            ),
+            "gaps": np.where(chance.random((rows, 1)) < 0.3, np.nan, np.arange(rows)[:, None]),
+        }
+    )
+
+
+def _numbers(views: MultiView) -> np.ndarray:
+    """Tell from each view's content which row it came from; -1 where it is missing."""
+    return np.column_stack(
+        [
+            views["table"][:, 0],
+            views["sparse"].toarray()[:, 0] - 1,
+            views["steps"].values[:, 0, 0],
+            [int(text.split()[1]) for text in views["words"]],
+            np.nan_to_num(views["gaps"][:, 0], nan=-1),
+        ]
+    ).astype(int)
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_shuffled_views_of_every_kind(scores):
+    rows, views = 100, _every_kind(100)
+    target = rng().random(rows) if scores else np.arange(rows) % 4
+    part = partition_rows(target, protocol=Protocol(test_share=0.4), seed=1)
+
+    def made(name):
+        return make_test_set(name, views, target, part=part, seeds=spawn_seeds(1))
+
+    clean, some, every = _numbers(made("clean").views), made("shuffle:0.5"), made("shuffle:1")
+    for test_set, least, most in ((some, 10, 20), (every, 30, 40)):
+        numbers = _numbers(test_set.views)
+        np.testing.assert_array_equal(np.sort(numbers, axis=0), np.sort(clean, axis=0))
+        moved = numbers != clean
+        np.testing.assert_array_equal(test_set.altered, moved.any(axis=1))
+        assert least <= test_set.altered.sum() <= most
+        assert (moved.sum(axis=1) <= 2).all()  # ceil(5/2) stay
+        assert moved.any(axis=0).all()
+        np.testing.assert_array_equal(test_set.views.present, made("clean").views.present)
+        assert test_set.copied is None
+        np.testing.assert_array_equal(_numbers(made(test_set.name).views), numbers)
+    nothing = made("shuffle:0")
+    np.testing.assert_array_equal(_numbers(nothing.views), clean)
+    assert not nothing.altered.any()
+
+
 def test_each_test_set_is_the_same_whichever_others_are_made():
     views, target = make(50), np.arange(50) % 2
     names = ("clean", "conflict", "conflict:0.5", "conflict:0.5:train", "noise:0.5", "noise:1")
+    names += ("shuffle:0.5", "shuffle:1")
     part = partition_rows(target, protocol=Protocol(), seed=1)
     once = {
         name: make_test_set(name, views, target, part=part, seeds=spawn_seeds(1)) for name in names

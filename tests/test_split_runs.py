@@ -399,10 +399,11 @@ def test_every_record_has_every_field(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_views_that_are_missing_are_a_test_set_of_every_kind(kind) -> None:
-    record = _record(KINDS[kind](), test_sets=("clean", "missing:0.5"))
+def test_missing_and_shuffled_views_are_test_sets_of_every_kind(kind) -> None:
+    record = _record(KINDS[kind](), test_sets=("clean", "missing:0.5", "shuffle:1"))
     assert not record.failures
     assert record.metrics["missing:0.5"] != record.metrics["clean"]
+    assert record.metrics["shuffle:1"] != record.metrics["clean"]
 
 
 def test_missing_views_of_each_kind() -> None:

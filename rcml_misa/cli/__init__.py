@@ -6,6 +6,7 @@ import click
 
 from rcml_misa import __version__
 from rcml_misa.cli.ablate import ablate
+from rcml_misa.cli.audit import audit
 from rcml_misa.cli.compare import compare
 from rcml_misa.cli.console import FriendlyGroup
 from rcml_misa.cli.datasets import datasets
@@ -26,5 +27,5 @@ def main() -> None:
     """
 
 
-for _command in (run, ablate, compare, experiment, datasets, fit, predict, inspect, plot):
+for _command in (run, ablate, compare, audit, experiment, datasets, fit, predict, inspect, plot):
     main.add_command(_command)

@@ -13,7 +13,6 @@ from rcml_misa.cli.console import echo, write_texts
 from rcml_misa.cli.session import run_session
 
 if TYPE_CHECKING:
-    from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import Form, Table
     from rcml_misa.results import RunRecord
@@ -70,7 +69,7 @@ def compare(
     from rcml_misa.reporting.figures import draw_all
     from rcml_misa.results import RunStore
 
-    recipes = _recipes(methods, settings, regression=data.task == "regression")
+    recipes = settings.recommended(methods, regression=data.task == "regression")
     sets = data.load_all(opt.words(datasets))
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
@@ -93,22 +92,6 @@ def compare(
             echo(f"written: {', '.join([files, *drawn])}", err=True)
         click.echo(_shown(form, tables, session.records, how, width=terminal_width()))
     ctx.exit(session.status)
-
-
-def _recipes(methods: str, settings: opt.MethodOptions, *, regression: bool) -> list[Recipe]:
-    """Configure the methods, each in its recommended variant."""
-    from rcml_misa.estimators.registry import METHODS, find_method
-
-    able = [name for name, spec in METHODS.items() if spec.regressor or not regression]
-    names = [name for word in opt.words(methods) for name in (able if word == "all" else [word])]
-    return [
-        settings.recipe(
-            name,
-            variant=find_method(name).run_unnamed(regression=regression)[0],
-            regression=regression,
-        )
-        for name in dict.fromkeys(names)
-    ]
 
 
 def _shown(

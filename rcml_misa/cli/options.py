@@ -218,6 +218,21 @@ class MethodOptions:
         options = (*self.options, *more)
         return recipe(method, options=options, epochs=self.epochs, device=self.device, **choice)
 
+    def recommended(self, methods: str, *, regression: bool = False) -> list[Recipe]:
+        """Configure methods, or all of them, each in its recommended variant."""
+        from rcml_misa.estimators.registry import METHODS, find_method
+
+        able = [name for name, spec in METHODS.items() if spec.regressor or not regression]
+        names = [name for word in words(methods) for name in (able if word == "all" else [word])]
+        return [
+            self.recipe(
+                name,
+                variant=find_method(name).run_unnamed(regression=regression)[0],
+                regression=regression,
+            )
+            for name in dict.fromkeys(names)
+        ]
+
 
 device_kinds = click.Choice(["auto", "cpu", "cuda"])
 method_options = together(
@@ -242,7 +257,7 @@ def _protocol(**given: Any) -> Protocol:
 
 
 _KINDS = "random, stratified, grouped or given.  [default: given where a set has one, else random]"
-_SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE."
+_SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE, shuffle:RATE."
 #: Adds how data are split, what is done to train rows and what is scored, as `protocol`.
 protocol_options = together(
     "protocol",

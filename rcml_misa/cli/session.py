@@ -118,6 +118,7 @@ def run_session(
     *,
     protocol: Protocol | None = None,
     outputs: RunOutputs | None = None,
+    parts: Sequence[str] = (),
     folder: Path | None = None,
     resume: bool = False,
     cells: bool = False,
@@ -126,8 +127,8 @@ def run_session(
 
     A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
     runs that it holds take the place of running them again. With `cells`, stderr gets a line for
-    each method that has done all its runs on a data set. The first user's mistake that a run meets
-    is raised.
+    each method that has done all its runs on a data set. With `parts` the runs are audits. The
+    first user's mistake that a run meets is raised.
     """
     from rcml_misa.results import RunStore
     from rcml_misa.runs.pool import execute, interrupts_deferred
@@ -140,6 +141,7 @@ def run_session(
         seed=repeats.seed,
         protocol=protocol,
         outputs=outputs,
+        parts=parts,
     )
     store = None if folder is None else RunStore(folder)
     earlier: list[RunRecord] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
@@ -29,6 +30,7 @@ __all__ = [
     "fpr95",
     "macro_f1",
     "nll",
+    "rank_correlation",
     "reliability_curve",
     "risk_coverage_curve",
 ]
@@ -264,3 +266,17 @@ def accuracy_at_coverage(uncertainty: ArrayLike, correct: ArrayLike, coverage: f
     """
     risk = risk_coverage_curve(uncertainty, correct)[1]
     return float(1 - risk[max(int(np.ceil(coverage * len(risk) - 1e-9)), 1) - 1])
+
+
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Compute Spearman's correlation of two scores (n,); NaN where one is constant.
+
+    Examples
+    --------
+    >>> round(rank_correlation([1, 2, 4], [0.1, 0.2, 9.0]), 6), rank_correlation([1, 1], [1, 2])
+    (1.0, nan)
+    """
+    values, others = np.asarray(first), np.asarray(second)
+    if np.ptp(values) == 0 or np.ptp(others) == 0:
+        return math.nan
+    return float(spearmanr(values, others).statistic)

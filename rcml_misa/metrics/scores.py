@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from sklearn.metrics import f1_score
 
-from rcml_misa.metrics import mean_accepted
+from rcml_misa.metrics import mean_accepted, rank_correlation
 
 __all__ = [
     "ause",
@@ -196,7 +195,4 @@ def error_correlation(uncertainty: ArrayLike, error: ArrayLike) -> float:
     >>> error_correlation([0.1, 0.2, 0.3], [-1.0, 2.0, 3.0])
     1.0
     """
-    stated, distance = np.asarray(uncertainty), np.abs(np.asarray(error))
-    if np.ptp(stated) == 0 or np.ptp(distance) == 0:
-        return float("nan")
-    return float(stats.spearmanr(stated, distance).statistic)
+    return rank_correlation(uncertainty, np.abs(np.asarray(error)))

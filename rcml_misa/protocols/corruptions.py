@@ -1,4 +1,4 @@
-"""Noise, missing views, label noise, imbalance and min-max spaces; each returns new data.
+"""Noise, missing and shuffled views, label noise, imbalance, min-max spaces; all give new data.
 
 `views` and `target` are all rows of a set and are not changed, `train` and `test` row numbers.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.views import MultiView, Sequences, Texts, TokenTexts, ViewArray, dense
 
-__all__ = ["noise_views", "only_tables", "scale_leaky"]
+__all__ = ["noise_views", "only_tables", "scale_leaky", "shuffled_rows"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -90,6 +90,27 @@ def noise_views(views: MultiView, *, train: Rows, rows: int, rng: np.random.Gene
     return space.leave([rng.random((rows, width)) for width in views.widths], views)
 
 
+def far_views(views: MultiView, *, train: Rows, rows: Rows, deviations: float = 10.0) -> MultiView:
+    """Shift every column of some rows by so many standard deviations of the train rows.
+
+    Constant columns stay, missing views stay missing; it takes tables, see `only_tables`.
+
+    Examples
+    --------
+    >>> views = MultiView([np.array([[0.0], [2.0], [5.0]])])
+    >>> far_views(views, train=np.array([0, 1]), rows=np.array([2])).arrays[0].tolist()
+    [[15.0]]
+    """
+    shifted = {}
+    for name, array in views.items():
+        values = dense(array)
+        with np.errstate(invalid="ignore"):
+            # a column without any value has no deviation
+            deviation = np.nan_to_num(np.asarray(np.ma.masked_invalid(values[train]).std(axis=0)))
+        shifted[name] = values[rows] + deviations * deviation
+    return MultiView(shifted)
+
+
 def noisy_views(
     views: MultiView, *, train: Rows, test: Rows, rng: np.random.Generator, sigma: float
 ) -> MultiView:
@@ -124,6 +145,54 @@ def drop_views(
         missing[row, rng.choice(np.flatnonzero(present[row]))] = False
     flags = dict(zip(views.names, missing.T, strict=True))
     return rows.map(lambda name, array: _without(array, flags[name])), missing
+
+
+def shuffled_rows(present: NDArray[np.bool_], *, rate: float, rng: np.random.Generator) -> Rows:
+    """Draw views that rows exchange among themselves; see `take_each` for what is done with them.
+
+    On a share `rate` of the rows, rounded down, ceil(N/2) views drawn for each row stay; then, view
+    by view, the rows in which it does not stay exchange it by a random permutation. A row may get
+    its own view back, or one of its own class. A view that a row lacks stays missing there.
+
+    Parameters
+    ----------
+    present : ndarray of bool, shape (n, N)
+        Views that each row has.
+    rate : float
+        In [0, 1].
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n, N)
+        Row that each row's view is to be taken from.
+
+    References
+    ----------
+    Bootstrapping Multi-view Learning for Test-time Noisy Correspondence, CVPR 2026, its published
+    code.
+
+    Examples
+    --------
+    >>> sources = shuffled_rows(np.ones((4, 2), dtype=bool), rate=1, rng=np.random.default_rng(0))
+    >>> sorted(sources[:, 0].tolist()), sorted(sources[:, 1].tolist())
+    ([0, 1, 2, 3], [0, 1, 2, 3])
+    """
+    count, views = present.shape
+    share = rng.choice(count, size=int(rate * count), replace=False)
+    places = rng.permuted(np.tile(np.arange(views), (len(share), 1)), axis=1)
+    leaves = (places >= -(-views // 2)) & present[share]
+    sources = np.tile(np.arange(count)[:, None], (1, views))
+    for view in range(views):
+        rows = share[leaves[:, view]]
+        sources[rows, view] = rng.permutation(rows)
+    return sources
+
+
+def take_each(views: MultiView, sources: Rows) -> MultiView:
+    """Take rows of every kind of view, from a row of its own for each view: `sources`, (n, N)."""
+    pairs = zip(views.items(), sources.T, strict=True)
+    return MultiView({name: array[rows] for (name, array), rows in pairs})
 
 
 def _without(array: ViewArray, missing: NDArray[np.bool_]) -> ViewArray:

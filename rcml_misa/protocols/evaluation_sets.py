@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rcml_misa.exceptions import DataError, OptionError, nearest
-from rcml_misa.protocols.corruptions import MinMaxSpace, drop_views, noisy_views, only_tables
+from rcml_misa.protocols.corruptions import (
+    MinMaxSpace,
+    drop_views,
+    noisy_views,
+    only_tables,
+    shuffled_rows,
+    take_each,
+)
 from rcml_misa.protocols.splits import Partition, RunSeeds
 from rcml_misa.views import MultiView
 
@@ -19,7 +26,12 @@ Rows = NDArray[np.int64]
 Donors = Literal["train", "test", "any"]
 
 # kind -> name of its number, least value, and whether that may be above 1
-_NUMBERS = {"conflict": ("SHARE", False), "noise": ("SIGMA", True), "missing": ("RATE", False)}
+_NUMBERS = {
+    "conflict": ("SHARE", False),
+    "noise": ("SIGMA", True),
+    "missing": ("RATE", False),
+    "shuffle": ("RATE", False),
+}
 _FORMS = (
     "clean",
     "conflict",
@@ -27,6 +39,7 @@ _FORMS = (
     "conflict:SHARE:DONORS",
     "noise:SIGMA",
     "missing:RATE",
+    "shuffle:RATE",
 )
 
 
@@ -117,10 +130,8 @@ def conflict_views(
 
 def _swapped(views: MultiView, test: Rows, replaced: Rows, donor: Rows) -> MultiView:
     """Take the test rows, each replaced view from its donor."""
-    sources = {
-        name: np.where(replaced == place, donor, test) for place, name in enumerate(views.names)
-    }
-    return MultiView({name: view[sources[name]] for name, view in views.items()})
+    chosen = replaced[:, None] == np.arange(views.n_views)
+    return take_each(views, np.where(chosen, donor[:, None], test[:, None]))
 
 
 def _first_rows(views: MultiView, codes: NDArray[np.int64]) -> list[dict[int, int]]:
@@ -173,7 +184,7 @@ def conflict_rows(
 class NamedSet:
     """Kind and numbers that a test set's name stands for."""
 
-    kind: str  # "clean", "conflict", "noise" or "missing"
+    kind: str  # "clean", or one of `_NUMBERS`
     amount: float | None = None  # share, sigma or rate; None for clean rows, the published copy
     donors: Donors = "test"  # part that the donors of conflicts come from
 
@@ -220,7 +231,8 @@ class EvaluationSet:
     views : MultiView
         In raw units; the clean test rows in their order, altered or not.
     altered : ndarray of bool or None
-        Rows that say what they should not: with a replaced view, noise or a missing view.
+        Rows that say what they should not: with a replaced view, noise or a missing view;
+        of shuffled rows those with a view that really came from another row.
     copied : ndarray of bool or None
         Rows whose replaced view is an exact copy of a train row's.
     """
@@ -256,6 +268,11 @@ def make_test_set(
         rate = float(named.amount or 0)
         some, missing = drop_views(views, test=test, rng=seeds.test_set(name), rate=rate)
         return EvaluationSet(name, some, np.asarray(missing.any(axis=1)))
+    if named.kind == "shuffle":
+        rows, rate = views.take(test), float(named.amount or 0)
+        sources = shuffled_rows(rows.present, rate=rate, rng=seeds.test_set(name))
+        moved = (sources != np.arange(len(test))[:, None]).any(axis=1)
+        return EvaluationSet(name, take_each(rows, sources), np.asarray(moved))
     if named.amount is None:
         published = np.random.default_rng(seeds.corruption)
         copy = conflict_views(views, target, train=train, test=test, rng=published)

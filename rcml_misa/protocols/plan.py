@@ -58,8 +58,8 @@ class Protocol:
         published code does: its figures are no estimate of accuracy on new rows.
     test_sets : tuple of str
         ``clean``; ``conflict``, the published conflictive copy, and ``conflict:SHARE[:DONORS]``,
-        of classes alone; ``noise:SIGMA``, of tables alone; ``missing:RATE``. All are scored on one
-        trained model.
+        of classes alone; ``noise:SIGMA``, of tables alone; ``missing:RATE``; ``shuffle:RATE``,
+        views exchanged between test rows. All are scored on one trained model.
     label_noise : float
         Share of train labels that are wrong.
     imbalance : float
@@ -169,7 +169,7 @@ class Protocol:
             if parse_test_set(test_set).kind == "noise" and not only_tables(dataset.views):
                 raise OptionError(
                     f"{test_set!r} adds noise to tables, and {name} has a view that is a sequence "
-                    "or a text; choose clean, conflict or missing."
+                    "or a text; choose clean, conflict, missing or shuffle."
                 )
         validated = dataset.valid_from is not None or "valid" in (dataset.folds or {})
         share = 0.0 if split == "given" and validated else self.valid_share

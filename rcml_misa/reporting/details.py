@@ -108,7 +108,8 @@ def sets_table(dataset: str, records: Sequence[RunRecord]) -> Table | None:
     body: list[Row] = [[label, *(cell(label, name) for name in names)] for label in rows]
     notes = [
         "conflict:s, a share s of rows with a view of another test row (train: of a train row); "
-        "noise:s, deviation s in half of the views; missing:r, each view missing with chance r",
+        "noise:s, deviation s in half of the views; missing:r, each view missing with chance r; "
+        "shuffle:r, a share r of rows exchange up to half of their views",
     ]
     notes += [f"refused: {sentence}" for sentence in dict.fromkeys(failures.values())]
     columns = ["method", *map(name_of_set, names)]

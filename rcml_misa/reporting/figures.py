@@ -20,16 +20,17 @@ from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.metrics.answers import COVERAGES
 from rcml_misa.opinions import pairwise_conflict
 from rcml_misa.reporting import panels
+from rcml_misa.reporting.audit import COVERED, SHARES, pooled_coverage
 from rcml_misa.reporting.comparison import rankings
 from rcml_misa.reporting.style import has_matplotlib, in_style, need_matplotlib, new_figure, save
-from rcml_misa.reporting.tables import by_dataset, by_variant
-from rcml_misa.results import Ranking, RunRecord, alike_groups
+from rcml_misa.reporting.tables import by_dataset, by_label, by_variant
+from rcml_misa.results import Ranking, RunRecord, alike_groups, summarise
 from rcml_misa.runs.tasks import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "Runs", "draw", "draw_all", "find_runs", "in_style", "save"]
+__all__ = ["FIGURES", "Runs", "draw", "draw_all", "draw_audit", "find_runs", "in_style", "save"]
 
 PARTS = ("clean", "conflict")
 STEP = 0.32  # inches between two names of a diagram of ranks
@@ -327,3 +328,36 @@ def draw_all(records: Sequence[RunRecord], folder: Path) -> list[Path]:
         for dataset, some in by_dataset(records).items()
         if _risk_curves(some)
     ]
+
+
+def draw_audit(records: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Draw vacuity against train rows, and coverage by condition, of one data set's audits.
+
+    ``audit-vacuity.svg`` and ``audit-coverage.svg``, as far as the records have their parts; none
+    without matplotlib.
+    """
+    if not has_matplotlib():
+        return []
+    methods = by_label(summarise(records))
+    lines: dict[str, panels.Line] = {}
+    covered: dict[str, list[float]] = {}
+    for label, conditions in methods.items():
+        rows = [conditions[f"rows:{share}"] for share in SHARES if f"rows:{share}" in conditions]
+        if rows:
+            means = [row.measures for row in rows]
+            lines[label] = [(mean["rows"], mean["uncertainty"]) for mean in means]
+            if all("mutual_information" in mean for mean in means):
+                spread = [(mean["rows"], mean["mutual_information"]) for mean in means]
+                lines[f"{label}{panels.SPREAD}"] = spread
+        values = [pooled_coverage(conditions, "all", name)[0] for name in COVERED]
+        if not np.isnan(values).all():
+            covered[label] = values
+    drawn = []
+    with in_style():
+        if lines:
+            drawn.append(folder / "audit-vacuity.svg")
+            save(panels.vacuity_figure(lines), drawn[-1])
+        if covered:
+            drawn.append(folder / "audit-coverage.svg")
+            save(panels.coverage_figure(covered, COVERED), drawn[-1])
+    return drawn

@@ -286,3 +286,54 @@ def calibration_figure(
         panels[1].set_ylim(bottom=0)
     _legend_above(figure, panels[0])
     return figure
+
+
+SPREAD = ", mutual information"  # ends the name of a line beside its method's uncertainty
+Line = list[tuple[float, float]]  # train rows and a mean over runs
+
+
+def vacuity_figure(lines: Mapping[str, Line]) -> Figure:
+    """Draw mean uncertainty on clean rows against the number of train rows, a line per method.
+
+    Mutual information, whose name ends in `SPREAD`, is a dashed line in its method's colour, in a
+    panel of its own, since it is in nats.
+    """
+    own = {name: line for name, line in lines.items() if not name.endswith(SPREAD)}
+    spread = {name.removesuffix(SPREAD): line for name, line in lines.items() if name not in own}
+    colours = view_colours(list(own))
+    count = 2 if spread else 1
+    figure, drawn = new_figure(rows=count, height=1.7 * count + 0.5, sharex=True)
+    for axes, group, style in zip(drawn, (own, spread), ("o-", "s--"), strict=False):
+        for name, line in group.items():
+            rows, means = zip(*line, strict=True)
+            axes.plot(rows, means, style, color=colours[name], markersize=3, label=name)
+        axes.set_ylim(bottom=0)
+    drawn[0].set_ylabel("mean uncertainty")
+    drawn[-1].set(xlabel="train rows", xscale="log")
+    ticks = sorted({count for line in own.values() for count, _ in line})
+    drawn[-1].set_xticks(ticks, [f"{count:.0f}" for count in ticks])
+    drawn[-1].minorticks_off()
+    if spread:
+        drawn[1].set_ylabel("mutual information")
+    handles, labels = drawn[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+    return figure
+
+
+def coverage_figure(covered: Mapping[str, Sequence[float]], conditions: Sequence[str]) -> Figure:
+    """Draw the share of rows that 90 % sets cover under each condition, a mark per method.
+
+    `covered` has a share per condition for each method, NaN for none.
+    """
+    figure, (axes,) = new_figure(height=2.2)
+    axes.axhline(0.9, color=GREY, linewidth=0.7)
+    places = np.arange(len(conditions), dtype=float)
+    colours = view_colours(list(covered))
+    for number, (name, shares) in enumerate(covered.items()):
+        shift = 0.12 * (number - (len(covered) - 1) / 2)
+        axes.plot(places + shift, shares, "o", color=colours[name], markersize=4, label=name)
+    axes.set_xticks(places, conditions)
+    axes.set(ylabel="covered by 90 % sets", ylim=(0, 1.02))
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+    return figure

@@ -20,7 +20,7 @@ from rcml_misa.reporting.table import Cell, Table, Text, printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "terminal_width", "wrapped"]
+__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "table_json", "terminal_width", "wrapped"]
 
 Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
 
@@ -86,7 +86,7 @@ def render(tables: Sequence[Table], form: Form, *, width: int = PAGE_WIDTH) -> s
     lda,0.5
     """
     if form == "json":
-        return json.dumps([_json(table) for table in tables], allow_nan=False)
+        return json.dumps([table_json(table) for table in tables], allow_nan=False)
     return "\n\n".join(_rendered(table, form, max(width, LEAST_WIDTH)) for table in tables)
 
 
@@ -238,7 +238,8 @@ def _fitted(
     return widths
 
 
-def _json(table: Table) -> dict[str, Any]:
+def table_json(table: Table) -> dict[str, Any]:
+    """Give a table's numbers at full precision as one JSON object."""
     keys, rows = table.plain()
     return {
         "title": table.title,

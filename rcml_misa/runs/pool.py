@@ -14,6 +14,7 @@ from typing import Any
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import RcmlMisaError
 from rcml_misa.results import RunRecord
+from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, RunFailure, Task
 
@@ -42,7 +43,13 @@ def _one_thread() -> Any:
 def _work(task: Task) -> RunRecord:
     events = _worker["events"]
     events.put(Event(task))
-    return run_task(_worker["datasets"][task.dataset], task, report=events.put)
+    return _carry_out(_worker["datasets"][task.dataset], task, events.put)
+
+
+def _carry_out(dataset: Dataset, task: Task, report: Callable[[Event], None]) -> RunRecord:
+    """Run a task, or audit its method where it names parts of an audit."""
+    work = audit_task if task.parts else run_task
+    return work(dataset, task, report=report)
 
 
 def execute(
@@ -135,7 +142,7 @@ def _execute_here(
         for task in tasks:
             on_event(Event(task))
             try:
-                yield run_task(datasets[task.dataset], task, report=on_event)
+                yield _carry_out(datasets[task.dataset], task, on_event)
             except Exception as error:
                 yield _failure(task, error)
             on_event(Event(task, done=True))

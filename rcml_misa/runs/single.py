@@ -103,26 +103,36 @@ def _scaled(dataset: Dataset, task: Task, views: MultiView) -> MultiView:
     return scale_leaky(views, ranges_of=dataset.views) if task.recipe.leaky else views
 
 
-def fit_task(
-    dataset: Dataset, task: Task, *, report: Callable[[Event], None] = lambda _: None
-) -> FittedTask:
-    """Split, do to the train rows what the protocol says, and train.
-
-    Test rows take no part, unless the recipe or the selection is one that leaks by name. It is an
-    `OptionError` if the data set can't follow the protocol, or the method lacks what is to be kept.
-    """
-    dataset = keep_views(dataset, task.recipe.keep)
-    task = replace(task, protocol=task.protocol.for_dataset(dataset))
-    seeds, protocol = spawn_seeds(task.seed), task.protocol
-    part = partition_rows(
+def task_rows(dataset: Dataset, task: Task) -> Partition:
+    """Cut the parts of a task whose protocol is settled for the data set."""
+    return partition_rows(
         dataset.target,
-        protocol=protocol,
+        protocol=task.protocol,
         seed=task.seed,
         run=task.run,
         groups=dataset.groups,
         folds=dataset.folds,
         valid_from=dataset.valid_from,
     )
+
+
+def fit_task(
+    dataset: Dataset,
+    task: Task,
+    *,
+    part: Partition | None = None,
+    report: Callable[[Event], None] = lambda _: None,
+) -> FittedTask:
+    """Split, do to the train rows what the protocol says, and train.
+
+    Test rows take no part, unless the recipe or the selection is one that leaks by name. A `part`
+    takes the place of the protocol's rows. It is an `OptionError` if the data set can't follow the
+    protocol, or the method lacks what is to be kept.
+    """
+    dataset = keep_views(dataset, task.recipe.keep)
+    task = replace(task, protocol=task.protocol.for_dataset(dataset))
+    seeds, protocol = spawn_seeds(task.seed), task.protocol
+    part = task_rows(dataset, task) if part is None else part
     estimator = task.recipe.build(seeds.model)
     check_outputs(estimator, task.outputs)
 
@@ -207,6 +217,19 @@ def run_task(
             replaced=None if copy is None else copy.altered,
         )
     scored = _score_classes(fitted, answers, made) if classes else _score_scores(fitted, answers)
+    return make_record(
+        fitted,
+        timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
+        history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
+        checkpoints=watcher.checkpoints,
+        chosen=watcher.chosen,
+        **{**scored, "failures": failures | scored.get("failures", {})},
+    )
+
+
+def make_record(fitted: FittedTask, **fields: Any) -> RunRecord:
+    """Make the record of a task: what it depends on, and the other `fields`, measured ones."""
+    dataset, task, part = fitted.dataset, fitted.task, fitted.part
     return RunRecord(
         dataset=dataset.name,
         method=task.recipe.method,
@@ -218,13 +241,9 @@ def run_task(
         data_sha256=dataset.sha256,
         train_rows=len(part.train),
         test_rows=len(part.test),
-        timing={"fit_seconds": fitted.seconds, "predict_seconds": seconds},
-        history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
         rows=part.test.tolist(),
-        checkpoints=watcher.checkpoints,
-        chosen=watcher.chosen,
         **task_config(task, fitted.estimator, task.protocol),
-        **{**scored, "failures": failures | scored.get("failures", {})},
+        **fields,
     )
 
 

@@ -64,7 +64,10 @@ class RunOutputs:
 
 @dataclass(frozen=True)
 class Task:
-    """One training: a recipe, a data set's number, the run, the protocol, and its files."""
+    """One run: a recipe, a data set's number, the run, the protocol, and its files.
+
+    With `parts`, names of `rcml_misa.runs.audit.PARTS`, it is an audit of the method.
+    """
 
     recipe: Recipe
     dataset: int
@@ -72,6 +75,7 @@ class Task:
     seed: int
     protocol: Protocol = field(default_factory=Protocol)
     outputs: RunOutputs = field(default_factory=RunOutputs)
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,12 @@ def plan_tasks(
     seed: int,
     protocol: Protocol | None = None,
     outputs: RunOutputs | None = None,
+    parts: Sequence[str] = (),
 ) -> list[Task]:
     """List every recipe's R runs on every data set; run r uses seed S + r whatever the recipe."""
     rules, files = protocol or Protocol(), outputs or RunOutputs()
     return [
-        Task(recipe, dataset, run, seed + run, rules, files)
+        Task(recipe, dataset, run, seed + run, rules, files, tuple(parts))
         for dataset in range(datasets)
         for run in range(runs)
         for recipe in recipes
@@ -115,7 +120,8 @@ def plan_tasks(
 def task_config(task: Task, estimator: Any, protocol: Protocol) -> dict[str, Any]:
     """Describe in a record's form what a task depends on, but the seed's draws and the data."""
     views = {"keep": task.recipe.keep} if task.recipe.keep else {}
-    config = {**estimator.get_params(deep=False), "leaky": task.recipe.leaky, **views}
+    parts = {"parts": task.parts} if task.parts else {}
+    config = {**estimator.get_params(deep=False), "leaky": task.recipe.leaky, **views, **parts}
     return {"run": task.run, "config": plain(config), "protocol": plain(asdict(protocol))}
 
 
