@@ -65,6 +65,8 @@ class Optimisation:
         gradients, as published methods do.
     schedule : {"cosine", "constant"}
         ``"cosine"`` warms up linearly over the first tenth of the steps, then falls to zero.
+    warmup : bool
+        False lets ``"cosine"`` fall from the first step on.
     fast : tuple of str
         Ends of the names of parameters that learn at ten times the rate, without decay.
     slow : tuple of str
@@ -90,6 +92,7 @@ class Optimisation:
     weight_decay: float = 1e-2
     decoupled: bool = True
     schedule: Schedule = "cosine"
+    warmup: bool = True
     fast: tuple[str, ...] = ()
     slow: tuple[str, ...] = ()
     slow_rate: float = 0.0
@@ -110,6 +113,8 @@ class Optimisation:
         if self.schedule == "constant":
             return 1.0
         steps = self.steps or 0
+        if not self.warmup:
+            return 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
         warm = max(steps // 10, 1)
         if step < warm:
             return (step + 1) / warm

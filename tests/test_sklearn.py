@@ -40,6 +40,13 @@ QUICK = {
         f"{name}Classifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"}
         for name in ("CCML", "EDL", "ETMC", "TMC")
     },
+    "BMLClassifier": {
+        "epochs": 30,
+        "encoder_width": 32,
+        "encoder_depth": 2,
+        "learning_rate": 0.01,
+        "device": "cpu",
+    },
     "FUMLClassifier": {
         "epochs": 40,
         "learning_rate": 0.05,

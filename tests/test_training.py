@@ -78,6 +78,17 @@ def test_cosine_schedule_warms_up_then_falls_to_zero(steps):
     assert how.rate(steps) >= 0  # the scheduler asks once more than there are steps
 
 
+def test_cosine_schedule_without_a_warm_up_is_that_of_torch():
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=50)
+    how = Optimisation(steps=50, warmup=False)
+    for step in range(51):
+        assert how.rate(step) == pytest.approx(annealing.get_last_lr()[0], abs=1e-9)
+        optimiser.step()
+        annealing.step()
+    assert Optimisation(steps=50, warmup=False, schedule="constant").rate(49) == 1
+
+
 def test_constant_schedule():
     assert {Optimisation(steps=20, schedule="constant").rate(step) for step in range(20)} == {1.0}
 

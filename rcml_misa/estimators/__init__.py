@@ -6,6 +6,7 @@ from rcml_misa.estimators.base import (
     MultiViewEstimator,
     MultiViewRegressor,
 )
+from rcml_misa.estimators.bml import BMLClassifier
 from rcml_misa.estimators.closed_form import KernelExpertClassifier, RidgeExpertClassifier
 from rcml_misa.estimators.controls import ControlClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
@@ -25,6 +26,7 @@ from rcml_misa.experts.expert import KernelExpert
 
 __all__ = [
     "ArrayOpinion",
+    "BMLClassifier",
     "CCMLClassifier",
     "ControlClassifier",
     "EDLClassifier",

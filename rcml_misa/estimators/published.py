@@ -37,6 +37,7 @@ from rcml_misa.training import (
     Device,
     Optimisation,
     Progress,
+    Schedule,
     permuted_batches,
     pick_device,
     seeded,
@@ -54,6 +55,8 @@ class EpochTrainer(MultiViewClassifier):
     The last epoch counts, or with early stopping the best. Subclasses document the parameters.
     """
 
+    _schedule: ClassVar[Schedule] = "constant"
+
     views: Any = None
     scaling: Scaling = "minmax"
     epochs: int = 500
@@ -70,7 +73,15 @@ class EpochTrainer(MultiViewClassifier):
 
     @abstractmethod
     def _terms(self, output: Any, target: Tensor, kl_weight: float) -> Mapping[str, Tensor]:
-        """Named loss terms of a forward pass against one-hot targets (B, K)."""
+        """Named loss terms of a forward pass against one-hot targets (B, K).
+
+        They are (B, 1 + N, K), of each row and of those that its views come from, where `_batches`
+        tells the latter.
+        """
+
+    def _batches(self, rows: TrainRows, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Batches of an epoch: numbers (B,) of rows, or (B, 1 + N), the views' rows after each."""
+        return permuted_batches(len(rows.codes), self.batch_size, rng, rows.weights)
 
     def fit(
         self,
@@ -98,8 +109,11 @@ class EpochTrainer(MultiViewClassifier):
         rng = np.random.default_rng(seeds[1])
 
         def loss(batch: NDArray[np.int64], done: float) -> Mapping[str, Tensor]:
+            own, *sources = [batch] if batch.ndim == 1 else batch.T
+            sources = sources or [own] * len(inputs)
             output = self._run(
-                [view[batch] for view in inputs], None if present is None else present[batch]
+                [view[source] for view, source in zip(inputs, sources, strict=True)],
+                None if present is None else present[own],
             )
             # the weight of the KL term rises with whole epochs; 1e-9 lifts rounded-down shares
             kl_weight = min(1.0, int(done * self.epochs + 1e-9) / annealing)
@@ -110,14 +124,13 @@ class EpochTrainer(MultiViewClassifier):
             self.history_ = train(
                 self.module_,
                 loss,
-                batches=lambda: permuted_batches(
-                    len(rows.codes), self.batch_size, rng, rows.weights
-                ),
+                batches=lambda: self._batches(rows, rng),
                 settings=Optimisation(
                     steps=self.epochs * len(range(0, len(rows.codes), self.batch_size)),
                     learning_rate=self.learning_rate,
                     weight_decay=self.weight_decay,
-                    schedule="constant",
+                    schedule=self._schedule,
+                    warmup=False,
                     decoupled=False,
                     patience=self.patience,
                 ),

@@ -201,6 +201,11 @@ METHODS: Mapping[str, MethodSpec] = {
             MethodSpec(name=name, summary=summary, path=f"{HERE}.peers:{kind}", params=params)
             for name, (kind, summary, params) in _PEERS.items()
         ),
+        MethodSpec(
+            name="bml",
+            summary="BML, CVPR 2026: views weighed by learnt reliabilities",
+            path=f"{HERE}.bml:BMLClassifier",
+        ),
         *(
             MethodSpec(name=name, summary=summary, path=f"{HERE}.softmax:{kind}", params=params)
             for name, (kind, summary, params) in _SOFTMAX.items()

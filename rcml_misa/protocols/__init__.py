@@ -4,7 +4,12 @@ Noise and donors of the published conflictive copy act in the min-max space fitt
 whatever scaling a method uses; what is returned is in raw units again.
 """
 
-from rcml_misa.protocols.corruptions import noise_views, only_tables, scale_leaky
+from rcml_misa.protocols.corruptions import (
+    noise_views,
+    only_tables,
+    scale_leaky,
+    shuffled_rows,
+)
 from rcml_misa.protocols.evaluation_sets import EvaluationSet, conflict_views, make_test_set
 from rcml_misa.protocols.plan import BEST_TEST, Protocol, partition_rows
 from rcml_misa.protocols.splits import Partition, RunSeeds, spawn_seeds, split_rows
@@ -21,6 +26,7 @@ __all__ = [
     "only_tables",
     "partition_rows",
     "scale_leaky",
+    "shuffled_rows",
     "spawn_seeds",
     "split_rows",
 ]
