@@ -82,7 +82,7 @@ def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_]
     rows = np.arange(len(codes))
     present = np.ones(logs.shape[:2], dtype=bool) if present is None else present
     own = np.where(present, logs[rows, :, codes], 0.0)
-    prior = np.log(np.bincount(codes) / len(codes))[codes][:, None]
+    prior = np.log(np.bincount(codes)[codes] / len(codes))[:, None]
     gained = np.where(present, own - prior, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
     return np.asarray(np.maximum(gained, 0.0))
 
@@ -203,7 +203,9 @@ class Fusion:
             total = evidence.sum(dim=-1)
             shares = evidence / total.clamp_min(TINY).unsqueeze(-1)
             belief = total / (total + classes)
-        trust = LEAST_TRUST + (1 - LEAST_TRUST) * posterior[:, 0]
+        # that a view does not belong matters as far as it counts
+        doubt = (posterior[:, 1:] * counted).sum(dim=1)
+        trust = 1 - (1 - LEAST_TRUST) * doubt
         belief = belief * trust * (counted * self.parts).sum(dim=1).clamp_max(1)
         mass = classes * belief / (1 - belief).clamp_min(TINY)
         return mass.unsqueeze(-1) * shares

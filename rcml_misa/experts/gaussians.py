@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,10 @@ from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
-from rcml_misa.reading.features import FeatureMap, Features, Scaling
-from rcml_misa.views import ViewArray, dense, present_rows
+from rcml_misa.reading.features import FeatureMap
+from rcml_misa.views import MultiView, ViewArray, dense, present_rows
 
-__all__ = ["ViewGaussians", "WhiteColumns"]
+__all__ = ["Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -45,12 +46,12 @@ class WhiteColumns:
     size: float
 
     @classmethod
-    def fit(cls, values: ViewArray, scaling: Scaling, features: Features) -> Self:
-        """Learn from the rows of `values`, (n, d), that have the view."""
-        mapping = FeatureMap.fit(values, scaling=scaling, features=features)
+    def fit(cls, mapping: FeatureMap, values: ViewArray) -> Self:
+        """Learn from the rows of `values`, (n, d), that have the view, read by `mapping`."""
         mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
         width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
-        pca = PCA(width, svd_solver="full").fit(mapped)
+        solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
+        pca = PCA(width, svd_solver=solver).fit(mapped)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
         spread = np.where(spread > 0, spread, 1.0)
         size = float(np.sqrt(mapped.var(axis=0).sum())) or 1.0
@@ -156,3 +157,70 @@ def _squares(values: Array, means: Array, precision: Array) -> tuple[Array, floa
     squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ centres.T
     squares += (centres**2).sum(axis=1)
     return np.maximum(squares, 0), float(np.log(np.diag(root)).sum())
+
+
+class Part(NamedTuple):
+    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane."""
+
+    values: Array
+    left: Array
+
+    def take(self, rows: Rows) -> Part:
+        """Select some of the rows."""
+        return Part(self.values[rows], self.left[rows])
+
+
+@dataclass(frozen=True)
+class RowGaussians:
+    """Gaussians of rows of N tables in R readings; build them with `RowGaussians.fit`.
+
+    Parameters
+    ----------
+    columns : tuple of tuple of WhiteColumns
+        Per reading and view.
+    gaussians : tuple of ViewGaussians
+        Per reading.
+    """
+
+    columns: tuple[tuple[WhiteColumns, ...], ...]
+    gaussians: tuple[ViewGaussians, ...]
+
+    @classmethod
+    def fit(
+        cls, maps: Sequence[Sequence[FeatureMap]], tables: MultiView, codes: Rows, classes: int
+    ) -> Self:
+        """Learn from rows of tables, read by fitted `maps` (R, N), and their class numbers."""
+        columns = tuple(
+            tuple(WhiteColumns.fit(m, a) for m, a in zip(reading, tables.arrays, strict=True))
+            for reading in maps
+        )
+        present = tables.present
+        fitted = cls(columns, ())
+        gaussians = tuple(
+            ViewGaussians.fit([part.values for part in reading], codes, present, classes)
+            for reading in fitted.parts(tables)
+        )
+        return cls(columns, gaussians)
+
+    def parts(self, tables: MultiView) -> list[list[Part]]:
+        """Compute the components of rows, per reading and view."""
+        arrays = [dense(array) for array in tables.arrays]
+        return [
+            [Part(*columns(array)) for columns, array in zip(reading, arrays, strict=True)]
+            for reading in self.columns
+        ]
+
+    def __call__(
+        self, parts: Sequence[Sequence[Part]], others: Array, present: NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        """Compute ratios (R, n, N) and distances (2 R, n, N) of rows.
+
+        Ratios are those of `ViewGaussians`; distances are those to the nearest class, and from the
+        components' plane.
+        """
+        ratios, distances = [], []
+        for model, reading in zip(self.gaussians, parts, strict=True):
+            ratio, squares = model([part.values for part in reading], others, present)
+            ratios.append(ratio)
+            distances += [np.sqrt(squares), np.stack([part.left for part in reading], axis=1)]
+        return np.stack(ratios), np.stack(distances)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from rcml_misa.experts.gaussians import ViewGaussians, WhiteColumns
+from rcml_misa.experts.gaussians import Part, RowGaussians
 from rcml_misa.opinions import agreement
-from rcml_misa.reading.features import Features, Scaling, evenly
+from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
 
 __all__ = ["Distances", "Membership", "Standing"]
@@ -95,6 +95,7 @@ class Distances:
     def fit(cls, distances: Array, present: NDArray[np.bool_]) -> Self:
         """Measure on distances of rows that are new to the Gaussians."""
         values = np.where(present, distances, np.nan)
+        values[:, :, ~present.any(axis=0)] = 0  # a view that none of the rows has
         median, upper = np.nanquantile(values, [0.5, 0.95], axis=1)
         return cls(median, np.maximum(upper, 1.05 * median + LEAST))
 
@@ -123,10 +124,7 @@ class Membership:
 
     Attributes
     ----------
-    columns_ : list of list of WhiteColumns
-        Per reading, the components of each view.
-    gaussians_ : list of ViewGaussians
-        Per reading.
+    gaussians_ : RowGaussians
     distances_ : Distances
     coefficients_ : ndarray of shape (4 + R,)
         Of the signs in the log odds.
@@ -149,36 +147,34 @@ class Membership:
         """
         some = evenly(len(codes), min(len(codes), SAMPLE))
         given, classes = views.take(some), witness.shape[-1]
-        tables = given.pooled()
-        shares, labels, present = witness[some], codes[some], tables.present
+        tables, shares, labels = given.pooled(), witness[some], codes[some]
+        present, noisy = tables.present, self._noise(given, rng)
+        noise, by_noise = noisy.pooled(), ask(noisy)
+        maps = [
+            [FeatureMap.fit(a, scaling=scaling, features=features) for a in tables.arrays]
+            for scaling, features in READINGS
+        ]
+        self.gaussians_ = RowGaussians.fit(maps, tables, labels, classes)
         folds = rng.permutation(len(some)) % min(FOLDS, len(some))
-        self.columns_ = [
-            [WhiteColumns.fit(array, *reading) for array in tables.arrays] for reading in READINGS
-        ]
-        rows = self._parts(tables)
-        noise, by_noise = self._noise(given, ask, rng)
-        self.gaussians_ = [
-            ViewGaussians.fit([part for part, _ in parts], labels, present, classes)
-            for parts in rows
-        ]
         signs: list[Signs] = []
         copies: list[Copy] = []
         for fold in np.unique(folds):
             apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            gaussians = [
-                ViewGaussians.fit([p[rest] for p, _ in parts], labels[rest], present[rest], classes)
-                for parts in rows
-            ]
-            for copy in _copies(apart, labels, present, rng):
-                parts = [[(p[copy.rows], d[copy.rows]) for p, d in reading] for reading in rows]
-                own, view = shares[copy.rows].copy(), copy.culprit - 1
+            learnt = tables.take(rest)
+            if not learnt.present.any(axis=0).all():
+                continue  # a view that no other row has
+            gaussians = RowGaussians.fit(maps, learnt, labels[rest], classes)
+            own, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
+            for copy in _copies(labels[apart], present[apart], rng):
+                parts = [[part.take(copy.rows) for part in reading] for reading in own]
+                said = shares[apart[copy.rows]]
                 if copy.culprit:
-                    for reading, donors in zip(parts, noise if copy.noise else rows, strict=True):
-                        values, left = donors[view]
-                        reading[view] = values[copy.donors], left[copy.donors]
-                    own[:, view] = (by_noise if copy.noise else shares)[copy.donors, view]
-                signs.append(self._signs(gaussians, parts, own, present[copy.rows]))
-                copies.append(copy)
+                    view, donors = copy.culprit - 1, apart[copy.donors]
+                    for reading, source in zip(parts, other if copy.noise else own, strict=True):
+                        reading[view] = source[view].take(copy.donors)
+                    said[:, view] = (by_noise if copy.noise else shares)[donors, view]
+                signs.append(_signs(gaussians, parts, said, present[apart[copy.rows]]))
+                copies.append(copy._replace(rows=apart[copy.rows]))
         whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
         row = np.concatenate([copy.rows for copy in copies])
         culprit = np.concatenate([np.full(len(copy.rows), copy.culprit) for copy in copies])
@@ -188,64 +184,33 @@ class Membership:
         self.coefficients_ = START
         if len(views) > 1 and (~clean).any():
             self._learn(whole, culprit, weight, present[row])
-        own_rows = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])
-        standing = self._standing(own_rows, present[row[clean]])
-        self.train_standing_ = standing.take(np.argsort(row[clean]))
-        if len(some) < len(codes):  # the rows that were not looked at are new to all of it
-            new = self(views, witness)
-            for every, looked in zip(new, self.train_standing_, strict=True):
-                every[some] = looked
-            self.train_standing_ = new
+        looked = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])
+        standing = self._standing(looked, present[row[clean]])
+        # rows that were not looked at are new to everything
+        self.train_standing_ = self(views, witness) if len(row[clean]) < len(codes) else standing
+        for every, own_rows in zip(self.train_standing_, standing, strict=True):
+            every[some[row[clean]]] = own_rows.copy()
         return self
 
     def __call__(self, views: MultiView, witness: Array) -> Standing:
         """Compute the standing of rows with class shares (n, N, K) that are new to their models."""
         tables = views.pooled()
         present = tables.present
-        signs = self._signs(self.gaussians_, self._parts(tables), witness, present)
+        signs = _signs(self.gaussians_, self.gaussians_.parts(tables), witness, present)
         return self._standing(signs, present)
 
-    def _parts(self, tables: MultiView) -> list[list[tuple[Array, Array]]]:
-        """Per reading and view, the components (n, m) and what they leave (n,)."""
-        arrays = [dense(array) for array in tables.arrays]
-        return [
-            [columns(array) for columns, array in zip(reading, arrays, strict=True)]
-            for reading in self.columns_
-        ]
-
-    def _noise(
-        self,
-        views: MultiView,
-        ask: Callable[[MultiView], Array],
-        rng: np.random.Generator,
-    ) -> tuple[list[list[tuple[Array, Array]]], Array]:
-        """Components and class shares of rows whose tables are noise of three deviations."""
+    def _noise(self, views: MultiView, rng: np.random.Generator) -> MultiView:
+        """Replace every table by noise of three deviations around its columns' means."""
         kinds = dict(zip(views.names, views.kinds, strict=True))
 
-        def noise(view: ViewArray) -> Array:
+        def noise(name: str, view: ViewArray) -> ViewArray:
+            if kinds[name] not in ("dense", "sparse"):
+                return view
             array = dense(view)
             centre, spread = np.nanmean(array, axis=0), np.nanstd(array, axis=0)
             return np.asarray(centre + NOISE * spread * rng.normal(size=array.shape))
 
-        tables = {"dense", "sparse"}
-        bogus = views.map(lambda name, array: noise(array) if kinds[name] in tables else array)
-        return self._parts(bogus.pooled()), ask(bogus)
-
-    def _signs(
-        self,
-        gaussians: Sequence[ViewGaussians],
-        parts: Sequence[Sequence[tuple[Array, Array]]],
-        shares: Array,
-        present: NDArray[np.bool_],
-    ) -> Signs:
-        agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
-        ratios, distances = [], []
-        for model, reading in zip(gaussians, parts, strict=True):
-            ratio, squares = model([part for part, _ in reading], others.log().numpy(), present)
-            left = np.stack([rest for _, rest in reading], axis=1)
-            ratios.append(ratio)
-            distances += [np.sqrt(squares), left]
-        return Signs(-agreed.log().numpy(), np.stack(ratios), np.stack(distances))
+        return views.map(noise)
 
     def _log_odds(self, signs: Signs, coefficients: Array) -> Array:
         first, doubt, *ratios, far, distance = coefficients
@@ -278,19 +243,28 @@ class Membership:
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
 
 
-def _copies(
-    apart: Rows, labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator
-) -> Iterator[Copy]:
+def _signs(
+    gaussians: RowGaussians,
+    parts: Sequence[Sequence[Part]],
+    shares: Array,
+    present: NDArray[np.bool_],
+) -> Signs:
+    agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
+    ratios, distances = gaussians(parts, others.log().numpy(), present)
+    return Signs(-agreed.log().numpy(), ratios, distances)
+
+
+def _copies(labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator) -> Iterator[Copy]:
     """Copy rows as they are, then some with another row's view, of another class, or noise."""
-    yield Copy(apart, 0, apart, False, 1.0)
-    views = present.shape[1]
+    rows, views = np.arange(len(labels)), present.shape[1]
+    yield Copy(rows, 0, rows, False, 1.0)
     chance = min(1.0, COPIES / views)
     for view in range(views) if views > 1 else ():
-        able = apart[present[apart, view] & (present[apart].sum(axis=1) > 1)]
+        able = np.flatnonzero(present[:, view] & (present.sum(axis=1) > 1))
         donors = rng.permutation(able)
         swapped, noisy = rng.random((2, len(able))) < chance
         swapped &= labels[donors] != labels[able]
         for noise, other, drawn in ((False, donors, swapped), (True, able, noisy)):
             if drawn.any():
-                weight = BOGUS / (1 - BOGUS) / 2 * len(apart) / views / drawn.sum()
+                weight = BOGUS / (1 - BOGUS) / 2 * len(rows) / views / drawn.sum()
                 yield Copy(able[drawn], view + 1, other[drawn], noise, float(weight))

@@ -18,7 +18,7 @@ from torch import Tensor
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError
 from rcml_misa.experts.expert import Columns, KernelExpert
-from rcml_misa.experts.gaussians import ViewGaussians, WhiteColumns
+from rcml_misa.experts.gaussians import RowGaussians, ViewGaussians, WhiteColumns
 from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
@@ -42,7 +42,7 @@ CLASSES: Mapping[str, type[Any]] = {
     for kind in (
         *(Calibrator, ColumnMap, Columns, Distances, FeatureMap, InputOptions, KernelExpert),
         *(LastLayerLaplace, Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians),
-        *(WhiteColumns,),
+        *(RowGaussians, WhiteColumns),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
         *(ViewReaders, WordReader),
     )
