@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.estimators.base import TrainRows, row_blocks
-from rcml_misa.estimators.outputs import present_views, weighted_loss
+from rcml_misa.estimators.outputs import weighted_loss
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import weighted_mean
 from rcml_misa.nn.reliability import ReliabilityNet, ReliabilityOutput
 from rcml_misa.options import keyword_parameters
 from rcml_misa.protocols import shuffled_rows
 from rcml_misa.training import Schedule
+from rcml_misa.views import MultiView
 
 __all__ = ["BMLClassifier"]
 
@@ -50,7 +51,7 @@ class BMLClassifier(EpochTrainer):
         Weight of the reliabilities' loss.
     learning_rate, weight_decay
         See `RCMLClassifier`.
-    views, scaling, epochs, batch_size, device, random_state
+    views, scaling, epochs, batch_size, calibration_fraction, device, random_state
         See `MultiViewEstimator`.
 
     Attributes
@@ -115,19 +116,17 @@ class BMLClassifier(EpochTrainer):
         return weighted_loss(terms, {"cross_entropy": 1.0, "reliability": self.reliability_weight})
 
     @torch.inference_mode()
-    def _outputs(self, X: Any) -> tuple[Array, Array]:
-        """Fused logits (n, K) and reliabilities (n, N)."""
+    def _outputs(self, views: MultiView) -> tuple[Array, Array]:
+        """Fused logits (n, K) and reliabilities (n, N) of checked rows."""
         outputs = [
-            self._run(self._inputs(block), present_views(block, self.device_))
-            for block in row_blocks(self._check_rows(X))
+            self._run(self._inputs(block), self._presence(block)) for block in row_blocks(views)
         ]
         fused = torch.cat([output.fused for output in outputs])
         reliability = torch.cat([output.reliability for output in outputs])
         return fused.double().cpu().numpy(), reliability.double().cpu().numpy()
 
-    def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities, the softmax of the fused logits, of shape (n, K)."""
-        return np.asarray(softmax(self._outputs(X)[0], axis=1))
+    def _stated(self, views: MultiView) -> Array:
+        return np.asarray(softmax(self._outputs(views)[0], axis=1))
 
     def predict_uncertainty(self, X: Any) -> Array:
         """Compute 1 minus the largest probability, (n,), in [0, 1 - 1/K]; the paper has none."""
@@ -135,4 +134,4 @@ class BMLClassifier(EpochTrainer):
 
     def predict_reliability(self, X: Any) -> Array:
         """Compute the views' reliabilities, (n, N), in [0, 1]; 0 where a view is missing."""
-        return self._outputs(X)[1]
+        return self._outputs(self._check_rows(X))[1]

@@ -45,6 +45,7 @@ SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collec
 TINY = 1e-12
 LEAST_GAIN = 1e-9  # nats per row; less is rounding
 LEAST_TRUST = 0.1  # part of its belief that a row keeps whose views contradict each other
+BEYOND = 1 / 3  # power of the familiarity with which a view that may not belong is in doubt
 LITTLE = 0.02  # nats that a view tells of the class, at which its own opinion has half its mass
 #: Shares of a network in a pool that are tried, the first of which is 0.
 SHARES = np.linspace(0, 1, 21)
@@ -203,8 +204,8 @@ class Fusion:
             total = evidence.sum(dim=-1)
             shares = evidence / total.clamp_min(TINY).unsqueeze(-1)
             belief = total / (total + classes)
-        # that a view does not belong matters as far as it counts
-        doubt = (posterior[:, 1:] * counted).sum(dim=1)
+        # a view that is far beyond question is as good as missing, and leaves no doubt
+        doubt = (posterior[:, 1:] * counted**BEYOND).sum(dim=1)
         trust = 1 - (1 - LEAST_TRUST) * doubt
         belief = belief * trust * (counted * self.parts).sum(dim=1).clamp_max(1)
         mass = classes * belief / (1 - belief).clamp_min(TINY)

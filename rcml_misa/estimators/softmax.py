@@ -74,6 +74,7 @@ class SoftmaxNetworks(MultiViewClassifier):
     early_stopping: bool = False
     validation_fraction: float = 0.1
     patience: int = 10
+    calibration_fraction: float = 0.0
     device: Device = "auto"
     random_state: int | None = None
 
@@ -101,7 +102,7 @@ class SoftmaxNetworks(MultiViewClassifier):
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Train on views X, one label per row y and weights of the rows."""
-        given = self._check_train(X, y, sample_weight)
+        given, apart = self._set_apart(self._check_train(X, y, sample_weight))
         self.networks_ = self._count
         self.device_ = pick_device(self.device)
         seeds = np.random.SeedSequence(self.random_state).spawn(5)
@@ -143,6 +144,7 @@ class SoftmaxNetworks(MultiViewClassifier):
                 callback=callback,
             )
         self._finish(rows, table)
+        self._calibrate(apart)
         return self
 
     def _build(self) -> nn.ModuleList:
@@ -233,7 +235,7 @@ class SoftmaxClassifier(SoftmaxNetworks):
         cosine.
     views, scaling, epochs, batch_size, weight_decay, class_weight, early_stopping
         See `MultiViewEstimator`, as for the following.
-    validation_fraction, patience, device, random_state
+    validation_fraction, patience, calibration_fraction, device, random_state
 
     Attributes
     ----------
@@ -326,14 +328,13 @@ class SoftmaxClassifier(SoftmaxNetworks):
         logits = network.head(features).double().cpu().numpy()
         return torch.from_numpy(self.laplace_.sample(logits, _with_constant(features), self.draws_))
 
-    def _answers(self, X: Any, measure: Callable[[Tensor], Tensor]) -> Array:
+    def _answers(self, views: MultiView, measure: Callable[[Tensor], Tensor]) -> Array:
         """Measures of the members' probabilities about rows, computed in blocks."""
-        blocks = row_blocks(self._check_rows(X))
+        blocks = row_blocks(views)
         return np.asarray(torch.cat([measure(self._members(block)) for block in blocks]).numpy())
 
-    def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities (n, K), the mean over networks or draws."""
-        return self._answers(X, lambda members: members.mean(dim=1))
+    def _stated(self, views: MultiView) -> Array:
+        return self._answers(views, lambda members: members.mean(dim=1))
 
     def predict_uncertainty(self, X: Any) -> Array:
         """Compute the entropy of the probabilities over log K, (n,), in [0, 1]: the total one."""
@@ -348,7 +349,7 @@ class SoftmaxClassifier(SoftmaxNetworks):
         log K, and 0 where members agree; ``posterior="none"`` has none. See
         `rcml_misa.opinions.members_information`.
         """
-        return self._answers(X, members_information)
+        return self._answers(self._check_rows(X), members_information)
 
 
 @keyword_parameters
@@ -372,7 +373,7 @@ class EnsembleDirichletClassifier(SoftmaxNetworks, EvidentialClassifier):
         See `SoftmaxClassifier`.
     views, scaling, epochs, batch_size, weight_decay, class_weight, early_stopping
         See `MultiViewEstimator`, as for the following.
-    validation_fraction, patience, device, random_state
+    validation_fraction, patience, calibration_fraction, device, random_state
 
     Attributes
     ----------
