@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+from scipy.stats import sem
 from torch import Tensor
 
 from rcml_misa.calibration import fit_exponent
@@ -74,8 +75,9 @@ class FusedOpinions(NamedTuple):
 def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_] | None) -> Array:
     """Measure what each view alone tells of the class, (N,), in nats per row, 0 or more.
 
-    The fall of the negative log-likelihood from the class shares of the rows to the views'
-    log-probabilities `logs` (n, N, K), which must be new to the rows of class numbers (n,).
+    The fall of the mean negative log-likelihood from the class shares of the rows to the views'
+    log-probabilities `logs` (n, N, K), which must be new to the rows of class numbers (n,), less
+    its standard error.
 
     Examples
     --------
@@ -84,11 +86,14 @@ def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_]
     [0.59, 0.0]
     """
     rows = np.arange(len(codes))
-    present = np.ones(logs.shape[:2], dtype=bool) if present is None else present
-    own = np.where(present, logs[rows, :, codes], 0.0)
+    here = np.ones(logs.shape[:2], dtype=bool) if present is None else present
     prior = np.log(np.bincount(codes)[codes] / len(codes))[:, None]
-    gained = np.where(present, own - prior, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
-    return np.asarray(np.maximum(gained, 0.0))
+    gained = np.where(here, logs[rows, :, codes] - prior, np.nan)
+    worth = np.zeros(logs.shape[1])
+    several = here.sum(axis=0) > 1
+    known = gained[:, several]
+    worth[several] = np.nanmean(known, axis=0) - sem(known, axis=0, nan_policy="omit")
+    return np.asarray(np.maximum(worth, 0.0))
 
 
 def others_power(
@@ -356,6 +361,9 @@ class PoolingClassifier(EvidentialClassifier):
         logs = log_softmax(logits.views, axis=-1)
         self.worth_ = view_worth(logs, rows.codes, logits.present)
         self.power_ = others_power(logs, rows.codes, logits.present, rows.weights)
+        if (rows.views.present.sum(axis=0) < 2).any():  # too little of a view
+            self.membership_ = None
+            return plain_standing(logits.witness, rows.views.present)
         learnt = Membership().fit(
             rows.views, rows.codes, logits.witness, ask=ask, rng=np.random.default_rng(seed)
         )

@@ -39,7 +39,7 @@ from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts
-from rcml_misa.experts.membership import Membership
+from rcml_misa.experts.membership import Membership, Standing
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
@@ -270,18 +270,18 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         if len(blocks.apart):
             self._learn_share(rows, blocks, fallback, seeds[6])
         elif fraction and fallback is not None:
-            self.share_, self.calibrator_ = 0.0, fallback
+            self.share_, self.calibrator_ = 0.0, fallback[0]
         if not self.share_:  # no network decides
             self.module_.networks, self.networks_ = self.module_.networks[:1], 1
         return self
 
     def _fit_experts(
         self, rows: TrainRows, seed: np.random.SeedSequence, draws: np.random.SeedSequence
-    ) -> Calibrator | None:
+    ) -> tuple[Calibrator, Standing] | None:
         """Fit the closed-form members, if there are any, and what rests on them.
 
-        These are their stacking, the worth and the membership of views and the limit of a suspect;
-        the result is their calibration.
+        These are their stacking, the worth and the membership of views and the limits of suspects;
+        the result is their calibration, and the standing of the rows' views.
         """
         if self.expert == "none":
             return None
@@ -297,13 +297,13 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             rows, logits, lambda views: members.logits(views).witness, draws
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
-        return Calibrator.fit(fused, rows.codes, rows.weights)
+        return Calibrator.fit(fused, rows.codes, rows.weights), standing
 
     def _learn_share(
         self,
         rows: TrainRows,
         blocks: Blocks,
-        fallback: Calibrator | None,
+        fallback: tuple[Calibrator, Standing] | None,
         draws: np.random.SeedSequence,
     ) -> None:
         """Set the share in the pool and the calibration by what networks say of new rows."""
@@ -311,7 +311,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
         )
         new = rows.take(blocks.apart)
-        if self.experts_ is None or self.membership_ is None:
+        if self.experts_ is None or fallback is None:
             logits = self._network_logits(private, shared, new.views)
             if self.stacking:
                 self.stack_ = logits.stack(new.codes, weights=new.weights)
@@ -323,12 +323,12 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             )
         else:
             members = self.experts_.train_logits_.take(blocks.apart)
-            standing = self.membership_.train_standing_.take(blocks.apart)
+            standing = fallback[1].take(blocks.apart)
             own = log_opinions(private, shared, present_views(new.views, CPU))
             pools = [members.pooled(*own, share) for share in SHARES]
             fused = (self._fuse(pool, standing, leave_out=False).fused for pool in pools)
             best = pool_share([each.numpy() for each in fused], new.codes, new.weights)
-            self.share_, self.calibrator_ = float(SHARES[best]), fallback
+            self.share_, self.calibrator_ = float(SHARES[best]), fallback[0]
             if not best:  # the members' calibration, from all rows
                 return
             logits = pools[best]

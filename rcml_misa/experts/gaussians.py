@@ -49,12 +49,14 @@ class WhiteColumns:
     def fit(cls, mapping: FeatureMap, values: ViewArray) -> Self:
         """Learn from the rows of `values`, (n, d), that have the view, read by `mapping`."""
         mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
+        size = float(np.sqrt(mapped.var(axis=0).sum()))
+        if not size:  # constant columns, or a single row
+            nothing = np.zeros((mapped.shape[1], 1))
+            return cls(mapping, mapped.mean(axis=0), nothing, np.ones(1), 1.0)
         width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
         solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
         pca = PCA(width, svd_solver=solver).fit(mapped)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
-        spread = np.where(spread > 0, spread, 1.0)
-        size = float(np.sqrt(mapped.var(axis=0).sum())) or 1.0
         return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
 
     def __call__(self, values: Array) -> tuple[Array, Array]:

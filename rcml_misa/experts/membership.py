@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from rcml_misa.experts.gaussians import Part, RowGaussians
+from rcml_misa.experts.ridge import blocks
 from rcml_misa.opinions import agreement
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
@@ -161,10 +162,9 @@ class Membership:
         copies: list[Copy] = []
         for fold in np.unique(folds):
             apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            learnt = tables.take(rest)
-            if not learnt.present.any(axis=0).all():
-                continue  # a view that no other row has
-            gaussians = RowGaussians.fit(maps, learnt, labels[rest], classes)
+            gaussians = self.gaussians_
+            if present[rest].any(axis=0).all():  # else a view is in no other row
+                gaussians = RowGaussians.fit(maps, tables.take(rest), labels[rest], classes)
             own, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
             for copy in _copies(labels[apart], present[apart], rng):
                 parts = [[part.take(copy.rows) for part in reading] for reading in own]
@@ -188,17 +188,21 @@ class Membership:
         looked = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])
         standing = self._standing(looked, present[row[clean]])
         # rows that were not looked at are new to everything
-        self.train_standing_ = self(views, witness) if len(row[clean]) < len(codes) else standing
+        self.train_standing_ = self(views, witness) if len(some) < len(codes) else standing
         for every, own_rows in zip(self.train_standing_, standing, strict=True):
             every[some[row[clean]]] = own_rows.copy()
         return self
 
     def __call__(self, views: MultiView, witness: Array) -> Standing:
         """Compute the standing of rows with class shares (n, N, K) that are new to their models."""
-        tables = views.pooled()
-        present = tables.present
-        signs = _signs(self.gaussians_, self.gaussians_.parts(tables), witness, present)
-        return self._standing(signs, present)
+        parts = []
+        for block in blocks(views.n_samples):
+            tables = views.take(block).pooled()
+            present = tables.present
+            components = self.gaussians_.parts(tables)
+            signs = _signs(self.gaussians_, components, witness[block], present)
+            parts.append(self._standing(signs, present))
+        return Standing(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _noise(self, views: MultiView, rng: np.random.Generator) -> MultiView:
         """Replace every table by noise of three deviations around its columns' means."""
