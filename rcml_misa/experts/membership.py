@@ -33,7 +33,8 @@ START = np.array([-2.8, 1.0, *[0.5 / len(READINGS)] * len(READINGS), -8.0, 3.0])
 BOUNDS = [(-12.0, 4.0), (0.0, 3.0), *[(0.0, 3.0)] * len(READINGS), (-12.0, 4.0), (0.0, 6.0)]
 STIFFNESS = 0.5  # pull of these coefficients towards START, in nats per squared unit
 LEAST = 0.01  # spread of the train rows' distances
-DECAY = 1.5  # fall of familiarity per upper spread of the train rows' distances
+# familiarity is exp(-DECAY (z - FAR)) of a distance z beyond FAR; the 95 % of train rows is 1
+FAR, DECAY = 3.0, 1.5
 
 
 class Standing(NamedTuple):
@@ -117,7 +118,7 @@ class Membership:
 
     With `fit`'s prior chance of a fifth, the posterior of each view, alone, is the softmax of its
     log odds beside 0 for "every view belongs". A view that a row lacks, and the only view of a
-    row, has no odds. Familiarity is exp(-1.5 max(0, z - 1)), z the distance in units in which train
+    row, has no odds. Familiarity is exp(-1.5 max(0, z - 3)), z the distance in units in which train
     rows have the median 0 and the 95 % quantile 1.
 
     Sequences and texts are read by `MultiView.pooled`.
@@ -239,7 +240,7 @@ class Membership:
 
     def _standing(self, signs: Signs, present: NDArray[np.bool_]) -> Standing:
         posterior = softmax(self._logits(signs, self.coefficients_, present), axis=1)
-        excess = np.maximum(0, self.distances_(signs.distances) - 1)
+        excess = np.maximum(0, self.distances_(signs.distances) - FAR)
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
 
 
