@@ -134,9 +134,7 @@ def _views_told(facts: dict[str, Any]) -> dict[str, str]:
     if facts["suspect_limits"] is not None:
         named, clear = facts["suspect_limits"]
         rows = facts["suspect_rows"]
-        told["suspects"] = (
-            f"above a gain of {named:.3g}, clear above {clear:.3g} (set on: {rows})"
-        )
+        told["suspects"] = f"above a gain of {named:.3g}, clear above {clear:.3g} (set on: {rows})"
     return told
 
 

@@ -218,7 +218,7 @@ def nig_gains(opinions: NIG, present: Tensor | None = None) -> Tensor:
     --------
     >>> scores = torch.tensor([0.0, 0.0, 4.0])
     >>> nig_gains(NIG(scores, *torch.ones(3, 3))).round(decimals=2)
-    tensor([0.1300, 0.1300, 0.9400])
+    tensor([0.0900, 0.0900, 0.5100])
     """
     weights = torch.ones_like(opinions.nu) if present is None else present.to(opinions.nu)
     beta = fuse_nig(opinions, weights).beta
