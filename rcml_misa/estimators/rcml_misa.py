@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -34,13 +34,12 @@ from rcml_misa.estimators.pooling import (
     PoolingClassifier,
     log_opinions,
     pool_share,
-    view_worth,
 )
 from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts
-from rcml_misa.experts.membership import Membership, Standing
+from rcml_misa.experts.membership import Membership
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
@@ -240,7 +239,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         self.experts_: Experts | None = None
         self.stack_: Array | None = None
         self.membership_: Membership | None = None
-        self.worth_ = np.ones(len(rows.views))
+        self.worth_, self.power_ = np.ones(len(rows.views)), 1.0
         self.__dict__.pop("suspect_limits_", None)
         smallest, largest = BATCH
         fifth = min(max(len(rows.codes) // 5, smallest), largest)
@@ -294,26 +293,11 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         logits = members.train_logits_  # leave-one-out
         if self.stacking:
             self.stack_ = logits.stack(rows.codes, weights=rows.weights)
-        standing = self._judge_views(
+        standing = self._learn_views(
             rows, logits, lambda views: members.logits(views).witness, draws
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
         return Calibrator.fit(fused, rows.codes, rows.weights)
-
-    def _judge_views(
-        self,
-        rows: TrainRows,
-        logits: ExpertLogits,
-        ask: Callable[[MultiView], Array],
-        draws: np.random.SeedSequence,
-    ) -> Standing:
-        """Learn the worth and the membership of views from opinions that are new to the rows."""
-        self.worth_ = view_worth(log_softmax(logits.views, axis=-1), rows.codes, logits.present)
-        learnt = Membership().fit(
-            rows.views, rows.codes, logits.witness, ask=ask, rng=np.random.default_rng(draws)
-        )
-        self.membership_ = learnt
-        return learnt.train_standing_
 
     def _learn_share(
         self,
@@ -331,7 +315,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             logits = self._network_logits(private, shared, new.views)
             if self.stacking:
                 self.stack_ = logits.stack(new.codes, weights=new.weights)
-            standing = self._judge_views(
+            standing = self._learn_views(
                 new,
                 logits,
                 lambda views: self._network_logits(*self._states(views), views).witness,
