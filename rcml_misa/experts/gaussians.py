@@ -4,24 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
 from rcml_misa.reading.features import FeatureMap
-from rcml_misa.views import MultiView, ViewArray, dense, present_rows
+from rcml_misa.views import MultiView, ViewArray, dense
 
-__all__ = ["Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
+__all__ = ["Fold", "Part", "RowGaussians", "ViewGaussians", "WhiteColumns", "fit_folds"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
 EDGE = 10.0  # standard deviations at which columns are cut
+PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
+
+
+class Part(NamedTuple):
+    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane.
+
+    The latter is the norm of what the components leave over the root of the total variance.
+    """
+
+    values: Array
+    left: Array
+
+    def take(self, rows: Rows) -> Part:
+        """Select some of the rows."""
+        return Part(self.values[rows], self.left[rows])
 
 
 @dataclass(frozen=True)
@@ -46,31 +61,29 @@ class WhiteColumns:
     size: float
 
     @classmethod
-    def fit(cls, mapping: FeatureMap, values: ViewArray) -> Self:
-        """Learn from the rows of `values`, (n, d), that have the view, read by `mapping`."""
-        mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
+    def fit(cls, mapping: FeatureMap, mapped: Array) -> Self:
+        """Learn from rows (n, d) that have the view, as `read` by `mapping`."""
         width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
         solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
-        pca = PCA(width, svd_solver=solver).fit(mapped)
+        with np.errstate(invalid="ignore"):  # the shares of variance where columns are constant
+            pca = PCA(width, svd_solver=solver).fit(mapped)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
         spread = np.where(spread > 0, spread, 1.0)
         size = float(np.sqrt(mapped.var(axis=0).sum())) or 1.0
         return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
 
-    def __call__(self, values: Array) -> tuple[Array, Array]:
-        """Compute components (n, m) of raw rows (n, d), and how far (n,) they are from the rows.
-
-        The latter is the norm of what the components leave over the root of the total variance.
-        """
-        centred = _cut(self.map.transform(values)) - self.centre
-        parts = centred @ self.components
-        left = (centred**2).sum(axis=1) - ((parts * self.deviations) ** 2).sum(axis=1)
-        parts[np.isnan(values[:, 0])] = 0
-        return parts, np.sqrt(np.maximum(left, 0)) / self.size
+    def __call__(self, mapped: Array, present: NDArray[np.bool_]) -> Part:
+        """Compute the components of rows (n, d) that are `read`; 0 where they lack the view."""
+        centred = mapped - self.centre
+        values = centred @ self.components
+        left = (centred**2).sum(axis=1) - ((values * self.deviations) ** 2).sum(axis=1)
+        values[~present] = 0
+        return Part(values, np.sqrt(np.maximum(left, 0)) / self.size)
 
 
-def _cut(mapped: Array) -> Array:
-    return np.clip(mapped, -EDGE, EDGE)
+def read(mapping: FeatureMap, values: Array) -> Array:
+    """Map raw rows of a view (n, d), and cut what is far off."""
+    return np.clip(mapping.transform(values), -EDGE, EDGE)
 
 
 @dataclass(frozen=True)
@@ -122,57 +135,110 @@ class ViewGaussians:
         """
         values = np.concatenate(parts, axis=1)
         ratio, distance = np.zeros(present.shape), np.zeros(present.shape)
-        columns = np.split(np.arange(values.shape[1]), np.cumsum(self.widths)[:-1])
         prior = np.log(np.maximum(self.prior, 1e-12))
-        for view, own in enumerate(columns):
+        for view, (own, metric) in enumerate(zip(self._columns, self._alone, strict=True)):
             having = present[:, view]
-            precision = np.asarray(np.linalg.inv(self.covariance[np.ix_(own, own)]), float)
-            squares, scale = _squares(values[np.ix_(having, own)], self.means[:, own], precision)
-            ratio[having, view] = logsumexp(prior - squares / 2, axis=1) + scale
+            squares = metric(values[np.ix_(having, own)])
+            ratio[having, view] = _log_sum(prior - squares / 2) + metric.scale
             distance[having, view] = squares.min(axis=1)
-        for pattern in np.unique(present, axis=0):
+        alike = (present == present[:1]).all()  # nearly always, and faster to see
+        for pattern in present[:1] if alike else np.unique(present, axis=0):
             rows = np.flatnonzero((present == pattern).all(axis=1))
-            some = np.flatnonzero(pattern).tolist()
-            if not some:
+            some = np.flatnonzero(pattern)
+            if not some.size:
                 continue
-            every = np.concatenate([columns[view] for view in some])
-            starts = np.cumsum([0, *(self.widths[view] for view in some)])
-            precision = np.linalg.inv(self.covariance[np.ix_(every, every)])
+            every, precision, metrics = self._together(some)
             pulled = values[np.ix_(rows, every)] @ precision
-            means = self.means[:, every] @ precision
-            for place, view in enumerate(some):
-                block = slice(starts[place], starts[place + 1])
-                # given the other views, the deviation times its precision is a block of the
-                # whole deviation times the whole precision, and its precision that block
-                inverse = np.asarray(np.linalg.inv(precision[block, block]), float)
-                squares, scale = _squares(pulled[:, block], means[:, block], inverse)
-                ratio[rows, view] -= logsumexp(others[rows, view] - squares / 2, axis=1) - scale
+            ends = np.cumsum([self.widths[place] for place in some])
+            blocks = np.split(pulled, ends[:-1], axis=1)
+            for place, block, metric in zip(some, blocks, metrics, strict=True):
+                squares = metric(block)
+                ratio[rows, place] -= _log_sum(others[rows, place] - squares / 2) - metric.scale
         return ratio, distance
 
+    @cached_property
+    def _columns(self) -> list[Rows]:
+        """Columns of each view."""
+        return np.split(np.arange(sum(self.widths)), np.cumsum(self.widths)[:-1])
 
-def _squares(values: Array, means: Array, precision: Array) -> tuple[Array, float]:
-    """Squared Mahalanobis distances (n, K), and half the log determinant of the precision."""
-    root = np.linalg.cholesky((precision + precision.T) / 2)
-    turned, centres = values @ root, means @ root
-    squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ centres.T
-    squares += (centres**2).sum(axis=1)
-    return np.maximum(squares, 0), float(np.log(np.diag(root)).sum())
+    @cached_property
+    def _alone(self) -> list[Metric]:
+        """Distances of each view by itself."""
+        return [
+            Metric.of(self.means[:, own], _inverse(self.covariance[np.ix_(own, own)]))
+            for own in self._columns
+        ]
+
+    @cached_property
+    def _patterns(self) -> dict[tuple[int, ...], tuple[Rows, Array, list[Metric]]]:
+        """Results of `_together` for patterns of presence that were met."""
+        return {}
+
+    def _together(self, some: Rows) -> tuple[Rows, Array, list[Metric]]:
+        """Columns of some views, their precision, and distances of each given the others."""
+        pattern = tuple(some.tolist())
+        if pattern in self._patterns:
+            return self._patterns[pattern]
+        every = np.concatenate([self._columns[view] for view in some])
+        precision = _inverse(self.covariance[np.ix_(every, every)])
+        pulled, metrics, start = self.means[:, every] @ precision, [], 0
+        for view in some:
+            # given the other views, the deviation times its precision is a block of the
+            # whole deviation times the whole precision, and its precision that block
+            block = slice(start, start + self.widths[view])
+            metrics.append(Metric.of(pulled[:, block], _inverse(precision[block, block])))
+            start = block.stop
+        if len(self._patterns) >= PATTERNS:
+            self._patterns.clear()
+        self._patterns[pattern] = every, precision, metrics
+        return self._patterns[pattern]
 
 
-class Part(NamedTuple):
-    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane."""
+@dataclass(frozen=True)
+class Metric:
+    """Squared Mahalanobis distances to K means.
 
-    values: Array
-    left: Array
+    Parameters
+    ----------
+    root : ndarray of shape (m, m)
+        Cholesky factor of the precision.
+    centres : ndarray of shape (K, m)
+        Means times it.
+    scale : float
+        Half the log determinant of the precision.
+    """
 
-    def take(self, rows: Rows) -> Part:
-        """Select some of the rows."""
-        return Part(self.values[rows], self.left[rows])
+    root: Array
+    centres: Array
+    scale: float
+
+    @classmethod
+    def of(cls, means: Array, precision: Array) -> Self:
+        """Prepare for means (K, m) and a precision (m, m)."""
+        root = np.asarray(np.linalg.cholesky((precision + precision.T) / 2), dtype=np.float64)
+        return cls(root, means @ root, float(np.log(np.diag(root)).sum()))
+
+    def __call__(self, values: Array) -> Array:
+        """Compute squared distances (n, K) of rows (n, m)."""
+        turned = values @ self.root
+        squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ self.centres.T
+        squares += (self.centres**2).sum(axis=1)
+        return np.asarray(np.maximum(squares, 0))
+
+
+def _inverse(matrix: Array) -> Array:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
+def _log_sum(logs: Array) -> Array:
+    """Compute log sum exp of each row (n, K); SciPy's takes most of the time for one row."""
+    largest = logs.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - largest).sum(axis=1)) + largest[:, 0])
 
 
 @dataclass(frozen=True)
 class RowGaussians:
-    """Gaussians of rows of N tables in R readings; build them with `RowGaussians.fit`.
+    """Gaussians of rows of N tables in R readings; build them with `fit_folds`.
 
     Parameters
     ----------
@@ -185,28 +251,14 @@ class RowGaussians:
     columns: tuple[tuple[WhiteColumns, ...], ...]
     gaussians: tuple[ViewGaussians, ...]
 
-    @classmethod
-    def fit(
-        cls, maps: Sequence[Sequence[FeatureMap]], tables: MultiView, codes: Rows, classes: int
-    ) -> Self:
-        """Learn from rows of tables, read by fitted `maps` (R, N), and their class numbers."""
-        columns = tuple(
-            tuple(WhiteColumns.fit(m, a) for m, a in zip(reading, tables.arrays, strict=True))
-            for reading in maps
-        )
-        present = tables.present
-        fitted = cls(columns, ())
-        gaussians = tuple(
-            ViewGaussians.fit([part.values for part in reading], codes, present, classes)
-            for reading in fitted.parts(tables)
-        )
-        return cls(columns, gaussians)
-
     def parts(self, tables: MultiView) -> list[list[Part]]:
         """Compute the components of rows, per reading and view."""
-        arrays = [dense(array) for array in tables.arrays]
+        arrays, present = [dense(array) for array in tables.arrays], tables.present.T
         return [
-            [Part(*columns(array)) for columns, array in zip(reading, arrays, strict=True)]
+            [
+                columns(read(columns.map, array), here)
+                for columns, array, here in zip(reading, arrays, present, strict=True)
+            ]
             for reading in self.columns
         ]
 
@@ -224,3 +276,56 @@ class RowGaussians:
             ratios.append(ratio)
             distances += [np.sqrt(squares), np.stack([part.left for part in reading], axis=1)]
         return np.stack(ratios), np.stack(distances)
+
+
+class Fold(NamedTuple):
+    """Gaussians of some rows, and components of all rows and of noise in their place."""
+
+    gaussians: RowGaussians
+    own: list[list[Part]]
+    noise: list[list[Part]]
+
+
+def fit_folds(
+    maps: Sequence[Sequence[FeatureMap]],
+    tables: MultiView,
+    noise: MultiView,
+    codes: Rows,
+    classes: int,
+    folds: Sequence[Rows],
+) -> list[Fold]:
+    """Fit Gaussians to each of some sets of rows of tables, given their class numbers (n,).
+
+    `maps` (R, N) are fitted. Every view is read once, and no two are held at once.
+    """
+    present, fitted = tables.present, []
+    for reading in maps:
+        views = zip(reading, tables.arrays, noise.arrays, present.T, noise.present.T, strict=True)
+        fitted.append([_fit_view(*view, folds) for view in views])
+    made = []
+    for place, rows in enumerate(folds):
+        columns = tuple(tuple(view[place][0] for view in reading) for reading in fitted)
+        own = [[view[place][1] for view in reading] for reading in fitted]
+        other = [[view[place][2] for view in reading] for reading in fitted]
+        gaussians = tuple(
+            ViewGaussians.fit(
+                [part.values[rows] for part in parts], codes[rows], present[rows], classes
+            )
+            for parts in own
+        )
+        made.append(Fold(RowGaussians(columns, gaussians), own, other))
+    return made
+
+
+def _fit_view(
+    mapping: FeatureMap,
+    table: ViewArray,
+    noise: ViewArray,
+    present: NDArray[np.bool_],
+    drawn: NDArray[np.bool_],
+    folds: Sequence[Rows],
+) -> list[tuple[WhiteColumns, Part, Part]]:
+    """Fit the columns of one view to each set of rows: they, and components of all rows."""
+    own, other = read(mapping, dense(table)), read(mapping, dense(noise))
+    fitted = [WhiteColumns.fit(mapping, own[rows[present[rows]]]) for rows in folds]
+    return [(columns, columns(own, present), columns(other, drawn)) for columns in fitted]

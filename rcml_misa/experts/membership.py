@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 
-from rcml_misa.experts.gaussians import Part, RowGaussians
+from rcml_misa.experts.gaussians import Fold, Part, RowGaussians, fit_folds
 from rcml_misa.opinions import agreement
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
@@ -154,27 +154,26 @@ class Membership:
             [FeatureMap.fit(a, scaling=scaling, features=features) for a in tables.arrays]
             for scaling, features in READINGS
         ]
-        self.gaussians_ = RowGaussians.fit(maps, tables, labels, classes)
-        folds = rng.permutation(len(some)) % min(FOLDS, len(some))
+        folds, every = rng.permutation(len(some)) % min(FOLDS, len(some)), np.arange(len(some))
+        parted = [(every[folds == fold], every[folds != fold]) for fold in np.unique(folds)]
+        # a fold with a view that no other row has is left out
+        parted = [(apart, rest) for apart, rest in parted if present[rest].any(axis=0).all()]
+        parted = parted or [(every, every)]
+        sets = [every, *(rest for _, rest in parted)]
+        first, *fitted = fit_folds(maps, tables, noise, labels, classes, sets)
+        self.gaussians_ = first.gaussians
         signs: list[Signs] = []
         copies: list[Copy] = []
-        for fold in np.unique(folds):
-            apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            learnt = tables.take(rest)
-            if not learnt.present.any(axis=0).all():
-                continue  # a view that no other row has
-            gaussians = RowGaussians.fit(maps, learnt, labels[rest], classes)
-            own, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
-            for copy in _copies(labels[apart], present[apart], rng):
-                parts = [[part.take(copy.rows) for part in reading] for reading in own]
-                said = shares[apart[copy.rows]]
-                if copy.culprit:
-                    view, donors = copy.culprit - 1, apart[copy.donors]
-                    for reading, source in zip(parts, other if copy.noise else own, strict=True):
-                        reading[view] = source[view].take(copy.donors)
-                    said[:, view] = (by_noise if copy.noise else shares)[donors, view]
-                signs.append(_signs(gaussians, parts, said, present[apart[copy.rows]]))
-                copies.append(copy._replace(rows=apart[copy.rows]))
+        for (apart, _), fold in zip(parted, fitted, strict=True):
+            made = [
+                copy._replace(rows=apart[copy.rows], donors=apart[copy.donors])
+                for copy in _copies(labels[apart], present[apart], rng)
+            ]
+            parts = _joined([_parts(copy, fold) for copy in made])
+            said = np.concatenate([_said(copy, shares, by_noise) for copy in made])
+            rows = np.concatenate([copy.rows for copy in made])
+            signs.append(_signs(fold.gaussians, parts, said, present[rows]))
+            copies += made
         whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
         row = np.concatenate([copy.rows for copy in copies])
         culprit = np.concatenate([np.full(len(copy.rows), copy.culprit) for copy in copies])
@@ -188,8 +187,8 @@ class Membership:
         standing = self._standing(looked, present[row[clean]])
         # rows that were not looked at are new to everything
         self.train_standing_ = self(views, witness) if len(row[clean]) < len(codes) else standing
-        for every, own_rows in zip(self.train_standing_, standing, strict=True):
-            every[some[row[clean]]] = own_rows.copy()
+        for values, own_values in zip(self.train_standing_, standing, strict=True):
+            values[some[row[clean]]] = own_values.copy()
         return self
 
     def __call__(self, views: MultiView, witness: Array) -> Standing:
@@ -212,33 +211,43 @@ class Membership:
 
         return views.map(noise)
 
-    def _log_odds(self, signs: Signs, coefficients: Array) -> Array:
+    def _ways(self, signs: Signs, coefficients: Array) -> tuple[Array, Array]:
+        """Log odds (n, N) of being another row's view, and of being noise."""
         first, doubt, *ratios, far, distance = coefficients
         swapped = first + doubt * signs.doubt + np.tensordot(ratios, signs.ratios, axes=1)
-        noise = far + distance * self.distances_(signs.distances)
-        return np.asarray(np.logaddexp(swapped, noise))
-
-    def _logits(self, signs: Signs, coefficients: Array, present: NDArray[np.bool_]) -> Array:
-        """Logits (n, N + 1) of "every view belongs" and of each view alone that does not."""
-        able = present & (present.sum(axis=1, keepdims=True) > 1)
-        odds = np.where(able, self._log_odds(signs, coefficients), -np.inf)
-        return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
+        return swapped, far + distance * self.distances_(signs.distances)
 
     def _learn(
         self, signs: Signs, culprit: Rows, weight: Array, present: NDArray[np.bool_]
     ) -> None:
         """Fit the coefficients to the culprits (n,) of rows, 0 for none, else view + 1."""
         rows = np.arange(len(culprit))
+        guilty = culprit[:, None] == np.arange(1, present.shape[1] + 1)
+        distance = self.distances_(signs.distances)
+        swap_signs = np.stack([np.ones_like(distance), signs.doubt, *signs.ratios])
+        noise_signs = np.stack([np.ones_like(distance), distance])
 
-        def loss(values: Array) -> float:
-            logs = log_softmax(self._logits(signs, values, present), axis=1)[rows, culprit]
-            return float(STIFFNESS * ((values - START) ** 2).sum() - weight @ logs)
+        def loss(values: Array) -> tuple[float, Array]:
+            """Penalised negative log-likelihood and its gradient."""
+            swapped = np.tensordot(values[:-2], swap_signs, axes=1)
+            noise = np.tensordot(values[-2:], noise_signs, axes=1)
+            logs = log_softmax(_logits(np.logaddexp(swapped, noise), present), axis=1)
+            slopes = weight[:, None] * (np.exp(logs[:, 1:]) - guilty)
+            by_swap = slopes * expit(swapped - noise)
+            gradient = [
+                *np.tensordot(swap_signs, by_swap, axes=2),
+                *np.tensordot(noise_signs, slopes - by_swap, axes=2),
+            ]
+            pull = values - START
+            total = STIFFNESS * (pull**2).sum() - weight @ logs[rows, culprit]
+            return float(total), 2 * STIFFNESS * pull + gradient
 
-        fitted = minimize(loss, START, bounds=BOUNDS, method="L-BFGS-B")
+        fitted = minimize(loss, START, jac=True, bounds=BOUNDS, method="L-BFGS-B")
         self.coefficients_ = np.asarray(fitted.x)
 
     def _standing(self, signs: Signs, present: NDArray[np.bool_]) -> Standing:
-        posterior = softmax(self._logits(signs, self.coefficients_, present), axis=1)
+        odds = np.logaddexp(*self._ways(signs, self.coefficients_))
+        posterior = softmax(_logits(odds, present), axis=1)
         excess = np.maximum(0, self.distances_(signs.distances) - 1)
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
 
@@ -252,6 +261,43 @@ def _signs(
     agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
     ratios, distances = gaussians(parts, others.log().numpy(), present)
     return Signs(-agreed.log().numpy(), ratios, distances)
+
+
+def _logits(odds: Array, present: NDArray[np.bool_]) -> Array:
+    """Logits (n, N + 1) of "every view belongs" and of each view alone that does not."""
+    able = present & (present.sum(axis=1, keepdims=True) > 1)
+    odds = np.where(able, odds, -np.inf)
+    return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
+
+
+def _parts(copy: Copy, fold: Fold) -> list[list[Part]]:
+    """Components of copied rows, per reading and view."""
+    parts = [[part.take(copy.rows) for part in reading] for reading in fold.own]
+    if copy.culprit:
+        view = copy.culprit - 1
+        for reading, source in zip(parts, fold.noise if copy.noise else fold.own, strict=True):
+            reading[view] = source[view].take(copy.donors)
+    return parts
+
+
+def _joined(parts: Sequence[list[list[Part]]]) -> list[list[Part]]:
+    """Components of several sets of rows, one after the other."""
+    return [
+        [
+            Part(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+            for pieces in zip(*readings, strict=True)
+        ]
+        for readings in zip(*parts, strict=True)
+    ]
+
+
+def _said(copy: Copy, shares: Array, by_noise: Array) -> Array:
+    """Class shares (n, N, K) of copied rows."""
+    said = shares[copy.rows]
+    if copy.culprit:
+        source = by_noise if copy.noise else shares
+        said[:, copy.culprit - 1] = source[copy.donors, copy.culprit - 1]
+    return said
 
 
 def _copies(labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator) -> Iterator[Copy]:
