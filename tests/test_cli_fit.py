@@ -17,7 +17,7 @@ from rcml_misa.cli import main
 from rcml_misa.datasets import FileOptions
 from rcml_misa.datasets.files import FileLayout, read_own_file
 from rcml_misa.datasets.imported import import_dataset
-from rcml_misa.estimators import MISAClassifier, RCMLClassifier
+from rcml_misa.estimators import KernelExpertClassifier, MISAClassifier, RCMLClassifier
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.views import MultiView
 
@@ -68,7 +68,8 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     result = done("predict", files / "m.rcml", files / "new.csv", "--out", tmp_path / "p.csv")
     found = pd.read_csv(tmp_path / "p.csv")
     assert found.columns.tolist() == [
-        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views", "refused",
+        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views", "suspect",
+        "suspect_gain", "refused",
     ]  # fmt: skip
     assert not found["refused"].any()
     model = rcml_misa.load(files / "m.rcml")
@@ -80,7 +81,9 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     np.testing.assert_allclose(found["conflict"], opinion.conflict, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(found["probability"], opinion.probability.max(axis=1), rtol=1e-5)
     right = 100 * np.mean(opinion.predicted == own.labels)
-    assert f"40 rows\n{right:.2f} % right of 40 with a label\nwritten:" in result.stdout
+    np.testing.assert_allclose(found["suspect_gain"], opinion.suspect_gain, rtol=1e-5, atol=1e-9)
+    assert found["suspect"].fillna("").tolist() == opinion.suspect.tolist()
+    assert f"40 rows\n{right:.2f} % right of 40 with a label\nsuspects: " in result.stdout
     assert result.stderr == ""
 
 
@@ -88,7 +91,7 @@ def test_standard_output_holds_the_csv_alone(files):
     result = done("predict", files / "m.rcml", files / "new.csv", "--per-view")
     lines = result.stdout.splitlines()
     assert len(lines) == 41
-    assert lines[0].endswith("voice__class,voice__belief,voice__uncertainty,refused")
+    assert lines[0].endswith("voice__belief,voice__uncertainty,voice__gain,refused")
     assert result.stderr.startswith("40 rows\n")
 
 
@@ -408,8 +411,9 @@ def test_regressors_predict_scores_of_a_file(method, files, tmp_path):
     assert "scores" in done("inspect", tmp_path / "m.rcml").stdout
     result = done("predict", tmp_path / "m.rcml", files / "new.csv", "--json")
     lines = pd.read_csv(StringIO(result.stdout))
-    intervals = ["low", "high", "scale", "deviation"] if method == "rcml-misa" else []
-    assert lines.columns.tolist() == ["id", "score", *intervals, "refused"]
+    more = ["low", "high", "scale", "deviation", "suspect", "suspect_gain"]
+    more = more if method == "rcml-misa" else []
+    assert lines.columns.tolist() == ["id", "score", *more, "refused"]
     new = read_own_file(files / "new.csv", FileOptions(target="who"))
     np.testing.assert_allclose(lines["score"], model.predict(new.views), rtol=1e-4, atol=1e-5)
     assert json.loads(result.stderr)["accuracy"] is None
@@ -431,3 +435,125 @@ def test_what_no_file_holds_is_refused_before_the_file_is_read(tmp_path):
     refused = call("predict", tmp_path / "m.rcml", tmp_path / "rows.csv")
     assert refused.exit_code == 2
     assert "reads view 'voice' as a sequence, which no file of predict holds" in refused.stderr
+
+
+def three_views(rows, seed):
+    rng, centres = np.random.default_rng(seed), np.random.default_rng(99)
+    codes = np.arange(rows) % 3
+    views = {
+        name: 3 * centres.normal(size=(3, width))[codes] + rng.normal(size=(rows, width))
+        for name, width in {"vib": 4, "temp": 3, "sound": 5}.items()
+    }
+    return views, codes
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A model of three views, and a csv whose first 20 of 60 rows have the vib of another class."""
+    folder = tmp_path_factory.mktemp("broken")
+    views, codes = three_views(240, 0)
+    MultiView(views).to_frame().assign(who=codes).to_csv(folder / "train.csv", index=False)
+    views, codes = three_views(60, 1)
+    views["vib"][:20] = views["vib"][1:21]
+    MultiView(views).to_frame().assign(who=codes).to_csv(folder / "new.csv", index=False)
+    done("fit", "--dataset", folder / "train.csv", "--target", "who", "--method", "kernel-expert",
+         "--out", folder / "m.rcml")  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("chunk", [7, 2048])
+def test_suspects_are_counted_and_left_out(broken, tmp_path, chunk):
+    model = rcml_misa.load(broken / "m.rcml")
+    opinion = model.predict_opinion(
+        read_own_file(broken / "new.csv", FileOptions(target="who")).views
+    )
+    plain, path = done("predict", broken / "m.rcml", broken / "new.csv"), tmp_path / "p.csv"
+    words = ("predict", broken / "m.rcml", broken / "new.csv", "--out", path, "--chunk", chunk)
+    facts = json.loads(done(*words, "--exclude-suspect", "--per-view", "--json").stdout)
+    found = pd.read_csv(path)
+    names, counts = np.unique(opinion.suspect[opinion.suspect != ""], return_counts=True)
+    assert facts["suspects"] == dict(zip(names.tolist(), counts.tolist(), strict=True))
+    assert (found["suspect"][:20] == "vib").sum() >= 15
+    assert facts["excluded"] == found["excluded"].sum() == opinion.suspicion.clear.sum() > 0
+    np.testing.assert_allclose(found["vib__gain"], opinion.view_gains[:, 0], rtol=1e-5, atol=1e-9)
+    rest = opinion.without_suspect
+    np.testing.assert_allclose(found["uncertainty"], rest.uncertainty, rtol=1e-4)
+    assert found["class"].tolist() == rest.predicted.tolist()
+    changed = found["excluded"].to_numpy()
+    assert found.loc[changed, "vib__class"].isna().any()
+    assert (rest.conflict[changed] <= opinion.conflict[changed]).all()
+    named = "".join(
+        found.loc[changed & (found["suspect"] == "vib"), "conflicting_views"].fillna("")
+    )
+    assert "vib" not in named
+    # without the option nothing is left out
+    told = pd.read_csv(StringIO(plain.stdout))
+    assert "excluded" not in told
+    np.testing.assert_allclose(told["uncertainty"], opinion.uncertainty, rtol=1e-4)
+    text = done(*words, "--exclude-suspect").stdout
+    assert f"suspects: vib {facts['suspects']['vib']}" in text
+    assert f"{facts['excluded']} rows answered" in " ".join(text.split())
+    assert max(map(len, text.split("written:")[0].splitlines())) <= 80
+
+
+def test_a_model_that_leaves_suspects_out_says_so(broken, tmp_path):
+    own = read_own_file(broken / "train.csv", FileOptions(target="who"))
+    model = KernelExpertClassifier(suspect="exclude", random_state=0).fit(own.views, own.labels)
+    model.save(tmp_path / "m")
+    result = done("predict", tmp_path / "m", broken / "new.csv", "--json")
+    assert json.loads(result.stderr)["excluded"] > 0
+    assert "excluded" in pd.read_csv(StringIO(result.stdout))
+
+
+@pytest.mark.parametrize("method", ["edl", "fuml", "bml", "misa"])
+def test_methods_without_suspects_say_so(broken, tmp_path, method):
+    done("fit", "--dataset", broken / "train.csv", "--target", "who", "--method", method,
+         "--epochs", 1, "--out", tmp_path / "m")  # fmt: skip
+    words = ("predict", tmp_path / "m", broken / "new.csv")
+    result = call(*words, "--exclude-suspect", "--out", tmp_path / "p.csv")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--exclude-suspect needs a method that names suspect views" in result.stderr
+    assert not (tmp_path / "p.csv").exists()
+    result = done(*words, "--per-view", "--json")
+    assert json.loads(result.stderr)["suspects"] is None
+    table = pd.read_csv(StringIO(result.stdout))
+    assert ("vib__reliability" in table) == (method == "bml")
+    facts = json.loads(done("inspect", tmp_path / "m", "--json").stdout)
+    assert (facts["suspect_limits"], facts["suspect_rows"]) == (None, None)
+    assert "\nsuspects" not in done("inspect", tmp_path / "m").stdout
+
+
+def test_inspect_tells_worth_and_limits(broken):
+    model = rcml_misa.load(broken / "m.rcml")
+    facts = json.loads(done("inspect", broken / "m.rcml", "--json").stdout)
+    assert facts["suspect_limits"] == list(model.suspect_limits_)
+    assert facts["view_worth"] == dict(
+        zip(["vib", "temp", "sound"], model.worth_.tolist(), strict=True)
+    )
+    assert (facts["set_aside"], facts["suspect_rows"]) == ([], "leave-one-out, train rows")
+    text = " ".join(done("inspect", broken / "m.rcml").stdout.split())
+    named, clear = model.suspect_limits_
+    assert f"suspects above a gain of {named:.3g}, clear above {clear:.3g}" in text
+    assert f"worth vib {model.worth_[0]:.2f}, temp" in text
+    assert "set aside" not in text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "rows"), [(0.0, "none, usual values"), (0.3, "train rows set apart")]
+)
+def test_inspect_tells_which_rows_set_the_limits_of_peers(broken, tmp_path, fraction, rows):
+    setting = f"calibration_fraction={fraction}"
+    done("fit", "--dataset", broken / "train.csv", "--target", "who", "--method", "rcml",
+         "--epochs", 1, "--set", setting, "--out", tmp_path / "m")  # fmt: skip
+    facts = json.loads(done("inspect", tmp_path / "m", "--json").stdout)
+    assert (facts["suspect_rows"], facts["view_worth"]) == (rows, None)
+    assert (facts["suspect_limits"] == [0.1, 0.2]) == (not fraction)
+
+
+def test_inspect_tells_views_that_are_set_aside(tmp_path):
+    views, codes = three_views(240, 0)
+    views["temp"][codes != 0] = np.nan
+    with pytest.warns(UserWarning, match="set aside"):
+        KernelExpertClassifier(random_state=0).fit(views, codes).save(tmp_path / "m")
+    assert json.loads(done("inspect", tmp_path / "m", "--json").stdout)["set_aside"] == ["temp"]
+    assert "set aside  temp (presence tells the class" in done("inspect", tmp_path / "m").stdout

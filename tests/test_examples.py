@@ -14,6 +14,13 @@ def test_tutorial(capsys):
     assert names["accuracy"] > 0.95
     assert names["found"] > 0.7  # of the planted conflicts
     assert names["rise"] > 0.3
+    assert names["caught"] > 0.5
+    assert names["accused"] < 0.15
+    rows = names["swapped"]
+    left, mixed = names["without_dct"], names["mixed"]
+    assert left.uncertainty[rows].mean() < mixed.uncertainty[rows].mean() - 0.1
+    right_of = [(one.predicted == names["y_test"])[rows].mean() for one in (left, mixed)]
+    assert right_of[0] >= right_of[1]
     right, kept = names["right"], names["kept"]
     assert right[kept].mean() > right.mean() + 0.01 > right[~kept].mean()
     without = names["without"].predicted == names["y_test"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from rcml_misa.exceptions import OptionError
-from rcml_misa.opinions.nig import NIG, fuse_nig, nig_loss, nig_nll, nig_regulariser
+from rcml_misa.opinions.nig import NIG, fuse_nig, nig_gains, nig_loss, nig_nll, nig_regulariser
 
 positive = st.floats(0.05, 20)
 opinion = st.tuples(st.floats(-5, 5), positive, st.floats(1.05, 20), positive)
@@ -140,3 +140,32 @@ def test_loss_is_the_mean_of_both_parts_and_has_true_gradients() -> None:
     wanted = nig_nll(NIG(*parts), target) + 0.1 * nig_regulariser(NIG(*parts), target)
     torch.testing.assert_close(loss, wanted.mean())
     assert torch.autograd.gradcheck(lambda *given: nig_loss(NIG(*given), target, weight=0.1), parts)
+
+
+@given(st.integers(2, 5), st.integers(0, 999))
+@settings(deadline=None, max_examples=40)
+def test_gains_are_falls_of_the_scale_where_an_opinion_agrees(count, seed) -> None:
+    rng = np.random.default_rng(seed)
+    positive_parts = rng.exponential(size=(3, count)) + np.array([[0.1], [1.0], [0.1]])
+    parts = [rng.normal(size=count), *positive_parts]
+    opinions = NIG(*(torch.from_numpy(part) for part in parts))
+    gains = nig_gains(opinions)
+    for number in range(count):
+        others = torch.arange(count) != number
+        score = fuse_nig(NIG(*(part[others] for part in opinions))).gamma
+        agreeing = opinions._replace(gamma=torch.where(others, opinions.gamma, score))
+        fall = (fuse_nig(opinions).scale / fuse_nig(agreeing).scale).log()
+        assert gains[number] == pytest.approx(fall.item(), abs=1e-10)
+    order = torch.from_numpy(rng.permutation(count))
+    turned = nig_gains(NIG(*(part[order] for part in opinions)))
+    torch.testing.assert_close(turned, gains[order])
+
+
+def test_gains_of_absent_and_lonely_opinions() -> None:
+    parts = torch.tensor([[0.0, 3.0, 9.0]] * 2), *torch.ones(3, 2, 3)
+    present = torch.tensor([[True, True, False], [False, True, False]])
+    gains = nig_gains(NIG(*parts), present)
+    pair = nig_gains(NIG(*(part[0, :2] for part in parts)))
+    torch.testing.assert_close(gains[0, :2], pair)
+    assert gains.isnan().tolist() == [[False, False, True], [True, False, True]]
+    assert gains[1, 1] == 0

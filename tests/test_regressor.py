@@ -266,10 +266,120 @@ def test_one_views_opinion_and_a_table_of_all(fitted) -> None:
     with pytest.raises(OptionError, match="there is no view 'c'; choose from a, b"):
         opinion.of("c")
     frame = opinion.to_frame()
-    assert list(frame.columns[:4]) == ["score", "scale", "deviation", "a__score"]
+    stated = ["score", "scale", "deviation"]
+    assert list(frame.columns[:6]) == [*stated, "suspect", "suspect_gain", "a__score"]
+    assert list(opinion.to_frame(per_view=False)) == [*stated, "suspect", "suspect_gain"]
+    np.testing.assert_array_equal(frame["b__gain"], opinion.view_gains[:, 1])
     np.testing.assert_array_equal(frame["b__scale"], opinion.of("b").scale)
 
 
 def test_one_row_leaves_nothing_to_train_on() -> None:
     with pytest.raises(DataError, match="leave none to train on"):
         RCMLMISARegressor().fit({"a": [[1.0, 2.0]]}, [1.0])
+
+
+def read_by_three(rows: int, seed: int):
+    """A score that three views read, the third of them badly."""
+    rng = np.random.default_rng(seed)
+    score = rng.normal(size=rows)
+    views = {
+        name: np.column_stack([score + noise * rng.normal(size=rows), rng.normal(size=rows)])
+        for name, noise in {"a": 0.3, "b": 0.3, "c": 1.0}.items()
+    }
+    return MultiView(views), score
+
+
+def with_another_rows(views: MultiView, name: str) -> MultiView:
+    return views.replace({name: np.roll(views[name], 1, axis=0)})
+
+
+@pytest.fixture(scope="module")
+def three():
+    views, score = read_by_three(700, 0)
+    options = {"epochs": 20, "hidden": 32, "batch_size": 32, "random_state": 0}
+    return RCMLMISARegressor(calibration_fraction=0.3, **options).fit(views, score)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_view_of_another_row_is_suspected_and_left_out(three, name) -> None:
+    views, score = read_by_three(600, 1)
+    clean = three.predict_opinion(views)
+    assert (clean.suspect != "").mean() == pytest.approx(0.05, abs=0.04)
+    assert clean.suspicion.clear.mean() < 0.03
+    bogus = three.predict_opinion(with_another_rows(views, name))
+    assert (bogus.suspect != "").mean() > 0.4
+    clear, rest = bogus.suspicion.clear, bogus.without_suspect
+    assert clear.mean() > 0.1
+    assert (bogus.suspect[clear] == name).mean() > 0.75
+    errors = [np.abs(one.score - score)[clear].mean() for one in (bogus, rest)]
+    assert errors[1] < 0.6 * errors[0]
+    np.testing.assert_array_equal(rest.score[~clear], bogus.score[~clear])
+    np.testing.assert_array_equal(rest.suspect, bogus.suspect)
+
+
+def test_rest_is_the_sum_of_the_other_views(three) -> None:
+    views, _ = read_by_three(30, 2)
+    opinion = three.predict_opinion(views)
+    for row in range(30):
+        others = [n for i, n in enumerate("abc") if i != opinion.view_gains[row].argmax()]
+        nu = np.array([opinion.of(name).nu[row] for name in others])
+        scores = np.array([opinion.of(name).score[row] for name in others])
+        assert opinion.rest.score[row] == pytest.approx(nu @ scores / nu.sum())
+        assert opinion.rest.nu[row] == pytest.approx(nu.sum())
+
+
+def test_limits_are_set_on_rows_that_calibrate() -> None:
+    views, score = read_by_three(160, 3)
+    held = (views.take(np.arange(100, 160)), score[100:])
+    options = {"epochs": 1, "hidden": 8, "random_state": 0}
+    model = RCMLMISARegressor(**options)
+    model.fit(views.take(np.arange(100)), score[:100], validation=held)
+    largest = model.predict_opinion(held[0]).suspect_gain
+    np.testing.assert_allclose(model.suspect_limits_, np.quantile(largest, [0.95, 0.99]), rtol=1e-5)
+    assert model.predict_opinion(views).limits == model.suspect_limits_
+    model.set_params(early_stopping=False).fit(views, score)  # no rows held out
+    assert not hasattr(model, "suspect_limits_")
+    assert model.predict_opinion(views).limits == (0.3, 0.5)
+
+
+def test_excluding_follows_the_rest_also_in_intervals(three) -> None:
+    views, _ = read_by_three(400, 4)
+    bogus, options = with_another_rows(views, "a"), three.get_params()
+    whole, score = read_by_three(700, 0)
+    excluding = RCMLMISARegressor(**{**options, "suspect": "exclude"}).fit(whole, score)
+    reported, left = (model.predict_opinion(bogus) for model in (three, excluding))
+    assert excluding.suspect_limits_ == three.suspect_limits_
+    np.testing.assert_array_equal(left.score, reported.without_suspect.score)
+    np.testing.assert_array_equal(excluding.predict(bogus), left.score)
+    low, high = excluding.predict_interval(bogus)
+    np.testing.assert_allclose((low + high) / 2, left.score)
+    assert not np.array_equal(left.score, reported.score)
+
+
+def test_of_two_views_both_are_named_and_none_is_left_out(fitted) -> None:
+    views, _ = noisy(200, seed=5)
+    opinion = fitted.predict_opinion(with_another_rows(views, "a"))
+    assert set(opinion.suspect) == {"", "a|b"}
+    assert opinion.without_suspect is opinion
+
+
+def test_a_missing_view_is_never_suspected(three) -> None:
+    views, _ = read_by_three(80, 6)
+    a, b = np.array(views["a"]), np.array(views["b"])
+    a[:40], b[:20] = np.nan, np.nan
+    opinion = three.predict_opinion({"a": a, "b": b, "c": views["c"]})
+    assert np.isnan(opinion.view_gains[:40, 0]).all()
+    assert (opinion.suspect_gain[:20] == 0).all()  # one view is left
+    assert set(opinion.suspect[:20]) == {""}
+    assert set(opinion.suspect[20:40]) <= {"", "b|c"}
+    assert np.isfinite(opinion.rest.score).all()
+
+
+def test_one_view_has_no_suspects() -> None:
+    views, truth = noisy(60)
+    model = RCMLMISARegressor(epochs=1, hidden=8, random_state=0).fit({"a": views["a"]}, truth)
+    opinion = model.predict_opinion({"a": views["a"]})
+    assert opinion.view_gains is None
+    assert not hasattr(model, "suspect_limits_")
+    assert "suspect" not in opinion.to_frame()
+    assert set(opinion.suspect) == {""}

@@ -50,7 +50,6 @@ def audit(
     loss change? What do rows that are kept gain, and do 90 % sets hold where a view lies or is
     missing? Up to nine fits for each method and run: --parts leaves some out.
     """
-    from rcml_misa.estimators.registry import METHODS
     from rcml_misa.protocols import Protocol
     from rcml_misa.reporting import render, terminal_width
     from rcml_misa.reporting.audit import audit_json, audit_tables
@@ -60,8 +59,7 @@ def audit(
     asked = parse_parts(parts)
     if data.task == "regression":
         raise OptionError("an audit asks about classes; give --task 2, 3 or 7, not regression.")
-    present = ",".join(method for method in DEFAULTS if method in METHODS)
-    recipes = settings.recommended(present if methods is None else methods)
+    recipes = settings.recommended(",".join(DEFAULTS) if methods is None else methods)
     dataset = data.load(name)
     if dataset.task != "classification":
         raise OptionError(f"an audit asks about classes and {name} has scores; give --task 3.")

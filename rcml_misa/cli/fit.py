@@ -109,6 +109,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "file": f"{model} ({file_size(facts['bytes'])}, format version {facts['format_version']})",
         "method": f"{about.get('method', facts['method'])} ({facts['method']})",
         "views": listed(facts["views"]),
+        **_views_told(facts),
         "classes": target,
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
@@ -119,6 +120,22 @@ def inspect(model: Path, as_json: bool) -> None:
     }
     for name, text in shown.items():
         echo(f"{name:<11}{text}", indent=11)
+
+
+def _views_told(facts: dict[str, Any]) -> dict[str, str]:
+    """Say what the views are worth, which are set aside, and what makes one of them suspect."""
+    told: dict[str, str] = {}
+    if facts["view_worth"] is not None:
+        worth = {name: f"{nats:.2f}" for name, nats in facts["view_worth"].items()}
+        told["worth"] = f"{listed(worth)} (nats that each view alone tells of the class)"
+    if facts["set_aside"]:
+        names = ", ".join(facts["set_aside"])
+        told["set aside"] = f"{names} (presence tells the class, so that no value is read)"
+    if facts["suspect_limits"] is not None:
+        named, clear = facts["suspect_limits"]
+        rows = facts["suspect_rows"]
+        told["suspects"] = f"above a gain of {named:.3g}, clear above {clear:.3g} (set on: {rows})"
+    return told
 
 
 def _networks(facts: dict[str, Any]) -> str:

@@ -10,16 +10,17 @@ import math
 import sys
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
 from rcml_misa.cli import options as opt
-from rcml_misa.cli.console import echo_json, refuse_same
+from rcml_misa.cli.console import echo, echo_json, listed, refuse_same
 from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ _REJECT = "Mark rows of a larger uncertainty, from 0 to 1, as refused."
 @click.argument("model", type=opt.PATH)
 @click.argument("file", type=opt.PATH)
 @opt.value("--out", "CSV", "Write the answers here.  [default: standard output]", opt.PATH)
-@opt.flag("--per-view", "Add each view's own class, belief, uncertainty.")
+@opt.flag("--per-view", "Add each view's own class, belief, uncertainty, gain.")
+@opt.flag("--exclude-suspect", "Follow the other views in rows with one clear suspect.")
 @opt.value("--reject-above", "U", _REJECT, float)
 @opt.value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
 @click.option("--device", type=opt.device_kinds, help="[default: as it was fitted]")
@@ -51,6 +53,7 @@ def predict(
     file: Path,
     out: Path | None,
     per_view: bool,
+    exclude_suspect: bool,
     reject_above: float | None,
     coverage: float | None,
     device: Device | None,
@@ -62,8 +65,9 @@ def predict(
     FILE has the columns or arrays that `fit` saw, of any kind that `fit` reads; the target is not
     needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
     probability, uncertainty, degree of conflict and the two views in greatest conflict, or its
-    score with scale and interval, as far as the method states them. A row whose answer is NaN or
-    infinite is refused: it gets no answer and the largest uncertainty.
+    score with scale and interval, and the view that does not seem to belong to it (suspect) with
+    its gain, as far as the method states them. A row whose answer is NaN or infinite is refused:
+    it gets no answer and the largest uncertainty.
     """
     from rcml_misa.estimators.registry import load_with_header
 
@@ -76,10 +80,13 @@ def predict(
     if out is not None:
         refuse_same(out, model, file)
     fitted, header = load_with_header(model, device=device)
-    _check_model(fitted, reject_above=reject_above, coverage=coverage)
+    _check_model(
+        fitted, reject_above=reject_above, coverage=coverage, exclude_suspect=exclude_suspect
+    )
     tally, limit = _Tally(), reject_above
     layout = _layout(fitted, header)
-    tables = _answers(fitted, layout, file, tally, per_view=per_view, rows=chunk)
+    shown = _Shown(per_view, exclude_suspect)
+    tables = _answers(fitted, layout, file, tally, shown, rows=chunk)
     with _output(out) as stream:
         if coverage is None:
             _write_answers(tables, stream, tally, limit=limit)
@@ -96,13 +103,23 @@ def predict(
         "reject_above": limit,
         "refused": tally.refused,
         "not_finite": tally.not_finite,
+        "suspects": None if tally.suspects is None else dict(tally.suspects.most_common()),
+        "excluded": tally.excluded,
         "accuracy_of_kept": None if limit is None else tally.accuracy(limit),
         "out": None if out is None else str(out),
     }
     if as_json:
         echo_json(facts, err=out is None)
     else:
-        click.echo(_summary(facts), err=out is None)
+        for line in _summary(facts):
+            echo(line, err=out is None)
+
+
+class _Shown(NamedTuple):
+    """Columns that a table of answers has beside the usual ones."""
+
+    per_view: bool
+    exclude_suspect: bool
 
 
 @dataclass
@@ -112,10 +129,22 @@ class _Tally:
     rows: int = 0
     refused: int = 0
     not_finite: int = 0
+    #: Rows per suspect view, or pair of views; None where the method has no suspects.
+    suspects: Counter[str] | None = None
+    #: Rows whose answer follows the other views; None where none may.
+    excluded: int | None = None
     #: Infinite for a row without a finite answer, which no limit accepts.
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
+
+    def count_suspects(self, table: pd.DataFrame) -> None:
+        """Count the suspects of finite answers, and the rows whose answer does without one."""
+        if "suspect" in table:
+            self.suspects = Counter() if self.suspects is None else self.suspects
+            self.suspects.update(name for name in table["suspect"] if name)
+        if "excluded" in table:
+            self.excluded = (self.excluded or 0) + int(table["excluded"].eq(True).sum())
 
     def threshold(self, coverage: float) -> float:
         """Largest uncertainty among the share `coverage` of the rows that has least.
@@ -141,8 +170,10 @@ class _Tally:
         return float(correct[counted].mean()) if counted.any() else None
 
 
-def _check_model(model: Any, *, reject_above: float | None, coverage: float | None) -> None:
-    """Refuse models whose views are in no file, and limits of an uncertainty that is not stated."""
+def _check_model(
+    model: Any, *, reject_above: float | None, coverage: float | None, exclude_suspect: bool
+) -> None:
+    """Refuse models whose views are in no file, and options for what the method does not state."""
     method = type(model).__name__
     for view, kind in zip(model.view_names_, model.kinds_, strict=True):
         if kind in ("sequence", "text"):
@@ -150,6 +181,8 @@ def _check_model(model: Any, *, reject_above: float | None, coverage: float | No
                 f"the {method} reads view {view!r} as a {kind}, which no file of predict holds; "
                 "read the model with rcml_misa.load and call its predict."
             )
+    if exclude_suspect and not hasattr(model, "predict_opinion"):
+        raise _without_suspects(model)
     if hasattr(model, "classes_"):
         return
     if reject_above is not None or (coverage is not None and not hasattr(model, "predict_opinion")):
@@ -160,21 +193,28 @@ def _check_model(model: Any, *, reject_above: float | None, coverage: float | No
         )
 
 
-def _table(model: Any, views: Mapping[str, Any], *, per_view: bool) -> pd.DataFrame:
+def _without_suspects(model: Any) -> OptionError:
+    """Error of a method that names no suspects, or has one view only."""
+    count = len(model.view_names_)
+    return OptionError(
+        f"--exclude-suspect needs a method that names suspect views, which {type(model).__name__} "
+        f"of {count} {'view' if count == 1 else 'views'} does not; leave it out."
+    )
+
+
+def _table(model: Any, views: Mapping[str, Any], shown: _Shown) -> pd.DataFrame:
     """Lay out predictions with what the model states of its uncertainty, a row per row."""
     import pandas as pd
     from scipy.stats import entropy
 
-    states_opinion, is_classifier = hasattr(model, "predict_opinion"), hasattr(model, "classes_")
+    is_classifier = hasattr(model, "classes_")
     table: pd.DataFrame
-    if states_opinion and is_classifier:
-        table = model.predict_opinion(views).to_frame(per_view=per_view)
-    elif states_opinion:
-        table = model.predict_opinion(views).to_frame()
-        reach = model.interval_factor_ * table["scale"]  # NaN where nothing fixed the intervals
-        table.insert(1, "low", table["score"] - reach)
-        table.insert(2, "high", table["score"] + reach)
-        table = table if per_view else table.loc[:, :"deviation"]
+    if hasattr(model, "predict_opinion"):
+        table = _opinions(model, views, shown)
+        if not is_classifier:
+            reach = model.interval_factor_ * table["scale"]  # NaN where nothing fixed the intervals
+            table.insert(1, "low", table["score"] - reach)
+            table.insert(2, "high", table["score"] + reach)
     elif is_classifier:
         shares = model.predict_proba(views)
         table = pd.DataFrame({"class": model.predict(views), "probability": shares.max(axis=1)})
@@ -184,8 +224,25 @@ def _table(model: Any, views: Mapping[str, Any], *, per_view: bool) -> pd.DataFr
             table["uncertainty"] = entropy(shares, axis=1, base=shares.shape[1])
         if hasattr(model, "predict_conflict"):
             table["conflict"] = model.predict_conflict(views)
+        if shown.per_view and hasattr(model, "predict_reliability"):
+            names = [f"{name}__reliability" for name in model.view_names_]
+            table[names] = model.predict_reliability(views)
     else:
         table = pd.DataFrame({"score": model.predict(views)})
+    return table
+
+
+def _opinions(model: Any, views: Mapping[str, Any], shown: _Shown) -> pd.DataFrame:
+    """Lay out opinions, and which of them follow the other views where a suspect is left out."""
+    opinion = model.predict_opinion(views)
+    if shown.exclude_suspect:
+        if opinion.view_gains is None or len(opinion.views) < 2:
+            raise _without_suspects(model)
+        opinion = opinion.without_suspect
+    table: pd.DataFrame = opinion.to_frame(per_view=shown.per_view)
+    if shown.exclude_suspect or (getattr(model, "suspect", "") == "exclude" and "suspect" in table):
+        place = list(table).index("suspect_gain") + 1
+        table.insert(place, "excluded", opinion.suspicion.clear)
     return table
 
 
@@ -204,7 +261,7 @@ def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
 
 
 def _answers(
-    model: Any, layout: FileLayout, path: Path, tally: _Tally, *, per_view: bool, rows: int
+    model: Any, layout: FileLayout, path: Path, tally: _Tally, shown: _Shown, *, rows: int
 ) -> Iterator[pd.DataFrame]:
     """Yield a table of answers per chunk of a file, and count them."""
     import numpy as np
@@ -219,7 +276,7 @@ def _answers(
         end = chunk.start + len(chunk)
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
-                table = _table(model, chunk.views, per_view=per_view)
+                table = _table(model, chunk.views, shown)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
         certainty = "uncertainty" if classes is not None else "scale"
@@ -230,6 +287,7 @@ def _answers(
             table.insert(0, layout.id, list(chunk.ids))
         tally.rows += len(chunk)
         tally.not_finite += int(not_finite.sum())
+        tally.count_suspects(table)
         if certainty in table:
             tally.uncertainty.extend(table[certainty].mask(not_finite, math.inf).tolist())
         if classes is None or chunk.labels is None:
@@ -323,11 +381,15 @@ def _output(out: Path | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _summary(facts: dict[str, Any]) -> str:
-    """Counts and accuracy in words."""
+def _summary(facts: dict[str, Any]) -> list[str]:
+    """Counts and accuracy in words, line by line."""
     lines = [f"{facts['rows']} rows"]
     if facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
+    if facts["suspects"] is not None:
+        lines.append(f"suspects: {listed(facts['suspects']) or 'none'} of {facts['rows']} rows")
+        if facts["excluded"] is not None:
+            lines[-1] += f"; {facts['excluded']} rows answered without their suspect"
     if facts["reject_above"] is not None:
         accepted = facts["rows"] - facts["refused"]
         text = f"{facts['refused']} refused, of uncertainty above {facts['reject_above']:.4g}"
@@ -339,4 +401,4 @@ def _summary(facts: dict[str, Any]) -> str:
         lines.append(f"{among}{facts['not_finite']} refused, whose answer is NaN or infinite")
     if facts["out"] is not None:
         lines.append(f"written: {facts['out']}")
-    return "\n".join(lines)
+    return lines

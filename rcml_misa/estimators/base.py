@@ -223,7 +223,12 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         return rows, apart
 
     def _check_rows(self, X: Any) -> MultiView:
-        """Validate rows to predict against what `fit` saw."""
+        """Validate rows to predict against what `fit` saw, and fill missing views with means."""
+        views = self._given_rows(X)
+        return views if self._leaves_out_missing else self.view_means_.fill(views)
+
+    def _given_rows(self, X: Any) -> MultiView:
+        """Validate rows to predict against what `fit` saw; views stay missing."""
         check_is_fitted(self)
         if self.views is None:
             X = with_absent_views(X, names=self.view_names_, widths=self.widths_)
@@ -246,8 +251,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
                 raise DataError(
                     f"view {name!r} is of kind {kind} but fit saw the kind {seen_kind}."
                 )
-        views = constant_views(views, self.set_aside_)
-        return views if self._leaves_out_missing else self.view_means_.fill(views)
+        return constant_views(views, self.set_aside_)
 
     def _heard(self, views: MultiView) -> NDArray[np.bool_]:
         """Mask of the views that each checked row has and that are not set aside, (n, N)."""

@@ -6,16 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax
 
 from rcml_misa.calibration import Calibrator
 from rcml_misa.estimators.base import ClassWeight, SuspectUse, TrainRows
 from rcml_misa.estimators.opinion import MultiViewOpinion
-from rcml_misa.estimators.pooling import PoolingClassifier, view_worth
+from rcml_misa.estimators.pooling import PoolingClassifier
 from rcml_misa.experts.logits import Experts
-from rcml_misa.experts.membership import Membership
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.ridge_experts import RidgeExperts
 from rcml_misa.experts.view_experts import ViewExperts
@@ -62,19 +59,15 @@ class _ExpertClassifier(PoolingClassifier):
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit every member on views X, one label per row y and weights of the rows."""
-        views, codes, weights = self._check_train(X, y, sample_weight)
+        rows = self._check_train(X, y, sample_weight)
+        views, codes, weights = rows
         self.experts_: Experts = self._members().fit(views, codes, weights=weights)
         logits = self.experts_.train_logits_  # leave-one-out
         self.stack_ = logits.stack(codes, weights=weights) if self.stacking else None
-        self.worth_ = view_worth(log_softmax(logits.views, axis=-1), codes, logits.present)
-        self.membership_ = Membership().fit(
-            views,
-            codes,
-            logits.witness,
-            ask=lambda rows: self.experts_.logits(rows).witness,
-            rng=np.random.default_rng(self.random_state),
+        standing = self._learn_views(
+            rows, logits, lambda new: self.experts_.logits(new).witness, self.random_state
         )
-        fused, self.suspect_limits_ = self._out_of_sample(logits, self.membership_.train_standing_)
+        fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
         self.calibrator_ = Calibrator.fit(fused, codes, weights)
         return self
 

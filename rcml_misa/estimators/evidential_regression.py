@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -14,7 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration import ScaleCalibrator, conformal_factor
-from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
+from rcml_misa.estimators.base import (
+    MultiViewRegressor,
+    SuspectUse,
+    check_presence,
+    suspect_limits,
+    target_numbers,
+)
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
@@ -22,7 +29,7 @@ from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.nn.tokens import AttentionMask, Sharing
-from rcml_misa.opinions.nig import NIG, Regulariser, nig_loss
+from rcml_misa.opinions.nig import NIG, Regulariser, fuse_nig, nig_gains, nig_loss
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import Progress
@@ -32,6 +39,7 @@ __all__ = ["RCMLMISARegressor"]
 
 Array = NDArray[np.float64]
 Scored: TypeAlias = tuple[MultiView, Array]  # rows and their scores
+USUAL_LIMITS = (0.3, 0.5)  # of gains where no rows were held out to set limits on
 EVEN_PLACES, ODD_PLACES = slice(None, None, 2), slice(1, None, 2)
 
 
@@ -81,6 +89,9 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         See `MultiViewEstimator`. Half of these rows calibrate the width, the other half fixes the
         intervals. With 0 the validation rows choose the epoch and do both, which makes intervals
         too narrow where these rows are few.
+    suspect : {"report", "exclude"}
+        Whether opinions, scores and intervals follow the other views where one is clearly suspect;
+        see `ScoreOpinion.without_suspect`.
     views, scaling, features, sequence_encoder, sequence_hidden, text_encoder, text_layers
         See `MultiViewEstimator`, as for the following.
     precision, hidden, heads, feedforward, epochs, batch_size, learning_rate, text_learning_rate
@@ -94,6 +105,10 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         Scales that an interval reaches to each side; NaN with too few validation rows.
     validation_rows_ : int
         Number of the rows that intervals were fixed on.
+    suspect_limits_ : tuple of float
+        Gains beyond which a view is suspected, and clearly so: of the rows that the width was
+        calibrated on, 5 % and 1 % have a larger one. Without such rows, or with one view, there
+        are none, and 0.3 and 0.5 serve.
 
     References
     ----------
@@ -119,6 +134,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     point_weight: float = 1.0
     coverage: float = 0.9
     calibration_fraction: float = 0.0
+    suspect: SuspectUse = "report"
 
     def fit(
         self,
@@ -157,34 +173,33 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         views = self._fill(views)
         self._standardise(target)
         if validation is not None:
-            given, numbers = self._check_validation(validation)
-            held = given, target_numbers(numbers)
-        elif held is not None:
-            held = self.view_means_.fill(held[0]), held[1]
-        pair = None if held is None else (held[0], self._target(held[1]))
+            _, numbers = self._check_validation(validation)
+            held = self._given_rows(validation[0]), target_numbers(numbers)
+        pair = None
+        if held is not None:
+            pair = self.view_means_.fill(held[0]), self._target(held[1])
         # set first, since a callback may ask for predictions
         self.calibrator_: ScaleCalibrator | None = None
         self.interval_factor_, self.validation_rows_ = float("nan"), 0
+        self.__dict__.pop("suspect_limits_", None)  # of an earlier fit
         self._train(views, self._target(target), pair, callback)
         if apart is not None:
-            filled = self.view_means_.fill(apart[0])
             # intervals cover what they state only if their rows had no say in the width
             self._fix_intervals(
-                *((filled.take(half), apart[1][half]) for half in (EVEN_PLACES, ODD_PLACES))
+                *((apart[0].take(half), apart[1][half]) for half in (EVEN_PLACES, ODD_PLACES))
             )
         elif held is not None:
             self._fix_intervals(held, held)
         return self
 
     def _fix_intervals(self, width: Scored, reach: Scored) -> None:
-        """Fit the fused opinion's width, and the reach of intervals, to rows not trained on."""
-        fused, private = self._states(width[0])
-        calibrate = ScaleCalibrator.fit(fused, private, self._target(width[1]).double())
-        if reach is not width:
-            fused, private = self._states(reach[0])
-        opinion = ScoreOpinion.from_nig(self._in_unit(calibrate(fused, private)))
-        target = reach[1]
-        self.calibrator_ = calibrate
+        """Fit the fused width, the limits of suspects and the reach of intervals to new rows."""
+        fused, private = self._states(self.view_means_.fill(width[0]))
+        self.calibrator_ = ScaleCalibrator.fit(fused, private, self._target(width[1]).double())
+        if len(self.view_names_) > 1:
+            gains = nig_gains(private, torch.from_numpy(width[0].present))
+            self.suspect_limits_ = suspect_limits(gains.numpy())
+        opinion, target = self._opinion(reach[0]), reach[1]
         self.validation_rows_ = len(target)
         with suppress(DataError):  # too few rows for intervals, which `predict_interval` says
             self.interval_factor_ = conformal_factor(
@@ -233,17 +248,39 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         """Give opinions about the scores of the rows of X: fused, and each view's own.
 
         The fused opinion's width is calibrated on rows that were not trained on; the views'
-        opinions stay as the network states them.
+        opinions stay as the network states them. With ``suspect="exclude"`` they are those without
+        the suspect view, where there is a clear one; see `ScoreOpinion.without_suspect`.
         """
         check_is_fitted(self)
-        fused, private = self._states(self._check_rows(X))
-        if self.calibrator_ is not None:
-            fused = self.calibrator_(fused, private)
-        views = {
-            name: ScoreOpinion.from_nig(self._in_unit(NIG(*(part[:, place] for part in private))))
-            for place, name in enumerate(self.view_names_)
-        }
-        return ScoreOpinion.from_nig(self._in_unit(fused), views)
+        return self._opinion(self._given_rows(X))
+
+    def _opinion(self, given: MultiView) -> ScoreOpinion:
+        """Opinions about checked rows, whose missing views are still missing."""
+        fused, private = self._states(self.view_means_.fill(given))
+        calibrate = self.calibrator_
+        opinion = ScoreOpinion.from_nig(
+            self._in_unit(fused if calibrate is None else calibrate(fused, private)),
+            {
+                name: ScoreOpinion.from_nig(self._in_unit(NIG(*(part[:, i] for part in private))))
+                for i, name in enumerate(self.view_names_)
+            },
+        )
+        if len(given) < 2:
+            return opinion
+        present = torch.from_numpy(given.present)
+        gains = nig_gains(private, present)
+        others = present.scatter(1, gains.nan_to_num(-1.0).argmax(dim=1, keepdim=True), False)
+        others |= ~others.any(dim=1, keepdim=True)  # of rows with one view, which no one suspects
+        rest = fuse_nig(private, others.double())
+        if calibrate is not None:
+            rest = calibrate(rest, private._replace(nu=private.nu * others))
+        opinion = replace(
+            opinion,
+            view_gains=gains.numpy(),
+            rest=ScoreOpinion.from_nig(self._in_unit(rest)),
+            limits=getattr(self, "suspect_limits_", USUAL_LIMITS),
+        )
+        return opinion.without_suspect if self.suspect == "exclude" else opinion
 
     def _in_unit(self, opinion: NIG) -> NIG:
         """Convert an opinion about the standardised target to the target's own unit."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcml_misa.estimators.suspicion import JOIN, Suspicion
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.opinions import Opinion, contradiction, mean_conflict
 from rcml_misa.opinions.nig import NIG
@@ -21,8 +22,6 @@ __all__ = ["ArrayOpinion", "MultiViewOpinion", "ScoreOpinion"]
 
 Array = NDArray[np.float64]
 _Opinion = TypeVar("_Opinion")
-JOIN = "|"  # between the names of a pair of views
-NEARLY = 0.8  # of the largest gain, from which another view can't be told from the suspect
 
 
 @dataclass(frozen=True)
@@ -175,27 +174,25 @@ class MultiViewOpinion(ArrayOpinion):
         return np.where(upper.max(axis=1) > 0, pairs[upper.argmax(axis=1)], "")
 
     @property
+    def suspicion(self) -> Suspicion:
+        """Gains, limits and names of the views that are suspected."""
+        gains = self.view_gains
+        if gains is None:
+            gains = np.full((len(self.evidence), len(self.views)), np.nan)
+        return Suspicion(tuple(self.views), gains, self.limits, self.learnt)
+
+    @property
     def suspect_gain(self) -> Array:
         """Largest of a row's `view_gains`, (n,); 0 where a row has one view, or none is given."""
-        gains = self._gains
-        return gains.max(axis=1) if gains.shape[1] > 1 else np.zeros(len(gains))
+        return self.suspicion.gain
 
     @property
     def suspect(self) -> NDArray[np.str_]:
         """Name of the view that does not seem to belong to its row, (n,), ``""`` for none.
 
-        It is the view of largest gain where that is above the first of `limits`. Where the liar
-        can't be told from an honest view, because another one's gain is nearly as large, or of two
-        views without anything learnt, it is both names, such as ``face|voice``: one of the two.
+        Where it can't be told which of two views it is, both names; see `Suspicion.suspect`.
         """
-        order, count = self._ranked, len(self.views)
-        if count < 2:
-            return np.full(len(self.evidence), "")
-        names = np.array(list(self.views))
-        pairs = np.array([[first + JOIN + second for second in names] for first in names])
-        low, high = np.sort(order[:, -2:], axis=1).T
-        named = np.where(self._told_apart, names[order[:, -1]], pairs[low, high])
-        return np.where(self.suspect_gain > self.limits[0], named, "")
+        return self.suspicion.suspect
 
     @property
     def without_suspect(self) -> Self:
@@ -204,7 +201,8 @@ class MultiViewOpinion(ArrayOpinion):
         The suspect counts as missing there; other rows, the gains and the suspects stay as they
         are.
         """
-        clear = (self.suspect_gain > self.limits[1]) & self._told_apart
+        suspicion = self.suspicion
+        clear = suspicion.clear
         if self.rest is None or not clear.any():
             return self
         calibrated = self.calibrated
@@ -212,34 +210,17 @@ class MultiViewOpinion(ArrayOpinion):
             calibrated = np.where(clear[:, None], self.calibrated_rest, calibrated)
         private = self._private
         present = np.ones(private.shape[:2], bool) if self.present is None else self.present.copy()
-        present[np.flatnonzero(clear), self._ranked[clear, -1]] = False
+        present[np.flatnonzero(clear), suspicion.view[clear]] = False
+        private = np.where(present[:, :, None], private, 0)
         conflict = mean_conflict(torch.from_numpy(private), torch.from_numpy(present)).numpy()
         return replace(
             self,
             evidence=np.where(clear[:, None], self.rest, self.evidence),
             calibrated=calibrated,
+            views=dict(zip(self.views, private.swapaxes(0, 1), strict=True)),
             conflict=np.where(clear, conflict, self.conflict),
             present=present,
         )
-
-    @property
-    def _gains(self) -> Array:
-        """Gains (n, N), -inf for a view that a row lacks."""
-        if self.view_gains is None:
-            return np.full((len(self.evidence), len(self.views)), -np.inf)[:, :0]
-        return np.nan_to_num(self.view_gains, nan=-np.inf)
-
-    @property
-    def _ranked(self) -> NDArray[np.int64]:
-        """Numbers of the views (n, N) in the order of their gains, the largest last."""
-        return np.argsort(self._gains, axis=1, kind="stable")
-
-    @property
-    def _told_apart(self) -> NDArray[np.bool_]:
-        """Rows (n,) whose largest gain is clearly above the others."""
-        second, first = np.sort(self._gains, axis=1)[:, -2:].T
-        several = np.isfinite(self._gains).sum(axis=1) > 2
-        return np.asarray((second <= np.maximum(NEARLY * first, 0)) & (several | self.learnt))
 
     def to_frame(self, *, per_view: bool = True) -> pd.DataFrame:
         """Lay the opinions out as a table, a row for each row.
@@ -247,16 +228,16 @@ class MultiViewOpinion(ArrayOpinion):
         Parameters
         ----------
         per_view : bool
-            Columns of each view's own class, belief in it and uncertainty; without class and
-            belief where a row lacks the view.
+            Columns of each view's own class, belief in it, uncertainty and gain; without class,
+            belief and gain where a row lacks the view.
 
         Returns
         -------
         pandas.DataFrame
             Columns ``class``, ``probability``, ``uncertainty``, ``conflict``,
-            ``conflicting_views``, of methods that have them ``suspect`` and ``suspect_gain`` and,
-            per view, ``view__class``, ``view__belief``,
-            ``view__uncertainty``.
+            ``conflicting_views``, of methods that have them ``suspect`` and ``suspect_gain``, and
+            per view ``view__class``, ``view__belief``, ``view__uncertainty`` and, of the same
+            methods, ``view__gain``.
 
         Examples
         --------
@@ -285,6 +266,8 @@ class MultiViewOpinion(ArrayOpinion):
             columns[f"{name}__class"] = label
             columns[f"{name}__belief"] = np.where(present, own.belief.max(axis=1), np.nan)
             columns[f"{name}__uncertainty"] = own.uncertainty
+            if self.view_gains is not None:
+                columns[f"{name}__gain"] = self.view_gains[:, number]
         return pd.DataFrame(columns)
 
     @property
@@ -315,6 +298,14 @@ class ScoreOpinion:
         Parameters of the fused opinion, in the target's unit.
     views : mapping of str to ScoreOpinion
         Each view's own opinion; empty for these themselves.
+    view_gains : ndarray of shape (n, N), optional
+        Gains of the views' own opinions by `rcml_misa.opinions.nig.nig_gains`: the fall of the
+        logarithm of their summed scale, were the view to say the score of the other views; NaN
+        where a row lacks it.
+    rest : ScoreOpinion, optional
+        Sum of the own opinions of all views but the one of largest gain.
+    limits, learnt
+        See `MultiViewOpinion`.
 
     Examples
     --------
@@ -328,6 +319,10 @@ class ScoreOpinion:
     alpha: Array
     beta: Array
     views: Mapping[str, ScoreOpinion]
+    view_gains: Array | None = None
+    rest: ScoreOpinion | None = None
+    limits: tuple[float, float] = (np.inf, np.inf)
+    learnt: bool = False
 
     @classmethod
     def from_nig(cls, opinion: NIG, views: Mapping[str, ScoreOpinion] | None = None) -> Self:
@@ -339,18 +334,65 @@ class ScoreOpinion:
         """Return one view's own opinion; no such view is an OptionError."""
         return _view(self.views, view)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Lay out score, scale and deviation, fused and of each view, a row for each row."""
+    @property
+    def suspicion(self) -> Suspicion:
+        """Gains, limits and names of the views that are suspected."""
+        gains = self.view_gains
+        if gains is None:
+            gains = np.full((len(self.gamma), len(self.views)), np.nan)
+        return Suspicion(tuple(self.views), gains, self.limits, self.learnt)
+
+    @property
+    def suspect_gain(self) -> Array:
+        """Largest of a row's `view_gains`, (n,); 0 where a row has one view, or none is given."""
+        return self.suspicion.gain
+
+    @property
+    def suspect(self) -> NDArray[np.str_]:
+        """Name of the view that does not seem to belong to its row, (n,); see `Suspicion`."""
+        return self.suspicion.suspect
+
+    @property
+    def without_suspect(self) -> Self:
+        """Opinions that follow the other views' own in rows with one clear suspect.
+
+        Other rows, the views' opinions, the gains and the suspects stay as they are.
+        """
+        clear = self.suspicion.clear
+        if self.rest is None or not clear.any():
+            return self
+        fused = {
+            name: np.where(clear, getattr(self.rest, name), getattr(self, name))
+            for name in ("gamma", "nu", "alpha", "beta")
+        }
+        return replace(self, **fused)
+
+    def to_frame(self, *, per_view: bool = True) -> pd.DataFrame:
+        """Lay the opinions out as a table, a row for each row.
+
+        Parameters
+        ----------
+        per_view : bool
+            Columns of each view's own opinion and gain.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``score``, ``scale``, ``deviation``, where there are several views ``suspect``
+            and ``suspect_gain``, and per view ``view__score``, ``view__scale``,
+            ``view__deviation`` and ``view__gain``.
+        """
         import pandas as pd
 
-        opinions = {"": self, **{f"{name}__": opinion for name, opinion in self.views.items()}}
-        return pd.DataFrame(
-            {
-                f"{start}{part}": getattr(opinion, part)
-                for start, opinion in opinions.items()
-                for part in ("score", "scale", "deviation")
-            }
-        )
+        stated = ("score", "scale", "deviation")
+        columns: dict[str, Any] = {part: getattr(self, part) for part in stated}
+        if self.view_gains is not None:
+            columns |= {"suspect": self.suspect, "suspect_gain": self.suspect_gain}
+        for number, (name, own) in enumerate(self.views.items() if per_view else ()):
+            columns |= {f"{name}__{part}": getattr(own, part) for part in stated}
+            if self.view_gains is not None:
+                columns[f"{name}__gain"] = self.view_gains[:, number]
+        return pd.DataFrame(columns)
 
     def _nig(self) -> NIG:
         parts = (self.gamma, self.nu, self.alpha, self.beta)

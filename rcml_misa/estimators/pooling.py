@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+from scipy.stats import sem
 from torch import Tensor
 
-from rcml_misa.estimators.base import EvidentialClassifier, suspect_limits
+from rcml_misa.calibration import fit_exponent
+from rcml_misa.estimators.base import EvidentialClassifier, TrainRows, suspect_limits
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.experts.logits import ExpertLogits
 from rcml_misa.experts.membership import Membership, Standing
@@ -19,6 +21,7 @@ from rcml_misa.experts.ridge import blocks
 from rcml_misa.nn.tokens import shares_to_evidence
 from rcml_misa.opinions import (
     ViewFusionOperator,
+    agreement,
     fuse_views,
     keep_present,
     log_shares,
@@ -36,6 +39,7 @@ __all__ = [
     "Fusion",
     "PoolingClassifier",
     "log_opinions",
+    "others_power",
     "pool_share",
     "view_worth",
 ]
@@ -71,8 +75,9 @@ class FusedOpinions(NamedTuple):
 def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_] | None) -> Array:
     """Measure what each view alone tells of the class, (N,), in nats per row, 0 or more.
 
-    The fall of the negative log-likelihood from the class shares of the rows to the views'
-    log-probabilities `logs` (n, N, K), which must be new to the rows of class numbers (n,).
+    The fall of the mean negative log-likelihood from the class shares of the rows to the views'
+    log-probabilities `logs` (n, N, K), which must be new to the rows of class numbers (n,), less
+    its standard error.
 
     Examples
     --------
@@ -81,11 +86,41 @@ def view_worth(logs: Array, codes: NDArray[np.int64], present: NDArray[np.bool_]
     [0.59, 0.0]
     """
     rows = np.arange(len(codes))
-    present = np.ones(logs.shape[:2], dtype=bool) if present is None else present
-    own = np.where(present, logs[rows, :, codes], 0.0)
+    here = np.ones(logs.shape[:2], dtype=bool) if present is None else present
     prior = np.log(np.bincount(codes)[codes] / len(codes))[:, None]
-    gained = np.where(present, own - prior, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
-    return np.asarray(np.maximum(gained, 0.0))
+    gained = np.where(here, logs[rows, :, codes] - prior, np.nan)
+    worth = np.zeros(logs.shape[1])
+    several = here.sum(axis=0) > 1
+    known = gained[:, several]
+    worth[several] = np.nanmean(known, axis=0) - sem(known, axis=0, nan_policy="omit")
+    return np.asarray(np.maximum(worth, 0.0))
+
+
+def others_power(
+    logs: Array,
+    codes: NDArray[np.int64],
+    present: NDArray[np.bool_] | None,
+    weights: Array | None = None,
+) -> float:
+    """Fit the power of the product of all views' shares but one, on rows new to them.
+
+    Views repeat each other, so that their plain product is too sure. `logs` (n, N, K) holds their
+    log-probabilities; each view of a row with several is left out once.
+
+    Examples
+    --------
+    >>> logs = np.log(np.tile([[0.9, 0.1]], (40, 3, 1)))  # three times the same view
+    >>> round(others_power(logs, np.arange(40) % 10 // 9, None), 2)
+    0.51
+    """
+    here = np.ones(logs.shape[:2], dtype=bool) if present is None else present
+    some = here & (here.sum(axis=1, keepdims=True) > 1)
+    if not some.any():
+        return 1.0
+    _, others = agreement(torch.from_numpy(np.exp(logs)), torch.from_numpy(here))
+    rows, _ = np.nonzero(some)
+    every = others.log().numpy()[some]
+    return fit_exponent(every, codes[rows], None if weights is None else weights[rows])
 
 
 class Fusion:
@@ -106,13 +141,21 @@ class Fusion:
         Weights of the mixture's product.
     worth : ndarray of shape (N,)
         See `view_worth`.
+    power : float
+        Power of products of some of the views' shares; see `others_power`.
     """
 
     def __init__(
-        self, operator: ViewFusionOperator, discount: bool, stack: Array | None, worth: Array
+        self,
+        operator: ViewFusionOperator,
+        discount: bool,
+        stack: Array | None,
+        worth: Array,
+        power: float,
     ) -> None:
         self.operator = operator
         self.discount = discount
+        self.power = power
         self.weights = None if stack is None else torch.from_numpy(stack)
         self.skill = torch.from_numpy(worth / (worth + LITTLE))
         total = worth.sum()
@@ -154,6 +197,7 @@ class Fusion:
         """Gains of leaving each view out, and the evidence without the view of largest gain."""
         gains, rests = [], []
         nothing = torch.zeros_like(whole)
+        weights = torch.full((own.shape[1] + 1,), self.power, dtype=own.dtype)
         for view in range(own.shape[1]):
             others = torch.arange(own.shape[1]) != view
             belongs = posterior.clone()
@@ -162,7 +206,8 @@ class Fusion:
             belief = self._certainty(private, shared, present * others, nothing)
             gain = posterior[:, view + 1] * belief
             gains.append(torch.where(present[:, view], gain, torch.nan))
-            rests.append(self._fuse(private, shared, own, familiar * others, nothing, belongs))
+            left = familiar * others
+            rests.append(self._fuse(private, shared, own, left, nothing, belongs, weights))
         each = torch.stack(gains, dim=1)
         best = each.nan_to_num(-torch.inf).argmax(dim=1)
         return each, torch.stack(rests, dim=1)[torch.arange(len(best)), best]
@@ -180,6 +225,7 @@ class Fusion:
         counted: Tensor,
         whole: Tensor,
         posterior: Tensor,
+        weights: Tensor | None = None,
     ) -> Tensor:
         classes = private.shape[-1]
         if self.operator == "mixture":
@@ -187,10 +233,11 @@ class Fusion:
                 private,
                 shared,
                 own.softmax(dim=-1),
-                weights=self.weights,
+                weights=self.weights if weights is None else weights,
                 counted=counted,
                 whole=whole,
                 posterior=posterior,
+                power=self.power,
             )
             belief = self._certainty(private, shared, counted, whole)
         else:
@@ -282,6 +329,8 @@ class PoolingClassifier(EvidentialClassifier):
         Weights of the opinions in their product; see `stack_weights`.
     worth_ : ndarray of shape (N,)
         What each view alone tells of the class, in nats; see `view_worth`.
+    power_ : float
+        Power of the product of the other views' shares where one does not belong.
     membership_ : Membership or None
         Odds that a view does not belong to its row, and its familiarity; None where no row was
         set apart to learn them from, and views are judged by the agreement of their opinions.
@@ -291,14 +340,35 @@ class PoolingClassifier(EvidentialClassifier):
     conflict_discount: bool = True
     stack_: Array | None
     worth_: Array
+    power_: float
     membership_: Membership | None
 
     def _fuse(
         self, logits: ExpertLogits, standing: Standing, *, leave_out: bool = True
     ) -> FusedOpinions:
         """Turn logits of the members, or of a pool of them and the network, into opinions."""
-        fuse = Fusion(self.fusion, self.conflict_discount, self.stack_, self.worth_)
+        fuse = Fusion(self.fusion, self.conflict_discount, self.stack_, self.worth_, self.power_)
         return fuse(logits, standing, leave_out=leave_out)
+
+    def _learn_views(
+        self, rows: TrainRows, logits: ExpertLogits, ask: Callable[[MultiView], Array], seed: Any
+    ) -> Standing:
+        """Learn the worth and the membership of views from opinions that are new to the rows.
+
+        `ask` gives the class shares (n, N, K) of new rows by each view; the result is the rows'
+        standing as if they were new.
+        """
+        logs = log_softmax(logits.views, axis=-1)
+        self.worth_ = view_worth(logs, rows.codes, logits.present)
+        self.power_ = others_power(logs, rows.codes, logits.present, rows.weights)
+        if (rows.views.present.sum(axis=0) < 2).any():  # too little of a view
+            self.membership_ = None
+            return plain_standing(logits.witness, rows.views.present)
+        learnt = Membership().fit(
+            rows.views, rows.codes, logits.witness, ask=ask, rng=np.random.default_rng(seed)
+        )
+        self.membership_ = learnt
+        return learnt.train_standing_
 
     def _out_of_sample(
         self, logits: ExpertLogits, standing: Standing

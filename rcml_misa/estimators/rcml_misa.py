@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -34,7 +34,6 @@ from rcml_misa.estimators.pooling import (
     PoolingClassifier,
     log_opinions,
     pool_share,
-    view_worth,
 )
 from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
@@ -240,7 +239,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         self.experts_: Experts | None = None
         self.stack_: Array | None = None
         self.membership_: Membership | None = None
-        self.worth_ = np.ones(len(rows.views))
+        self.worth_, self.power_ = np.ones(len(rows.views)), 1.0
         self.__dict__.pop("suspect_limits_", None)
         smallest, largest = BATCH
         fifth = min(max(len(rows.codes) // 5, smallest), largest)
@@ -271,18 +270,18 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         if len(blocks.apart):
             self._learn_share(rows, blocks, fallback, seeds[6])
         elif fraction and fallback is not None:
-            self.share_, self.calibrator_ = 0.0, fallback
+            self.share_, self.calibrator_ = 0.0, fallback[0]
         if not self.share_:  # no network decides
             self.module_.networks, self.networks_ = self.module_.networks[:1], 1
         return self
 
     def _fit_experts(
         self, rows: TrainRows, seed: np.random.SeedSequence, draws: np.random.SeedSequence
-    ) -> Calibrator | None:
+    ) -> tuple[Calibrator, Standing] | None:
         """Fit the closed-form members, if there are any, and what rests on them.
 
-        These are their stacking, the worth and the membership of views and the limit of a suspect;
-        the result is their calibration.
+        These are their stacking, the worth and the membership of views and the limits of suspects;
+        the result is their calibration, and the standing of the rows' views.
         """
         if self.expert == "none":
             return None
@@ -294,32 +293,17 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         logits = members.train_logits_  # leave-one-out
         if self.stacking:
             self.stack_ = logits.stack(rows.codes, weights=rows.weights)
-        standing = self._judge_views(
+        standing = self._learn_views(
             rows, logits, lambda views: members.logits(views).witness, draws
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
-        return Calibrator.fit(fused, rows.codes, rows.weights)
-
-    def _judge_views(
-        self,
-        rows: TrainRows,
-        logits: ExpertLogits,
-        ask: Callable[[MultiView], Array],
-        draws: np.random.SeedSequence,
-    ) -> Standing:
-        """Learn the worth and the membership of views from opinions that are new to the rows."""
-        self.worth_ = view_worth(log_softmax(logits.views, axis=-1), rows.codes, logits.present)
-        learnt = Membership().fit(
-            rows.views, rows.codes, logits.witness, ask=ask, rng=np.random.default_rng(draws)
-        )
-        self.membership_ = learnt
-        return learnt.train_standing_
+        return Calibrator.fit(fused, rows.codes, rows.weights), standing
 
     def _learn_share(
         self,
         rows: TrainRows,
         blocks: Blocks,
-        fallback: Calibrator | None,
+        fallback: tuple[Calibrator, Standing] | None,
         draws: np.random.SeedSequence,
     ) -> None:
         """Set the share in the pool and the calibration by what networks say of new rows."""
@@ -327,11 +311,11 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
         )
         new = rows.take(blocks.apart)
-        if self.experts_ is None or self.membership_ is None:
+        if self.experts_ is None or fallback is None:
             logits = self._network_logits(private, shared, new.views)
             if self.stacking:
                 self.stack_ = logits.stack(new.codes, weights=new.weights)
-            standing = self._judge_views(
+            standing = self._learn_views(
                 new,
                 logits,
                 lambda views: self._network_logits(*self._states(views), views).witness,
@@ -339,12 +323,12 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             )
         else:
             members = self.experts_.train_logits_.take(blocks.apart)
-            standing = self.membership_.train_standing_.take(blocks.apart)
+            standing = fallback[1].take(blocks.apart)
             own = log_opinions(private, shared, present_views(new.views, CPU))
             pools = [members.pooled(*own, share) for share in SHARES]
             fused = (self._fuse(pool, standing, leave_out=False).fused for pool in pools)
             best = pool_share([each.numpy() for each in fused], new.codes, new.weights)
-            self.share_, self.calibrator_ = float(SHARES[best]), fallback
+            self.share_, self.calibrator_ = float(SHARES[best]), fallback[0]
             if not best:  # the members' calibration, from all rows
                 return
             logits = pools[best]

@@ -13,9 +13,9 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
 from rcml_misa.reading.features import FeatureMap
-from rcml_misa.views import MultiView, ViewArray, dense
+from rcml_misa.views import MultiView, ViewArray, dense, present_rows
 
-__all__ = ["Fold", "Part", "RowGaussians", "ViewGaussians", "WhiteColumns", "fit_folds"]
+__all__ = ["Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -23,20 +23,6 @@ WIDTH = 24  # principal components of a view in a reading
 EDGE = 10.0  # standard deviations at which columns are cut
 PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
-
-
-class Part(NamedTuple):
-    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane.
-
-    The latter is the norm of what the components leave over the root of the total variance.
-    """
-
-    values: Array
-    left: Array
-
-    def take(self, rows: Rows) -> Part:
-        """Select some of the rows."""
-        return Part(self.values[rows], self.left[rows])
 
 
 @dataclass(frozen=True)
@@ -61,29 +47,33 @@ class WhiteColumns:
     size: float
 
     @classmethod
-    def fit(cls, mapping: FeatureMap, mapped: Array) -> Self:
-        """Learn from rows (n, d) that have the view, as `read` by `mapping`."""
+    def fit(cls, mapping: FeatureMap, values: ViewArray) -> Self:
+        """Learn from the rows of `values`, (n, d), that have the view, read by `mapping`."""
+        mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
+        size = float(np.sqrt(mapped.var(axis=0).sum()))
+        if not size:  # constant columns, or a single row
+            nothing = np.zeros((mapped.shape[1], 1))
+            return cls(mapping, mapped.mean(axis=0), nothing, np.ones(1), 1.0)
         width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
         solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
-        with np.errstate(invalid="ignore"):  # the shares of variance where columns are constant
-            pca = PCA(width, svd_solver=solver).fit(mapped)
+        pca = PCA(width, svd_solver=solver).fit(mapped)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
-        spread = np.where(spread > 0, spread, 1.0)
-        size = float(np.sqrt(mapped.var(axis=0).sum())) or 1.0
         return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
 
-    def __call__(self, mapped: Array, present: NDArray[np.bool_]) -> Part:
-        """Compute the components of rows (n, d) that are `read`; 0 where they lack the view."""
-        centred = mapped - self.centre
-        values = centred @ self.components
-        left = (centred**2).sum(axis=1) - ((values * self.deviations) ** 2).sum(axis=1)
-        values[~present] = 0
-        return Part(values, np.sqrt(np.maximum(left, 0)) / self.size)
+    def __call__(self, values: Array) -> tuple[Array, Array]:
+        """Compute components (n, m) of raw rows (n, d), and how far (n,) they are from the rows.
+
+        The latter is the norm of what the components leave over the root of the total variance.
+        """
+        centred = _cut(self.map.transform(values)) - self.centre
+        parts = centred @ self.components
+        left = (centred**2).sum(axis=1) - ((parts * self.deviations) ** 2).sum(axis=1)
+        parts[np.isnan(values[:, 0])] = 0
+        return parts, np.sqrt(np.maximum(left, 0)) / self.size
 
 
-def read(mapping: FeatureMap, values: Array) -> Array:
-    """Map raw rows of a view (n, d), and cut what is far off."""
-    return np.clip(mapping.transform(values), -EDGE, EDGE)
+def _cut(mapped: Array) -> Array:
+    return np.clip(mapped, -EDGE, EDGE)
 
 
 @dataclass(frozen=True)
@@ -236,9 +226,20 @@ def _log_sum(logs: Array) -> Array:
     return np.asarray(np.log(np.exp(logs - largest).sum(axis=1)) + largest[:, 0])
 
 
+class Part(NamedTuple):
+    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane."""
+
+    values: Array
+    left: Array
+
+    def take(self, rows: Rows) -> Part:
+        """Select some of the rows."""
+        return Part(self.values[rows], self.left[rows])
+
+
 @dataclass(frozen=True)
 class RowGaussians:
-    """Gaussians of rows of N tables in R readings; build them with `fit_folds`.
+    """Gaussians of rows of N tables in R readings; build them with `RowGaussians.fit`.
 
     Parameters
     ----------
@@ -251,14 +252,28 @@ class RowGaussians:
     columns: tuple[tuple[WhiteColumns, ...], ...]
     gaussians: tuple[ViewGaussians, ...]
 
+    @classmethod
+    def fit(
+        cls, maps: Sequence[Sequence[FeatureMap]], tables: MultiView, codes: Rows, classes: int
+    ) -> Self:
+        """Learn from rows of tables, read by fitted `maps` (R, N), and their class numbers."""
+        columns = tuple(
+            tuple(WhiteColumns.fit(m, a) for m, a in zip(reading, tables.arrays, strict=True))
+            for reading in maps
+        )
+        present = tables.present
+        fitted = cls(columns, ())
+        gaussians = tuple(
+            ViewGaussians.fit([part.values for part in reading], codes, present, classes)
+            for reading in fitted.parts(tables)
+        )
+        return cls(columns, gaussians)
+
     def parts(self, tables: MultiView) -> list[list[Part]]:
         """Compute the components of rows, per reading and view."""
-        arrays, present = [dense(array) for array in tables.arrays], tables.present.T
+        arrays = [dense(array) for array in tables.arrays]
         return [
-            [
-                columns(read(columns.map, array), here)
-                for columns, array, here in zip(reading, arrays, present, strict=True)
-            ]
+            [Part(*columns(array)) for columns, array in zip(reading, arrays, strict=True)]
             for reading in self.columns
         ]
 
@@ -276,56 +291,3 @@ class RowGaussians:
             ratios.append(ratio)
             distances += [np.sqrt(squares), np.stack([part.left for part in reading], axis=1)]
         return np.stack(ratios), np.stack(distances)
-
-
-class Fold(NamedTuple):
-    """Gaussians of some rows, and components of all rows and of noise in their place."""
-
-    gaussians: RowGaussians
-    own: list[list[Part]]
-    noise: list[list[Part]]
-
-
-def fit_folds(
-    maps: Sequence[Sequence[FeatureMap]],
-    tables: MultiView,
-    noise: MultiView,
-    codes: Rows,
-    classes: int,
-    folds: Sequence[Rows],
-) -> list[Fold]:
-    """Fit Gaussians to each of some sets of rows of tables, given their class numbers (n,).
-
-    `maps` (R, N) are fitted. Every view is read once, and no two are held at once.
-    """
-    present, fitted = tables.present, []
-    for reading in maps:
-        views = zip(reading, tables.arrays, noise.arrays, present.T, noise.present.T, strict=True)
-        fitted.append([_fit_view(*view, folds) for view in views])
-    made = []
-    for place, rows in enumerate(folds):
-        columns = tuple(tuple(view[place][0] for view in reading) for reading in fitted)
-        own = [[view[place][1] for view in reading] for reading in fitted]
-        other = [[view[place][2] for view in reading] for reading in fitted]
-        gaussians = tuple(
-            ViewGaussians.fit(
-                [part.values[rows] for part in parts], codes[rows], present[rows], classes
-            )
-            for parts in own
-        )
-        made.append(Fold(RowGaussians(columns, gaussians), own, other))
-    return made
-
-
-def _fit_view(
-    mapping: FeatureMap,
-    table: ViewArray,
-    noise: ViewArray,
-    present: NDArray[np.bool_],
-    drawn: NDArray[np.bool_],
-    folds: Sequence[Rows],
-) -> list[tuple[WhiteColumns, Part, Part]]:
-    """Fit the columns of one view to each set of rows: they, and components of all rows."""
-    own, other = read(mapping, dense(table)), read(mapping, dense(noise))
-    fitted = [WhiteColumns.fit(mapping, own[rows[present[rows]]]) for rows in folds]
-    return [(columns, columns(own, present), columns(other, drawn)) for columns in fitted]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
-from rcml_misa.experts.gaussians import Fold, Part, RowGaussians, fit_folds
+from rcml_misa.experts.gaussians import Part, RowGaussians
+from rcml_misa.experts.ridge import blocks
 from rcml_misa.opinions import agreement
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
@@ -33,7 +34,8 @@ START = np.array([-2.8, 1.0, *[0.5 / len(READINGS)] * len(READINGS), -8.0, 3.0])
 BOUNDS = [(-12.0, 4.0), (0.0, 3.0), *[(0.0, 3.0)] * len(READINGS), (-12.0, 4.0), (0.0, 6.0)]
 STIFFNESS = 0.5  # pull of these coefficients towards START, in nats per squared unit
 LEAST = 0.01  # spread of the train rows' distances
-DECAY = 1.5  # fall of familiarity per upper spread of the train rows' distances
+# familiarity is exp(-DECAY (z - FAR)) of a distance z beyond FAR; the 95 % of train rows is 1
+FAR, DECAY = 3.0, 1.5
 
 
 class Standing(NamedTuple):
@@ -117,7 +119,7 @@ class Membership:
 
     With `fit`'s prior chance of a fifth, the posterior of each view, alone, is the softmax of its
     log odds beside 0 for "every view belongs". A view that a row lacks, and the only view of a
-    row, has no odds. Familiarity is exp(-1.5 max(0, z - 1)), z the distance in units in which train
+    row, has no odds. Familiarity is exp(-1.5 max(0, z - 3)), z the distance in units in which train
     rows have the median 0 and the 95 % quantile 1.
 
     Sequences and texts are read by `MultiView.pooled`.
@@ -154,26 +156,26 @@ class Membership:
             [FeatureMap.fit(a, scaling=scaling, features=features) for a in tables.arrays]
             for scaling, features in READINGS
         ]
-        folds, every = rng.permutation(len(some)) % min(FOLDS, len(some)), np.arange(len(some))
-        parted = [(every[folds == fold], every[folds != fold]) for fold in np.unique(folds)]
-        # a fold with a view that no other row has is left out
-        parted = [(apart, rest) for apart, rest in parted if present[rest].any(axis=0).all()]
-        parted = parted or [(every, every)]
-        sets = [every, *(rest for _, rest in parted)]
-        first, *fitted = fit_folds(maps, tables, noise, labels, classes, sets)
-        self.gaussians_ = first.gaussians
+        self.gaussians_ = RowGaussians.fit(maps, tables, labels, classes)
+        folds = rng.permutation(len(some)) % min(FOLDS, len(some))
         signs: list[Signs] = []
         copies: list[Copy] = []
-        for (apart, _), fold in zip(parted, fitted, strict=True):
-            made = [
-                copy._replace(rows=apart[copy.rows], donors=apart[copy.donors])
-                for copy in _copies(labels[apart], present[apart], rng)
-            ]
-            parts = _joined([_parts(copy, fold) for copy in made])
-            said = np.concatenate([_said(copy, shares, by_noise) for copy in made])
-            rows = np.concatenate([copy.rows for copy in made])
-            signs.append(_signs(fold.gaussians, parts, said, present[rows]))
-            copies += made
+        for fold in np.unique(folds):
+            apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            gaussians = self.gaussians_
+            if present[rest].any(axis=0).all():  # else a view is in no other row
+                gaussians = RowGaussians.fit(maps, tables.take(rest), labels[rest], classes)
+            own, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
+            for copy in _copies(labels[apart], present[apart], rng):
+                parts = [[part.take(copy.rows) for part in reading] for reading in own]
+                said = shares[apart[copy.rows]]
+                if copy.culprit:
+                    view, donors = copy.culprit - 1, apart[copy.donors]
+                    for reading, source in zip(parts, other if copy.noise else own, strict=True):
+                        reading[view] = source[view].take(copy.donors)
+                    said[:, view] = (by_noise if copy.noise else shares)[donors, view]
+                signs.append(_signs(gaussians, parts, said, present[apart[copy.rows]]))
+                copies.append(copy._replace(rows=apart[copy.rows]))
         whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
         row = np.concatenate([copy.rows for copy in copies])
         culprit = np.concatenate([np.full(len(copy.rows), copy.culprit) for copy in copies])
@@ -186,17 +188,21 @@ class Membership:
         looked = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])
         standing = self._standing(looked, present[row[clean]])
         # rows that were not looked at are new to everything
-        self.train_standing_ = self(views, witness) if len(row[clean]) < len(codes) else standing
-        for values, own_values in zip(self.train_standing_, standing, strict=True):
-            values[some[row[clean]]] = own_values.copy()
+        self.train_standing_ = self(views, witness) if len(some) < len(codes) else standing
+        for every, own_rows in zip(self.train_standing_, standing, strict=True):
+            every[some[row[clean]]] = own_rows.copy()
         return self
 
     def __call__(self, views: MultiView, witness: Array) -> Standing:
         """Compute the standing of rows with class shares (n, N, K) that are new to their models."""
-        tables = views.pooled()
-        present = tables.present
-        signs = _signs(self.gaussians_, self.gaussians_.parts(tables), witness, present)
-        return self._standing(signs, present)
+        parts = []
+        for block in blocks(views.n_samples):
+            tables = views.take(block).pooled()
+            present = tables.present
+            components = self.gaussians_.parts(tables)
+            signs = _signs(self.gaussians_, components, witness[block], present)
+            parts.append(self._standing(signs, present))
+        return Standing(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _noise(self, views: MultiView, rng: np.random.Generator) -> MultiView:
         """Replace every table by noise of three deviations around its columns' means."""
@@ -248,7 +254,7 @@ class Membership:
     def _standing(self, signs: Signs, present: NDArray[np.bool_]) -> Standing:
         odds = np.logaddexp(*self._ways(signs, self.coefficients_))
         posterior = softmax(_logits(odds, present), axis=1)
-        excess = np.maximum(0, self.distances_(signs.distances) - 1)
+        excess = np.maximum(0, self.distances_(signs.distances) - FAR)
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
 
 
@@ -268,36 +274,6 @@ def _logits(odds: Array, present: NDArray[np.bool_]) -> Array:
     able = present & (present.sum(axis=1, keepdims=True) > 1)
     odds = np.where(able, odds, -np.inf)
     return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
-
-
-def _parts(copy: Copy, fold: Fold) -> list[list[Part]]:
-    """Components of copied rows, per reading and view."""
-    parts = [[part.take(copy.rows) for part in reading] for reading in fold.own]
-    if copy.culprit:
-        view = copy.culprit - 1
-        for reading, source in zip(parts, fold.noise if copy.noise else fold.own, strict=True):
-            reading[view] = source[view].take(copy.donors)
-    return parts
-
-
-def _joined(parts: Sequence[list[list[Part]]]) -> list[list[Part]]:
-    """Components of several sets of rows, one after the other."""
-    return [
-        [
-            Part(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
-            for pieces in zip(*readings, strict=True)
-        ]
-        for readings in zip(*parts, strict=True)
-    ]
-
-
-def _said(copy: Copy, shares: Array, by_noise: Array) -> Array:
-    """Class shares (n, N, K) of copied rows."""
-    said = shares[copy.rows]
-    if copy.culprit:
-        source = by_noise if copy.noise else shares
-        said[:, copy.culprit - 1] = source[copy.donors, copy.culprit - 1]
-    return said
 
 
 def _copies(labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator) -> Iterator[Copy]:

@@ -220,6 +220,7 @@ def mixture_shares(
     counted: Tensor | None = None,
     whole: Tensor | None = None,
     posterior: Tensor | None = None,
+    power: float = 1.0,
 ) -> Tensor:
     """Return shares (..., K) of a mixture over which view, if any, does not belong to its row.
 
@@ -238,6 +239,8 @@ def mixture_shares(
     posterior : Tensor of shape (..., N + 1), optional
         Probability that every view belongs, then of each view that it alone does not; that of
         `membership` without it.
+    power : float
+        Power of the products of the other views' shares; below 1 where views repeat each other.
 
     Examples
     --------
@@ -262,6 +265,8 @@ def mixture_shares(
         posterior, others = membership(witness, here)
     else:
         _, others = agreement(witness, counted)
+    if power != 1:
+        others = (power * others.log()).softmax(dim=-1)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)
     return (posterior.unsqueeze(-1) * shares).sum(dim=-2)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rcml_misa.exceptions import OptionError, nearest
 
-__all__ = ["NIG", "Regulariser", "fuse_nig", "nig_loss", "nig_nll", "nig_regulariser"]
+__all__ = ["NIG", "Regulariser", "fuse_nig", "nig_gains", "nig_loss", "nig_nll", "nig_regulariser"]
 
 Regulariser = Literal["amini", "meinert"]
 
@@ -196,3 +196,39 @@ def fuse_nig(opinions: NIG, weights: Tensor | None = None) -> NIG:
         alpha=(weights * alpha).sum(dim=-1) + (weights.sum(dim=-1) - 1) / 2,
         beta=(weights * beta).sum(dim=-1) + apart,
     )
+
+
+def nig_gains(opinions: NIG, present: Tensor | None = None) -> Tensor:
+    """Compute the fall of the fused scale's logarithm, were an opinion's score that of the others.
+
+    Maps M opinions to (..., M), at least 0. With nu_-m and gamma_-m of the sum of the other
+    opinions (`fuse_nig`), the beta of the sum of all is that of opinions that agree plus d_m = nu_m
+    nu_-m (gamma_m - gamma_-m)^2 / (2 (nu_m + nu_-m)), and the gain is -log(1 - d_m / beta) / 2.
+
+    The fall of the scale where an opinion is left out altogether would name an honest but noisy
+    opinion, without which the scale is smaller in any case.
+
+    Parameters
+    ----------
+    opinions : NIG of shape (..., M)
+    present : Tensor of bool of shape (..., M), optional
+        The other opinions are absent and have NaN; the only one of a row has 0.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([0.0, 0.0, 4.0])
+    >>> nig_gains(NIG(scores, *torch.ones(3, 3))).round(decimals=2)
+    tensor([0.0900, 0.0900, 0.5100])
+    """
+    weights = torch.ones_like(opinions.nu) if present is None else present.to(opinions.nu)
+    beta = fuse_nig(opinions, weights).beta
+    gains = []
+    for number in range(weights.shape[-1]):
+        others = weights.clone()
+        others[..., number] = 0
+        rest, nu = fuse_nig(opinions, others), opinions.nu[..., number]
+        apart = (opinions.gamma[..., number] - rest.gamma).square() / 2
+        gain = -torch.log1p(-nu * rest.nu / (nu + rest.nu) * apart / beta) / 2
+        gain = torch.where(rest.nu > 0, gain, 0.0)
+        gains.append(torch.where(weights[..., number] > 0, gain, torch.nan))
+    return torch.stack(gains, dim=-1)

@@ -206,25 +206,31 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str,
 
 def _try_out(model: Any) -> None:
     """Predict one row, so that parts that do not fit together show now."""
+    answers = _answer_zeros(model)
+    if is_classifier(model) and hasattr(answers, "evidence"):
+        parts = [answers.evidence, answers.probability, *answers.views.values()]
+    elif hasattr(answers, "score"):
+        parts = [answers.score, answers.scale]
+    else:
+        parts = [answers]
+    shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
+    if not all(part.shape == shape and np.isfinite(part).all() for part in parts):
+        raise DataError("its tensors do not give predictions of its target")
+
+
+def _answer_zeros(model: Any) -> Any:
+    """Opinion about one row of zeros, or probabilities, or a score, as the method states them."""
     row: dict[str, Any] = {
         name: [""] if kind == "text" else np.zeros((1, 1, w) if kind == "sequence" else (1, w))
         for name, kind, w in zip(model.view_names_, model.kinds_, model.widths_, strict=True)
     }
     views, model.views = model.views, None
     try:
-        if not hasattr(model, "predict_opinion"):
-            answers = [model.predict_proba(row) if is_classifier(model) else model.predict(row)]
-        elif is_classifier(model):
-            opinion = model.predict_opinion(row)
-            answers = [opinion.evidence, opinion.probability, *opinion.views.values()]
-        else:
-            opinion = model.predict_opinion(row)
-            answers = [opinion.score, opinion.scale]
+        if hasattr(model, "predict_opinion"):
+            return model.predict_opinion(row)
+        return model.predict_proba(row) if is_classifier(model) else model.predict(row)
     finally:
         model.views = views
-    shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
-    if not all(answer.shape == shape and np.isfinite(answer).all() for answer in answers):
-        raise DataError("its tensors do not give predictions of its target")
 
 
 def _needs(model: Any) -> dict[str, str]:
@@ -238,12 +244,17 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
     Of these, ``views`` has their columns, ``needs`` the pretrained models that have to be
     installed beside the file, ``landmark_rows`` the train rows that kernel experts keep,
     ``network_share`` the share of ``networks`` in a pool with closed-form members; ``classes`` is
-    None for a score. `model` and `header` are what `read_model` returns.
+    None for a score. ``suspect_limits`` are the gains beyond which a view is suspected, and clearly
+    so, and ``suspect_rows`` says what rows they were set on; both are None where the method names
+    no suspects. ``view_worth`` is what each view tells of the class, in nats, where that was
+    learnt. `model` and `header` are what `read_model` returns.
     """
     module, experts = getattr(model, "module_", None), getattr(model, "experts_", None)
     kernels: Any = ()
     if experts is not None and hasattr(experts, "joint_"):
         kernels = (*experts.views_, experts.joint_)
+    limits, rows = _suspects(model)
+    worth = model.worth_.tolist() if getattr(model, "membership_", None) is not None else None
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
@@ -256,6 +267,10 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "views": dict(zip(model.view_names_, model.widths_, strict=True)),
         "kinds": dict(zip(model.view_names_, model.kinds_, strict=True)),
         "needs": _needs(model),
+        "set_aside": list(model.set_aside_),
+        "view_worth": worth and dict(zip(model.view_names_, worth, strict=True)),
+        "suspect_limits": limits,
+        "suspect_rows": rows,
         "classes": model.classes_.tolist() if is_classifier(model) else None,
         "train_rows": getattr(model, "train_rows_", None),
         "data_sha256": getattr(model, "data_sha256_", None),
@@ -268,3 +283,22 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "versions": header.get("versions"),
         "about": header.get("about"),
     }
+
+
+def _suspects(model: Any) -> tuple[list[float] | None, str | None]:
+    """Limits of suspects' gains, and the rows that they were set on; None without suspects."""
+    opinion = _answer_zeros(model) if hasattr(model, "predict_opinion") else None
+    if len(model.view_names_) < 2 or getattr(opinion, "view_gains", None) is None:
+        return None, None
+    limits = [float(limit) for limit in opinion.limits]  # type: ignore[union-attr]
+    if not hasattr(model, "suspect_limits_"):
+        rows = "none, usual values"
+    elif getattr(model, "experts_", None) is not None and not getattr(model, "share_", 0.0):
+        rows = "leave-one-out, train rows"
+    elif hasattr(model, "share_"):
+        rows = "train rows kept from networks"
+    elif model.calibration_fraction:
+        rows = "train rows set apart"
+    else:
+        rows = "validation rows"
+    return limits, rows
