@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
 EDGE = 10.0  # standard deviations at which columns are cut
+PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
 
 
@@ -124,41 +125,105 @@ class ViewGaussians:
         """
         values = np.concatenate(parts, axis=1)
         ratio, distance = np.zeros(present.shape), np.zeros(present.shape)
-        columns = np.split(np.arange(values.shape[1]), np.cumsum(self.widths)[:-1])
         prior = np.log(np.maximum(self.prior, 1e-12))
-        for view, own in enumerate(columns):
+        for view, (own, metric) in enumerate(zip(self._columns, self._alone, strict=True)):
             having = present[:, view]
-            precision = np.asarray(np.linalg.inv(self.covariance[np.ix_(own, own)]), float)
-            squares, scale = _squares(values[np.ix_(having, own)], self.means[:, own], precision)
-            ratio[having, view] = logsumexp(prior - squares / 2, axis=1) + scale
+            squares = metric(values[np.ix_(having, own)])
+            ratio[having, view] = _log_sum(prior - squares / 2) + metric.scale
             distance[having, view] = squares.min(axis=1)
-        for pattern in np.unique(present, axis=0):
+        alike = (present == present[:1]).all()  # nearly always, and faster to see
+        for pattern in present[:1] if alike else np.unique(present, axis=0):
             rows = np.flatnonzero((present == pattern).all(axis=1))
-            some = np.flatnonzero(pattern).tolist()
-            if not some:
+            some = np.flatnonzero(pattern)
+            if not some.size:
                 continue
-            every = np.concatenate([columns[view] for view in some])
-            starts = np.cumsum([0, *(self.widths[view] for view in some)])
-            precision = np.linalg.inv(self.covariance[np.ix_(every, every)])
+            every, precision, metrics = self._together(some)
             pulled = values[np.ix_(rows, every)] @ precision
-            means = self.means[:, every] @ precision
-            for place, view in enumerate(some):
-                block = slice(starts[place], starts[place + 1])
-                # given the other views, the deviation times its precision is a block of the
-                # whole deviation times the whole precision, and its precision that block
-                inverse = np.asarray(np.linalg.inv(precision[block, block]), float)
-                squares, scale = _squares(pulled[:, block], means[:, block], inverse)
-                ratio[rows, view] -= logsumexp(others[rows, view] - squares / 2, axis=1) - scale
+            ends = np.cumsum([self.widths[place] for place in some])
+            blocks = np.split(pulled, ends[:-1], axis=1)
+            for place, block, metric in zip(some, blocks, metrics, strict=True):
+                squares = metric(block)
+                ratio[rows, place] -= _log_sum(others[rows, place] - squares / 2) - metric.scale
         return ratio, distance
 
+    @cached_property
+    def _columns(self) -> list[Rows]:
+        """Columns of each view."""
+        return np.split(np.arange(sum(self.widths)), np.cumsum(self.widths)[:-1])
 
-def _squares(values: Array, means: Array, precision: Array) -> tuple[Array, float]:
-    """Squared Mahalanobis distances (n, K), and half the log determinant of the precision."""
-    root = np.linalg.cholesky((precision + precision.T) / 2)
-    turned, centres = values @ root, means @ root
-    squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ centres.T
-    squares += (centres**2).sum(axis=1)
-    return np.maximum(squares, 0), float(np.log(np.diag(root)).sum())
+    @cached_property
+    def _alone(self) -> list[Metric]:
+        """Distances of each view by itself."""
+        return [
+            Metric.of(self.means[:, own], _inverse(self.covariance[np.ix_(own, own)]))
+            for own in self._columns
+        ]
+
+    @cached_property
+    def _patterns(self) -> dict[tuple[int, ...], tuple[Rows, Array, list[Metric]]]:
+        """Results of `_together` for patterns of presence that were met."""
+        return {}
+
+    def _together(self, some: Rows) -> tuple[Rows, Array, list[Metric]]:
+        """Columns of some views, their precision, and distances of each given the others."""
+        pattern = tuple(some.tolist())
+        if pattern in self._patterns:
+            return self._patterns[pattern]
+        every = np.concatenate([self._columns[view] for view in some])
+        precision = _inverse(self.covariance[np.ix_(every, every)])
+        pulled, metrics, start = self.means[:, every] @ precision, [], 0
+        for view in some:
+            # given the other views, the deviation times its precision is a block of the
+            # whole deviation times the whole precision, and its precision that block
+            block = slice(start, start + self.widths[view])
+            metrics.append(Metric.of(pulled[:, block], _inverse(precision[block, block])))
+            start = block.stop
+        if len(self._patterns) >= PATTERNS:
+            self._patterns.clear()
+        self._patterns[pattern] = every, precision, metrics
+        return self._patterns[pattern]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Squared Mahalanobis distances to K means.
+
+    Parameters
+    ----------
+    root : ndarray of shape (m, m)
+        Cholesky factor of the precision.
+    centres : ndarray of shape (K, m)
+        Means times it.
+    scale : float
+        Half the log determinant of the precision.
+    """
+
+    root: Array
+    centres: Array
+    scale: float
+
+    @classmethod
+    def of(cls, means: Array, precision: Array) -> Self:
+        """Prepare for means (K, m) and a precision (m, m)."""
+        root = np.asarray(np.linalg.cholesky((precision + precision.T) / 2), dtype=np.float64)
+        return cls(root, means @ root, float(np.log(np.diag(root)).sum()))
+
+    def __call__(self, values: Array) -> Array:
+        """Compute squared distances (n, K) of rows (n, m)."""
+        turned = values @ self.root
+        squares = (turned**2).sum(axis=1)[:, None] - 2 * turned @ self.centres.T
+        squares += (self.centres**2).sum(axis=1)
+        return np.asarray(np.maximum(squares, 0))
+
+
+def _inverse(matrix: Array) -> Array:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
+def _log_sum(logs: Array) -> Array:
+    """Compute log sum exp of each row (n, K); SciPy's takes most of the time for one row."""
+    largest = logs.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - largest).sum(axis=1)) + largest[:, 0])
 
 
 class Part(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 
 from rcml_misa.experts.gaussians import Part, RowGaussians
 from rcml_misa.experts.ridge import blocks
@@ -217,33 +217,43 @@ class Membership:
 
         return views.map(noise)
 
-    def _log_odds(self, signs: Signs, coefficients: Array) -> Array:
+    def _ways(self, signs: Signs, coefficients: Array) -> tuple[Array, Array]:
+        """Log odds (n, N) of being another row's view, and of being noise."""
         first, doubt, *ratios, far, distance = coefficients
         swapped = first + doubt * signs.doubt + np.tensordot(ratios, signs.ratios, axes=1)
-        noise = far + distance * self.distances_(signs.distances)
-        return np.asarray(np.logaddexp(swapped, noise))
-
-    def _logits(self, signs: Signs, coefficients: Array, present: NDArray[np.bool_]) -> Array:
-        """Logits (n, N + 1) of "every view belongs" and of each view alone that does not."""
-        able = present & (present.sum(axis=1, keepdims=True) > 1)
-        odds = np.where(able, self._log_odds(signs, coefficients), -np.inf)
-        return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
+        return swapped, far + distance * self.distances_(signs.distances)
 
     def _learn(
         self, signs: Signs, culprit: Rows, weight: Array, present: NDArray[np.bool_]
     ) -> None:
         """Fit the coefficients to the culprits (n,) of rows, 0 for none, else view + 1."""
         rows = np.arange(len(culprit))
+        guilty = culprit[:, None] == np.arange(1, present.shape[1] + 1)
+        distance = self.distances_(signs.distances)
+        swap_signs = np.stack([np.ones_like(distance), signs.doubt, *signs.ratios])
+        noise_signs = np.stack([np.ones_like(distance), distance])
 
-        def loss(values: Array) -> float:
-            logs = log_softmax(self._logits(signs, values, present), axis=1)[rows, culprit]
-            return float(STIFFNESS * ((values - START) ** 2).sum() - weight @ logs)
+        def loss(values: Array) -> tuple[float, Array]:
+            """Penalised negative log-likelihood and its gradient."""
+            swapped = np.tensordot(values[:-2], swap_signs, axes=1)
+            noise = np.tensordot(values[-2:], noise_signs, axes=1)
+            logs = log_softmax(_logits(np.logaddexp(swapped, noise), present), axis=1)
+            slopes = weight[:, None] * (np.exp(logs[:, 1:]) - guilty)
+            by_swap = slopes * expit(swapped - noise)
+            gradient = [
+                *np.tensordot(swap_signs, by_swap, axes=2),
+                *np.tensordot(noise_signs, slopes - by_swap, axes=2),
+            ]
+            pull = values - START
+            total = STIFFNESS * (pull**2).sum() - weight @ logs[rows, culprit]
+            return float(total), 2 * STIFFNESS * pull + gradient
 
-        fitted = minimize(loss, START, bounds=BOUNDS, method="L-BFGS-B")
+        fitted = minimize(loss, START, jac=True, bounds=BOUNDS, method="L-BFGS-B")
         self.coefficients_ = np.asarray(fitted.x)
 
     def _standing(self, signs: Signs, present: NDArray[np.bool_]) -> Standing:
-        posterior = softmax(self._logits(signs, self.coefficients_, present), axis=1)
+        odds = np.logaddexp(*self._ways(signs, self.coefficients_))
+        posterior = softmax(_logits(odds, present), axis=1)
         excess = np.maximum(0, self.distances_(signs.distances) - FAR)
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
 
@@ -257,6 +267,13 @@ def _signs(
     agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
     ratios, distances = gaussians(parts, others.log().numpy(), present)
     return Signs(-agreed.log().numpy(), ratios, distances)
+
+
+def _logits(odds: Array, present: NDArray[np.bool_]) -> Array:
+    """Logits (n, N + 1) of "every view belongs" and of each view alone that does not."""
+    able = present & (present.sum(axis=1, keepdims=True) > 1)
+    odds = np.where(able, odds, -np.inf)
+    return np.concatenate([np.zeros((len(odds), 1)), odds], axis=1)
 
 
 def _copies(labels: Rows, present: NDArray[np.bool_], rng: np.random.Generator) -> Iterator[Copy]:
