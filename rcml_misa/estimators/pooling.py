@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -286,6 +286,8 @@ class PoolingClassifier(EvidentialClassifier):
         Odds that a view does not belong to its row, and its familiarity; None where no row was
         set apart to learn them from, and views are judged by the agreement of their opinions.
     """
+
+    _needed: ClassVar[tuple[str, ...]] = ("membership_", "worth_", "class_shares_")
 
     fusion: ViewFusionOperator = "mixture"
     conflict_discount: bool = True
