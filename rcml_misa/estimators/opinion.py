@@ -178,7 +178,8 @@ class MultiViewOpinion(ArrayOpinion):
     def suspect_gain(self) -> Array:
         """Largest of a row's `view_gains`, (n,); 0 where a row has one view, or none is given."""
         gains = self._gains
-        return gains.max(axis=1) if gains.shape[1] > 1 else np.zeros(len(gains))
+        several = np.isfinite(gains).sum(axis=1) > 1
+        return np.where(several, gains.max(axis=1, initial=-np.inf), 0.0)
 
     @property
     def suspect(self) -> NDArray[np.str_]:
@@ -188,8 +189,8 @@ class MultiViewOpinion(ArrayOpinion):
         can't be told from an honest view, because another one's gain is nearly as large, or of two
         views without anything learnt, it is both names, such as ``face|voice``: one of the two.
         """
-        order, count = self._ranked, len(self.views)
-        if count < 2:
+        order = self._ranked
+        if order.shape[1] < 2:
             return np.full(len(self.evidence), "")
         names = np.array(list(self.views))
         pairs = np.array([[first + JOIN + second for second in names] for first in names])
@@ -204,8 +205,10 @@ class MultiViewOpinion(ArrayOpinion):
         The suspect counts as missing there; other rows, the gains and the suspects stay as they
         are.
         """
+        if self.rest is None or self._gains.shape[1] < 2:
+            return self
         clear = (self.suspect_gain > self.limits[1]) & self._told_apart
-        if self.rest is None or not clear.any():
+        if not clear.any():
             return self
         calibrated = self.calibrated
         if calibrated is not None and self.calibrated_rest is not None:
