@@ -80,6 +80,8 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     np.testing.assert_allclose(found["uncertainty"], opinion.uncertainty, rtol=1e-5)
     np.testing.assert_allclose(found["conflict"], opinion.conflict, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(found["probability"], opinion.probability.max(axis=1), rtol=1e-5)
+    assert found["suspect"].fillna("").tolist() == opinion.suspect.tolist()
+    np.testing.assert_allclose(found["suspect_gain"], opinion.suspect_gain, rtol=1e-4, atol=1e-9)
     right = 100 * np.mean(opinion.predicted == own.labels)
     np.testing.assert_allclose(found["suspect_gain"], opinion.suspect_gain, rtol=1e-5, atol=1e-9)
     assert found["suspect"].fillna("").tolist() == opinion.suspect.tolist()

@@ -112,6 +112,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Learning rate, that of a pretrained text encoder, and weight decay of matrices.
     class_weight : {"balanced"}, dict or None
         Weights of the classes' rows; see `rcml_misa.reading.rows.row_weights`.
+    suspect : {"report", "exclude"}
+        Whether a view that does not seem to belong to its row is only named, or also left out of
+        the answer where it is clearly the suspect; see `MultiViewOpinion.without_suspect`.
     early_stopping : bool
         Whether training ends once the loss on validation rows has not fallen for `patience`
         epochs; the best epoch is then kept instead of the last.
@@ -154,6 +157,8 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Readers of the views, where each has an encoder.
     history_ : dict of str to list of float
         Mean of each loss term per epoch; with ``valid`` before its name on validation rows.
+    suspect_limits_ : tuple of float
+        See `suspect_limits`, of methods that give opinions of single views.
     calibrator_ : Calibrator or None
         Calibration of a classifier's `predict_proba`, only with a `calibration_fraction`; None
         where it would not better what the method states, or has fewer than 5 rows. See
@@ -167,6 +172,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
+    _needed: ClassVar[tuple[str, ...]] = ()  # fitted names that files of older versions lack
     # whether a missing view's opinion is left out; other methods get train means in its place
     _leaves_out_missing: ClassVar[bool] = False
 
@@ -549,7 +555,7 @@ class EvidentialClassifier(MultiViewClassifier):
         return self.predict_opinion(X).probability.astype(self._precision, copy=False)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the class of most fused evidence for each row."""
+        """Predict the most probable class of each row."""
         return self.predict_opinion(X).predicted
 
 

@@ -90,7 +90,7 @@ class KernelExpertClassifier(_ExpertClassifier):
         Kernels of the experts; ``"auto"`` chooses each by its leave-one-out scores.
     stacking : bool
         Whether opinions count in their product by weights fitted to leave-one-out opinions.
-    views, scaling, class_weight, random_state
+    views, scaling, suspect, class_weight, random_state
         See `MultiViewEstimator`.
 
     Attributes
@@ -134,7 +134,7 @@ class RidgeExpertClassifier(_ExpertClassifier):
     ----------
     stacking : bool
         Whether opinions count in their product by weights fitted to leave-one-out opinions.
-    views, scaling, class_weight, random_state
+    views, scaling, suspect, class_weight, random_state
         See `MultiViewEstimator`.
 
     Attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -335,6 +335,8 @@ class PoolingClassifier(EvidentialClassifier):
         Odds that a view does not belong to its row, and its familiarity; None where no row was
         set apart to learn them from, and views are judged by the agreement of their opinions.
     """
+
+    _needed: ClassVar[tuple[str, ...]] = ("membership_", "worth_", "power_", "class_shares_")
 
     fusion: ViewFusionOperator = "mixture"
     conflict_discount: bool = True

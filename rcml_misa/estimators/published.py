@@ -203,7 +203,9 @@ class EpochClassifier(EpochTrainer, EvidentialClassifier):
         for view in range(len(inputs)):
             others = present.clone()
             others[:, view] = False
-            rest = self._run(inputs, others).fused
+            left = [*inputs]
+            left[view] = torch.zeros_like(inputs[view])  # as a missing view is read
+            rest = self._run(left, others).fused
             gain = uncertainty - Opinion(rest).uncertainty
             gain = torch.where(others.any(dim=1), gain, -1.0)  # nothing is left
             gains.append(torch.where(present[:, view], gain, torch.nan))

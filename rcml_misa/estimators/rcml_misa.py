@@ -144,8 +144,8 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     early_stopping : bool
         See `MultiViewEstimator`, as for the following; for tables alone.
     views, scaling, hidden, heads, feedforward, layers, sequence_encoder, sequence_hidden
-    text_encoder, text_layers, precision, text_learning_rate, weight_decay, class_weight
-    validation_fraction, patience, device, random_state
+    text_encoder, text_layers, precision, text_learning_rate, weight_decay, suspect
+    class_weight, validation_fraction, patience, device, random_state
 
     Attributes
     ----------
@@ -256,7 +256,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
                 for array in rows.views.arrays
             ]
             train = partial(self._train_tables, held=held)
-            fallback = self._fit_experts(rows, seeds[0], seeds[6])
+            fallback = self._fit_experts(rows, seeds[0])
         usual, fraction, _ = SEQUENCE_NETWORKS if sequences else NETWORKS[self.expert]
         if self.calibration_fraction is not None:
             fraction = self.calibration_fraction
@@ -276,7 +276,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         return self
 
     def _fit_experts(
-        self, rows: TrainRows, seed: np.random.SeedSequence, draws: np.random.SeedSequence
+        self, rows: TrainRows, seed: np.random.SeedSequence
     ) -> tuple[Calibrator, Standing] | None:
         """Fit the closed-form members, if there are any, and what rests on them.
 
@@ -294,7 +294,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         if self.stacking:
             self.stack_ = logits.stack(rows.codes, weights=rows.weights)
         standing = self._learn_views(
-            rows, logits, lambda views: members.logits(views).witness, draws
+            rows, logits, lambda views: members.logits(views).witness, number
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
         return Calibrator.fit(fused, rows.codes, rows.weights), standing

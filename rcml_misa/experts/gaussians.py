@@ -20,7 +20,7 @@ __all__ = ["Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
-EDGE = 10.0  # standard deviations at which columns are cut
+EDGE, FARTHEST = 10.0, 100.0  # standard deviations at which columns, and what is off, are cut
 PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
 
@@ -56,20 +56,25 @@ class WhiteColumns:
             return cls(mapping, mapped.mean(axis=0), nothing, np.ones(1), 1.0)
         width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
         solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
-        pca = PCA(width, svd_solver=solver).fit(mapped)
+        with np.errstate(invalid="ignore"):  # shares of no variance
+            pca = PCA(width, svd_solver=solver).fit(mapped)
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
         return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
 
     def __call__(self, values: Array) -> tuple[Array, Array]:
         """Compute components (n, m) of raw rows (n, d), and how far (n,) they are from the rows.
 
-        The latter is the norm of what the components leave over the root of the total variance.
+        The latter is the norm of what the components leave, and of what is cut off columns beyond
+        10 deviations, over the root of the total variance.
         """
-        centred = _cut(self.map.transform(values)) - self.centre
+        mapped = np.clip(self.map.transform(values), -FARTHEST, FARTHEST)
+        cut = _cut(mapped)
+        centred = cut - self.centre
         parts = centred @ self.components
         left = (centred**2).sum(axis=1) - ((parts * self.deviations) ** 2).sum(axis=1)
+        left = np.maximum(left, 0) + ((mapped - cut) ** 2).sum(axis=1)
         parts[np.isnan(values[:, 0])] = 0
-        return parts, np.sqrt(np.maximum(left, 0)) / self.size
+        return parts, np.sqrt(left) / self.size
 
 
 def _cut(mapped: Array) -> Array:
@@ -100,15 +105,17 @@ class ViewGaussians:
         """Learn from components (n, m_v) of each view, class numbers and presence (n, N)."""
         values = np.concatenate(parts, axis=1)
         onehot = np.eye(classes)[codes]
-        counts, sums = onehot.sum(axis=0), onehot.T @ values
+        here = np.repeat(present, [part.shape[1] for part in parts], axis=1)
+        counts, sums = onehot.T @ here, onehot.T @ values
         # each row's deviation from the mean of the others of its class, as new rows deviate
-        others = (sums[codes] - values) / (counts[codes] - 1 + PSEUDO)[:, None]
+        others = (sums[codes] - values) / (counts[codes] - here + PSEUDO)
+        deviations = np.where(here, values - others, 0.0)
         whole = present.all(axis=1)
         some = whole if whole.sum() >= min(2 * values.shape[1], len(values)) else slice(None)
-        covariance = LedoitWolf(assume_centered=True).fit((values - others)[some]).covariance_
+        covariance = LedoitWolf(assume_centered=True).fit(deviations[some]).covariance_
         ridge = 1e-6 * max(float(np.trace(covariance)) / len(covariance), 1e-12)
         return cls(
-            sums / (counts + PSEUDO)[:, None],
+            sums / (counts + PSEUDO),
             covariance + ridge * np.eye(len(covariance)),
             tuple(part.shape[1] for part in parts),
             onehot.mean(axis=0),

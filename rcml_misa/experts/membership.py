@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -93,6 +93,10 @@ class Distances:
     median: Array
     upper: Array
 
+    def reaching(self, distances: Array, present: NDArray[np.bool_]) -> Self:
+        """Reach to the 95 % of further rows, so that these are not far either."""
+        return replace(self, upper=np.maximum(self.upper, self.fit(distances, present).upper))
+
     @classmethod
     def fit(cls, distances: Array, present: NDArray[np.bool_]) -> Self:
         """Measure on distances of rows that are new to the Gaussians."""
@@ -120,7 +124,8 @@ class Membership:
     With `fit`'s prior chance of a fifth, the posterior of each view, alone, is the softmax of its
     log odds beside 0 for "every view belongs". A view that a row lacks, and the only view of a
     row, has no odds. Familiarity is exp(-1.5 max(0, z - 3)), z the distance in units in which train
-    rows have the median 0 and the 95 % quantile 1.
+    rows, as if they were new, have the median 0 and the 95 % quantile 1, or more where that of the
+    Gaussians' own rows is larger.
 
     Sequences and texts are read by `MultiView.pooled`.
 
@@ -165,24 +170,29 @@ class Membership:
             gaussians = self.gaussians_
             if present[rest].any(axis=0).all():  # else a view is in no other row
                 gaussians = RowGaussians.fit(maps, tables.take(rest), labels[rest], classes)
-            own, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
+            apart_parts, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
             for copy in _copies(labels[apart], present[apart], rng):
-                parts = [[part.take(copy.rows) for part in reading] for reading in own]
+                parts = [[part.take(copy.rows) for part in reading] for reading in apart_parts]
                 said = shares[apart[copy.rows]]
                 if copy.culprit:
                     view, donors = copy.culprit - 1, apart[copy.donors]
-                    for reading, source in zip(parts, other if copy.noise else own, strict=True):
+                    sources = other if copy.noise else apart_parts
+                    for reading, source in zip(parts, sources, strict=True):
                         reading[view] = source[view].take(copy.donors)
                     said[:, view] = (by_noise if copy.noise else shares)[donors, view]
                 signs.append(_signs(gaussians, parts, said, present[apart[copy.rows]]))
                 copies.append(copy._replace(rows=apart[copy.rows]))
+        # with more columns than rows, components are wider on their own rows than on new ones
+        own = _signs(self.gaussians_, self.gaussians_.parts(tables), shares, present)
+        self.coefficients_ = START
         whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
         row = np.concatenate([copy.rows for copy in copies])
         culprit = np.concatenate([np.full(len(copy.rows), copy.culprit) for copy in copies])
         weight = np.concatenate([np.full(len(copy.rows), copy.weight) for copy in copies])
         clean = culprit == 0
-        self.distances_ = Distances.fit(whole.distances[:, clean], present[row[clean]])
-        self.coefficients_ = START
+        self.distances_ = Distances.fit(whole.distances[:, clean], present[row[clean]]).reaching(
+            own.distances, present
+        )
         if len(views) > 1 and (~clean).any():
             self._learn(whole, culprit, weight, present[row])
         looked = Signs(whole.doubt[clean], whole.ratios[:, clean], whole.distances[:, clean])

@@ -255,8 +255,8 @@ def mixture_shares(
     everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
     if shared.shape[-2]:
         weight = weights[count] if counted is None else weights[count] * present_share(counted)
-        both = keep_present(log_shares(shared), whole)
-        everything = everything + weight * mean_present(both, whole).unsqueeze(-2)
+        joint = mean_present(log_shares(shared), whole)
+        everything = everything + weight * joint.unsqueeze(-2)
     if count < 2:
         return everything.squeeze(-2).softmax(dim=-1)
     witness = private if witness is None else witness

@@ -57,7 +57,7 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     encoder = Encoder()
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
-    newer = any(hasattr(model, name) for name in ("readers_", "share_"))
+    newer = any(hasattr(model, name) for name in ("readers_", "share_", "membership_"))
     newer = newer or bool(model.set_aside_)  # which earlier versions would not heed
     older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
     header = {
@@ -142,6 +142,11 @@ def _rebuilt(
     parts = [header.get("params"), header.get("attributes")]
     if not all(isinstance(part, dict) for part in parts):
         raise DataError("its header lacks parameters or attributes")
+    if missing := [key for key in getattr(kind, "_needed", ()) if key not in (parts[1] or {})]:
+        raise DataError(
+            f"it has no {missing[0]}, since {_writer(header)} wrote it before {name} came to learn "
+            "that: fit it again, or load it there"
+        )
     decoder = Decoder({k: v for k, v in tensors.items() if not k.startswith(MODULE)})
     parameters = decoder.state(kind, parts[0] or {})
     if unknown := set(parameters) - set(inspect.signature(kind).parameters):
@@ -191,17 +196,21 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str,
     stored = {key: value.shape for key, value in state.items()}
     if shapes != stored:
         wrong = sorted(key for key in {*shapes, *stored} if shapes.get(key) != stored.get(key))
-        versions = header.get("versions")
-        writer = versions.get(LIBRARIES[0]) if isinstance(versions, dict) else None
         raise DataError(
             f"its network's tensors do not fit its header ({', '.join(wrong[:2])[:80]}), or "
-            f"rcml-misa {str(writer)[:20]} wrote it for another network: fit it again, or load it "
-            "there"
+            f"{_writer(header)} wrote it for another network: fit it again, or load it there"
         )
     with seeded(0):  # these draws are overwritten
         module: nn.Module = model._build()
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     return module
+
+
+def _writer(header: Mapping[str, Any]) -> str:
+    """Name the version that wrote a file."""
+    versions = header.get("versions")
+    number = versions.get(LIBRARIES[0]) if isinstance(versions, dict) else None
+    return f"rcml-misa {str(number)[:20]}"
 
 
 def _try_out(model: Any) -> None:
