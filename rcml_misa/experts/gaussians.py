@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
 EDGE = 10.0  # standard deviations at which columns are cut
-PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
+PATTERNS = 64  # of presence whose matrices are held
 
 
 @dataclass(frozen=True)
