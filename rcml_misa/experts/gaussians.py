@@ -23,6 +23,7 @@ WIDTH = 24  # principal components of a view in a reading
 EDGE, FARTHEST = 10.0, 100.0  # standard deviations at which columns, and what is off, are cut
 PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
+PATTERNS = 64  # of presence whose matrices are held
 
 
 @dataclass(frozen=True)
