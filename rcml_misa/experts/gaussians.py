@@ -21,7 +21,6 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
 EDGE, FARTHEST = 10.0, 100.0  # standard deviations at which columns, and what is off, are cut
-PATTERNS = 64  # of presence whose matrices are held
 PSEUDO = 1.0  # rows at the common mean that are added to each class
 PATTERNS = 64  # of presence whose matrices are held
 
