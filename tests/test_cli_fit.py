@@ -68,7 +68,8 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     result = done("predict", files / "m.rcml", files / "new.csv", "--out", tmp_path / "p.csv")
     found = pd.read_csv(tmp_path / "p.csv")
     assert found.columns.tolist() == [
-        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views", "refused",
+        "id", "class", "probability", "uncertainty", "conflict", "conflicting_views", "suspect",
+        "suspect_gain", "refused",
     ]  # fmt: skip
     assert not found["refused"].any()
     model = rcml_misa.load(files / "m.rcml")
@@ -79,6 +80,8 @@ def test_predictions_are_those_of_the_model(files, tmp_path):
     np.testing.assert_allclose(found["uncertainty"], opinion.uncertainty, rtol=1e-5)
     np.testing.assert_allclose(found["conflict"], opinion.conflict, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(found["probability"], opinion.probability.max(axis=1), rtol=1e-5)
+    assert found["suspect"].fillna("").tolist() == opinion.suspect.tolist()
+    np.testing.assert_allclose(found["suspect_gain"], opinion.suspect_gain, rtol=1e-4, atol=1e-9)
     right = 100 * np.mean(opinion.predicted == own.labels)
     assert f"40 rows\n{right:.2f} % right of 40 with a label\nwritten:" in result.stdout
     assert result.stderr == ""

@@ -309,7 +309,7 @@ def test_plain_rcml_misa_without_experts(views):
     model = MAKERS["rcml-misa"](expert="none", collector="softplus", fusion="mean", epochs=40)
     model.fit(X, y)
     assert model.experts_ is None
-    assert model.stack_ is None
+    assert model.stack_.shape == (views + 1,)
     assert model.share_ == 1
     opinion = model.predict_opinion(X)
     assert opinion.evidence.shape == (60, 3)
@@ -324,8 +324,12 @@ def test_shared_opinions_of_each_kind_of_collectors(collectors):
     X, y = problem(3)
     alone = MAKERS["rcml-misa"](collectors=collectors, expert="none", epochs=1).fit(X, y)
     count = {"separate": 3, "tied": 3, "tied-mean": 1, "private": 0}[collectors]
-    assert alone.predict_opinion(X).shared.shape == (60, count, 3)
-    # in a pool with members all shared opinions of the network make one
+    _, outputs = next(alone._outputs(alone._check_rows(X)))
+    assert outputs.shared.shape == (60, count, 3)
+    # all shared opinions of the network make one, with members or without
+    shared = alone.predict_opinion(X).shared
+    assert shared.shape == (60, 1, 3)
+    assert shared.any() == (count > 0)
     pooled = MAKERS["rcml-misa"](collectors=collectors, calibration_fraction=0.0, epochs=1)
     assert pooled.fit(X, y).share_ == 0.5
     assert pooled.predict_opinion(X).shared.shape == (60, 1, 3)
@@ -359,9 +363,9 @@ def test_options_of_the_network(options):
     X, y = problem(2)
     base = {"expert": "none", "epochs": 1}
     model, plain = (MAKERS["rcml-misa"](**base | more).fit(X, y) for more in (options, {}))
-    probability, other = model.predict_proba(X), plain.predict_proba(X)
-    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
-    assert not np.allclose(probability, other, rtol=1e-6)
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1, atol=1e-6)
+    found, other = (one.predict_opinion(X) for one in (model, plain))
+    assert not np.allclose(found.evidence, other.evidence, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

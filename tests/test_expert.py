@@ -20,8 +20,8 @@ from rcml_misa.experts import ridge
 from rcml_misa.experts.expert import KernelExpert, fit_temperature
 from rcml_misa.experts.logits import stack_weights
 from rcml_misa.experts.ridge import KERNELS
-from rcml_misa.experts.view_experts import Familiarity, ViewExperts
-from rcml_misa.opinions import log_shares
+from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.opinions import agreement, log_shares
 from rcml_misa.views import MultiView
 
 
@@ -281,49 +281,6 @@ def views(digits):
     return MultiView({"top": X[:, :32], "bottom": X[:, 32:]}), y
 
 
-def test_familiarity_of_train_like_and_of_far_rows(views):
-    table, y = views
-    experts = ViewExperts(random_state=0).fit(table.take(slice(0, 150)), y[:150])
-    new = experts.logits(table.take(slice(150, None))).familiarity
-    assert np.median(new) == 1
-    assert (new > 0).all()
-    far = table.take(slice(150, None)).map(lambda name, x: 20.0 * x[:, ::-1] - 100)
-    assert experts.logits(far).familiarity.max() < 0.01
-    assert (experts.train_logits_.familiarity == 1).all()
-
-
-def test_familiarity_by_hand():
-    rng = np.random.default_rng(0)
-    landmarks = rng.normal(size=(30, 2))
-    values = np.concatenate([landmarks, rng.normal(size=(20, 2))])
-    familiar = Familiarity.fit(landmarks, values)
-
-    def distance(row):
-        apart = np.sqrt(((landmarks - row) ** 2).sum(axis=1))
-        return min(apart[apart > 0])
-
-    median, upper = np.quantile([distance(row) for row in values], [0.5, 0.95])
-    rows = rng.normal(size=(10, 2)) * 3
-    z = [max(0, (distance(row) - upper) / (upper - median)) for row in rows]
-    np.testing.assert_allclose(familiar(rows), np.exp(-1.5 * np.array(z)), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("landmarks", "values"),
-    [
-        (np.ones((5, 2)), np.ones((5, 2))),
-        (np.zeros((1, 2)), np.zeros((1, 2))),
-        (np.repeat(np.eye(2), 4, axis=0), np.eye(2)),
-        (np.zeros((1, 1)), np.ones((6, 1))),
-    ],
-)
-def test_familiarity_of_degenerate_rows(landmarks, values):
-    familiar = Familiarity.fit(landmarks.astype(np.float32), values.astype(np.float32))
-    found = familiar(values.astype(np.float32))
-    np.testing.assert_allclose(found, 1, atol=1e-3)
-    assert np.isfinite(familiar(values + 1e6)).all()
-
-
 def test_view_experts_are_kernel_experts_side_by_side(views):
     table, y = views
     experts = ViewExperts(random_state=0).fit(table, y)
@@ -342,21 +299,30 @@ def test_view_experts_are_kernel_experts_side_by_side(views):
     np.testing.assert_allclose(experts.logits(table).joint, wanted, atol=2e-3)
 
 
-def test_trust_follows_its_formula(views):
+def test_witnesses_are_class_shares_of_the_unbounded_scores(views):
     table, y = views
-    logits = ViewExperts(random_state=0).fit(table, y).logits(table)
-    trust = (0.02 + 0.98 * logits.agreement) * logits.familiarity
-    np.testing.assert_allclose(logits.trust, trust)
+    experts = ViewExperts(random_state=0).fit(table, y)
+    logits = experts.logits(table)
+    for place, (expert, name) in enumerate(zip(experts.views_, table.names, strict=True)):
+        scores = expert.score_parts([table[name]])
+        assert scores.max() > expert.bound_
+        wanted = softmax(expert.raw_temperature_ * scores, axis=1)
+        np.testing.assert_allclose(logits.witness[:, place], wanted, atol=1e-3)
+        left_out = softmax(expert.raw_temperature_ * expert.loo_scores_, axis=1)
+        np.testing.assert_allclose(experts.train_logits_.witness[:, place], left_out)
     some = logits.take(slice(2, 5))
-    np.testing.assert_array_equal(some.views, logits.views[2:5])
-    np.testing.assert_allclose(some.trust, trust[2:5])
+    for name in ("views", "joint", "witness"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(logits, name)[2:5])
 
 
-def test_contradicting_views_are_trusted_less(views):
+def test_contradicting_views_agree_less(views):
     table, y = views
     experts = ViewExperts(random_state=0).fit(table, y)
     crossed = table.replace({"bottom": table["bottom"][np.argsort(y, kind="stable")[::-1]]})
-    assert experts.logits(crossed).agreement.mean() < experts.logits(table).agreement.mean() - 0.2
+    fine, clash = (
+        agreement(torch.from_numpy(experts.logits(one).witness))[0] for one in (table, crossed)
+    )
+    assert clash.mean() < fine.mean() / 2
 
 
 def test_one_view_and_sparse_views(views):
@@ -364,7 +330,7 @@ def test_one_view_and_sparse_views(views):
     single = ViewExperts(random_state=0).fit(MultiView({"top": table["top"]}), y)
     logits = single.logits(MultiView({"top": table["top"]}))
     np.testing.assert_array_equal(logits.views[:, 0], logits.joint)
-    assert (logits.agreement == 1).all()
+    assert logits.witness.shape == (200, 1, 10)
     sparse = MultiView({name: csr_array(array) for name, array in table.items()})
     thick, thin = (ViewExperts(random_state=0).fit(one, y) for one in (table, sparse))
     np.testing.assert_allclose(thin.logits(sparse).views, thick.logits(table).views)

@@ -141,11 +141,27 @@ def test_every_scaling_gives_finite_answers(name, scaling):
     [RCMLMISAClassifier, KernelExpertClassifier, RidgeExpertClassifier],
     ids=lambda kind: kind.__name__,
 )
-def test_members_call_a_row_with_a_huge_cell_unfamiliar(model, scaling):
-    X, _ = data()
+def test_a_huge_cell_rules_its_view_out_and_no_other(model, scaling):
+    X, y = data()
     own = fitted(model.__name__, tables, scaling=scaling)
-    assert own.predict_opinion(tables(X)).uncertainty.mean() < 0.3
-    assert own.predict_opinion(tables(with_huge_cells(X))).uncertainty.min() > 0.95
+    whole = own.predict_opinion(tables(X))
+    assert whole.uncertainty.mean() < 0.3
+    for view, columns in (("a", (0, 1, 2)), ("b", (3, 4, 5))):
+        opinion = own.predict_opinion(tables(with_huge_cells(X, columns)))
+        other = {"a": "b", "b": "a"}[view]
+        assert opinion.of(view).uncertainty.min() > 0.95
+        np.testing.assert_allclose(
+            opinion.of(other).evidence,
+            np.broadcast_to(whole.of(other).evidence[0], opinion.evidence.shape),
+            rtol=1e-5,
+            atol=1e-9,
+        )
+        assert (opinion.suspect == view).all()
+        assert (opinion.predicted == y[0]).all()
+        assert opinion.uncertainty.min() > whole.uncertainty[0] + 0.1
+        assert opinion.uncertainty.max() < 0.95
+        nothing = own.predict_opinion({view: tables(with_huge_cells(X, columns))[view]})
+        assert nothing.uncertainty.min() > 0.95
 
 
 def test_a_huge_cell_among_many_is_unfamiliar_too():

@@ -68,12 +68,13 @@ def test_labels_and_probabilities():
     plain = make()
     assert plain.predicted.tolist() == plain.evidence.argmax(axis=1).tolist()
     np.testing.assert_array_equal(plain.probability, plain.projected_probability)
-    calibrated = np.full((5, 3), 1 / 3)
+    calibrated = np.random.default_rng(1).dirichlet(np.ones(3), size=5)
+    assert (calibrated.argmax(axis=1) != plain.predicted).any()
     named = make(classes=3, calibrated=calibrated)
     assert named.probability is calibrated
     labels = np.array(["x", "y", "z"])
     named = dataclasses.replace(named, classes=labels)
-    assert named.predicted.tolist() == labels[plain.predicted].tolist()
+    assert named.predicted.tolist() == labels[calibrated.argmax(axis=1)].tolist()
 
 
 def test_table():

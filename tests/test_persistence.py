@@ -223,9 +223,10 @@ def test_the_file_keeps_nothing_of_train_rows_but_landmarks(tmp_path, saved):
 
 
 def test_models_that_the_older_version_reads_are_written_for_it(saved, mixed_model, tmp_path):
-    MODELS["kernel-expert"]().fit(*problem(60)).save(tmp_path / "m")
+    MODELS["rcml"]().fit(*problem(60)).save(tmp_path / "m")
     assert read_header(tmp_path / "m")["format_version"] == 1
-    for path in (saved, mixed_model):
+    MODELS["kernel-expert"]().fit(*problem(60)).save(tmp_path / "members")
+    for path in (saved, mixed_model, tmp_path / "members"):
         assert read_header(path)["format_version"] == FORMAT_VERSION == 2
 
 

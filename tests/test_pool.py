@@ -17,10 +17,11 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators import rcml_misa as module
 from rcml_misa.estimators.blocks import Blocks
-from rcml_misa.estimators.closed_form import SHARES, fuse_logits, log_opinions, pool_share
 from rcml_misa.estimators.outputs import present_views
+from rcml_misa.estimators.pooling import SHARES, Fusion, log_opinions, pool_share
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits
+from rcml_misa.experts.membership import Standing
 from rcml_misa.nn.networks import NetworkMean
 
 SMALL = {"hidden": 8, "feedforward": 16, "encoder_width": 16, "epochs": 1, "device": "cpu"}
@@ -44,13 +45,19 @@ def model(**options):
 
 
 def members_seed(seed):
-    return int(np.random.SeedSequence(seed).spawn(6)[0].generate_state(1)[0])
+    return int(np.random.SeedSequence(seed).spawn(7)[0].generate_state(1)[0])
 
 
 def random_logits(rows=7, views=2, classes=3, seed=0):
     rng = np.random.default_rng(seed)
     own, joint = rng.normal(size=(rows, views, classes)), rng.normal(size=(rows, classes))
-    return ExpertLogits(5 * own, 5 * joint, rng.random(rows), rng.random(rows)), rng
+    witness = rng.dirichlet(np.ones(classes), size=(rows, views))
+    return ExpertLogits(5 * own, 5 * joint, witness), rng
+
+
+def random_standing(rng, rows=7, views=2):
+    posterior = rng.dirichlet(np.ones(views + 1), size=rows)
+    return Standing(posterior, rng.random((rows, views)))
 
 
 # pooled opinions
@@ -69,7 +76,7 @@ def test_pooled_opinions_are_normalised_geometric_means(share, seed, classes):
         product = q**share * p ** (1 - share)
         wanted = product / product.sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(softmax(found, axis=-1), wanted, atol=1e-12)
-    np.testing.assert_array_equal(pooled.trust, logits.trust)
+    np.testing.assert_array_equal(pooled.witness, logits.witness)
 
 
 def test_share_zero_is_the_members_and_share_one_the_other_model():
@@ -82,10 +89,10 @@ def test_share_zero_is_the_members_and_share_one_the_other_model():
     np.testing.assert_allclose(all_.views, own)
     np.testing.assert_allclose(all_.joint, joint)
     # and so are the opinions and what they are fused to
-    stack = np.array([0.5, 0.7, 0.9])
-    for found, wanted in zip(fuse_logits(none, stack), fuse_logits(logits, stack), strict=True):
-        if wanted is not None:
-            torch.testing.assert_close(found, wanted)
+    fuse = Fusion("mixture", True, np.array([0.5, 0.7, 0.9]), np.array([0.3, 0.6]))
+    standing = random_standing(rng)
+    for found, wanted in zip(fuse(none, standing), fuse(logits, standing), strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_without_another_joint_opinion_the_members_stays():
@@ -251,18 +258,19 @@ def test_a_share_pools_the_opinions(monkeypatch, expert, collectors):
     pool = model(expert=expert, collectors=collectors).fit(X, y)
     assert pool.share_ == pytest.approx(0.4)
     views = pool._check_rows(problem(20, seed=1, gaps=True)[0])
-    _, *states = pool._states(views)
+    states = pool._states(views)
     present = present_views(views, torch.device("cpu"))
     own, joint = log_opinions(*states, present)
     assert (joint is None) == (collectors == "private")
     logits = pool.experts_.logits(views).pooled(own, joint, pool.share_)
-    wanted = fuse_logits(logits, pool.stack_)
+    standing = pool.membership_(views, logits.witness)
+    wanted = Fusion("mixture", True, pool.stack_, pool.worth_)(logits, standing)
     found = pool.predict_opinion(views)
     np.testing.assert_allclose(found.evidence, wanted.fused.numpy())
     np.testing.assert_allclose(found.shared, wanted.shared.numpy())
     assert (found.views["b"][::4] == 0).all()
     # the network's log-probabilities are those of its evidence
-    _, private, shared = pool._states(views)
+    private, shared = states
     here = views.present
     q = private.numpy()[here]
     np.testing.assert_allclose(np.exp(own)[here], q / q.sum(axis=1, keepdims=True), atol=1e-9)
@@ -297,6 +305,10 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
     weights = np.arange(1.0, 101.0)
     fitted = model(expert=expert, networks=networks).fit(X, y, sample_weight=weights)
     [(rows, parts, _)] = trained
+    if expert == "none":  # what all networks say of self-made noise tells which views belong
+        noise, network = heard.pop()
+        assert network is None
+        assert noise.n_samples == sum(views.n_samples for views, _ in heard)
     count, size = networks or module.NETWORKS[expert][0], 10 if expert == "kernel" else 5
     size = size if count > 1 else 2 * size
     assert len(parts) == len(heard) == count
@@ -329,7 +341,8 @@ def test_share_and_calibration_see_only_rows_that_the_network_did_not(
         np.testing.assert_allclose(own_weights, scaled[apart])
         # the members speak as they do without the row
         logits = fitted.experts_.train_logits_.take(apart)
-        wanted = fuse_logits(logits, fitted.stack_).fused
+        standing = fitted.membership_.train_standing_.take(apart)
+        wanted = fitted._fuse(logits, standing).fused
         np.testing.assert_allclose(evidence[0], wanted.numpy())
     if decide:
         [(fused, codes, own_weights)] = calibrated
@@ -366,7 +379,7 @@ def test_networks_side_by_side_are_those_of_trainings_apart():
     outputs = [both._states(both._check_rows(X), network) for network in both.module_.networks]
     assert not torch.equal(outputs[0][0], outputs[1][0])  # drawn and shuffled apart
     mean = both._states(both._check_rows(X))
-    for whole, *each in zip(mean[1:], *(output[1:] for output in outputs), strict=True):
+    for whole, *each in zip(mean, *outputs, strict=True):
         wanted = torch.expm1(torch.stack([torch.log1p(part) for part in each]).mean(dim=0))
         torch.testing.assert_close(whole, wanted, rtol=1e-4, atol=1e-5)
 
@@ -429,11 +442,12 @@ def test_classes_of_one_row_leave_too_few_to_set_apart(trained):
 def test_callback_is_told_of_each_epoch_once(monkeypatch, expert, share, rows, fraction):
     give_share(monkeypatch, share)
     X, y = problem(rows)
-    told, answers = [], []
+    told, answers, states = [], [], []
 
     def callback(progress):
         told.append(progress)
         answers.append(fitted.predict_opinion(X))
+        states.append(fitted._states(fitted._check_rows(X))[0])
 
     fitted = model(expert=expert, epochs=3, calibration_fraction=fraction)
     fitted.fit(X, y, callback=callback)
@@ -443,8 +457,11 @@ def test_callback_is_told_of_each_epoch_once(monkeypatch, expert, share, rows, f
     assert not np.array_equal(answers[0].evidence, answers[-1].evidence)
     for each in answers:
         np.testing.assert_allclose(each.probability, each.projected_probability)
-    if fraction == 0 or (share == 0.5 and rows == 60) or expert == "none":
-        np.testing.assert_array_equal(answers[-1].evidence, fitted.predict_opinion(X).evidence)
+    alone, last = expert == "none", fitted.predict_opinion(X)
+    if fraction == 0 or (rows == 12 if alone else share == 0.5 and rows == 60):
+        np.testing.assert_array_equal(answers[-1].evidence, last.evidence)
+    elif alone:  # what the views' opinions are worth is learnt afterwards
+        torch.testing.assert_close(states[-1], fitted._states(fitted._check_rows(X))[0])
 
 
 def test_more_parts_than_rows_are_refused():
@@ -466,14 +483,19 @@ def test_an_alone_network_is_fused_and_calibrated_by_itself():
     X, y = problem(100)
     fitted = model(expert="none", epochs=2).fit(X, y)
     assert fitted.experts_ is None
-    assert fitted.stack_ is None
+    assert fitted.stack_.shape == (3,)
     assert fitted.share_ == 1
     assert isinstance(fitted.calibrator_, Calibrator)
     opinion = fitted.predict_opinion(X)
-    fused, _, shared = fitted._states(fitted._check_rows(X))
-    np.testing.assert_array_equal(opinion.evidence, fused.numpy())
-    assert opinion.shared.shape == shared.shape == (100, 2, 3)
-    np.testing.assert_allclose(opinion.probability, fitted.calibrator_(opinion.evidence))
+    views = fitted._check_rows(X)
+    logits = fitted._network_logits(*fitted._states(views), views)
+    wanted = fitted._fuse(logits, fitted.membership_(views, logits.witness))
+    np.testing.assert_array_equal(opinion.evidence, wanted.fused.numpy())
+    assert opinion.shared.shape == (100, 1, 3)
+    familiar, shares = opinion.familiarity[:, None], np.array([0.34, 0.33, 0.33])
+    calibrated = familiar * fitted.calibrator_(opinion.evidence) + (1 - familiar) * shares
+    np.testing.assert_allclose(opinion.probability, calibrated)
+    np.testing.assert_allclose(fitted.class_shares_, shares)
 
 
 # the blocks that networks are kept from

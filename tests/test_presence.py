@@ -362,8 +362,10 @@ def test_a_single_present_view_speaks_for_itself(name):
     if name == "rcml":
         np.testing.assert_allclose(alone.evidence, alone.of("b").evidence)
     else:
-        # what rests on all views is discounted by the missing two thirds
-        assert (alone.shared.sum(axis=(1, 2)) < whole.shared.sum(axis=(1, 2))).all()
+        # belief is discounted by what the missing views are worth
+        worth = model.worth_ / model.worth_.sum()
+        assert (alone.uncertainty >= 1 - worth[1] - 1e-9).all()
+        assert (alone.uncertainty > whole.uncertainty).mean() > 0.9
 
 
 @leaving_out
@@ -403,16 +405,25 @@ def test_familiarity_of_rows_with_gaps_is_that_of_the_views_they_have():
     model = MAKERS["kernel-expert"]().fit(X, y)
     few = {name: table[:40] + 0.01 for name, table in X.items()}
     strange = {name: 30 * table[:40] for name, table in X.items()}
+
+    def standing(rows):
+        views = MultiView(rows)
+        return model.membership_(views, model.experts_.logits(views).witness)
+
     for gap in X:
-        known = model.experts_.logits(MultiView({**few, gap: np.full_like(few[gap], np.nan)}))
-        far = model.experts_.logits(MultiView({**strange, gap: np.full_like(few[gap], np.nan)}))
-        assert np.median(known.familiarity) > 0.5
-        assert np.median(far.familiarity) < 0.2
-    # a gap where the row is strange hides it
-    hidden = model.experts_.logits(MultiView({**few, "a": np.full_like(few["a"], np.nan)}))
-    same = {**few, "a": strange["a"]}
-    shown = model.experts_.logits(MultiView(same))
-    assert np.median(hidden.familiarity) > np.median(shown.familiarity)
+        near = standing({**few, gap: np.full_like(few[gap], np.nan)}).familiarity
+        far = standing({**strange, gap: np.full_like(few[gap], np.nan)}).familiarity
+        there = [name != gap for name in X]
+        assert (near[:, ~np.array(there)] == 0).all()
+        assert np.median(near[:, there]) == 1
+        assert np.median(far[:, there]) < 0.01
+    # a gap where the row is strange is as good as the strange view
+    hidden = model.predict_opinion({**few, "a": np.full_like(few["a"], np.nan)})
+    shown = model.predict_opinion({**few, "a": strange["a"]})
+    far = standing({**few, "a": strange["a"]}).familiarity[:, 0] < 1e-6
+    assert far.sum() > 20
+    assert np.abs(hidden.uncertainty - shown.uncertainty)[far].max() < 0.15
+    assert (hidden.predicted == shown.predicted)[far].mean() > 0.9
 
 
 def test_a_class_that_a_view_never_shows_is_still_known():

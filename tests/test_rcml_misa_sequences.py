@@ -95,7 +95,7 @@ def test_opinions_of_mixed_views() -> None:
     opinion = model.predict_opinion(new)
     assert opinion.evidence.shape == (60, 3)
     assert set(opinion.views) == {"words", "steps", "table"}
-    assert opinion.shared.shape == (60, 3, 3)
+    assert opinion.shared.shape == (60, 1, 3)
     np.testing.assert_allclose(opinion.belief.sum(axis=1) + opinion.uncertainty, 1)
     assert model.experts_ is None
     order = np.random.default_rng(0).permutation(60)

@@ -103,7 +103,6 @@ def test_leave_one_out_logits_are_those_of_refitting(monkeypatch, units, weighte
         assert member.temperature_ == pytest.approx(fit_temperature(bounded, codes[here], own))
         assert member.raw_temperature_ == pytest.approx(fit_temperature(scores, codes[here], own))
         assert member.weights.shape == (features.shape[1], CLASSES)
-    assert (logits.familiarity == 1).all()
 
 
 def test_penalty_has_the_least_leave_one_out_square_error(monkeypatch):
@@ -250,10 +249,12 @@ def row_tables(model, views):
     if isinstance(model, RidgeExpertClassifier):
         for lift, array in zip(model.experts_.lifts_, raw, strict=True):
             mapped = lift.columns.transform(array)
-            tables += [mapped, lift(mapped), ridge_experts._balanced(mapped)]
+            tables += [mapped, lift(mapped)]
     else:
         joint = model.experts_.joint_
         tables.append(joint.columns_(raw))
+    for reading in model.membership_.gaussians_.parts(views):
+        tables += [part.values for part in reading]
     return tables
 
 
@@ -298,11 +299,11 @@ def test_the_file_does_not_grow_with_the_rows(tmp_path):
         views, codes = problem(rows)
         RidgeExpertClassifier(random_state=0).fit(views, codes).save(tmp_path / "ridge.rcml")
         sizes.append((tmp_path / "ridge.rcml").stat().st_size)
-    # but for order statistics, at most 2000 of each column
-    assert sizes[1] - sizes[0] < 8 * 2000 * (3 + 5)
+    # but for order statistics, at most 2000 of each column, of the members and of the Gaussians
+    assert sizes[1] - sizes[0] < 2 * 8 * 2000 * (3 + 5)
 
 
-# missing views, single views, familiarity
+# missing views, single views
 
 
 def test_a_view_is_learnt_from_the_rows_that_have_it():
@@ -328,11 +329,11 @@ def test_missing_views_have_no_logit_and_change_no_other_row():
     np.testing.assert_array_equal(part.present, gaps.present)
     assert (part.views[missing, 1] == 0).all()
     np.testing.assert_allclose(part.views[:, 0], whole.views[:, 0], atol=1e-9)
-    for name in ("joint", "familiarity", "agreement"):
+    for name in ("joint", "witness"):
         found, wanted = getattr(part, name)[~missing], getattr(whole, name)[~missing]
         np.testing.assert_allclose(found, wanted, atol=1e-9)
-    # one view can't contradict itself, but for the prior chance that it is bogus
-    assert (part.agreement[missing] == 1).all()
+    np.testing.assert_allclose(part.witness[missing, 1], 1 / CLASSES)
+    np.testing.assert_allclose(part.witness[:, 0], whole.witness[:, 0], atol=1e-9)
     assert np.isfinite(part.joint).all()
 
 
@@ -342,42 +343,20 @@ def test_one_view_is_its_own_joint_member():
     assert experts.members_[0] is experts.members_[1]
     for logits in (experts.train_logits_, experts.logits(views)):
         np.testing.assert_array_equal(logits.views[:, 0], logits.joint)
-        assert (logits.agreement == 1).all()
+        assert logits.witness.shape == (40, 1, CLASSES)
 
 
-def test_familiarity_falls_with_the_distance():
-    views, codes = problem(200)
-    experts = RidgeExperts(random_state=0).fit(views, codes)
-    near, _ = problem(200, seed=0)
-    distances = [1.0, 3.0, 30.0, 1e6]
-    found = [
-        experts.logits(near.map(lambda name, x, far=far: x * far)).familiarity for far in distances
-    ]
-    assert np.median(found[0]) == 1
-    assert (found[0] > 0.1).mean() > 0.97
-    means = [part.mean() for part in found]
-    assert means == sorted(means, reverse=True)
-    assert means[2] < 0.1
-    assert all(((part >= 0) & (part <= 1)).all() for part in found)
-    # a row is judged by the views that it has
-    one = near.map(lambda name, x: np.full_like(x, np.nan) if name == "v1" else x * 1e6)
-    assert experts.logits(one).familiarity.mean() < 0.1
-
-
-def test_familiarity_by_hand():
+def test_witnesses_are_class_shares_of_the_unbounded_scores():
     views, codes = problem(80)
     experts = RidgeExperts(random_state=0).fit(views, codes)
-
-    def distance(arrays_):
-        mapped = [
-            lift.columns.transform(a) for lift, a in zip(experts.lifts_, arrays_, strict=True)
-        ]
-        return np.sqrt(sum((part**2).mean(axis=1) for part in mapped))
-
-    median, upper = np.quantile(distance(views.arrays), [0.5, 0.95])
     new = problem(30, seed=1)[0].map(lambda name, x: 2 * x)
-    excess = np.maximum(0, (distance(new.arrays) - upper) / (upper - median))
-    np.testing.assert_allclose(experts.logits(new).familiarity, np.exp(-1.5 * excess), atol=1e-9)
+    found = experts.logits(new).witness
+    for place, (lift, member) in enumerate(zip(experts.lifts_, experts.members_, strict=False)):
+        features = lift(lift.columns.transform(new.arrays[place]))
+        scores = features @ member.weights + member.intercept
+        assert scores.max() > member.bound_
+        wanted = softmax(member.raw_temperature_ * scores, axis=1)
+        np.testing.assert_allclose(found[:, place], wanted, atol=1e-9)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
@@ -386,7 +365,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     whole = experts.logits(views)
     monkeypatch.setattr("rcml_misa.experts.ridge.BLOCK", 7)
     part = experts.logits(views)
-    for name in ("views", "joint", "agreement", "familiarity"):
+    for name in ("views", "joint", "witness"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name), atol=1e-9)
 
 
