@@ -862,6 +862,11 @@ def test_far_rows_are_told_nothing_about(fitted, name, prior):
         assert opinion.uncertainty.min() > 0.95
         for view in X:
             assert opinion.of(view).uncertainty.min() > 0.95
+    half = model.predict_opinion({view: 1.3 * table for view, table in X.items()})
+    known = half.familiarity[:, None]
+    assert ((known > 0.1) & (known < 0.9)).any()
+    wanted = known * model.calibrator_(half.evidence) + (1 - known) * model.class_shares_
+    np.testing.assert_allclose(half.probability, wanted)
     near = model.predict_opinion(X)
     assert np.median(near.uncertainty) < 0.7
     assert (near.predicted == y).mean() > 0.85
