@@ -23,7 +23,7 @@ from rcml_misa.estimators import (
     RidgeExpertClassifier,
     TMCClassifier,
 )
-from rcml_misa.estimators.base import USUAL_LIMITS, suspect_limits
+from rcml_misa.estimators.suspicion import USUAL_LIMITS, suspect_limits
 from rcml_misa.exceptions import DataError
 
 # opinions by hand

@@ -1,14 +1,10 @@
 """Scikit-learn estimators of every method: this package's, its peers' and the controls."""
 
-from rcml_misa.estimators.base import (
-    EvidentialClassifier,
-    MultiViewClassifier,
-    MultiViewEstimator,
-    MultiViewRegressor,
-)
+from rcml_misa.estimators.base import MultiViewClassifier, MultiViewEstimator, MultiViewRegressor
 from rcml_misa.estimators.bml import BMLClassifier
 from rcml_misa.estimators.closed_form import KernelExpertClassifier, RidgeExpertClassifier
 from rcml_misa.estimators.controls import ControlClassifier
+from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.evidential_regression import RCMLMISARegressor
 from rcml_misa.estimators.misa import MISAClassifier, MISARegressor
 from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion, ScoreOpinion

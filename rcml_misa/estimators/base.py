@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -19,9 +18,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
-from rcml_misa.estimators.opinion import ArrayOpinion, MultiViewOpinion
 from rcml_misa.exceptions import DataError, PresenceWarning
-from rcml_misa.opinions import keep_present, mean_conflict
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
@@ -41,22 +38,15 @@ from rcml_misa.views.sequences import LARGEST
 
 __all__ = [
     "ClassWeight",
-    "EvidentialClassifier",
     "MultiViewClassifier",
     "MultiViewEstimator",
     "MultiViewRegressor",
-    "SuspectUse",
     "TrainRows",
-    "suspect_limits",
 ]
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
-SuspectUse = Literal["report", "exclude"]
 BLOCK = 4096  # rows whose opinions are computed at once
-# shares of whole rows, new to the model, of which a view is suspected, and clearly suspected
-ACCUSED, CLEARLY_ACCUSED = 0.05, 0.01
-USUAL_LIMITS = (0.1, 0.2)  # of gains where no rows were set apart to set limits on
 APART = (1 << 30,)  # place of the draw of calibration rows among a seed's, which fits number from 0
 
 
@@ -446,135 +436,6 @@ def target_numbers(y: ArrayLike) -> Array:
             "it or leave its row out."
         )
     return numbers
-
-
-class EvidentialClassifier(MultiViewClassifier):
-    """Base of the classifiers whose output is an opinion."""
-
-    # of probabilities: float32 where they are no more precise than that
-    _precision: ClassVar[type[np.floating[Any]]] = np.float64
-
-    @abstractmethod
-    def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        """Opinions about a block of checked rows."""
-
-    def _calibrate(self, apart: TrainRows | None) -> None:
-        super()._calibrate(apart)
-        self.__dict__.pop("suspect_limits_", None)  # of an earlier fit
-        if apart is not None:
-            parts = [self._opinion(block) for block in row_blocks(apart.views)]
-            gains = [part.view_gains for part in parts if part.view_gains is not None]
-            if gains:
-                self.suspect_limits_ = suspect_limits(np.concatenate(gains))
-
-    def _stated(self, views: MultiView) -> Array:
-        return np.concatenate([self._opinion(block).evidence for block in row_blocks(views)])
-
-    def _projected(self, stated: Array) -> Array:
-        return ArrayOpinion(stated).projected_probability
-
-    def _opinion_of(
-        self,
-        fused: Tensor,
-        private: Tensor,
-        shared: Tensor,
-        gains: Tensor | None = None,
-        rest: Tensor | None = None,
-        familiarity: Tensor | None = None,
-        *,
-        present: NDArray[np.bool_],
-    ) -> MultiViewOpinion:
-        """Opinions of evidence: fused (n, K), of the views (n, N, K) and shared (n, M, K).
-
-        `gains` (n, N), `rest` (n, K) and `familiarity` (n,) are those of `MultiViewOpinion`;
-        `present` (n, N) tells which views each row has.
-        """
-
-        def array(part: Tensor | None) -> Any:
-            return None if part is None else part.double().cpu().numpy()
-
-        here = torch.from_numpy(present)
-        private = keep_present(private.double().cpu(), here)
-        if gains is not None:
-            gains = torch.where(here, gains.double().cpu(), torch.nan)
-        seen = None if present.all() else here
-        return MultiViewOpinion(
-            evidence=array(fused),
-            views=dict(zip(self.view_names_, private.transpose(0, 1).numpy(), strict=True)),
-            shared=array(shared),
-            conflict=mean_conflict(private, seen).numpy(),
-            view_gains=array(gains),
-            rest=array(rest),
-            familiarity=array(familiarity),
-        )
-
-    def predict_opinion(self, X: Any) -> MultiViewOpinion:
-        """Give opinions about the rows of X: fused, per view and shared, with probabilities.
-
-        With ``suspect="exclude"`` they are those without the suspect view, where there is one; see
-        `MultiViewOpinion.without_suspect`.
-        """
-        limits = getattr(self, "suspect_limits_", USUAL_LIMITS)
-        learnt = getattr(self, "membership_", None) is not None
-        parts = []
-        for block in row_blocks(self._check_rows(X)):
-            opinion = self._opinion(block)
-            opinion = replace(
-                opinion,
-                classes=self.classes_,
-                present=self._heard(block),
-                limits=limits,
-                learnt=learnt,
-            )
-            if getattr(self, "calibrator_", None) is not None:
-                opinion = replace(
-                    opinion,
-                    calibrated=self._probability(opinion.evidence, opinion.familiarity),
-                    calibrated_rest=self._probability(opinion.rest, opinion.familiarity),
-                )
-            parts.append(opinion)
-        opinion = MultiViewOpinion.concatenate(parts)
-        excluding = getattr(self, "suspect", "report") == "exclude"
-        return opinion.without_suspect if excluding else opinion
-
-    def _probability(self, evidence: Array | None, familiarity: Array | None) -> Array | None:
-        """Calibrated probabilities, which go to the class shares where a row is unfamiliar."""
-        if evidence is None or self.calibrator_ is None:
-            return None
-        calibrated = self.calibrator_(evidence)
-        if familiarity is None:
-            return calibrated
-        known = familiarity[:, None]
-        return np.asarray(known * calibrated + (1 - known) * self.class_shares_)
-
-    def predict_proba(self, X: Any) -> Array:
-        """Compute class probabilities of shape (n, K) from the fused opinions.
-
-        They are projected or, for methods with a `calibrator_`, calibrated.
-        """
-        return self.predict_opinion(X).probability.astype(self._precision, copy=False)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the most probable class of each row."""
-        return self.predict_opinion(X).predicted
-
-
-def suspect_limits(gains: Array) -> tuple[float, float]:
-    """Set the gains beyond which a view is suspected, and clearly so, by those of new rows (n, N).
-
-    Of rows with several views, 5 % and 1 % have a larger one; see `MultiViewOpinion.suspect`.
-
-    Examples
-    --------
-    >>> [round(limit, 3) for limit in suspect_limits(np.array([[0.1, 0.2], [0.3, 0.1]]))]
-    [0.295, 0.299]
-    """
-    several = (~np.isnan(gains)).sum(axis=1) > 1
-    if not several.any():
-        return USUAL_LIMITS
-    largest = np.nanmax(gains[several], axis=1)
-    named, clear = np.quantile(largest, [1 - ACCUSED, 1 - CLEARLY_ACCUSED])
-    return float(max(named, 0.0)), float(max(clear, 0.0))
 
 
 def row_blocks(views: MultiView) -> Iterator[MultiView]:

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Self
 from numpy.typing import ArrayLike
 
 from rcml_misa.calibration import Calibrator
-from rcml_misa.estimators.base import ClassWeight, SuspectUse, TrainRows
+from rcml_misa.estimators.base import ClassWeight, TrainRows
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.pooling import PoolingClassifier
+from rcml_misa.estimators.suspicion import SuspectUse
 from rcml_misa.experts.logits import Experts
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.ridge_experts import RidgeExperts

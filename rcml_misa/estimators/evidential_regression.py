@@ -15,15 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration import ScaleCalibrator, conformal_factor
-from rcml_misa.estimators.base import (
-    MultiViewRegressor,
-    SuspectUse,
-    check_presence,
-    suspect_limits,
-    target_numbers,
-)
+from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
+from rcml_misa.estimators.suspicion import SuspectUse, suspect_limits
 from rcml_misa.estimators.view_networks import Labelled, ViewNetworkEstimator
 from rcml_misa.exceptions import DataError
 from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_loss

@@ -13,8 +13,10 @@ from scipy.stats import sem
 from torch import Tensor
 
 from rcml_misa.calibration import fit_exponent
-from rcml_misa.estimators.base import EvidentialClassifier, TrainRows, suspect_limits
+from rcml_misa.estimators.base import TrainRows
+from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
+from rcml_misa.estimators.suspicion import suspect_limits
 from rcml_misa.experts.logits import ExpertLogits
 from rcml_misa.experts.membership import Membership, Standing
 from rcml_misa.experts.ridge import blocks

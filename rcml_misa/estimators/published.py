@@ -12,12 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import (
-    ClassWeight,
-    EvidentialClassifier,
-    MultiViewClassifier,
-    TrainRows,
-)
+from rcml_misa.estimators.base import ClassWeight, MultiViewClassifier, TrainRows
+from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import evidential_terms
 from rcml_misa.losses import (

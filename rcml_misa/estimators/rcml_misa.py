@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
-from rcml_misa.estimators.base import ClassWeight, SuspectUse, TrainRows
+from rcml_misa.estimators.base import ClassWeight, TrainRows
 from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.closed_form import fit_members
 from rcml_misa.estimators.opinion import MultiViewOpinion
@@ -35,6 +35,7 @@ from rcml_misa.estimators.pooling import (
     log_opinions,
     pool_share,
 )
+from rcml_misa.estimators.suspicion import SuspectUse
 from rcml_misa.estimators.tables import Tables, train_tables
 from rcml_misa.estimators.view_networks import AnyViews, has_sequences, train_classes
 from rcml_misa.exceptions import OptionError

@@ -16,13 +16,8 @@ from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.estimators.base import (
-    ClassWeight,
-    EvidentialClassifier,
-    MultiViewClassifier,
-    TrainRows,
-    row_blocks,
-)
+from rcml_misa.estimators.base import ClassWeight, MultiViewClassifier, TrainRows, row_blocks
+from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import row_tensor
 from rcml_misa.exceptions import OptionError

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JOIN", "Suspicion"]
+__all__ = ["JOIN", "SuspectUse", "Suspicion", "suspect_limits"]
 
 JOIN = "|"  # between the names of a pair of views
+SuspectUse = Literal["report", "exclude"]
+# shares of whole rows, new to the model, of which a view is suspected, and clearly suspected
+ACCUSED, CLEARLY_ACCUSED = 0.05, 0.01
+USUAL_LIMITS = (0.1, 0.2)  # of gains where no rows were set apart to set limits on
 NEARLY = 0.8  # of the largest gain, from which another view can't be told from the suspect
 
 
@@ -92,3 +97,21 @@ class Suspicion:
     def _several(self, least: int) -> NDArray[np.bool_]:
         """Rows (n,) that have more than so many views."""
         return np.asarray((~np.isnan(self.gains)).sum(axis=1) > least)
+
+
+def suspect_limits(gains: NDArray[np.float64]) -> tuple[float, float]:
+    """Set the gains beyond which a view is suspected, and clearly so, by those of new rows (n, N).
+
+    Of rows with several views, 5 % and 1 % have a larger one; see `MultiViewOpinion.suspect`.
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in suspect_limits(np.array([[0.1, 0.2], [0.3, 0.1]]))]
+    [0.295, 0.299]
+    """
+    several = (~np.isnan(gains)).sum(axis=1) > 1
+    if not several.any():
+        return USUAL_LIMITS
+    largest = np.nanmax(gains[several], axis=1)
+    named, clear = np.quantile(largest, [1 - ACCUSED, 1 - CLEARLY_ACCUSED])
+    return float(max(named, 0.0)), float(max(clear, 0.0))
