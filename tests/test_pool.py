@@ -264,7 +264,7 @@ def test_a_share_pools_the_opinions(monkeypatch, expert, collectors):
     assert (joint is None) == (collectors == "private")
     logits = pool.experts_.logits(views).pooled(own, joint, pool.share_)
     standing = pool.membership_(views, logits.witness)
-    wanted = Fusion("mixture", True, pool.stack_, pool.worth_)(logits, standing)
+    wanted = Fusion("mixture", True, pool.stack_, pool.worth_, pool.power_)(logits, standing)
     found = pool.predict_opinion(views)
     np.testing.assert_allclose(found.evidence, wanted.fused.numpy())
     np.testing.assert_allclose(found.shared, wanted.shared.numpy())

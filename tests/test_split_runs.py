@@ -388,8 +388,10 @@ def test_every_record_has_every_field(kind) -> None:
         assert not record.curves
         assert not record.scores
         return
-    for field in (record.metrics, record.bins, record.correct, record.curves, record.scores):
+    for field in (record.metrics, record.correct, record.curves, record.scores):
         assert list(field) == ["clean", "conflict"]
+    after = [f"{name} after scaling" for name in ("clean", "conflict")]
+    assert list(record.bins) == ["clean", "conflict", *(after if record.protocol["valid"] else [])]
     assert len(record.correct["clean"]) == record.test_rows
     assert len(record.curves["clean"]) == 20
     assert set(record.scores["conflict"]) == {"errors", "altered"}

@@ -153,7 +153,7 @@ class Fusion:
         discount: bool,
         stack: Array | None,
         worth: Array,
-        power: float,
+        power: float = 1.0,
     ) -> None:
         self.operator = operator
         self.discount = discount
