@@ -257,7 +257,9 @@ def test_a_view_that_every_class_has_is_used(share):
     a, b, given_, y = problem(share)
     with warnings.catch_warnings():
         warnings.simplefilter("error" if share[0] == 0.6 else "ignore")
-        model = KernelExpertClassifier().fit({"a": given_[:150], "b": b[:150]}, y[:150])
+        model = KernelExpertClassifier(random_state=0).fit(
+            {"a": given_[:150], "b": b[:150]}, y[:150]
+        )
     assert model.set_aside_ == ()
     assert "set_aside_" not in vars(model)
     assert model.score({"a": a[150:], "b": b[150:]}, y[150:]) >= 0.98

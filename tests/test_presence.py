@@ -19,6 +19,7 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators.outputs import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.exceptions import DataError
+from rcml_misa.experts.logits import presence_weights
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -391,13 +392,15 @@ def test_a_complete_row_is_predicted_alike_beside_incomplete_ones(name):
 
 
 def test_missing_views_do_not_poison_the_view_s_expert():
-    # the expert of a view is the one of the rows that have it
+    # the expert of a view is the one of the rows that have it, weighed as all rows' classes
     X, y = problem()
     here = ~np.isnan(X["b"][:, 0])
     found = MAKERS["kernel-expert"]().fit(X, y).experts_.views_[1]
-    wanted = MAKERS["kernel-expert"]().fit({"b": X["b"][here]}, y[here]).experts_.views_[0]
-    np.testing.assert_array_equal(found.loo_scores_, wanted.loo_scores_)
-    assert found.temperature_ == wanted.temperature_
+    own = presence_weights(np.unique(y, return_inverse=True)[1], here, None)
+    alone = MAKERS["kernel-expert"]().fit({"b": X["b"][here]}, y[here], sample_weight=own)
+    wanted = alone.experts_.views_[0]
+    np.testing.assert_allclose(found.loo_scores_, wanted.loo_scores_, rtol=1e-9, atol=1e-12)
+    assert found.temperature_ == pytest.approx(wanted.temperature_)
 
 
 def test_familiarity_of_rows_with_gaps_is_that_of_the_views_they_have():
@@ -501,3 +504,17 @@ def test_any_views_give_finite_opinions(name, widths, classes, gaps, seed):
         np.testing.assert_allclose(one.belief.sum(axis=-1) + one.uncertainty, 1, atol=1e-6)
     assert np.isfinite(opinion.probability).all()
     assert ((opinion.conflict >= 0) & (opinion.conflict <= 1)).all()
+
+
+def test_rows_that_have_a_view_weigh_as_the_classes_of_all_rows():
+    codes = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    here = np.array([True, True, True, False, True, False, False, False])
+    own = presence_weights(codes, here, None)
+    assert own is not None
+    np.testing.assert_allclose(own, np.array([4 / 3, 4 / 3, 4 / 3, 4]) / 2)
+    weights = np.array([1.0, 1, 2, 1, 1, 1, 1, 2])
+    scaled = presence_weights(codes, here, weights)
+    assert scaled is not None
+    totals = np.bincount(codes[here], weights=scaled)
+    np.testing.assert_allclose(totals / totals.sum(), [0.5, 0.5])
+    assert presence_weights(codes, np.ones(8, dtype=bool), weights) is weights

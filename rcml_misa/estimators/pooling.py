@@ -61,9 +61,9 @@ class FusedOpinions(NamedTuple):
     """Opinions about n rows, and what they would be without a view.
 
     Evidence `fused` (n, K), `private` of the views (n, N, K), `shared` of all views (n, 1, K);
-    `gains` (n, N): fall of the uncertainty where a view is left out, NaN where a row lacks it;
-    `rest` (n, K): evidence without the view of the largest gain; `familiarity` (n,): that of the
-    most familiar view of a row.
+    `gains` (n, N): posterior that the view alone does not belong times the belief of the others,
+    NaN where a row lacks it; `rest` (n, K): evidence without the view of the largest gain;
+    `familiarity` (n,): that of the most familiar view of a row.
     """
 
     fused: Tensor

@@ -15,11 +15,30 @@ from scipy.special import log_softmax, softmax
 from rcml_misa.opinions import SHARED_WEIGHT, log_shares
 from rcml_misa.reading.features import evenly
 
-__all__ = ["ExpertLogits", "Experts", "expert_logits", "stack_weights"]
+__all__ = ["ExpertLogits", "Experts", "expert_logits", "presence_weights", "stack_weights"]
 
 Array = NDArray[np.float64]
 ENOUGH = 20_000  # rows that suffice for a handful of weights
 STIFFNESS = 10.0  # pull of the stack towards the plain ratio, in nats per squared weight
+
+
+def presence_weights(
+    codes: NDArray[np.int64], here: NDArray[np.bool_], weights: Array | None
+) -> Array | None:
+    """Weigh the rows that have a view so that their classes have the shares of all rows.
+
+    Else the member of a view that one class has more often would take presence for the class. Of
+    rows with class numbers `codes` (n,) and `weights`, those `here`, (n,); None where all are.
+    """
+    if here.all():
+        return weights
+    every = np.ones(len(codes)) if weights is None else weights
+    shares, own = (
+        np.bincount(codes[rows], weights=every[rows], minlength=int(codes.max()) + 1)
+        for rows in (np.ones_like(here), here)
+    )
+    scaled = every[here] * (shares / np.maximum(own, 1e-12))[codes[here]]
+    return np.asarray(scaled / scaled.mean())
 
 
 def stack_weights(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import fit_temperature
-from rcml_misa.experts.logits import ExpertLogits, expert_logits
+from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weights
 from rcml_misa.experts.ridge import SMALL, RotatedFeatures, RowFeatures, blocks, fit_ridge
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
@@ -132,7 +132,7 @@ class RidgeExperts:
         scores = np.zeros((len(views), *onehot.shape))
         self.members_ = []
         for score, part, here in zip(scores, features, present.T, strict=True):
-            own = None if weights is None else weights[here]
+            own = presence_weights(codes, here, weights)
             member, score[here] = _fit_member(part[here], onehot[here], own)
             self.members_.append(member)
         joint = scores[0]

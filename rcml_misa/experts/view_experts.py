@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import KernelExpert, MappedViews
-from rcml_misa.experts.logits import ExpertLogits, expert_logits
+from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weights
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.reading.features import Scaling
@@ -77,7 +77,7 @@ class ViewExperts:
             expert(width).fit_mapped(
                 mapped.only(view),
                 codes[here],
-                weights=None if weights is None else weights[here],
+                weights=presence_weights(codes, here, weights),
                 classes=classes,
             )
             for view, (width, here) in enumerate(zip(views.widths, present.T, strict=True))
