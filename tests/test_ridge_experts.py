@@ -15,6 +15,7 @@ import rcml_misa
 from rcml_misa.estimators import KernelExpertClassifier, RidgeExpertClassifier
 from rcml_misa.experts import ridge_experts
 from rcml_misa.experts.expert import fit_temperature
+from rcml_misa.experts.logits import presence_weights
 from rcml_misa.experts.ridge import RotatedFeatures
 from rcml_misa.experts.ridge_experts import RidgeExperts
 from rcml_misa.reading.columns import ColumnMap
@@ -62,7 +63,8 @@ def loo_of(experts, views, codes, weights=None):
     if len(features) > 1:
         sets.append((np.concatenate(features, axis=1), np.ones(len(codes), dtype=bool)))
     for member, (values, here) in zip(experts.members_, sets, strict=False):
-        own = weights[here] / weights[here].mean()
+        own = presence_weights(codes, here, weights)
+        own = own / own.mean()
         yield member, values[here], here, refitted(values[here], onehot[here], member.penalty, own)
 
 
@@ -98,7 +100,7 @@ def test_leave_one_out_logits_are_those_of_refitting(monkeypatch, units, weighte
         assert (stacked[~here, place] == 0).all()
         true = scores[np.arange(len(scores)), codes[here]]
         assert member.bound_ == pytest.approx(np.quantile(true, 0.7))
-        own = None if weights is None else weights[here]
+        own = presence_weights(codes, here, weights)
         bounded = np.minimum(scores, member.bound_)
         assert member.temperature_ == pytest.approx(fit_temperature(bounded, codes[here], own))
         assert member.raw_temperature_ == pytest.approx(fit_temperature(scores, codes[here], own))
