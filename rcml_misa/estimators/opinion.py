@@ -176,10 +176,7 @@ class MultiViewOpinion(ArrayOpinion):
     @property
     def suspicion(self) -> Suspicion:
         """Gains, limits and names of the views that are suspected."""
-        gains = self.view_gains
-        if gains is None:
-            gains = np.full((len(self.evidence), len(self.views)), np.nan)
-        return Suspicion(tuple(self.views), gains, self.limits, self.learnt)
+        return Suspicion.of(self, rows=len(self.evidence))
 
     @property
     def suspect_gain(self) -> Array:
@@ -337,10 +334,7 @@ class ScoreOpinion:
     @property
     def suspicion(self) -> Suspicion:
         """Gains, limits and names of the views that are suspected."""
-        gains = self.view_gains
-        if gains is None:
-            gains = np.full((len(self.gamma), len(self.views)), np.nan)
-        return Suspicion(tuple(self.views), gains, self.limits, self.learnt)
+        return Suspicion.of(self, rows=len(self.gamma))
 
     @property
     def suspect_gain(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,14 @@ class Suspicion:
     gains: NDArray[np.float64]
     limits: tuple[float, float] = (np.inf, np.inf)
     learnt: bool = False
+
+    @classmethod
+    def of(cls, opinion: Any, *, rows: int) -> Self:
+        """Take the views, gains, limits and what is learnt from an opinion; NaN without gains."""
+        names, gains = tuple(opinion.views), opinion.view_gains
+        if gains is None:
+            gains = np.full((rows, len(names)), np.nan)
+        return cls(names, gains, opinion.limits, opinion.learnt)
 
     @property
     def gain(self) -> NDArray[np.float64]:
