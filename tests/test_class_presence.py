@@ -18,8 +18,8 @@ import rcml_misa
 from rcml_misa import estimators
 from rcml_misa.cli import main
 from rcml_misa.datasets.files.check import check_file
+from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.layout import FileLayout
-from rcml_misa.datasets.files.reading import OwnFile
 from rcml_misa.estimators import (
     KernelExpertClassifier,
     RidgeExpertClassifier,

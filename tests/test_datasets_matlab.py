@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.io import savemat
 
 from rcml_misa.datasets.catalogue import CatalogueEntry
-from rcml_misa.datasets.files.formats import read_matlab
+from rcml_misa.datasets.matlab import read_matlab
 from rcml_misa.exceptions import DataError
 
 A = np.arange(12).reshape(6, 2)

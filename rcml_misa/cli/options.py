@@ -91,6 +91,13 @@ dataset_option = value(
 PATH = click.Path(path_type=Path)
 
 
+#: Options of a file of the user's own that reading takes as they stand.
+_OWN = (
+    *("target", "views", "id", "leave_out", "accept_leak", "split_column", "group_column"),
+    *("weight_column", "zero_is_missing"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Choice of a data set's columns, target, views and split, as the options' help explains."""
@@ -98,6 +105,13 @@ class DataOptions:
     target: str | None = None
     views: str | None = None
     id: str | None = None
+    leave_out: str | None = None
+    accept_leak: bool = False
+    split_column: str | None = None
+    group_column: str | None = None
+    weight_column: str | None = None
+    test_file: Path | None = None
+    zero_is_missing: bool = False
     data_dir: Path | None = None
     task: str | None = None
     given_split: str | None = None
@@ -105,10 +119,12 @@ class DataOptions:
 
     @property
     def file_options(self) -> FileOptions:
-        """Columns of a file of the user's own."""
+        """Reading of a file of the user's own."""
         from rcml_misa.datasets import FileOptions
 
-        return FileOptions(target=self.target, views=self.views, id=self.id)
+        own = {key: getattr(self, key) for key in FileOptions.__dataclass_fields__ if key in _OWN}
+        test_file = None if self.test_file is None else str(self.test_file)
+        return FileOptions(**own, test_file=test_file, regression=self.task == "regression")
 
     def load(self, name: str) -> Dataset:
         """Load a data set with the task's target (three classes of scores) and the named views."""
@@ -135,7 +151,7 @@ class DataOptions:
         from rcml_misa.datasets import list_datasets
 
         catalogue = {entry.name for entry in list_datasets()}
-        plain = replace(self, target=None, views=None, id=None)
+        plain = replace(self, test_file=None, **{key: type(self)().__dict__[key] for key in _OWN})
         return [(plain if name in catalogue else self).load(name) for name in names]
 
 
@@ -146,6 +162,13 @@ _DATA = {
         value("--target", "NAME", "Column of labels of a file of your own."),
         value("--views", "SPEC", f"{_SPEC}  [default: columns view__column]"),
         value("--id", "NAME", "Column that identifies the rows."),
+        value("--leave-out", "A[,B]", "Columns, arrays or views to leave out."),
+        flag("--accept-leak", "Read columns that look like copies of the label all the same."),
+        value("--split-column", "NAME", "Column that says train, valid or test."),
+        value("--group-column", "NAME", "Column of groups, which no split divides."),
+        value("--weight-column", "NAME", "Column of the rows' weights in training."),
+        value("--test-file", "FILE", "File of the test rows, laid out as the other.", PATH),
+        flag("--zero-is-missing", "A row of zeros lacks the view."),
     ),
     "task": (value("--task", "2|3|7|regression", _TASK),),
     "split": (

@@ -32,7 +32,7 @@ REQUIRED = {
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Target, views and identifier of a file as a user names them; None leaves it to usual names.
+    """Reading of a file as a user asks for it; None leaves a choice to usual names.
 
     Attributes
     ----------
@@ -40,11 +40,32 @@ class FileOptions:
         Column or array of labels, and the column that identifies rows.
     views : str, optional
         Such as ``"a=col1:col20,b=prefix_"``; see `table_layout` and `array_layout`.
+    leave_out : str, optional
+        Columns, arrays or views that are left out, separated by commas.
+    accept_leak : bool
+        Whether columns that look like copies of the label are read all the same.
+    split_column, group_column, weight_column : str, optional
+        Columns or arrays that tell the part (train, valid, test), the group and the weight of each
+        row.
+    test_file : str, optional
+        Path of a second file of the same layout, whose rows are the test rows of the set's split.
+    zero_is_missing : bool
+        Whether a row of zeros lacks the view.
+    regression : bool
+        Whether the target holds scores, of any real value, in place of classes.
     """
 
     target: str | None = None
     views: str | None = None
     id: str | None = None
+    leave_out: str | None = None
+    accept_leak: bool = False
+    split_column: str | None = None
+    group_column: str | None = None
+    weight_column: str | None = None
+    test_file: str | None = None
+    zero_is_missing: bool = False
+    regression: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +247,8 @@ def own_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
     content = {"views": {}, **table}
     older = {new: content.pop(old) for old, new in OPTIONS_01.items() if old in content}
     content["options"] = options = {**older, **content.get("options", {})}
-    note = "; ".join(f"--{key} {value}" for key, value in options.items() if value)
+    given = {key.replace("_", "-"): value for key, value in options.items() if value}
+    note = "; ".join(f"--{key}" if v is True else f"--{key} {v}" for key, v in given.items())
     facts = {"format": "own", "licence": "yours", "citation": "", "note": note}
     return parse_entry(name, {**facts, **content})
 
@@ -235,7 +257,7 @@ def write_own(entries: Iterable[CatalogueEntry]) -> None:
     """Write the user's own catalogue."""
     tables = {}
     for entry in entries:
-        options = {key: value for key, value in asdict(entry.options).items() if value is not None}
+        options = {key: value for key, value in asdict(entry.options).items() if value}
         tables[entry.name] = {key: getattr(entry, key) for key in OWN_KEYS} | {"options": options}
     _write_json(own_catalogue(), tables)
 

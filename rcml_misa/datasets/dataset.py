@@ -33,7 +33,8 @@ class Dataset:
     name, source : str
         Name of its entry; path or origin that it was read from.
     views : MultiView
-        Raw features in their original units, of `n_samples` rows.
+        Raw features in their original units, of `n_samples` rows; tables that are not numbers
+        without gaps are `RawTable`, see `prepared`.
     target : ndarray of int64 of shape (n_samples,)
         Codes 0 .. K-1; cannot be written to. Floats where the task is a regression.
     classes : tuple of str
@@ -56,6 +57,10 @@ class Dataset:
         Place of each class on the scale of `scores`.
     ids : ndarray of str of shape (n_samples,), optional
         Names of the rows.
+    weights : ndarray of shape (n_samples,), optional
+        Weight of each row in training, 0 or more.
+    notes : tuple of str
+        Sentences about what was guessed, left out or changed in reading a file of the user's own.
     """
 
     name: str
@@ -72,6 +77,8 @@ class Dataset:
     score_limit: float = 3.0
     class_values: tuple[float, ...] | None = field(default=None, repr=False)
     ids: NDArray[Any] | None = field(default=None, repr=False)
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.target.setflags(write=False)

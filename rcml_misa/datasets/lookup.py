@@ -191,7 +191,7 @@ def load_dataset(
         from rcml_misa.datasets.imported import load_imported
 
         return load_imported(entry, path)
-    from rcml_misa.datasets.files.formats import read_matlab
+    from rcml_misa.datasets.matlab import read_matlab
 
     return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
 
@@ -205,8 +205,8 @@ def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
         facts = {"file": str(path), "sha256": "", "samples": 0, "classes": 0}
         return replace(own_entry(path.name or path.resolve().name, facts), options=options)
     entry = find_entry(name)
-    given = {key: value for key, value in asdict(options).items() if value is not None}
-    if given and entry.format != "own":
+    given = {key: value for key, value in asdict(options).items() if value}
+    if set(given) - {"regression"} and entry.format != "own":
         raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
     return replace(entry, options=replace(entry.options, **given))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets.dataset import Dataset
-from rcml_misa.datasets.files.formats import check_facts, label_codes
+from rcml_misa.datasets.matlab import check_facts, label_codes
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.views import MultiView
 

@@ -31,6 +31,7 @@ from rcml_misa.views import (
     holds_views,
     judge_presence,
     refuse_huge,
+    refuse_raw,
     refuse_sequences,
     with_absent_views,
 )
@@ -175,6 +176,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         """Validate options and the views to train on."""
         check_options(self)
         views = as_multiview(X, views=self.views)
+        refuse_raw(views)
         if not self._reads_sequences:
             refuse_sequences(views, type(self).__name__)
         return views
@@ -229,6 +231,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         if self.views is None:
             X = with_absent_views(X, names=self.view_names_, widths=self.widths_)
         views = as_multiview(X, views=self.views)
+        refuse_raw(views)
         if not holds_views(X):
             try:
                 validate_data(self, X, reset=False, skip_check_array=True)

@@ -7,6 +7,7 @@ from rcml_misa.views.forms import (
     check_target,
     data_sha256,
     holds_views,
+    refuse_raw,
     refuse_sequences,
     with_absent_views,
 )
@@ -18,12 +19,14 @@ from rcml_misa.views.presence import (
     judge_presence,
     presence_by_class,
 )
+from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 
 __all__ = [
     "ClassPresence",
     "MultiView",
     "Pooling",
+    "RawTable",
     "Sequences",
     "Texts",
     "TokenTexts",
@@ -41,6 +44,7 @@ __all__ = [
     "presence_by_class",
     "present_rows",
     "refuse_huge",
+    "refuse_raw",
     "refuse_sequences",
     "with_absent_views",
 ]

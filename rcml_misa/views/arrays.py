@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
+from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import (
     LARGEST,
     Sequences,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ViewArray", "dense", "present_rows", "refuse_huge"]
 
-ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64] | Sequences | Texts"
+ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64] | Sequences | Texts | RawTable"
 ColumnGroup: TypeAlias = "slice | NDArray[np.intp]"
 
 
@@ -37,6 +38,8 @@ def as_view(name: str, value: Any) -> ViewArray:
     what = f"view {name!r}"
     if value is None:
         raise DataError(f"{what} is None; give its table, or leave the view out.")
+    if isinstance(value, RawTable):
+        return value
     if (other := as_sequences_or_texts(what, value)) is not None:
         return other
     if is_frame(value):
@@ -140,7 +143,7 @@ def refuse_huge(name: str, view: ViewArray) -> None:
     Traceback (most recent call last):
     rcml_misa.exceptions.DataError: view 'a' has the value 1e+300 in train row 1, above 1e+100 in...
     """
-    if isinstance(view, Texts):
+    if isinstance(view, Texts | RawTable):
         return
     values = np.asarray(view.values if isinstance(view, Sequences) else _entries(view))
     # without a temporary array; missing views are NaN
@@ -168,6 +171,8 @@ def present_rows(view: ViewArray) -> NDArray[np.bool_]:
     """Flag the rows of a validated view that are present; a missing one is NaN throughout."""
     if isinstance(view, np.ndarray):
         return ~np.isnan(view[:, 0])
+    if isinstance(view, RawTable):
+        return view.present
     present = np.ones(view.shape[0], dtype=np.bool_)
     if not isinstance(view, Sequences | Texts):
         filled = np.flatnonzero(np.diff(view.indptr))
@@ -179,13 +184,15 @@ def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[
     """Return some rows of a table as a dense array; all rows of a dense one without a copy."""
     if isinstance(view, Sequences | Texts):
         raise DataError("a sequence or text view is no table; pool it with MultiView.pooled().")
+    if isinstance(view, RawTable):
+        raise DataError("a raw table is not prepared; turn it into numbers with TablePreparer.")
     some = view[rows]
     return some if isinstance(some, np.ndarray) else np.asarray(some.toarray())
 
 
 def frozen(view: ViewArray) -> ViewArray:
     """Share the values, but through arrays that cannot be written to."""
-    if isinstance(view, Sequences | Texts):
+    if isinstance(view, Sequences | Texts | RawTable):
         return view
     if isinstance(view, np.ndarray):
         return read_only(view)

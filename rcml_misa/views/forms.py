@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, issparse
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views.arrays import ViewArray, present_rows
 from rcml_misa.views.multiview import MultiView
+from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Sequences, Texts
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_target",
     "data_sha256",
     "holds_views",
+    "refuse_raw",
     "refuse_sequences",
     "with_absent_views",
 ]
@@ -99,6 +101,16 @@ def refuse_sequences(views: MultiView, reader: str) -> None:
             )
 
 
+def refuse_raw(views: MultiView) -> None:
+    """Refuse views that hold columns of any type, which `TablePreparer` turns into numbers."""
+    for name, kind in zip(views.names, views.kinds, strict=True):
+        if kind == "raw":
+            raise DataError(
+                f"view {name!r} is a raw table, with gaps or columns that are no numbers; put a "
+                "TablePreparer before the estimator."
+            )
+
+
 def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) -> Any:
     """Put views of NaN where X has None or lacks a name; X without any view is a `DataError`.
 
@@ -154,7 +166,7 @@ class ViewMeans:
         """Compute the means of train rows, of which each view has at least one."""
         means = []
         for array, present in zip(views.arrays, views.present.T, strict=True):
-            if isinstance(array, Sequences | Texts):
+            if isinstance(array, Sequences | Texts | RawTable):
                 means.append(np.empty(0))  # no row of these is ever missing
             else:
                 rows = array if present.all() else array[present]
@@ -171,7 +183,7 @@ class ViewMeans:
 
 def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
     missing = np.flatnonzero(~present_rows(array))
-    if not missing.size or isinstance(array, Sequences | Texts):
+    if not missing.size or isinstance(array, Sequences | Texts | RawTable):
         return array
     if isinstance(array, np.ndarray):
         filled = array.copy()
@@ -243,6 +255,8 @@ def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
             parts: list[Any] = [array.values, array.lengths]
         elif isinstance(array, Texts):
             parts = [np.frombuffer("\0".join(array.values).encode(), dtype=np.uint8)]
+        elif isinstance(array, RawTable):
+            parts = [array.digests()]
         elif isinstance(array, np.ndarray):
             parts = [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
         else:  # the numbers of columns are of either width

@@ -22,6 +22,7 @@ from rcml_misa.views.arrays import (
     present_rows,
     shape_message,
 )
+from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MultiView", "ViewKind"]
 
-ViewKind = Literal["dense", "sparse", "sequence", "text"]
+ViewKind = Literal["dense", "sparse", "sequence", "text", "raw"]
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -171,7 +172,7 @@ class MultiView:
 
     @property
     def kinds(self) -> tuple[ViewKind, ...]:
-        """Kind of each view: dense, sparse, sequence or text."""
+        """Kind of each view: dense, sparse, sequence, text, or raw (not yet prepared)."""
         return tuple(_kind(array) for array in self.arrays)
 
     @property
@@ -350,6 +351,8 @@ class MultiView:
 def _kind(array: ViewArray) -> ViewKind:
     if isinstance(array, Sequences | Texts):
         return "sequence" if isinstance(array, Sequences) else "text"
+    if isinstance(array, RawTable):
+        return "raw"
     return "sparse" if issparse(array) else "dense"
 
 

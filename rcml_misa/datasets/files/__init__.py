@@ -2,14 +2,10 @@
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.check import check_file
-from rcml_misa.datasets.files.layout import FileLayout, as_labels, class_codes
-from rcml_misa.datasets.files.reading import (
-    OwnFile,
-    file_rows,
-    file_sha256,
-    is_own_file,
-    read_own_file,
-)
+from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.datasets.files.labels import as_labels, class_codes
+from rcml_misa.datasets.files.layout import FileLayout
+from rcml_misa.datasets.files.reading import file_rows, file_sha256, is_own_file, read_own_file
 
 __all__ = [
     "FileLayout",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics.cluster import contingency_matrix
 
-from rcml_misa.datasets.files.reading import OwnFile
-from rcml_misa.views import Sequences, Texts, ViewArray, dense, judge_presence
+from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.views import RawTable, Sequences, Texts, ViewArray, dense, judge_presence
 
 __all__ = ["Finding", "check_file"]
 
@@ -53,7 +53,7 @@ def check_file(own: OwnFile) -> list[Finding]:
     scores = own.task == "regression"
     findings = [*_facts(own, scores)]
     for name, array in own.views.items():
-        if not isinstance(array, Sequences | Texts):
+        if not isinstance(array, Sequences | Texts | RawTable):
             findings += _columns(name, array)
             findings += _leaks(name, array, own.labels, scores)
     findings += [*_presence(own), *_rows(own)]
@@ -78,7 +78,7 @@ def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
     target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
     yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
-        if isinstance(array, Sequences | Texts):
+        if isinstance(array, Sequences | Texts | RawTable):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
         least, most = (
@@ -238,6 +238,8 @@ def _row_digests(own: OwnFile) -> Iterator[bytes]:
 def _row_bytes(array: ViewArray | Sequences | Texts, block: slice) -> list[bytes]:
     if isinstance(array, Texts):
         return [text.encode() for text in array.values[block]]
+    if isinstance(array, RawTable):
+        return [value.tobytes() for value in array[block].digests()]
     values = array.values[block] if isinstance(array, Sequences) else dense(array, block)
     return [row.tobytes() for row in values]
 

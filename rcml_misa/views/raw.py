@@ -1,0 +1,85 @@
+"""Tables of columns of any type, before they are prepared for an estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RawTable", "numbers_or_raw"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RawTable:
+    """Columns of any type (numbers with gaps, texts, categories, dates) of one view.
+
+    `TablePreparer` turns it into numbers; no estimator reads it.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_samples, n_columns)
+        Its index plays no part; do not change it afterwards.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = RawTable(pd.DataFrame({"age": [41.0, None, None], "sex": ["f", "m", None]}))
+    >>> table, table[[2, 0]].present.tolist()
+    (RawTable(3 samples, 2 columns), [False, True])
+    """
+
+    frame: pd.DataFrame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of samples and columns."""
+        return self.frame.shape
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Mask (n_samples,) of the rows with one value at least."""
+        return np.asarray(self.frame.notna().to_numpy().any(axis=1))
+
+    def digests(self) -> NDArray[np.uint64]:
+        """Hash each row's values, (n_samples,); equal rows have equal hashes."""
+        from pandas.util import hash_pandas_object
+
+        return np.asarray(hash_pandas_object(self.frame, index=False), dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, rows: Any) -> RawTable:
+        return RawTable(self.frame.iloc[rows])
+
+    def __repr__(self) -> str:
+        return f"RawTable({self.shape[0]} samples, {self.shape[1]} columns)"
+
+
+def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
+    """Return the values of a frame of numbers without gaps within a row; else a `RawTable`.
+
+    A row without any value stays: it lacks the view.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> numbers_or_raw(pd.DataFrame({"a": [1, 2], "b": [0.5, 3.0]})).tolist()
+    [[1.0, 0.5], [2.0, 3.0]]
+    >>> numbers_or_raw(pd.DataFrame({"a": [1, 2], "b": [0.5, None]}))
+    RawTable(2 samples, 2 columns)
+    """
+    if any(getattr(dtype, "kind", "O") not in "biuf" for dtype in frame.dtypes):
+        return RawTable(frame)
+    values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    with np.errstate(all="ignore"):
+        if np.isfinite(values.sum()):  # one pass without a temporary array
+            return values
+    gaps = np.isnan(values).sum(axis=1)
+    partial = (gaps > 0) & (gaps < values.shape[1])
+    return RawTable(frame) if partial.any() or np.isinf(values).any() else values
