@@ -42,6 +42,7 @@ _CONSTRAINTS: Mapping[str, Any] = {
     "calibration_fraction": _CHANCE,
     **dict.fromkeys(("validation_fraction", "coverage"), _FRACTION),
     **dict.fromkeys(("cap", "shuffle_rate"), Interval(Real, 0, 1, closed="both")),
+    "levels": Interval(Integral, 2, None, closed="left"),
     "norm_order": Interval(Real, 1, None, closed="left"),
     "text_encoder": str,
 }

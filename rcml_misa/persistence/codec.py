@@ -23,6 +23,7 @@ from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.persistence.transformers import read_transformer, write_transformer
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.inputs import (
@@ -33,6 +34,8 @@ from rcml_misa.reading.inputs import (
     ViewReaders,
     WordReader,
 )
+from rcml_misa.reading.preparer import TablePreparer
+from rcml_misa.reading.raw_columns import RawColumns
 from rcml_misa.views import ViewMeans
 
 __all__ = ["Decoder", "Encoder", "fitted_state"]
@@ -44,7 +47,7 @@ CLASSES: Mapping[str, type[Any]] = {
         *(LastLayerLaplace, Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians),
         *(RowGaussians, WhiteColumns),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
-        *(ViewReaders, WordReader),
+        *(RawColumns, TablePreparer, ViewReaders, WordReader),
     )
 }
 # leave-one-out results of train rows: of no use for new rows
@@ -101,12 +104,10 @@ class Encoder:
             return {"slice": [value.start, value.stop, value.step]}
         if isinstance(value, tuple):
             return {"tuple": [self.encode(v, f"{path}.{i}") for i, v in enumerate(value)]}
-        if isinstance(value, list):
+        if isinstance(value, list | range):
             if len(value) > LONG and all(isinstance(v, float) for v in value):
                 return {"floats": self._array(np.array(value), path)}
             return [self.encode(v, f"{path}.{i}") for i, v in enumerate(value)]
-        if isinstance(value, range):
-            return [*value]
         if isinstance(value, Mapping):
             pairs = [
                 [self.encode(k, f"{path}.key"), self.encode(v, f"{path}.{i}")]
@@ -119,6 +120,8 @@ class Encoder:
                 "object": type(value).__name__,
                 "state": {k: self.encode(v, f"{path}.{k}") for k, v in state.items()},
             }
+        if isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn."):
+            return {"skops": self._array(write_transformer(value, path), path)}
         raise DataError(f"{path} is a {type(value).__name__}, which a model file can't hold.")
 
     def _array(self, array: NDArray[Any], path: str) -> dict[str, Any]:
@@ -175,6 +178,8 @@ class Decoder:
             return tuple(self.decode(item, depth + 1) for item in content)
         if keys == {"floats"} and isinstance(content, dict):
             return self._tensor(content).tolist()
+        if keys == {"skops"} and isinstance(content, dict):
+            return read_transformer(self._tensor(content))
         if keys == {"torch"} and isinstance(content, dict):
             return torch.from_numpy(self._tensor(content).copy())
         if keys == {"float"} and content in ("inf", "-inf", "nan"):

@@ -1,0 +1,163 @@
+"""Tables of any columns to views of numbers, by what train rows say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from rcml_misa.exceptions import DataError, nearest
+from rcml_misa.options import check_options
+from rcml_misa.reading.raw_columns import RawColumns, Surprises
+from rcml_misa.views import MultiView, RawTable, as_multiview, with_absent_views
+
+__all__ = ["TablePreparer"]
+
+
+class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turn tables with gaps, texts, categories and dates into views of numbers.
+
+    What train rows say decides: gaps in a row are filled with medians, and a column of 0 and 1
+    flags them for each column that had some; texts and categories become columns of 0 and 1, one
+    per level; dates are numbers of days; columns that identify rows, and columns without a value,
+    are set aside. A row that lacks a whole view goes on lacking it. Sparse views, sequences and
+    texts that are views of their own pass.
+
+    Put it before an estimator in a `ViewPipeline` (or in scikit-learn's ``Pipeline``): estimators
+    fill no gaps themselves.
+
+    Parameters
+    ----------
+    views : list, dict or str, optional
+        Views of one table, as in `MultiView.from_array`.
+    indicators : bool
+        Add a column for each column of numbers with gaps in train rows.
+    levels : int
+        Columns of one category at most; its rarer levels share the last of them.
+
+    Attributes
+    ----------
+    columns_ : dict of str to RawColumns
+        What is done to each view that is a table, of the views that remain.
+    given_names_, view_names_ : tuple of str
+        Views that `fit` saw, and those that `transform` returns.
+    aside_ : tuple of str
+        Views of which no column is left.
+
+    Raises
+    ------
+    DataError
+        If X is no set of views, or none of its columns can be read.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"a__age": [41.0, np.nan, 60.0], "a__job": ["x", "y", "x"]})
+    >>> preparer = TablePreparer(views="__").fit(table)
+    >>> preparer.transform(table)["a"].tolist()
+    [[41.0, 0.0, 1.0, 0.0], [50.5, 1.0, 0.0, 1.0], [60.0, 0.0, 1.0, 0.0]]
+    >>> preparer.get_feature_names_out().tolist()
+    ['a__a__age', 'a__a__age missing', 'a__a__job_x', 'a__a__job_infrequent_sklearn']
+    """
+
+    def __init__(self, *, views: Any = None, indicators: bool = True, levels: int = 50) -> None:
+        self.views = views
+        self.indicators = indicators
+        self.levels = levels
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+        """Learn from train rows what each column is, its median or its levels; y plays no part."""
+        check_options(self)
+        views = as_multiview(X, views=self.views, raw=True)
+        self.columns_: dict[str, RawColumns] = {}
+        names, aside = [], []
+        for (name, view), present in zip(views.items(), views.present.T, strict=True):
+            if not isinstance(view, np.ndarray | RawTable):
+                names.append(name)
+                continue
+            frame = as_frame(view)
+            self.columns_[name] = RawColumns.fit(
+                frame if present.all() else frame[present],
+                view=name,
+                named=isinstance(view, RawTable),
+                indicators=self.indicators,
+                levels=self.levels,
+            )
+            (names if self.columns_[name].width else aside).append(name)
+        if not names:
+            raise DataError(
+                "X has no column to learn from: all of them are empty or differ in every row; "
+                "give measurements or categories."
+            )
+        self.given_names_, self.view_names_, self.aside_ = views.names, tuple(names), tuple(aside)
+        return self
+
+    def transform(self, X: Any) -> MultiView:
+        """Turn rows into views of numbers; a `DataError` tells columns that do not match."""
+        return self.transform_counted(X)[0]
+
+    def transform_counted(self, X: Any) -> tuple[MultiView, Surprises]:
+        """Turn rows into views of numbers, and count the values that needed it, by their reason."""
+        check_is_fitted(self)
+        given = self._given(X)
+        views: dict[str, Any] = {}
+        surprises: Surprises = Counter()
+        for name in self.view_names_:
+            columns, view = self.columns_.get(name), given[name]
+            if columns is None or view is None:
+                views[name] = view
+                continue
+            frame = columns.matched(view, name)
+            views[name], more = columns.transform(frame, name)
+            surprises.update(more)
+        widths = [self.columns_[name].width if name in self.columns_ else 1 for name in views]
+        filled = with_absent_views(views, names=self.view_names_, widths=widths)
+        return MultiView(filled), surprises
+
+    def _given(self, X: Any) -> dict[str, Any]:
+        """Sort the views of X by name; None for those that it lacks."""
+        expected = self.given_names_
+        if isinstance(X, list | tuple) and any(view is None for view in X):
+            X = dict(zip(expected, X, strict=False))
+        if isinstance(X, Mapping):
+            X = {name: view for name, view in X.items() if view is not None}
+        views = as_multiview(X, views=self.views, raw=True)
+        for name in views.names:
+            if name not in expected:
+                choice = nearest(name, expected)
+                raise DataError(f"X has a view {name!r}, which fit did not see; {choice}")
+        given = dict(views.items())
+        return {name: given.get(name) for name in expected}
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:  # noqa: ARG002
+        """Name the columns of the views that are tables, as ``view__column``."""
+        check_is_fitted(self)
+        names = [
+            f"{name}__{column}"
+            for name in self.view_names_
+            if name in self.columns_
+            for column in self.columns_[name].outputs()
+        ]
+        return np.array(names, dtype=object)
+
+    def describe(self) -> list[str]:
+        """Say what was learnt, a sentence each: what is filled, encoded and set aside."""
+        check_is_fitted(self)
+        sentences = [
+            f"view {name}: {text}"
+            for name, columns in self.columns_.items()
+            for text in columns.describe()
+        ]
+        gone = (f"view {name} has no column left and is set aside" for name in self.aside_)
+        return [*sentences, *gone]
+
+
+def as_frame(view: Any) -> pd.DataFrame:
+    """Return a table's frame; columns of an array are called by their numbers."""
+    if isinstance(view, RawTable):
+        return view.frame
+    return pd.DataFrame(view, columns=[str(place) for place in range(view.shape[1])], copy=False)
