@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
-from rcml_misa.views.raw import RawTable
+from rcml_misa.views.raw import RawTable, columns_of, numbers_or_raw
 from rcml_misa.views.sequences import (
     LARGEST,
     Sequences,
@@ -33,8 +33,8 @@ class _NotNumericError(DataError, TypeError):
     """Values that are no numbers; a `TypeError` too, as scikit-learn's own checks expect."""
 
 
-def as_view(name: str, value: Any) -> ViewArray:
-    """Validate one view, of whatever kind."""
+def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
+    """Validate one view, of whatever kind; with `raw` a table that is no numbers stays one."""
     what = f"view {name!r}"
     if value is None:
         raise DataError(f"{what} is None; give its table, or leave the view out.")
@@ -42,6 +42,10 @@ def as_view(name: str, value: Any) -> ViewArray:
         return value
     if (other := as_sequences_or_texts(what, value)) is not None:
         return other
+    if raw:
+        value = _numbers_or_raw(what, value)
+        if isinstance(value, RawTable):
+            return value
     if is_frame(value):
         value = _frame_values(what, value)
     elif not issparse(value):
@@ -67,6 +71,20 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
         raise DataError(
             f"{what} is no table, its rows differ in length ({shortened(error)})."
         ) from error
+
+
+def _numbers_or_raw(what: str, value: Any) -> Any:
+    """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks."""
+    if is_frame(value):
+        return numbers_or_raw(value) if value.size else value
+    if issparse(value):
+        return value
+    array = as_array(what, value)
+    if array.ndim != 2 or not array.size or array.dtype.kind == "c":
+        return array
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        array = np.array(value, dtype=object)  # numbers beside texts stay numbers
+    return numbers_or_raw(columns_of(array))
 
 
 def _floats(what: str, array: NDArray[Any]) -> NDArray[np.float64]:

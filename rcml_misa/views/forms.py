@@ -31,7 +31,7 @@ __all__ = [
 BLOCK = 8192  # rows hashed at once
 
 
-def as_multiview(X: Any, views: Any = None) -> MultiView:
+def as_multiview(X: Any, views: Any = None, *, raw: bool = False) -> MultiView:
     """Turn any accepted form of X into a `MultiView`.
 
     Parameters
@@ -40,6 +40,9 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
         The samples.
     views : list, dict or str, optional
         Column groups of a 2-D X, as in `MultiView.from_array`.
+    raw : bool
+        Whether a table that is not numbers without gaps becomes a `RawTable`, which
+        `TablePreparer` reads, instead of an error.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def as_multiview(X: Any, views: Any = None) -> MultiView:
         )
     if isinstance(X, MultiView):
         return X
-    return MultiView(X) if cut else MultiView.from_array(X, views=views)
+    return MultiView(X, raw=raw) if cut else MultiView.from_array(X, views=views, raw=raw)
 
 
 def holds_views(X: Any) -> bool:

@@ -51,6 +51,9 @@ class MultiView:
         view.
     names : sequence of str, optional
         Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
+    raw : bool
+        Whether a table with columns that are no numbers, gaps within a row or infinity becomes a
+        `RawTable`, of kind "raw", instead of an error.
 
     Attributes
     ----------
@@ -87,9 +90,12 @@ class MultiView:
         arrays: Mapping[str, ArrayLike | ViewArray] | Sequence[ArrayLike | ViewArray],
         *,
         names: Sequence[str] | None = None,
+        raw: bool = False,
     ) -> None:
         labels, values = _named(arrays, names)
-        views = tuple(as_view(label, value) for label, value in zip(labels, values, strict=True))
+        views = tuple(
+            as_view(label, value, raw=raw) for label, value in zip(labels, values, strict=True)
+        )
         rows = [view.shape[0] for view in views]
         if len(set(rows)) > 1:
             counts = ", ".join(f"{name} has {n}" for name, n in zip(labels, rows, strict=True))
@@ -113,7 +119,7 @@ class MultiView:
         return (type(self)._trusted, (self.names, self.arrays))
 
     @classmethod
-    def from_array(cls, X: Any, *, views: Any = None) -> Self:
+    def from_array(cls, X: Any, *, views: Any = None, raw: bool = False) -> Self:
         """Cut one 2-D table into views by its columns.
 
         Parameters
@@ -128,6 +134,8 @@ class MultiView:
             - a dict from a view's name to its width or to its choice of columns.
             - a str such as ``"__"``: a DataFrame's column ``face__x`` belongs to view ``face``;
               views come in the order of their first columns.
+        raw : bool
+            See `MultiView`.
 
         Raises
         ------
@@ -146,14 +154,17 @@ class MultiView:
         [[4.0, 3.0], [9.0, 8.0]]
         """
         if not is_frame(X) and not issparse(X):
-            X = as_array("X", X)
+            array = as_array("X", X)
+            if raw and array.dtype.kind in "SU" and not isinstance(X, np.ndarray):
+                array = np.array(X, dtype=object)  # numbers beside texts stay numbers
+            X = array
         if len(X.shape) != 2:
             raise DataError(shape_message("X", X.shape))
         labels = list(X.columns) if is_frame(X) else None
         groups = column_groups(views, n_columns=X.shape[1], labels=labels)
         sparse = issparse(X)
         table: Any = X.iloc if is_frame(X) else csr_array(X) if sparse else X
-        return cls({name: table[:, group] for name, group in groups.items()})
+        return cls({name: table[:, group] for name, group in groups.items()}, raw=raw)
 
     @property
     def n_views(self) -> int:

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RawTable", "numbers_or_raw"]
+__all__ = ["RawTable", "columns_of", "numbers_or_raw"]
+
+# what pandas calls the content of a column of objects that are all numbers or missing
+NUMBERS = frozenset({"decimal", "floating", "integer", "mixed-integer-float"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +67,8 @@ class RawTable:
 def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     """Return the values of a frame of numbers without gaps within a row; else a `RawTable`.
 
-    A row without any value stays: it lacks the view.
+    A row without any value stays: it lacks the view. Infinity makes a table raw as a gap does;
+    objects that are numbers count as numbers.
 
     Examples
     --------
@@ -74,6 +78,7 @@ def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     >>> numbers_or_raw(pd.DataFrame({"a": [1, 2], "b": [0.5, None]}))
     RawTable(2 samples, 2 columns)
     """
+    frame = _stored_as_numbers(frame)
     if any(getattr(dtype, "kind", "O") not in "biuf" for dtype in frame.dtypes):
         return RawTable(frame)
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -83,3 +88,35 @@ def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     gaps = np.isnan(values).sum(axis=1)
     partial = (gaps > 0) & (gaps < values.shape[1])
     return RawTable(frame) if partial.any() or np.isinf(values).any() else values
+
+
+def columns_of(array: NDArray[Any]) -> pd.DataFrame:
+    """Lay a 2-D array out as a frame whose columns have types of their own, numbered from 0."""
+    import pandas as pd
+
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind in "UT":
+        array = array.astype(object)
+    return pd.DataFrame(array)
+
+
+def _stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Store columns of objects that are numbers, or None, as numbers; others stay."""
+    import pandas as pd
+
+    objects = [place for place, dtype in enumerate(frame.dtypes) if dtype.kind == "O"]
+    columns = {}
+    for place in objects:
+        column = frame.iloc[:, place]
+        kind = pd.api.types.infer_dtype(column, skipna=True)
+        if kind == "boolean":
+            columns[place] = column.astype("boolean")
+        elif kind in NUMBERS or (kind == "empty" and len(column)):
+            columns[place] = pd.to_numeric(column, errors="coerce")
+    if not columns:
+        return frame
+    parts = [columns.get(place, frame.iloc[:, place]) for place in range(frame.shape[1])]
+    stored = pd.concat(parts, axis=1)
+    stored.columns = frame.columns
+    return stored
