@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         RCMLMISAClassifier,
         RCMLMISARegressor,
         RidgeExpertClassifier,
+        ViewPipeline,
     )
     from rcml_misa.estimators.registry import load
+    from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.views import MultiView
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "RCMLMISAClassifier",
     "RCMLMISARegressor",
     "RidgeExpertClassifier",
+    "TablePreparer",
+    "ViewPipeline",
     "__version__",
     "load",
     "load_dataset",
@@ -41,7 +45,12 @@ __all__ = [
 __version__ = "0.2.0"
 
 # the other names are the estimators'
-_HOMES = {"MultiView": "views", "load": "estimators.registry", "load_dataset": "datasets"}
+_HOMES = {
+    "MultiView": "views",
+    "TablePreparer": "reading.preparer",
+    "load": "estimators.registry",
+    "load_dataset": "datasets",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -48,8 +48,10 @@ def fit(
     No rows are held out here: `run` tells how good the method is on this data set.
     """
     from rcml_misa.datasets import load_labelled
+    from rcml_misa.estimators import ViewPipeline
     from rcml_misa.estimators.registry import load_with_header
     from rcml_misa.persistence import check_savable, describe, save
+    from rcml_misa.reading.preparer import TablePreparer
 
     opt.check_least(seed=(seed, 0))
     recipe = _recipe(method, settings, no_landmarks, regression=data.task == "regression")
@@ -68,11 +70,18 @@ def fit(
             gaps = int((~present).sum())
             echo(f"note: view {view} is missing in {gaps} of {len(present)} rows", err=True)
     started = time.perf_counter()
+    preparer = TablePreparer().fit(own.named_views)
+    for text in preparer.describe():
+        echo(f"note: {text}", err=True)
     with _progress(hasattr(estimator, "device")) as callback:
         more = {} if callback is None else {"callback": callback}
-        estimator.fit(own.views, own.labels, **more)
+        estimator.fit(preparer.transform(own.named_views), own.labels, **more)
     seconds = time.perf_counter() - started
-    save(estimator, out, about={**about, "method": method, "layout": own.layout.to_json()})
+    fitted = ViewPipeline([("prepare", preparer), ("model", estimator)])
+    layout = own.layout.without(
+        column for columns in preparer.columns_.values() for column in columns.kinds.aside
+    )
+    save(fitted, out, about={**about, "method": method, "layout": layout.to_json()})
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
@@ -110,6 +119,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "method": f"{about.get('method', facts['method'])} ({facts['method']})",
         "views": listed(facts["views"]),
         **_views_told(facts),
+        **({"prepared": ". ".join(facts["prepared"])} if facts["prepared"] else {}),
         "classes": target,
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",

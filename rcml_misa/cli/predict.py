@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rcml_misa.datasets.files import FileLayout
+    from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.training import Device
 
 __all__ = ["predict"]
@@ -79,14 +80,15 @@ def predict(
             raise OptionError(f"--{name} {share} is not above 0 and up to 1.")
     if out is not None:
         refuse_same(out, model, file)
-    fitted, header = load_with_header(model, device=device)
+    loaded, header = load_with_header(model, device=device)
+    preparer, fitted = _preparer_and_model(loaded)
     _check_model(
         fitted, reject_above=reject_above, coverage=coverage, exclude_suspect=exclude_suspect
     )
     tally, limit = _Tally(), reject_above
-    layout = _layout(fitted, header)
+    layout = _layout(preparer or fitted, header)
     shown = _Shown(per_view, exclude_suspect)
-    tables = _answers(fitted, layout, file, tally, shown, rows=chunk)
+    tables = _answers(preparer, fitted, layout, file, tally, shown, rows=chunk)
     with _output(out) as stream:
         if coverage is None:
             _write_answers(tables, stream, tally, limit=limit)
@@ -134,6 +136,8 @@ class _Tally:
     #: Rows whose answer follows the other views; None where none may.
     excluded: int | None = None
     #: Infinite for a row without a finite answer, which no limit accepts.
+    #: Values that were filled, and levels that fit did not see.
+    surprises: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
@@ -168,6 +172,24 @@ class _Tally:
         if limit is not None:
             counted &= np.frombuffer(self.uncertainty, dtype=np.float64) <= limit
         return float(correct[counted].mean()) if counted.any() else None
+
+
+def _preparer_and_model(loaded: Any) -> tuple[TablePreparer | None, Any]:
+    """Part what a model file holds: the preparer of its tables, if it has one, and the model."""
+    from rcml_misa.persistence import parted
+    from rcml_misa.reading.preparer import TablePreparer
+
+    steps, model = parted(loaded)
+    if not steps:
+        return None, model
+    (_, first), *others = steps
+    if others or not isinstance(first, TablePreparer):
+        names = ", ".join(type(step).__name__ for _, step in steps)
+        raise OptionError(
+            f"the model has steps of a Pipeline before it ({names}), which take no file; read it "
+            "with rcml_misa.load and call its predict."
+        )
+    return first, model
 
 
 def _check_model(
@@ -250,33 +272,52 @@ def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
     """Read the layout of a model's views in files: by their own names where its file has none."""
     from rcml_misa.datasets.files import FileLayout
 
+    names = tuple(getattr(model, "given_widths_", model.view_names_))
     about = header.get("about")
     stored = about.get("layout") if isinstance(about, dict) else None
     if stored is None:
-        return FileLayout({name: (name,) for name in model.view_names_})
+        return FileLayout({name: (name,) for name in names})
     layout = FileLayout.from_json(stored)
-    if tuple(layout.views) != model.view_names_:
+    if tuple(layout.views) != names:
         raise DataError("the model file's views and its layout of files do not fit.")
     return layout
 
 
 def _answers(
-    model: Any, layout: FileLayout, path: Path, tally: _Tally, shown: _Shown, *, rows: int
+    preparer: TablePreparer | None,
+    model: Any,
+    layout: FileLayout,
+    path: Path,
+    tally: _Tally,
+    shown: _Shown,
+    *,
+    rows: int,
 ) -> Iterator[pd.DataFrame]:
     """Yield a table of answers per chunk of a file, and count them."""
     import numpy as np
 
     from rcml_misa.datasets.files import file_rows
 
-    widths = dict(zip(model.view_names_, model.widths_, strict=True))
+    if preparer is None:
+        texts: dict[str, tuple[str, ...]] = {}
+        widths = dict(zip(model.view_names_, model.widths_, strict=True))
+    else:
+        texts, widths = preparer.texts, dict(preparer.given_widths_)
+        for view, columns in preparer.columns_.items():
+            if columns.named:  # those that were set aside are not needed
+                widths[view] = len(layout.views[view])
     classes = set(model.classes_.tolist()) if hasattr(model, "classes_") else None
-    for chunk in file_rows(path, layout, widths, rows=rows):
+    for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
         if not len(chunk):
             raise DataError(f"{path} has no rows; give a file with rows to predict.")
         end = chunk.start + len(chunk)
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
-                table = _table(model, chunk.views, shown)
+                views: Any = chunk.views
+                if preparer is not None:
+                    views, surprises = preparer.transform_counted(views)
+                    tally.surprises.update(surprises)
+                table = _table(model, views, shown)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
         certainty = "uncertainty" if classes is not None else "scale"

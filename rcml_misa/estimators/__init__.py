@@ -15,6 +15,7 @@ from rcml_misa.estimators.peers import (
     FUMLClassifier,
     TMCClassifier,
 )
+from rcml_misa.estimators.pipeline import ViewPipeline
 from rcml_misa.estimators.published import NotesClassifier, RCMLClassifier
 from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
 from rcml_misa.estimators.softmax import EnsembleDirichletClassifier, SoftmaxClassifier
@@ -46,4 +47,5 @@ __all__ = [
     "ScoreOpinion",
     "SoftmaxClassifier",
     "TMCClassifier",
+    "ViewPipeline",
 ]

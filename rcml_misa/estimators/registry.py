@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from rcml_misa.estimators.foreign import build_foreign, load_object
+from rcml_misa.estimators.pipeline import ViewPipeline
 from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.options import check_options, choices_of
 from rcml_misa.persistence import read_model
@@ -222,7 +223,11 @@ def exported_estimators() -> dict[str, type[Any]]:
     """Import the concrete estimators that `rcml_misa.estimators` exports, by name."""
     module = import_module(HERE)
     kinds = {name: getattr(module, name) for name in module.__all__}
-    return {n: kind for n, kind in kinds.items() if hasattr(kind, "fit") and not isabstract(kind)}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if hasattr(kind, "fit") and not isabstract(kind) and not issubclass(kind, ViewPipeline)
+    }
 
 
 def find_method(name: str) -> MethodSpec:
@@ -439,4 +444,4 @@ def load_with_header(
     path: str | Path, *, device: Device | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Read an estimator and the header of its file; see `load`."""
-    return read_model(path, classes=exported_estimators(), device=device)
+    return read_model(path, classes=exported_estimators(), pipeline=ViewPipeline, device=device)

@@ -24,6 +24,7 @@ from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.persistence.transformers import read_transformer, write_transformer
+from rcml_misa.reading.column_kinds import ColumnKinds
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.inputs import (
@@ -47,7 +48,7 @@ CLASSES: Mapping[str, type[Any]] = {
         *(LastLayerLaplace, Lift, Membership, RidgeExperts, RidgeMember, ViewGaussians),
         *(RowGaussians, WhiteColumns),
         *(PretrainedReader, ScaleCalibrator, SequenceReader, TableReader, ViewExperts, ViewMeans),
-        *(RawColumns, TablePreparer, ViewReaders, WordReader),
+        *(ColumnKinds, RawColumns, TablePreparer, ViewReaders, WordReader),
     )
 }
 # leave-one-out results of train rows: of no use for new rows

@@ -16,7 +16,9 @@ from rcml_misa.storage import whole_file
 __all__ = ["FORMAT_VERSION", "read_file", "read_header", "write_file"]
 
 FORMAT = "rcml-misa"
-FORMAT_VERSION = 2  # 1, which rcml-misa 0.1 reads too, holds opinions of tables' classes alone
+# 1, which rcml-misa 0.1 reads too, holds opinions of tables' classes alone; 2 has no steps before
+# the estimator
+FORMAT_VERSION = 3
 LARGEST_HEADER = 16 * 2**20  # bytes
 LENGTH = 8  # bytes that hold the header's length
 

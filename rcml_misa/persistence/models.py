@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -24,7 +25,7 @@ from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import Device, pick_device, seeded
 from rcml_misa.views import ViewKind
 
-__all__ = ["check_savable", "describe", "read_model", "save"]
+__all__ = ["check_savable", "describe", "parted", "read_model", "save"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 MODULE = "module_."  # start of the names of a network's tensors
@@ -38,8 +39,9 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
 
     Parameters
     ----------
-    model : estimator
-        Fitted; a method of this package that is a network, kernel experts, or both.
+    model : estimator or Pipeline
+        Fitted; a method of this package that is a network, kernel experts, or both, perhaps after
+        transformers: `TablePreparer` or scikit-learn's own.
     path : str or Path
         Any name; ``.rcml`` is usual. An existing file is replaced.
     about : mapping, optional
@@ -53,6 +55,7 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
         If the model is not fitted.
     """
     check_is_fitted(model)
+    steps, model = parted(model)
     check_savable(type(model))
     encoder = Encoder()
     parameters = model.get_params(deep=False)
@@ -60,8 +63,12 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     newer = any(hasattr(model, name) for name in ("readers_", "share_", "membership_"))
     newer = newer or bool(model.set_aside_)  # which earlier versions would not heed
     older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
+    version_without_steps = 1 if older else 2
     header = {
-        "format_version": 1 if older else FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if steps else version_without_steps,
+        **(
+            {"steps": [_encoded_step(encoder, name, step) for name, step in steps]} if steps else {}
+        ),
         "estimator": type(model).__name__,
         "params": {key: encoder.encode(value, key) for key, value in parameters.items()},
         "attributes": {key: encoder.encode(value, key) for key, value in attributes.items()},
@@ -77,6 +84,28 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
         state = model.module_.state_dict()
         tensors |= {MODULE + key: value.cpu().numpy() for key, value in state.items()}
     write_file(Path(path), header, tensors)
+
+
+def parted(model: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Part a Pipeline into the steps before the last, and the last; any other model has none.
+
+    Examples
+    --------
+    >>> from rcml_misa import KernelExpertClassifier
+    >>> parted(KernelExpertClassifier())
+    ([], KernelExpertClassifier())
+    """
+    if not isinstance(model, Pipeline):
+        return [], model
+    *steps, (_, last) = model.steps
+    return [(name, step) for name, step in steps if step not in (None, "passthrough")], last
+
+
+def _encoded_step(encoder: Encoder, name: str, step: Any) -> list[Any]:
+    try:
+        return [name, encoder.encode(step, f"steps.{name}")]
+    except DataError as error:
+        raise DataError(f"step {name!r}: {error}") from error
 
 
 def check_savable(kind: type[Any], *, name: str | None = None) -> None:
@@ -102,7 +131,11 @@ def check_savable(kind: type[Any], *, name: str | None = None) -> None:
 
 
 def read_model(
-    path: str | Path, *, classes: Mapping[str, type[Any]], device: Device | None = None
+    path: str | Path,
+    *,
+    classes: Mapping[str, type[Any]],
+    pipeline: type[Pipeline],
+    device: Device | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Read an estimator and the header of its file; see `rcml_misa.load`.
 
@@ -112,11 +145,15 @@ def read_model(
         As for `rcml_misa.load`, as are the errors.
     classes : mapping of str to type
         Estimators that a file may hold, by name.
+    pipeline : type
+        Class of a Pipeline, where the file has steps before the estimator.
     """
     header, tensors = read_file(Path(path))
     try:
         model = _rebuilt(header, tensors, classes, device)
         _try_out(model)
+        if steps := _steps(header, tensors):
+            model = pipeline([*steps, ("model", model)])
     except OptionError:
         raise
     except DataError as error:
@@ -127,6 +164,22 @@ def read_model(
             f"{path} is not a usable model file: its tensors do not fit its header ({cause})."
         ) from error
     return model, header
+
+
+def _steps(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> list[tuple[str, Any]]:
+    """Decode the transformers before the estimator."""
+    stored = header.get("steps", [])
+    if not isinstance(stored, list):
+        raise DataError("its steps are no list")
+    decoder, steps = Decoder(tensors), []
+    for step in stored:
+        if not isinstance(step, list) or len(step) != 2 or not isinstance(step[0], str):
+            raise DataError("its steps are no pairs of a name and a transformer")
+        transformer = decoder.decode(step[1])
+        if not hasattr(transformer, "transform"):
+            raise DataError(f"its step {step[0][:40]!r} transforms nothing")
+        steps.append((step[0], transformer))
+    return steps
 
 
 def _rebuilt(
@@ -256,8 +309,10 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
     None for a score. ``suspect_limits`` are the gains beyond which a view is suspected, and clearly
     so, and ``suspect_rows`` says what rows they were set on; both are None where the method names
     no suspects. ``view_worth`` is what each view tells of the class, in nats, where that was
-    learnt. `model` and `header` are what `read_model` returns.
+    learnt; ``prepared`` has what is done to raw tables. `model` and `header` are what `read_model`
+    returns.
     """
+    steps, model = parted(model)
     module, experts = getattr(model, "module_", None), getattr(model, "experts_", None)
     kernels: Any = ()
     if experts is not None and hasattr(experts, "joint_"):
@@ -277,6 +332,8 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "kinds": dict(zip(model.view_names_, model.kinds_, strict=True)),
         "needs": _needs(model),
         "set_aside": list(model.set_aside_),
+        "steps": {name: type(step).__name__ for name, step in steps},
+        "prepared": [text for _, step in steps for text in getattr(step, "describe", list)()],
         "view_worth": worth and dict(zip(model.view_names_, worth, strict=True)),
         "suspect_limits": limits,
         "suspect_rows": rows,

@@ -44,8 +44,10 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     columns_ : dict of str to RawColumns
         What is done to each view that is a table, of the views that remain.
-    given_names_, view_names_ : tuple of str
-        Views that `fit` saw, and those that `transform` returns.
+    given_widths_ : dict of str to int
+        Columns of each view that `fit` saw.
+    view_names_ : tuple of str
+        Views that `transform` returns.
     aside_ : tuple of str
         Views of which no column is left.
 
@@ -61,7 +63,7 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> preparer.transform(table)["a"].tolist()
     [[41.0, 0.0, 1.0, 0.0], [50.5, 1.0, 0.0, 1.0], [60.0, 0.0, 1.0, 0.0]]
     >>> preparer.get_feature_names_out().tolist()
-    ['a__a__age', 'a__a__age missing', 'a__a__job_x', 'a__a__job_infrequent_sklearn']
+    ['a__age', 'a__age missing', 'a__job_x', 'a__job_other']
     """
 
     def __init__(self, *, views: Any = None, indicators: bool = True, levels: int = 50) -> None:
@@ -74,7 +76,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_options(self)
         views = as_multiview(X, views=self.views, raw=True)
         self.columns_: dict[str, RawColumns] = {}
-        names, aside = [], []
+        names: list[str] = []
+        aside: list[str] = []
         for (name, view), present in zip(views.items(), views.present.T, strict=True):
             if not isinstance(view, np.ndarray | RawTable):
                 names.append(name)
@@ -93,7 +96,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 "X has no column to learn from: all of them are empty or differ in every row; "
                 "give measurements or categories."
             )
-        self.given_names_, self.view_names_, self.aside_ = views.names, tuple(names), tuple(aside)
+        self.given_widths_ = dict(zip(views.names, views.widths, strict=True))
+        self.view_names_, self.aside_ = tuple(names), tuple(aside)
         return self
 
     def transform(self, X: Any) -> MultiView:
@@ -114,13 +118,16 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             frame = columns.matched(view, name)
             views[name], more = columns.transform(frame, name)
             surprises.update(more)
-        widths = [self.columns_[name].width if name in self.columns_ else 1 for name in views]
+        widths = [
+            self.columns_[name].width if name in self.columns_ else self.given_widths_[name]
+            for name in views
+        ]
         filled = with_absent_views(views, names=self.view_names_, widths=widths)
         return MultiView(filled), surprises
 
     def _given(self, X: Any) -> dict[str, Any]:
         """Sort the views of X by name; None for those that it lacks."""
-        expected = self.given_names_
+        expected = tuple(self.given_widths_)
         if isinstance(X, list | tuple) and any(view is None for view in X):
             X = dict(zip(expected, X, strict=False))
         if isinstance(X, Mapping):
@@ -133,11 +140,16 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         given = dict(views.items())
         return {name: given.get(name) for name in expected}
 
+    @property
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Columns of each view that are to be read as they are written."""
+        return {name: columns.texts for name, columns in self.columns_.items()}
+
     def get_feature_names_out(self, input_features: Any = None) -> Any:  # noqa: ARG002
         """Name the columns of the views that are tables, as ``view__column``."""
         check_is_fitted(self)
         names = [
-            f"{name}__{column}"
+            column if column.startswith(f"{name}__") else f"{name}__{column}"
             for name in self.view_names_
             if name in self.columns_
             for column in self.columns_[name].outputs()

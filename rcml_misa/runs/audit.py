@@ -99,7 +99,7 @@ class Audit:
 
     def ask(self, fitted: FittedTask, rows: Rows) -> Answers:
         """Ask a fit about rows of the data set."""
-        return fitted.ask(self.dataset.views.take(rows))
+        return fitted.ask(fitted.dataset.views.take(rows))
 
     def attempt(
         self, condition: str, measure: Callable[..., dict[str, float]], *about: Any
@@ -208,7 +208,7 @@ def _rank_altered(audit: Audit, condition: str) -> dict[str, float]:
 def _rank_far(audit: Audit) -> dict[str, float]:
     """Rank test rows that are shifted in every column above themselves."""
     part = audit.part
-    shifted = far_views(audit.dataset.views, train=part.train, rows=part.test)
+    shifted = far_views(audit.main.dataset.views, train=part.train, rows=part.test)
     return _ranked(ranking_above(audit.main.ask(shifted), audit.clean), rows=len(part.test))
 
 
@@ -339,7 +339,7 @@ def _cover(
 
 def _calibrate(audit: Audit, name: str) -> MondrianSets:
     """Calibrate sets on rows held back, or on copies of them that are altered as test rows are."""
-    data, part, seeds = audit.dataset, audit.part, audit.main.seeds
+    data, part, seeds = audit.main.dataset, audit.part, audit.main.seeds
     target = data.target[part.valid]
     if name == "conflict":
         # donors come from rows of known class alone
@@ -369,7 +369,7 @@ def _calibrate(audit: Audit, name: str) -> MondrianSets:
 
 def _lacking(audit: Audit, rows: Rows) -> Rows:
     """Mark rows that lack a view by 1."""
-    complete = audit.dataset.views.present[rows].all(axis=1)
+    complete = audit.main.dataset.views.present[rows].all(axis=1)
     return np.asarray(~complete, dtype=np.int64)
 
 

@@ -43,6 +43,7 @@ from rcml_misa.protocols import (
     scale_leaky,
     spawn_seeds,
 )
+from rcml_misa.reading.preparer import TablePreparer
 from rcml_misa.results import AFTER_SCALING, RunRecord
 from rcml_misa.runs.tasks import (
     Event,
@@ -66,7 +67,8 @@ LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 class FittedTask:
     """A trained estimator with the parts of the data that it belongs to.
 
-    The data set has the views that the recipe keeps, the task a protocol that is settled for it;
+    The data set has the views that the recipe keeps, prepared by what the train rows say where they
+    are raw tables; the task has a protocol that is settled for it;
     `seconds` is the time of the training without that of looks at it, and `history` has measures
     of train, validation and test rows after each epoch, on request.
     """
@@ -96,6 +98,14 @@ class FittedTask:
         """Make a test set of this run, in raw units."""
         data = self.dataset
         return make_test_set(name, data.views, data.target, part=self.part, seeds=self.seeds)
+
+
+def _prepared(dataset: Dataset, train: NDArray[np.int64]) -> Dataset:
+    """Turn raw tables into numbers by what the train rows say."""
+    if "raw" not in dataset.views.kinds:
+        return dataset
+    preparer = TablePreparer().fit(dataset.views.take(train))
+    return replace(dataset, views=preparer.transform(dataset.views))
 
 
 def _scaled(dataset: Dataset, task: Task, views: MultiView) -> MultiView:
@@ -133,6 +143,7 @@ def fit_task(
     task = replace(task, protocol=task.protocol.for_dataset(dataset))
     seeds, protocol = spawn_seeds(task.seed), task.protocol
     part = task_rows(dataset, task) if part is None else part
+    dataset = _prepared(dataset, part.train)
     estimator = task.recipe.build(seeds.model)
     check_outputs(estimator, task.outputs)
 

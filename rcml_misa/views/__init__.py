@@ -19,7 +19,7 @@ from rcml_misa.views.presence import (
     judge_presence,
     presence_by_class,
 )
-from rcml_misa.views.raw import RawTable
+from rcml_misa.views.raw import RawTable, numbers_or_raw
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "dense",
     "holds_views",
     "judge_presence",
+    "numbers_or_raw",
     "presence_by_class",
     "present_rows",
     "refuse_huge",

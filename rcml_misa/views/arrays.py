@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
-from rcml_misa.views.raw import RawTable, columns_of, numbers_or_raw
+from rcml_misa.views.raw import RawTable, columns_of, numbers_or_raw, stored_as_numbers
 from rcml_misa.views.sequences import (
     LARGEST,
     Sequences,
@@ -74,9 +74,12 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
 
 
 def _numbers_or_raw(what: str, value: Any) -> Any:
-    """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks."""
+    """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks.
+
+    A frame is a `RawTable` in any case, so that its columns keep their names.
+    """
     if is_frame(value):
-        return numbers_or_raw(value) if value.size else value
+        return RawTable(stored_as_numbers(value)) if value.size else value
     if issparse(value):
         return value
     array = as_array(what, value)

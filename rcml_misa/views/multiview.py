@@ -53,7 +53,8 @@ class MultiView:
         Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
     raw : bool
         Whether a table with columns that are no numbers, gaps within a row or infinity becomes a
-        `RawTable`, of kind "raw", instead of an error.
+        `RawTable`, of kind "raw", instead of an error; and any DataFrame, so that its columns keep
+        their names.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RawTable", "columns_of", "numbers_or_raw"]
+__all__ = ["RawTable", "columns_of", "numbers_or_raw", "stored_as_numbers"]
 
 # what pandas calls the content of a column of objects that are all numbers or missing
 NUMBERS = frozenset({"decimal", "floating", "integer", "mixed-integer-float"})
@@ -78,7 +78,7 @@ def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     >>> numbers_or_raw(pd.DataFrame({"a": [1, 2], "b": [0.5, None]}))
     RawTable(2 samples, 2 columns)
     """
-    frame = _stored_as_numbers(frame)
+    frame = stored_as_numbers(frame)
     if any(getattr(dtype, "kind", "O") not in "biuf" for dtype in frame.dtypes):
         return RawTable(frame)
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -101,7 +101,7 @@ def columns_of(array: NDArray[Any]) -> pd.DataFrame:
     return pd.DataFrame(array)
 
 
-def _stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+def stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Store columns of objects that are numbers, or None, as numbers; others stay."""
     import pandas as pd
 

@@ -40,7 +40,7 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         if turned:
             notes.append(f"{key} is features by samples and was turned around")
     ids = None if layout.id is None else np.ravel(arrays[layout.id]).astype(str)
-    return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
+    return OwnFile(MultiView(views, raw=True), labels, layout, ids, tuple(notes))
 
 
 def rows_of_arrays(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ class FileLayout:
     def to_json(self) -> dict[str, Any]:
         """Return the form that a model file keeps."""
         return asdict(self)
+
+    def without(self, columns: Iterable[str]) -> FileLayout:
+        """Leave columns out of the views; a view of which none would be left stays as it is."""
+        gone = set(columns)
+        views = {
+            view: tuple(name for name in names if name not in gone) or names
+            for view, names in self.views.items()
+        }
+        return replace(self, views=views)
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:

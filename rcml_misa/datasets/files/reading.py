@@ -69,7 +69,12 @@ def _refuse_unknown(path: Path) -> None:
 
 
 def file_rows(
-    path: Path, layout: FileLayout, widths: Mapping[str, int], *, rows: int = ROWS
+    path: Path,
+    layout: FileLayout,
+    widths: Mapping[str, int],
+    *,
+    rows: int = ROWS,
+    texts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Iterator[FileRows]:
     """Yield the rows of a file in chunks: csv, tsv, parquet and HDF5 without reading it whole.
 
@@ -77,17 +82,17 @@ def file_rows(
 
     `layout` is that of the file that the model was fitted on: the columns of a view may be an array
     of its name here, and an array the columns ``name__0`` and so on; `widths` are the columns of
-    each view. A file that is missing, damaged, of an unknown kind, or lacks some of a view's
-    columns or every view, is a DataError.
+    each view, `texts` those of a table that are read as they are written. A file that is missing,
+    damaged, of an unknown kind, or lacks some of a view's columns or every view, is a DataError.
     """
     _refuse_unknown(path)
     if path.is_dir():
-        return rows_of_folder(path, layout, rows)
+        return rows_of_folder(path, layout, rows, texts or {})
     views = dict(layout.views)
     if is_frame_file(path):
         for view, columns in layout.views.items():
             if len(columns) != widths[view]:
                 views[view] = tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
-        return rows_of_table(path, replace(layout, views=views), rows)
+        return rows_of_table(path, replace(layout, views=views), rows, texts or {})
     views |= {view: (view,) for view, columns in views.items() if len(columns) != 1}
     return rows_of_arrays(path, replace(layout, views=views), widths, rows)

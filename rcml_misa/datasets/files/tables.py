@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from rcml_misa.datasets.files.frames import frame_chunks, frame_columns, is_fram
 from rcml_misa.datasets.files.labels import as_labels
 from rcml_misa.datasets.files.layout import FileLayout, folder_layout, table_layout
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView
+from rcml_misa.views import MultiView, numbers_or_raw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +36,16 @@ def _labelled(
 ) -> OwnFile:
     labels = as_labels(rows.labels, name=str(layout.target), path=path)
     ids = None if rows.ids is None else np.array(rows.ids)
-    return OwnFile(MultiView(rows.views), labels, layout, ids, notes)
+    views = {name: numbers_or_raw(frame) for name, frame in rows.views.items()}
+    return OwnFile(MultiView(views), labels, layout, ids, notes)
 
 
-def rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
+def rows_of_table(
+    path: Path,
+    layout: FileLayout,
+    rows: int | None,
+    written: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Iterator[FileRows]:
     """Cut a table into rows; whole for None."""
     names = set(frame_columns(path))
     present: dict[str, list[str]] = {}
@@ -55,6 +62,7 @@ def rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[
     texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
     wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
+    texts += chain.from_iterable(written.get(view, ()) for view in present)
     for frame in frame_chunks(path, wanted, rows, texts=texts):
         yield FileRows(
             start,
@@ -87,7 +95,11 @@ def folder_files(folder: Path) -> dict[str, Path]:
 
 
 def _join_tables(
-    folder: Path, layout: FileLayout, *, owner: str | None = None
+    folder: Path,
+    layout: FileLayout,
+    *,
+    owner: str | None = None,
+    written: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[FileRows, tuple[str, ...]]:
     """Join the tables of a folder, and note the rows that are left out.
 
@@ -100,7 +112,7 @@ def _join_tables(
         own = layout.views.get(name, ())
         more = (str(layout.target),) if name == owner else ()
         if own or more:
-            frame = _indexed(path, str(layout.id), own, more)
+            frame = _indexed(path, str(layout.id), own, more, written.get(name, ()))
             labels = frame[more[0]] if more else labels
             views |= {name: frame[list(own)]} if own else {}
     if not views:
@@ -121,13 +133,17 @@ def _join_tables(
 
 
 def _indexed(
-    path: Path, identifier: str, columns: tuple[str, ...], texts: tuple[str, ...]
+    path: Path,
+    identifier: str,
+    columns: tuple[str, ...],
+    texts: tuple[str, ...],
+    written: Sequence[str],
 ) -> pd.DataFrame:
     lacking = [name for name in (identifier, *columns) if name not in frame_columns(path)]
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]!r}, which is in the layout.")
     wanted = [identifier, *columns, *texts]
-    (frame,) = frame_chunks(path, wanted, None, texts=[identifier, *texts])
+    (frame,) = frame_chunks(path, wanted, None, texts=[identifier, *texts, *written])
     frame = frame.set_index(identifier)
     frame.index = frame.index.astype(str)
     if frame.index.has_duplicates:
@@ -136,9 +152,11 @@ def _indexed(
     return frame
 
 
-def rows_of_folder(path: Path, layout: FileLayout, rows: int) -> Iterator[FileRows]:
+def rows_of_folder(
+    path: Path, layout: FileLayout, rows: int, written: Mapping[str, Sequence[str]]
+) -> Iterator[FileRows]:
     """Join the tables of a folder and cut them into rows."""
-    joined, _ = _join_tables(path, layout)
+    joined, _ = _join_tables(path, layout, written=written)
     for start in range(0, len(joined), rows):
         part = slice(start, start + rows)
         present = {name: table.iloc[part] for name, table in joined.views.items()}

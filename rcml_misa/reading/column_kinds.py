@@ -1,0 +1,162 @@
+"""Kinds of the columns of a raw table: numbers, dates, categories, and what is not read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rcml_misa.exceptions import DataError
+
+__all__ = ["ColumnKinds", "column_kinds"]
+
+DISTINCT = 0.9  # share of different values from which texts identify their rows
+FEW = 10  # rows below which no values are taken for an identifier
+COUNTED = 50  # rows from which whole numbers that all differ are taken for a counter
+SPAN = 2  # range of a counter over the number of its rows, at most
+GAP_WORDS = frozenset({"?", "-", ".", "n.a.", "missing", "unknown", "none", "na", "nan", "null"})
+ID_NAME = re.compile(r"(^|[_\W])(id|uuid|guid|index|idx|row_?(number|id|nr|no))$", re.IGNORECASE)
+DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+
+
+@dataclass(frozen=True)
+class ColumnKinds:
+    """Kinds of a table's columns; those that no other kind names are numbers.
+
+    Parameters
+    ----------
+    names : tuple of str
+        All columns in their order.
+    dates, categories : tuple of str
+        Columns of these kinds.
+    formats : mapping of str to str
+        Formats of dates that are texts.
+    words : mapping of str to tuple of str
+        Words that stand for a gap among numbers.
+    aside : mapping of str to str
+        Columns that are not read, and why.
+    """
+
+    names: tuple[str, ...]
+    dates: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    formats: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns of numbers, in their order."""
+        others = {*self.dates, *self.categories, *self.aside}
+        return tuple(name for name in self.names if name not in others)
+
+
+def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
+    """Decide what each column of a table (n, p) is taken for.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age": [41.0, None], "seen": ["2024-05-01", "2024-06-30"]})
+    >>> kinds = column_kinds(table.assign(sex=["f", "m"], note=None))
+    >>> kinds.numbers, kinds.dates, kinds.categories, dict(kinds.aside)
+    (('age',), ('seen',), ('sex',), {'note': 'without a value in train rows'})
+    """
+    names = [str(name) for name in frame.columns]
+    numeric = np.array([getattr(dtype, "kind", "O") in "biuf" for dtype in frame.dtypes], bool)
+    kinds: dict[str, tuple[str, Any]] = {}
+    for place in np.flatnonzero(~numeric).tolist():
+        kinds[names[place]] = _kind(names[place], frame.iloc[:, place])
+    if numeric.any():
+        part = frame if numeric.all() else frame.loc[:, numeric]
+        values = part.to_numpy(dtype=np.float64, na_value=np.nan)
+        chosen = [name for name, number in zip(names, numeric, strict=True) if number]
+        kinds |= {name: ("aside", why) for name, why in _numbers_aside(chosen, values)}
+
+    def details(kind: str) -> dict[str, Any]:
+        return {name: kinds[name][1] for name in names if kinds.get(name, ("",))[0] == kind}
+
+    return ColumnKinds(
+        tuple(names),
+        tuple(details("date")),
+        tuple(details("category")),
+        formats={name: form for name, form in details("date").items() if form},
+        words={name: words for name, words in details("number").items() if words},
+        aside=details("aside"),
+    )
+
+
+def _numbers_aside(names: Sequence[str], values: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+    """Find columns of numbers that are empty or count the rows."""
+    rows = len(values)
+    some = values[: min(rows, 64)]
+    with np.errstate(invalid="ignore"):
+        whole = (some == np.round(some)).all(axis=0)
+    for place in np.flatnonzero(np.isnan(some).all(axis=0)).tolist():
+        if np.isnan(values[:, place]).all():
+            yield names[place], "without a value in train rows"
+    for place in np.flatnonzero(whole).tolist():
+        column = values[:, place]
+        if rows < FEW or not (column == np.round(column)).all():
+            continue
+        named = bool(ID_NAME.search(names[place]))
+        counts = rows >= COUNTED and np.ptp(column) <= SPAN * rows
+        if (named or counts) and len(np.unique(column)) == rows:
+            yield names[place], "numbering the rows"
+
+
+def _kind(name: str, column: pd.Series[Any]) -> tuple[str, Any]:
+    """Take a column that is not stored as numbers for one kind, with its format or words."""
+    values = column.dropna()
+    if values.empty:
+        return "aside", "without a value in train rows"
+    kind = getattr(column.dtype, "kind", "O")
+    if kind == "M":
+        return "date", None
+    if kind == "m":
+        return "number", None
+    if kind == "c":
+        raise DataError(f"column {name!r} holds complex numbers; give real and imaginary parts.")
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "category", None
+    if values.map(lambda value: isinstance(value, bool | np.bool_)).all():
+        return "number", None
+    if values.map(lambda value: not np.isscalar(value) and not hasattr(value, "year")).any():
+        return "aside", "holding lists or objects"
+    if values.map(lambda value: hasattr(value, "year")).all():
+        return "date", None
+    return _kind_of_texts(name, values.astype(str).str.strip())
+
+
+def _kind_of_texts(name: str, texts: pd.Series[str]) -> tuple[str, Any]:
+    numbers = pd.to_numeric(texts, errors="coerce").notna()
+    others = {text.lower() for text in texts[~numbers].unique()}
+    coded = texts.str.match(r"[+-]?0\d").any()  # such as 007
+    if numbers.any() and others <= GAP_WORDS and not coded:
+        return "number", tuple(sorted(others))
+    if texts.str.match(DATE).all():
+        return _date_format(texts)
+    distinct = texts.nunique()
+    named = bool(ID_NAME.search(name)) and distinct == len(texts)
+    if len(texts) >= FEW and (named or distinct >= DISTINCT * len(texts)):
+        return "aside", "differing in nearly every row"
+    return "category", None
+
+
+def _date_format(texts: pd.Series[str]) -> tuple[str, Any]:
+    fitting = {}
+    for form in DATE_FORMATS:
+        dates = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+        if dates.notna().all():
+            fitting[form] = dates
+    if not fitting:
+        return "aside", "dates of no known form"
+    (form, dates), *others = fitting.items()
+    if any((dates != other).any() for _, other in others):
+        return "aside", "dates whose day and month can't be told apart"
+    return "date", form
