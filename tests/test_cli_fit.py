@@ -157,11 +157,22 @@ def test_missing_views_in_a_file_to_predict(files, tmp_path):
     assert found["conflicting_views"].isna().all()
     frame.loc[3, "face__1"] = np.nan
     frame.to_csv(tmp_path / "hole.csv", index=False)
-    result = call("predict", files / "m.rcml", tmp_path / "hole.csv", "--chunk", 2, "--out",
+    result = done("predict", files / "m.rcml", tmp_path / "hole.csv", "--chunk", 2, "--out",
                   tmp_path / "q.csv")  # fmt: skip
+    told = " ".join(result.stderr.split())
+    assert "view face: 1 gaps filled in columns without gaps in training (face__1)" in told
+    filled = pd.read_csv(files / "train.csv")["face__1"].median()
+    frame.assign(face__1=frame["face__1"].fillna(filled)).to_csv(tmp_path / "f.csv", index=False)
+    done("predict", files / "m.rcml", tmp_path / "f.csv", "--out", tmp_path / "r.csv")
+    assert (tmp_path / "q.csv").read_text() == (tmp_path / "r.csv").read_text()
+    frame["face__1"] = frame["face__1"].astype(object)
+    frame.loc[3, "face__1"] = "?!"
+    frame.to_csv(tmp_path / "word.csv", index=False)
+    result = call("predict", files / "m.rcml", tmp_path / "word.csv", "--chunk", 2, "--out",
+                  tmp_path / "s.csv")  # fmt: skip
     assert result.exit_code == 2
-    assert "hole.csv, rows 2 to 3: view 'face' has NaN or infinity in 1 of 2 rows" in result.stderr
-    assert not (tmp_path / "q.csv").exists()
+    assert "word.csv, rows 2 to 3: view 'face', column 'face__1' has '?!' in" in result.stderr
+    assert not (tmp_path / "s.csv").exists()
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
@@ -526,7 +537,7 @@ def test_methods_without_suspects_say_so(broken, tmp_path, method):
 
 
 def test_inspect_tells_worth_and_limits(broken):
-    model = rcml_misa.load(broken / "m.rcml")
+    model = rcml_misa.load(broken / "m.rcml")[-1]
     facts = json.loads(done("inspect", broken / "m.rcml", "--json").stdout)
     assert facts["suspect_limits"] == list(model.suspect_limits_)
     assert facts["view_worth"] == dict(

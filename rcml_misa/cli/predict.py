@@ -71,6 +71,7 @@ def predict(
     it gets no answer and the largest uncertainty.
     """
     from rcml_misa.estimators.registry import load_with_header
+    from rcml_misa.reading.raw_columns import describe_surprises
 
     opt.check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
@@ -108,8 +109,11 @@ def predict(
         "suspects": None if tally.suspects is None else dict(tally.suspects.most_common()),
         "excluded": tally.excluded,
         "accuracy_of_kept": None if limit is None else tally.accuracy(limit),
+        "prepared": describe_surprises(tally.surprises),
         "out": None if out is None else str(out),
     }
+    for text in describe_surprises(tally.surprises):
+        echo(f"note: {text}", err=True)
     if as_json:
         echo_json(facts, err=out is None)
     else:
@@ -313,11 +317,7 @@ def _answers(
         end = chunk.start + len(chunk)
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
-                views: Any = chunk.views
-                if preparer is not None:
-                    views, surprises = preparer.transform_counted(views)
-                    tally.surprises.update(surprises)
-                table = _table(model, views, shown)
+                table = _table(model, _prepared(preparer, chunk.views, tally), shown)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
         certainty = "uncertainty" if classes is not None else "scale"
@@ -336,6 +336,15 @@ def _answers(
         else:
             tally.correct.extend(_correct(chunk.labels, table["class"], classes))
         yield table.assign(refused=not_finite)
+
+
+def _prepared(preparer: TablePreparer | None, views: Mapping[str, Any], tally: _Tally) -> Any:
+    """Turn a chunk's tables into numbers as those of fit were, and count what is new in them."""
+    if preparer is None:
+        return views
+    prepared, surprises = preparer.transform_counted(views)
+    tally.surprises.update(surprises)
+    return prepared
 
 
 def _clear_not_finite(table: pd.DataFrame, certainty: str) -> NDArray[np.bool_]:

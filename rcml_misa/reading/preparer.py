@@ -82,11 +82,11 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if not isinstance(view, np.ndarray | RawTable):
                 names.append(name)
                 continue
-            frame = as_frame(view)
+            frame, named = _frame(view)
             self.columns_[name] = RawColumns.fit(
                 frame if present.all() else frame[present],
                 view=name,
-                named=isinstance(view, RawTable),
+                named=named,
                 indicators=self.indicators,
                 levels=self.levels,
             )
@@ -168,8 +168,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [*sentences, *gone]
 
 
-def as_frame(view: Any) -> pd.DataFrame:
-    """Return a table's frame; columns of an array are called by their numbers."""
-    if isinstance(view, RawTable):
-        return view.frame
-    return pd.DataFrame(view, columns=[str(place) for place in range(view.shape[1])], copy=False)
+def _frame(view: Any) -> tuple[pd.DataFrame, bool]:
+    """Return a table's frame, and whether its columns have names rather than numbers alone."""
+    frame = view.frame if isinstance(view, RawTable) else pd.DataFrame(view, copy=False)
+    named = not isinstance(frame.columns, pd.RangeIndex)
+    return frame if named else frame.set_axis(frame.columns.astype(str), axis=1), named

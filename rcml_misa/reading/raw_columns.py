@@ -21,11 +21,13 @@ from rcml_misa.views import RawTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RawColumns", "Surprises"]
+__all__ = ["RawColumns", "Surprises", "describe_surprises"]
 
 Array = NDArray[np.float64]
 #: Number of values per view, column and what was done to them.
 Surprises = Counter[tuple[str, str, str]]
+FILLED, FIRST_GAPS, INFINITE = "filled", "filled, without gaps in training", "infinite"
+NEW_LEVEL = "new level "
 
 RARE = 2  # rows of a level below which it shares the column of others
 SAMPLE = 20_000  # rows from which medians are computed
@@ -87,10 +89,11 @@ class RawColumns:
 
     def matched(self, view: NDArray[Any] | RawTable, name: str) -> pd.DataFrame:
         """Bring the columns of new rows into order, by their names if they have some."""
-        if isinstance(view, RawTable) and self.named:
-            labels = [str(label) for label in view.frame.columns]
+        frame = view.frame if isinstance(view, RawTable) else pd.DataFrame(view, copy=False)
+        if self.named and not isinstance(frame.columns, pd.RangeIndex):
+            labels = [str(label) for label in frame.columns]
             if labels == list(self.kinds.names):
-                return view.frame
+                return frame
             needed = [label for label in self.kinds.names if label not in self.kinds.aside]
             lacking, more = set(needed) - set(labels), set(labels) - set(self.kinds.names)
             if lacking:
@@ -106,12 +109,11 @@ class RawColumns:
                     f"view {name!r} has a column {shortened(column, 40)!r} that fit did not see; "
                     "leave it out."
                 )
-            return view.frame.set_axis(labels, axis=1)[needed]
+            return frame.set_axis(labels, axis=1)[needed]
         if view.shape[1] != len(self.kinds.names):
             raise DataError(
                 f"view {name!r} has {view.shape[1]} columns but fit saw {len(self.kinds.names)}."
             )
-        frame = view.frame if isinstance(view, RawTable) else pd.DataFrame(view, copy=False)
         return frame.set_axis(list(self.kinds.names), axis=1)
 
     def transform(self, frame: pd.DataFrame, view: str) -> tuple[Array, Surprises]:
@@ -124,8 +126,7 @@ class RawColumns:
         absent = np.isnan(measured).all(axis=1)
         parts = [measured]
         if self.imputer is not None:
-            gaps = np.isnan(measured)
-            if gaps.any():
+            if np.isnan(measured).any():
                 parts = [self.imputer.transform(measured)]
             if self.indicator is not None:
                 parts.append(self.indicator.transform(measured).astype(np.float64))
@@ -134,6 +135,7 @@ class RawColumns:
             absent &= pd.isna(levels).all(axis=1)
             self._count_new(levels, view, surprises)
             parts.append(_without_warnings(self.encoder, levels))
+        self._count_gaps(np.isnan(measured) & ~absent[:, None], view, surprises)
         values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         if absent.any() and values is not measured:  # which may be the caller's
             values[absent] = np.nan
@@ -202,14 +204,8 @@ class RawColumns:
         infinite = np.isinf(values)
         if infinite.any():
             for place in np.flatnonzero(infinite.any(axis=0)).tolist():
-                surprises[view, measured[place], "infinite"] += int(infinite[:, place].sum())
+                surprises[view, measured[place], INFINITE] += int(infinite[:, place].sum())
             values = np.where(infinite, np.nan, values)
-        seen = () if self.indicator is None else self.indicator.features_
-        gaps = np.isnan(values)
-        gaps[gaps.all(axis=1)] = False
-        for place in np.flatnonzero(gaps.any(axis=0)).tolist():
-            what = "filled" if place in seen else "filled, without gaps in training"
-            surprises[view, measured[place], what] += int(gaps[:, place].sum())
         return values
 
     def _numbers(self, column: pd.Series[Any], name: str, view: str) -> Array:
@@ -234,13 +230,54 @@ class RawColumns:
             levels[:, place] = _level_texts(frame[name])
         return levels
 
+    def _count_gaps(self, gaps: NDArray[np.bool_], view: str, surprises: Surprises) -> None:
+        measured = [*self.kinds.numbers, *self.kinds.dates]
+        seen = () if self.indicator is None else self.indicator.features_
+        for place in np.flatnonzero(gaps.any(axis=0)).tolist():
+            what = FILLED if place in seen else FIRST_GAPS
+            surprises[view, measured[place], what] += int(gaps[:, place].sum())
+
     def _count_new(self, levels: NDArray[np.object_], view: str, surprises: Surprises) -> None:
         encoder: Any = self.encoder
         for place, name in enumerate(self.kinds.categories):
             column = pd.Series(levels[:, place], dtype=object)
             new = column.notna() & ~column.isin(encoder.categories_[place].tolist())
             for level, count in column[new].value_counts().items():
-                surprises[view, name, f"new level {shortened(repr(level), 30)}"] += int(count)
+                surprises[view, name, f"{NEW_LEVEL}{shortened(repr(level), 30)}"] += int(count)
+
+
+def describe_surprises(surprises: Surprises) -> list[str]:
+    """Say what was done to values that fit did not see so, a sentence per view.
+
+    Examples
+    --------
+    >>> describe_surprises(Counter({("a", "age", FILLED): 3, ("a", "city", "new level 'rom'"): 2}))
+    ['view a: 3 gaps filled', "view a: 2 values of city that fit did not see ('rom' 2)"]
+    """
+    sentences = []
+    for view in dict.fromkeys(view for view, _, _ in surprises):
+        own = {(name, what): n for (seen, name, what), n in surprises.items() if seen == view}
+        for kind, words in (
+            (FILLED, "gaps filled"),
+            (FIRST_GAPS, "gaps filled in columns without gaps in training"),
+            (INFINITE, "infinite values read as gaps"),
+        ):
+            counts = {name: n for (name, what), n in own.items() if what == kind}
+            names = "" if kind == FILLED else f" ({_listed(list(counts))})"
+            if counts:
+                sentences.append(f"view {view}: {sum(counts.values())} {words}{names}")
+        for column in dict.fromkeys(name for name, what in own if what.startswith(NEW_LEVEL)):
+            levels = {
+                what.removeprefix(NEW_LEVEL): n
+                for (name, what), n in own.items()
+                if name == column and what.startswith(NEW_LEVEL)
+            }
+            listed = _listed([f"{level} {n}" for level, n in levels.items()])
+            total = sum(levels.values())
+            sentences.append(
+                f"view {view}: {total} values of {column} that fit did not see ({listed})"
+            )
+    return sentences
 
 
 def _days(column: pd.Series[Any], form: str | None, *, name: str, view: str) -> Array:
