@@ -98,7 +98,8 @@ def _split_target(
     if options.target is not None:
         given = [w for w, parts in flat.items() if options.target in (w, *parts.values())]
         return given[0] if given else None
-    if any(usual_target(name) for name in (*stored.arrays, *stored.groups)):
+    names = [name for name in (*stored.arrays, *stored.groups) if part_of(name) is None]
+    if any(map(usual_target, names)):
         return None
     return next((whole for whole in flat if usual_target(whole)), None)
 

@@ -87,9 +87,9 @@ def zeros_to_missing(view: Any) -> Any:
         return view
     zero = counts == 0
     if isinstance(view, RawTable):
-        return RawTable(view.frame.mask(zero))
+        return RawTable(zeros_to_missing(view.frame))
     if hasattr(view, "iloc"):
-        return view.mask(zero)
+        return view.mask(np.broadcast_to(zero[:, None], view.shape))
     if issparse(view):
         rows = _rows(view).astype(np.float64)
         rows.eliminate_zeros()

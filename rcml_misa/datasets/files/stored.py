@@ -80,11 +80,10 @@ class StoredArrays:
     def _parts(self, name: str, value: Any, taken: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if isinstance(value, Mapping):
             return [(f"{name}.{part}", item) for part, item in value.items()]
-        # a cell in a cell is X1_2; a variable of a cell's name leaves that name to itself
-        end = "_" if name[-1:].isdigit() else ""
+        # a cell in a cell is X1_2; where a variable has the name of a cell, that one is X{1}
+        end = "_" if name[-1:].isdigit() and name not in taken else ""
         names = [f"{name}{end}{number}" for number in range(1, len(value) + 1)]
-        clash = any(part in taken for part in names)
-        if clash:
+        if any(part in taken for part in names):
             names = [f"{name}{{{number}}}" for number in range(1, len(value) + 1)]
         return list(zip(names, value, strict=True))
 
