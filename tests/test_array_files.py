@@ -572,10 +572,11 @@ def test_options_name_arrays_cells_and_views(version, tmp_path):
         ({"views": "X3"}, "there is no array 'X3'; did you mean X"),
         ({"views": "u=X"}, "X is a group of 2 arrays; name one of them, such as u=X1"),
         ({"target": "Z"}, "there is no array 'Z'"),
+        ({"id": "X1"}, "'X1' has 48 entries, but there are 12 labels"),
         ({"id": "kez"}, "there is no array 'kez'; did you mean key"),
         ({"leave_out": "X,face,key"}, "no array has two axes"),
     ):
-        with pytest.raises(OptionError, match=words) as caught:
+        with pytest.raises(RcmlMisaError, match=words) as caught:
             read(path, **options)
         assert len(str(caught.value).replace(str(path), "")) <= 300
 

@@ -64,6 +64,11 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
                 del tables[view]
         views = {view: table[:] for view, table in tables.items()}
         ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
+    if ids is not None and len(ids) != len(labels):
+        raise DataError(
+            f"{path}: {layout.id!r} has {len(ids)} entries, but there are {len(labels)} labels; "
+            "name another array with --id."
+        )
     notes += barred.notes
     kept = {view: layout.views[view] for view in views}
     layout = replace(layout, views=kept, turned=tuple(view for view in views if turned[view]))

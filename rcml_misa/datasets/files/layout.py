@@ -55,8 +55,9 @@ class FileLayout:
     zero_is_missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that a model file keeps."""
-        return asdict(self)
+        """Return the form that a model file keeps, without flags that are not set."""
+        flags = ("turned", "zero_is_missing")
+        return {key: value for key, value in asdict(self).items() if value or key not in flags}
 
     @classmethod
     def from_json(cls, value: Any) -> FileLayout:
