@@ -69,7 +69,8 @@ def by_scikit_learn(table: pd.DataFrame) -> ColumnTransformer:
 
 
 def _days(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.apply(lambda days: (pd.to_datetime(days) - pd.Timestamp(0)) / pd.Timedelta(1, "D"))
+    days = (pd.to_datetime(frame["chart__visit"]) - pd.Timestamp(0)) / pd.Timedelta(1, "D")
+    return days.to_frame()
 
 
 def main() -> None:

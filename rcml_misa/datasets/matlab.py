@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets.catalogue import CatalogueEntry
-from rcml_misa.datasets.files.containers import load_matlab
+from rcml_misa.datasets.files.matlab_variables import load_matlab
 from rcml_misa.exceptions import DataError
 from rcml_misa.views import MultiView
 

@@ -123,7 +123,7 @@ class RawColumns:
         """
         surprises: Surprises = Counter()
         measured = self._measured(frame, view, surprises)
-        absent = np.isnan(measured).all(axis=1)
+        absent = np.asarray(np.isnan(measured).all(axis=1))
         parts = [measured]
         if self.imputer is not None:
             if np.isnan(measured).any():

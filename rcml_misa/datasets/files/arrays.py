@@ -3,73 +3,152 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rcml_misa.datasets.catalogue import FileOptions
-from rcml_misa.datasets.files.containers import is_hdf5_file, opened_arrays
+from rcml_misa.datasets.files.array_roles import (
+    join_split,
+    no_views,
+    one_target,
+    stacked_cells,
+    stored_vector,
+    stored_view,
+)
+from rcml_misa.datasets.files.array_tables import (
+    ArrayTable,
+    find_twins,
+    lies_turned,
+    lies_turned_for,
+)
+from rcml_misa.datasets.files.containers import opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
 from rcml_misa.datasets.files.labels import as_labels, as_texts
-from rcml_misa.datasets.files.layout import FileLayout, array_layout
-from rcml_misa.exceptions import DataError
+from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
+from rcml_misa.datasets.files.split_parts import row_folds
+from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
+from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import MultiView
 
 __all__ = ["read_arrays", "rows_of_arrays"]
 
 
 def read_arrays(path: Path, options: FileOptions) -> OwnFile:
-    """Read a file of arrays with its labels."""
-    with opened_arrays(path) as content:
-        layout = array_layout({name: np.shape(content[name]) for name in content}, options)
-        names = [*(key for (key,) in layout.views.values()), layout.target, layout.id]
-        stored = {name: content[name] for name in names if name is not None}
-        arrays = {name: a[()] if is_hdf5_file(path) else a for name, a in stored.items()}
-    labels = as_labels(arrays[str(layout.target)], name=str(layout.target), path=path)
-    views, notes = {}, []
-    for name, (key,) in layout.views.items():
-        shape = np.shape(arrays[key])
-        # MATLAB's arrays often lie as features by samples
-        turned = shape[:1] != (len(labels),) and path.suffix.lower() == ".mat"
-        if len(shape) != 2 or shape[1 if turned else 0] != len(labels):
+    """Read a file of arrays with its labels.
+
+    Notes tell what was joined, turned, flattened and left out.
+    """
+    notes: list[str] = []
+    with opened_arrays(path) as stored:
+        _refuse_empty(path, stored)
+        counts, options = join_split(stored, options, notes)
+        options = one_target(stored, options, notes)
+        target = array_target(stored.shapes, options)
+        options = replace(options, target=target)
+        values = stored.arrays[target]
+        flat = one_per_row(stored.shapes[target])
+        raw = vector(values) if flat else np.empty(stored.shapes[target], dtype=np.int8)
+        labels = as_labels(raw, name=target, path=path)
+        stacked_cells(stored, len(labels), notes)
+        barred = no_views(stored, target, raw, options)
+        if options.views is None:
+            _refuse_no_view(path, stored, {target, *barred.names})
+        layout = array_layout(stored.shapes, options, groups=stored.groups, barred=barred.names)
+        tables, turned = _tables(path, stored, layout, len(labels), notes)
+        if options.views is None:
+            for view, first in find_twins(tables).items():
+                notes.append(f"{view} holds the same data as {first} and is left out")
+                del tables[view]
+        views = {view: table[:] for view, table in tables.items()}
+        ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
+    if ids is not None and len(ids) != len(labels):
+        raise DataError(
+            f"{path}: {layout.id!r} has {len(ids)} entries, but there are {len(labels)} labels; "
+            "name another array with --id."
+        )
+    notes += barred.notes
+    kept = {view: layout.views[view] for view in views}
+    layout = replace(layout, views=kept, turned=tuple(view for view in views if turned[view]))
+    folds = row_folds(counts) if len(counts) > 1 else None
+    return OwnFile(MultiView(views, raw=True), labels, layout, ids, tuple(notes), folds=folds)
+
+
+def _refuse_no_view(path: Path, stored: StoredArrays, others: set[str]) -> None:
+    """Refuse a file whose only views may be what can't be read."""
+    tables = [name for name, shape in stored.shapes.items() if len(shape) > 1]
+    if stored.left_out and not set(tables) - others:
+        name, reason = next(iter(stored.left_out.items()))
+        raise DataError(f"{path} has no view; {shortened(name, 40)} can't be read: {reason}.")
+
+
+def _refuse_empty(path: Path, stored: StoredArrays) -> None:
+    """Refuse a file without any array."""
+    if stored.arrays:
+        return
+    if stored.left_out:
+        name, reason = next(iter(stored.left_out.items()))
+        raise DataError(f"{path} has no array that can be read: {name} is {reason}.")
+    raise DataError(f"{path} holds no array; give one per view and one of labels.")
+
+
+def _tables(
+    path: Path, stored: StoredArrays, layout: FileLayout, rows: int, notes: list[str]
+) -> tuple[dict[str, ArrayTable], dict[str, bool]]:
+    """Read the arrays of views as tables, and tell which of them are turned."""
+    keys = {view: key for view, (key,) in layout.views.items()}
+    shapes = {view: stored.shapes[key] for view, key in keys.items()}
+    for view, shape in shapes.items():
+        key = keys[view]
+        if stored.arrays[key].dtype.kind not in "biuf":
+            raise DataError(f"{path}: {key!r} holds texts, and a view numbers; leave it out.")
+        if len(shape) < 2 or rows not in (shape[0], shape[-1]):
             raise DataError(
-                f"{path}: {key!r} has shape {shape}, but there are {len(labels)} labels; choose "
-                "the arrays that are views with --views."
+                f"{path}: {key!r} has shape {shape}, but there are {rows} labels; choose the "
+                f"arrays that are views with --views, or leave it out with --leave-out {key}."
             )
-        views[name] = arrays[key].T if turned else arrays[key]
-        if turned:
-            notes.append(f"{key} is features by samples and was turned around")
-    ids = None if layout.id is None else np.ravel(arrays[layout.id]).astype(str)
-    return OwnFile(MultiView(views, raw=True), labels, layout, ids, tuple(notes))
+    turned, said = lies_turned(shapes, rows)
+    notes += said
+    tables = {view: ArrayTable(stored.arrays[key], turned[view]) for view, key in keys.items()}
+    for view, shape in shapes.items():
+        if len(shape) > 2:
+            notes.append(
+                f"{view} of shape {shape} was flattened to {tables[view].shape[1]} columns per "
+                "row; sequences are given to MultiView in Python"
+            )
+    return tables, turned
 
 
 def rows_of_arrays(
     path: Path, layout: FileLayout, widths: Mapping[str, int], rows: int
 ) -> Iterator[FileRows]:
-    """Cut arrays, read or not yet read, into rows."""
-    with opened_arrays(path) as content:
-        keys = {view: key for view, (key,) in layout.views.items() if key in content}
-        require_views(path, layout, keys)
-        arrays = {view: content[key] for view, key in keys.items()}
-        if path.suffix.lower() == ".mat":  # MATLAB's arrays may lie as features by samples
-            arrays = {
-                view: array if array.shape[1:] == (widths[view],) else array.T
-                for view, array in arrays.items()
-            }
-        counts = {array.shape[0] if array.shape else 0 for array in arrays.values()}
+    """Cut arrays, read or not yet read, into rows; they are looked up and turned as in reading."""
+    with opened_arrays(path) as stored:
+        arrays: dict[str, Any] = {}
+        for view, (key,) in layout.views.items():
+            if (array := stored_view(stored, key, widths[view])) is not None:
+                arrays[view] = array
+        require_views(path, layout, arrays)
+        for view, array in arrays.items():
+            if not np.shape(array):
+                raise DataError(f"{path}: {layout.views[view][0]!r} is a single value; give rows.")
+        shapes = {view: tuple(np.shape(array)) for view, array in arrays.items()}
+        turned = lies_turned_for(shapes, widths, layout.turned)
+        tables = {view: ArrayTable(array, turned[view]) for view, array in arrays.items()}
+        counts = {table.shape[0] for table in tables.values()}
         if len(counts) > 1:
-            listed = ", ".join(f"{keys[view]} {array.shape}" for view, array in arrays.items())
+            listed = ", ".join(f"{layout.views[view][0]} {s}" for view, s in shapes.items())
             raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
         count = counts.pop()
-        others = [content.get(name) if name else None for name in (layout.id, layout.target)]
-        if not is_hdf5_file(path):
-            others = [None if array is None else np.ravel(array) for array in others]
+        others = [stored_vector(stored, name, count) for name in (layout.id, layout.target)]
         for start in range(0, count, rows):
             part = slice(start, start + rows)
-            ids, labels = (None if array is None else np.ravel(array[part]) for array in others)
+            ids, labels = (None if array is None else array[part] for array in others)
             yield FileRows(
                 start,
-                {view: arrays[view][part] if view in arrays else None for view in layout.views},
+                {view: tables[view][part] if view in tables else None for view in layout.views},
                 None if ids is None else as_texts(ids),
                 labels,
             )

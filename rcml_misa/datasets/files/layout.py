@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rcml_misa.datasets.catalogue import FileOptions
+from rcml_misa.datasets.files.stored import one_per_row
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
-__all__ = ["FileLayout", "array_layout", "folder_layout", "table_layout"]
+__all__ = [
+    "FileLayout",
+    "array_layout",
+    "array_target",
+    "folder_layout",
+    "table_layout",
+    "usual_target",
+]
 
 SEPARATOR = "__"
-TARGETS = ("target", "label", "labels", "class", "y", "gt")
+#: Usual names of targets, in small letters; the first one that a file has counts.
+TARGETS = (
+    *("target", "label", "labels", "class", "y", "gt"),
+    *("targets", "classes", "cls", "gnd", "truth", "groundtruth", "ground_truth"),
+    *("truelabel", "true_label", "truelabels", "true_labels", "y_true", "class_label"),
+    "target_names",
+)
+USUAL = "target, label, class, y, gt or another usual name"
 IDS = ("id",)
 
 
@@ -26,15 +42,22 @@ class FileLayout:
     views : mapping of str to tuple of str
         Columns of each view; of a file of arrays the array's name alone.
     target, id : str or None
+    turned : tuple of str
+        Views whose arrays have the samples along their last axis.
+    zero_is_missing : bool
+        Whether a row of zeros lacks the view.
     """
 
     views: Mapping[str, tuple[str, ...]]
     target: str | None = None
     id: str | None = None
+    turned: tuple[str, ...] = ()
+    zero_is_missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that a model file keeps."""
-        return asdict(self)
+        """Return the form that a model file keeps, without flags that are not set."""
+        flags = ("turned", "zero_is_missing")
+        return {key: value for key, value in asdict(self).items() if value or key not in flags}
 
     def without(self, columns: Iterable[str]) -> FileLayout:
         """Leave columns out of the views; a view of which none would be left stays as it is."""
@@ -72,7 +95,7 @@ def _target_and_id(
     target = _column(options.target, TARGETS, names)
     if target is None:
         raise OptionError(
-            f"no {kind} is called {', '.join(TARGETS)}; name the {kind} of labels with --target: "
+            f"no {kind} is called {USUAL}; name the {kind} of labels with --target: "
             f"{_listed(names)}."
         )
     return target, _column(options.id, IDS, [name for name in flat if name != target])
@@ -184,11 +207,60 @@ def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
     return chosen
 
 
-def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) -> FileLayout:
+def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) -> str:
+    """Choose the target among a file's arrays, given by name and shape.
+
+    Of usual names, those of arrays with one value per row come first; a field ``s.y`` of a
+    structure has the usual name y. A name that does not exist, or no target, is an OptionError.
+
+    Examples
+    --------
+    >>> array_target({"X": (9, 4), "Y": (9, 2), "s.gt": (9, 1)}, FileOptions())
+    's.gt'
+    """
+    names = list(arrays)
+    if options.target is not None:
+        if options.target not in arrays:
+            raise OptionError(
+                f"there is no array {options.target!r}; {nearest(options.target, names)}"
+            )
+        return options.target
+    flat = [name for name in names if one_per_row(arrays[name])]
+    for pool in ([name for name in flat if max(arrays[name]) > 1], names):
+        for usual in TARGETS:
+            for name in pool:
+                if usual_target(name) == usual:
+                    return name
+    if len(names) == 1:
+        raise OptionError(
+            f"no array is called {USUAL}: the only one is {names[0]!r}; add an array with one "
+            "label per row, such as y."
+        )
+    raise OptionError(
+        f"no array is called {USUAL}; name the array of labels with --target: "
+        f"{_listed([*flat, *(name for name in names if name not in flat)], 8)}."
+    )
+
+
+def usual_target(name: str) -> str | None:
+    """Return the usual name of a target that an array has, itself or as a field or in a group."""
+    end = re.split(r"[./]", name.lower())[-1]
+    return end if end in TARGETS else None
+
+
+def array_layout(
+    arrays: Mapping[str, tuple[int, ...]],
+    options: FileOptions,
+    *,
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    barred: Collection[str] = (),
+) -> FileLayout:
     """Deal out a file's arrays, given by name and shape.
 
-    Without ``options.views`` every array of two axes is a view. With it, views are separated by
-    commas, each the name of an array or ``name=array``. Errors are those of `table_layout`.
+    Without ``options.views`` every array of two axes or more is a view, but for those in `barred`.
+    With it, views are separated by commas, each the name of an array, ``name=array``, or the name
+    of one of the `groups` for all its arrays. ``options.leave_out`` names arrays, groups or views.
+    Errors are those of `table_layout`.
 
     Examples
     --------
@@ -196,22 +268,55 @@ def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
     >>> array_layout(shapes, FileOptions()).views
     {'face': ('face',), 'voice': ('voice',)}
     """
-    names = list(arrays)
-    flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
-    target, identifier = _target_and_id("array", names, flat, options)
+    names, members = list(arrays), dict(groups or {})
+    target = array_target(arrays, options)
+    flat = [name for name in names if one_per_row(arrays[name]) and name != target]
+    if options.id is not None and options.id not in names:
+        raise OptionError(f"there is no array {options.id!r}; {nearest(options.id, names)}")
+    identifier = options.id or _column(None, IDS, flat)
+    roles = {target, identifier, options.split_column, options.group_column, options.weight_column}
     if options.views is None:
-        tables = [name for name, shape in arrays.items() if len(shape) == 2]
-        chosen = {name: name for name in tables if name not in (target, identifier)}
+        chosen = {
+            name: name
+            for name, shape in arrays.items()
+            if len(shape) > 1 and name not in roles and name not in barred
+        }
     else:
-        chosen = {}
-        for item in _items(options.views):
-            name, _, key = item.partition("=")
-            chosen[name.strip()] = key = key.strip() or name.strip()
-            if key not in arrays:
-                raise OptionError(f"there is no array {key!r}; {nearest(key, names)}")
+        chosen = _arrays_by_option(options.views, arrays, members)
+    for name in _items(options.leave_out or ""):
+        left = {name, *members.get(name, ())}
+        if not left & {*names, *chosen}:
+            choices = [*names, *members, *chosen]
+            raise OptionError(f"there is no array {name!r} to leave out; {nearest(name, choices)}")
+        chosen = {view: key for view, key in chosen.items() if not left & {view, key}}
     if not chosen:
-        raise OptionError(f"no array has two axes, samples and columns: {_listed(names)}.")
+        raise OptionError(
+            f"no array has two axes, samples and columns, beside target and id: {_listed(names)}."
+        )
     return FileLayout({name: (key,) for name, key in chosen.items()}, target, identifier)
+
+
+def _arrays_by_option(
+    text: str, arrays: Collection[str], groups: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Deal out arrays to the views that ``x,b=z`` names."""
+    chosen: dict[str, str] = {}
+    for item in _items(text):
+        name, _, key = (part.strip() for part in item.partition("="))
+        key = key or name
+        if key in arrays:
+            chosen[name] = key
+        elif key not in groups:
+            raise OptionError(f"there is no array {key!r}; {nearest(key, [*arrays, *groups])}")
+        elif name != key and len(groups[key]) > 1:
+            raise OptionError(
+                f"--views has {item!r}, but {key} is a group of {len(groups[key])} arrays; name "
+                f"one of them, such as {name}={groups[key][0]}."
+            )
+        else:
+            one = len(groups[key]) == 1
+            chosen |= {(name if one else member): member for member in groups[key]}
+    return chosen
 
 
 def folder_layout(
@@ -240,7 +345,7 @@ def folder_layout(
         if (target := options.target if options.target in names else _column(None, usual, names))
     }
     if not targets:
-        wanted = options.target or ", ".join(TARGETS)
+        wanted = options.target or USUAL
         raise OptionError(f"no table of {folder} has a column {wanted}; name it with --target.")
     if len(targets) > 1:
         raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")

@@ -12,6 +12,11 @@ from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
 from rcml_misa.datasets.files.containers import is_array_file
 from rcml_misa.datasets.files.content import FileRows, OwnFile
 from rcml_misa.datasets.files.frames import is_frame_file
+from rcml_misa.datasets.files.gaps import (
+    describe_zero_rows,
+    without_zero_rows,
+    zeros_to_missing,
+)
 from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout
 from rcml_misa.datasets.files.tables import (
     folder_files,
@@ -52,13 +57,21 @@ def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     DataError; options that name what does not exist are an OptionError.
     """
     _refuse_unknown(path)
+    table = read_table if is_frame_file(path) else read_arrays
     try:
-        if path.is_dir():
-            return read_folder(path, options)
-        return (read_table if is_frame_file(path) else read_arrays)(path, options)
+        return _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
     except RcmlMisaError as error:
         text = str(error)
         raise type(error)(text if str(path) in text else f"{path}: {text}") from error
+
+
+def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:
+    """Notice rows of zeros, or mark them as missing where the options ask for it."""
+    if not options.zero_is_missing:
+        return replace(own, notes=(*own.notes, *describe_zero_rows(own.views)))
+    views, notes = without_zero_rows(own.views)
+    layout = replace(own.layout, zero_is_missing=True)
+    return replace(own, views=views, layout=layout, notes=(*own.notes, *notes))
 
 
 def _refuse_unknown(path: Path) -> None:
@@ -85,14 +98,30 @@ def file_rows(
     each view, `texts` those of a table that are read as they are written. A file that is missing,
     damaged, of an unknown kind, or lacks some of a view's columns or every view, is a DataError.
     """
+    chunks = _chunks(path, layout, widths, rows, texts or {})
+    if not layout.zero_is_missing:
+        return chunks
+    return (
+        replace(chunk, views={name: zeros_to_missing(view) for name, view in chunk.views.items()})
+        for chunk in chunks
+    )
+
+
+def _chunks(
+    path: Path,
+    layout: FileLayout,
+    widths: Mapping[str, int],
+    rows: int,
+    texts: Mapping[str, tuple[str, ...]],
+) -> Iterator[FileRows]:
     _refuse_unknown(path)
     if path.is_dir():
-        return rows_of_folder(path, layout, rows, texts or {})
+        return rows_of_folder(path, layout, rows, texts)
     views = dict(layout.views)
     if is_frame_file(path):
         for view, columns in layout.views.items():
             if len(columns) != widths[view]:
                 views[view] = tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
-        return rows_of_table(path, replace(layout, views=views), rows, texts or {})
+        return rows_of_table(path, replace(layout, views=views), rows, texts)
     views |= {view: (view,) for view, columns in views.items() if len(columns) != 1}
     return rows_of_arrays(path, replace(layout, views=views), widths, rows)

@@ -1,0 +1,117 @@
+"""Variables of MATLAB files of any version: arrays, lists for cells, mappings for structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, issparse
+
+from rcml_misa.datasets.files.stored import Unread
+
+__all__ = ["load_matlab", "sparse_group", "variables_of_v5", "variables_of_v73"]
+
+WAY_OUT = "which MATLAB alone reads; save texts with cellstr(x) and tables as matrices"
+PLAIN = ("", "double", "single", "logical", *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32)))
+NUMBERS = (*PLAIN, "int64", "uint64")
+
+
+def load_matlab(path: Path) -> dict[str, Any]:
+    """Read a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
+    from scipy.io import loadmat
+
+    content = loadmat(str(path), appendmat=False)
+    return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+def variables_of_v5(path: Path) -> dict[str, Any]:
+    """Read the variables of a file of version 4 to 7.2."""
+    from scipy.io.matlab import MatlabOpaque
+
+    variables = {}
+    for name, value in load_matlab(path).items():
+        # such a variable keeps its name within
+        within = _word(value, "s0") if isinstance(value, MatlabOpaque) else ""
+        variables[within or name] = _plain(value)
+    return variables
+
+
+def _word(opaque: Any, field: str) -> str:
+    value = opaque.ravel()[0][field] if opaque.size and field in (opaque.dtype.names or ()) else b""
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
+
+    if issparse(value) or not isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, MatlabOpaque | MatlabObject | MatlabFunction):
+        kind = _word(value, "s2") if isinstance(value, MatlabOpaque) else ""
+        return _object(kind)
+    if value.dtype.names:
+        rows = value.ravel("F")
+        if len(rows) == 1:
+            return {field: _plain(rows[0][field]) for field in value.dtype.names}
+        return {field: [_plain(item) for item in rows[field]] for field in value.dtype.names}
+    if value.dtype.kind == "O":
+        return [_plain(item) for item in value.ravel("F")]
+    # rows of a char matrix are padded with blanks
+    return np.char.rstrip(value) if value.dtype.kind == "U" and value.size > 1 else value
+
+
+def _object(kind: str) -> Unread:
+    return Unread(
+        f"a MATLAB {kind or 'object'} object, {WAY_OUT}".replace("object object", "object")
+    )
+
+
+def variables_of_v73(file: Any) -> dict[str, Any]:
+    """Read the variables of an opened file of version 7.3, which is HDF5."""
+    return {name: _stored(file, item) for name, item in file.items() if not name.startswith("#")}
+
+
+def _stored(file: Any, item: Any, depth: int = 0) -> Any:
+    import h5py
+
+    kind = item.attrs.get("MATLAB_class", b"")
+    kind = kind.decode("latin1") if isinstance(kind, bytes) else str(kind)
+    if depth > 9:  # a file can hold itself
+        return Unread("cells within one another")
+    if "MATLAB_object_decode" in item.attrs or kind not in (*NUMBERS, "char", "cell", "struct"):
+        return _object(kind)
+    if isinstance(item, h5py.Group):
+        matrix = sparse_group(item)
+        if matrix is not None:
+            return matrix
+        return {name: _stored(file, part, depth + 1) for name, part in item.items()}
+    if item.attrs.get("MATLAB_empty", 0):
+        return [] if kind == "cell" else np.empty((0, 0))
+    # axes lie in reverse
+    values = np.asarray(item[()]).T
+    if item.dtype == h5py.ref_dtype:
+        return [_stored(file, file[part], depth + 1) for part in values.ravel("F")]
+    return _texts(values) if kind == "char" else values
+
+
+def _texts(codes: NDArray[Any]) -> NDArray[np.str_]:
+    """Turn codes of UTF-16 into a text per row, without the blanks that pad it."""
+    rows = codes.reshape(codes.shape[0], -1).astype("<u2")
+    texts = [row.tobytes().decode("utf-16-le", "replace") for row in rows]
+    return np.array(texts if len(texts) == 1 else [text.rstrip() for text in texts])
+
+
+def sparse_group(group: Any) -> csc_array[Any] | None:
+    """Read a sparse matrix that MATLAB keeps as a group of HDF5; None for another group."""
+    if "MATLAB_sparse" not in group.attrs or "jc" not in group:
+        return None
+    rows, ends = int(group.attrs["MATLAB_sparse"]), group["jc"][()].astype(np.int64)
+    if "data" not in group:  # no entry at all
+        return csc_array((rows, len(ends) - 1))
+    indices = group["ir"][()].astype(np.int64)
+    matrix: csc_array[Any] = csc_array(
+        (group["data"][()], indices, ends), shape=(rows, len(ends) - 1)
+    )
+    return matrix
