@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataError",
+    "LeakWarning",
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
@@ -37,6 +38,10 @@ class DataError(RcmlMisaError):
 
 class OptionError(RcmlMisaError):
     """An option, a name or a combination of options that does not exist or does not fit."""
+
+
+class LeakWarning(UserWarning):
+    """A column of a data set looks like a copy of the label."""
 
 
 class PresenceWarning(UserWarning):

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from rcml_misa.exceptions import OptionError, PresenceWarning, RcmlMisaError
+from rcml_misa.exceptions import LeakWarning, OptionError, PresenceWarning, RcmlMisaError
 
 __all__ = ["FriendlyGroup"]
 
@@ -35,7 +35,7 @@ def sentence(text: str, longest: int = LONGEST) -> str:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning of a library without its place in the code; one about data is a note."""
-    if isinstance(message, PresenceWarning):
+    if isinstance(message, LeakWarning | PresenceWarning):
         echo(f"note: {message}", err=True)
     else:
         click.echo(f"warning: {sentence(str(message))}", err=True)

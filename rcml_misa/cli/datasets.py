@@ -16,6 +16,7 @@ from rcml_misa.cli.console import FriendlyGroup, echo, echo_json, listed
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
+    from rcml_misa.datasets.files import OwnFile
     from rcml_misa.datasets.imported import ImportReport
 
 __all__ = ["datasets"]
@@ -120,22 +121,34 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
 
     from rcml_misa.datasets import load_labelled
     from rcml_misa.datasets.files import check_file
+    from rcml_misa.datasets.files.layout import is_guess
 
-    own, _ = load_labelled(file, data.file_options)
+    own, _ = load_labelled(file, data.file_options, stop_at_leaks=False)
     findings = check_file(own)
     if as_json:
         record = {
             "file": file,
             "layout": own.layout.to_json(),
+            "guessed": [note for note in own.notes if is_guess(note)],
             "findings": [asdict(finding) for finding in findings],
         }
         echo_json(record, indent=2)
         return
-    click.echo(f"target: {own.layout.target or 'known'}; id: {own.layout.id or 'none'}")
+    echo("; ".join(_read_as(own)))
     for finding in findings:
         mark = "" if finding.level == "fact" else f"{finding.level}: "
         end = f". {finding.consequence}" if finding.consequence else ""
         echo(f"{mark}{finding.what}{end}")
+
+
+def _read_as(own: OwnFile) -> Iterator[str]:
+    """Say which target and id a file was read with, and what of it was guessed."""
+    from rcml_misa.datasets.files.layout import is_guess
+
+    guesses = {note.partition(":")[0]: note for note in own.notes if is_guess(note)}
+    yield guesses.get("target", f"target: {own.layout.target or 'known'}")
+    yield guesses.get("id", f"id: {own.layout.id or 'none'}")
+    yield from [guesses["views"]] if "views" in guesses else []
 
 
 @datasets.command()

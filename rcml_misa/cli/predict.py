@@ -11,7 +11,7 @@ import sys
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import click
 
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, listed, refuse_same
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError, OptionError, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 DIGITS = "%.6g"
+NAMED = 100  # labels of no class that are counted by name
 _REJECT = "Mark rows of a larger uncertainty, from 0 to 1, as refused."
 
 
@@ -103,6 +104,7 @@ def predict(
         "rows": tally.rows,
         "labelled": sum(mark < 2 for mark in tally.correct),
         "accuracy": tally.accuracy(),
+        "unknown_labels": dict(tally.unknown.most_common()),
         "reject_above": limit,
         "refused": tally.refused,
         "not_finite": tally.not_finite,
@@ -145,6 +147,8 @@ class _Tally:
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
+    #: Rows per label that is no class of the model.
+    unknown: Counter[str] = field(default_factory=Counter)
 
     def count_suspects(self, table: pd.DataFrame) -> None:
         """Count the suspects of finite answers, and the rows whose answer does without one."""
@@ -153,6 +157,12 @@ class _Tally:
             self.suspects.update(name for name in table["suspect"] if name)
         if "excluded" in table:
             self.excluded = (self.excluded or 0) + int(table["excluded"].eq(True).sum())
+
+    def count_unknown(self, labels: Iterable[str]) -> None:
+        """Count rows per label that is no class, by name for the first of these."""
+        for label in labels:
+            by_name = label in self.unknown or len(self.unknown) < NAMED
+            self.unknown[label if by_name else "others"] += 1
 
     def threshold(self, coverage: float) -> float:
         """Largest uncertainty among the share `coverage` of the rows that has least.
@@ -310,7 +320,7 @@ def _answers(
         for view, columns in preparer.columns_.items():
             if columns.named:  # those that were set aside are not needed
                 widths[view] = len(layout.views[view])
-    classes = set(model.classes_.tolist()) if hasattr(model, "classes_") else None
+    classes = model.classes_.tolist() if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
         if not len(chunk):
             raise DataError(f"{path} has no rows; give a file with rows to predict.")
@@ -334,7 +344,7 @@ def _answers(
         if classes is None or chunk.labels is None:
             tally.correct.extend(b"\2" * len(chunk))
         else:
-            tally.correct.extend(_correct(chunk.labels, table["class"], classes))
+            tally.correct.extend(_correct(chunk.labels, table["class"], classes, tally))
         yield table.assign(refused=not_finite)
 
 
@@ -370,26 +380,17 @@ def _clear_not_finite(table: pd.DataFrame, certainty: str) -> NDArray[np.bool_]:
     return flags
 
 
-def _correct(labels: Any, predicted: Any, classes: set[Any]) -> bytes:
-    """Compare classes with labels, taken as `fit` took them: numbers where classes are numbers."""
-    numbers = not isinstance(next(iter(classes)), str)
-    stated = (_label(value, numbers=numbers) for value in labels.tolist())
+def _correct(labels: Any, predicted: Any, classes: Sequence[Any], tally: _Tally) -> bytes:
+    """Compare classes with labels by the rules of `fit`, and count labels of no class."""
+    from rcml_misa.datasets.files.labels import match_labels
+
+    stated, answers = match_labels(labels, classes), match_labels(predicted, classes)
+    names = {*match_labels(classes, classes)}
+    tally.count_unknown(label for label in stated if label is not None and label not in names)
     return bytes(
-        2 if label is None else int(label == predicted_class)
-        for label, predicted_class in zip(stated, predicted, strict=True)
+        2 if label is None else int(label == answer)
+        for label, answer in zip(stated, answers, strict=True)
     )
-
-
-def _label(value: Any, *, numbers: bool) -> Any:
-    """Return a label as a class would be written, or None where a row has none."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if value is None or value != value or value == "":  # noqa: PLR0124
-        return None
-    try:
-        return float(value) if numbers else str(value)
-    except ValueError:
-        return value
 
 
 def _write_answers(
@@ -436,6 +437,12 @@ def _summary(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['rows']} rows"]
     if facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
+    if unknown := facts["unknown_labels"]:
+        named = ", ".join(shortened(repr(label), 40) for label in [*unknown][:3])
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        count = sum(unknown.values())
+        rows = "1 row has a label" if count == 1 else f"{count} rows have labels"
+        lines.append(f"note: {rows} that the model does not know: {named}{more}; counted as wrong")
     if facts["suspects"] is not None:
         lines.append(f"suspects: {listed(facts['suspects']) or 'none'} of {facts['rows']} rows")
         if facts["excluded"] is not None:

@@ -126,7 +126,8 @@ def run_session(
     """Carry out every recipe's runs on every data set over processes, and gather the records.
 
     A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
-    runs that it holds take the place of running them again. With `cells`, stderr gets a line for
+    runs that it holds take the place of running them again. What was noted in reading the data sets
+    goes to stderr first. With `cells`, stderr gets a line for
     each method that has done all its runs on a data set. With `parts` the runs are audits. The
     first user's mistake that a run meets is raised.
     """
@@ -148,8 +149,11 @@ def run_session(
     missing: Sequence[Task] = tasks
     if store is not None and resume:
         earlier, missing = split_known(datasets, tasks, store.read())
-    for dataset in datasets if missing else ():
-        _note_presence(dataset)
+    for dataset in datasets:
+        for note in dataset.notes:
+            echo(f"note: {dataset.name}: {note}", err=True)
+        if missing:
+            _note_presence(dataset)
     session = Session()
     board = _Board(datasets, missing, cells=cells)
     with board.bar:

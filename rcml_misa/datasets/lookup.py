@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +21,7 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, LeakWarning, OptionError, nearest
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files import OwnFile
@@ -145,7 +146,8 @@ def load_dataset(
     split : str, optional
         Name of one of the set's given splits, to be used where none is asked of the protocol.
     options : FileOptions, optional
-        Target, views and identifier of a file of one's own.
+        Target, views and identifier of a file of one's own, what is left out of it, and whether
+        columns that look like copies of the label are accepted.
 
     Raises
     ------
@@ -153,7 +155,9 @@ def load_dataset(
         If there is no such data set or split, the split would leak labels, or options are given
         for one that is no file of one's own.
     DataError
-        If the file is missing, damaged or not the one that the catalogue knows.
+        If the file is missing, damaged or not the one that the catalogue knows; or a column of a
+        file of one's own looks like a copy of the label (see `rcml_misa.datasets.files.leaks`)
+        and ``options`` neither leaves it out nor accepts it.
 
     Examples
     --------
@@ -185,7 +189,8 @@ def load_dataset(
 
         own, sha256 = _read_own(entry)
         codes, classes = class_codes(own.labels)
-        return Dataset(entry.name, own.views, codes, classes, sha256, entry.file)
+        notes = own.notes
+        return Dataset(entry.name, own.views, codes, classes, sha256, entry.file, notes=notes)
     path = checked_file(entry, data_dir=data_dir, download=download)
     if entry.format == "imported":
         from rcml_misa.datasets.imported import load_imported
@@ -231,12 +236,16 @@ def _checked_own(entry: CatalogueEntry) -> Path:
     return path
 
 
-def _read_own(entry: CatalogueEntry) -> tuple[OwnFile, str]:
+def _read_own(entry: CatalogueEntry, *, stop_at_leaks: bool = True) -> tuple[OwnFile, str]:
     """Read a file of the user's own, and its sha256."""
     from rcml_misa.datasets.files import file_sha256, read_own_file
+    from rcml_misa.datasets.files.leaks import refuse_leaks
 
     path = _checked_own(entry)
-    return read_own_file(path, entry.options), file_sha256(path)
+    own = read_own_file(path, entry.options)
+    if stop_at_leaks:
+        own = refuse_leaks(own, name=entry.name, accept=entry.options.accept_leak)
+    return own, file_sha256(path)
 
 
 def load_labelled(
@@ -246,6 +255,7 @@ def load_labelled(
     data_dir: Path | None = None,
     task: str | None = None,
     default_task: str = "regression",
+    stop_at_leaks: bool = True,
 ) -> tuple[OwnFile, dict[str, str]]:
     """Read a file, or a data set by name, as views and labels to fit a model on.
 
@@ -255,6 +265,8 @@ def load_labelled(
         As in `load_dataset`, whose errors are raised.
     task : {"2", "3", "7", "regression"}, optional
         Target of a data set of scores, by default `default_task`. No other set has one.
+    stop_at_leaks : bool
+        Refuse a file with columns that look like copies of the label.
 
     Returns
     -------
@@ -272,7 +284,7 @@ def load_labelled(
     if entry.format == "own":
         if task is not None:
             raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
-        own, sha256 = _read_own(entry)
+        own, sha256 = _read_own(entry, stop_at_leaks=stop_at_leaks)
         return own, {"dataset": entry.name, "file_sha256": sha256}
     data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
@@ -288,9 +300,11 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
     """Read a file once and record it in the user's own catalogue with its hash.
 
     A name that is taken or looks like a file is an OptionError; a file that can't be read as views
-    and labels, or a catalogue that can't be written, a DataError.
+    and labels, or a catalogue that can't be written, a DataError. A column that looks like a copy
+    of the label is a `LeakWarning`: what reads the set for training stops at it.
     """
     from rcml_misa.datasets.files import file_sha256, is_own_file, read_own_file
+    from rcml_misa.datasets.files.leaks import refuse_leaks
 
     if not name.strip() or is_own_file(name):
         raise OptionError(f"{name!r} is no name of a data set; choose a word without / and dots.")
@@ -300,6 +314,10 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
             f"`rcml-misa datasets remove {name}`."
         )
     own = read_own_file(path, options)
+    try:
+        refuse_leaks(own, name=name, accept=options.accept_leak)
+    except DataError as error:
+        warnings.warn(str(error), LeakWarning, stacklevel=2)
     facts = {
         "file": str(path.resolve()),
         "sha256": file_sha256(path),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.datasets.files.layout import is_guess
+from rcml_misa.datasets.files.leaks import Leak, find_leaks
+from rcml_misa.datasets.files.raw_findings import Finding, raw_findings
+from rcml_misa.exceptions import shortened
 from rcml_misa.views import RawTable, Sequences, Texts, ViewArray, dense, judge_presence
 
 __all__ = ["Finding", "check_file"]
@@ -20,26 +22,21 @@ __all__ = ["Finding", "check_file"]
 LEVELS = ("fact", "note", "warning")
 BLOCK = 8192  # rows joined at once
 SAMPLE = 20_000  # rows that columns are compared on
-NEARLY = 0.99  # share of rows whose label a column tells, or correlation, to be a suspect
+MATRIX = 5e7  # values of a view that may be similarities
 FEW = 10  # rows of a class below which it is called small
 CHANCE, LARGE = 1e-4, 0.3  # p-value and size of a correlation of presence that is told
 UNEVEN = 5  # times as many rows in the largest class as in the smallest
 
-
-@dataclass(frozen=True)
-class Finding:
-    """An observation about a data set, and its treatment or advice, which facts have none of."""
-
-    level: Literal["fact", "note", "warning"]
-    what: str
-    consequence: str = ""
+_note = partial(Finding, "note")
+_warning = partial(Finding, "warning")
 
 
 def check_file(own: OwnFile) -> list[Finding]:
     """Look a data set over: views, ranges, columns, rows, target, and leaks of the target.
 
-    Sequences and texts are not looked into, but for rows that repeat. Facts come first, then notes
-    and warnings.
+    Every finding is told, whatever else is odd. Sequences and texts are not looked into, but for
+    rows that repeat. Facts come first, then notes and warnings; what was guessed in reading is not
+    among them.
 
     Examples
     --------
@@ -55,8 +52,10 @@ def check_file(own: OwnFile) -> list[Finding]:
     for name, array in own.views.items():
         if not isinstance(array, Sequences | Texts | RawTable):
             findings += _columns(name, array)
-            findings += _leaks(name, array, own.labels, scores)
-    findings += [*_presence(own), *_rows(own)]
+            findings += _likeness(name, array)
+        elif isinstance(array, RawTable):
+            findings += raw_findings(name, array)
+    findings += [*_leaks(own), *_presence(own), *_rows(own)]
     if scores:
         findings += _scored_presence(own)
     else:
@@ -64,21 +63,19 @@ def check_file(own: OwnFile) -> list[Finding]:
         for verdict in judge_presence(own.views, codes):
             findings.append(_warning(verdict.describe(classes), verdict.consequence))
         findings += _classes(own.labels)
-    findings += [_note(note, "Kept so.") for note in own.notes]
+    findings += [_note(note, "Kept so.") for note in own.notes if not is_guess(note)]
     if own.views.n_views == 1:
         findings += [_note("there is one view only", "No conflict can be seen; cut with --views.")]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
-
-
-_note = partial(Finding, "note")
-_warning = partial(Finding, "warning")
 
 
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
     target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
     yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
-        if isinstance(array, Sequences | Texts | RawTable):
+        if isinstance(array, RawTable):
+            continue  # whose columns are told by kind
+        if isinstance(array, Sequences | Texts):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
         least, most = (
@@ -123,61 +120,34 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
         yield _note(what, "Each is scaled to [0, 1] by train rows.")
 
 
-def _leaks(name: str, array: ViewArray, labels: NDArray[Any], scores: bool) -> Iterator[Finding]:
-    """Look for signs that a view was made from the target, or from other rows."""
+def _likeness(name: str, array: ViewArray) -> Iterator[Finding]:
+    """Look for similarities between rows in place of features."""
     rows, width = array.shape
-    values = dense(array) if rows * width <= 5e7 else _some(array)
-    square = width == rows and len(values) == rows
-    if square and np.isfinite(values).all() and np.allclose(values, values.T, atol=1e-8):
+    if width != rows or rows * width > MATRIX:
+        return
+    values = dense(array)
+    if np.isfinite(values).all() and np.allclose(values, values.T, atol=1e-8):
         yield _warning(
             f"view {name} is a symmetric square matrix, as many columns as rows",
             "It looks like similarities between rows, which new rows do not have; give features.",
         )
-        return
-    present = ~np.isnan(values[:, 0])
-    if len(values) != rows or not present.any():
-        return
-    values, labels = values[present], labels[present]
-    leave_out = "leave it out with --views unless new rows have it too."
-    if scores:
-        centred, target = values - values.mean(axis=0), labels - labels.mean()
-        sizes = np.linalg.norm(centred, axis=0) * np.linalg.norm(target)
-        telling = np.flatnonzero(np.abs(target @ centred) >= NEARLY * np.maximum(sizes, 1e-300))
-        relation = f"has a correlation of {NEARLY} or more with the scores"
-    else:
-        codes = np.unique(labels, return_inverse=True)[1]
-        if _one_hot(values, codes):
-            hint = f"It gives the answer away; {leave_out}"
-            yield _warning(f"view {name} is nearly one-hot of the label", hint)
-            return
-        telling = np.array([n for n in range(width) if _tells(values[:, n], codes)])
-        relation = f"tells the label in {100 * NEARLY:.0f} % of the rows or more"
-    if len(telling):
-        others = f", and so do others ({len(telling) - 1})" if len(telling) > 1 else ""
-        yield _warning(
-            f"view {name}: column {telling[0]} {relation}{others}",
-            f"It may be the label itself; {leave_out}",
-        )
 
 
-def _one_hot(values: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
-    """Ask whether nearly every row has one large value, whose column goes with the label."""
-    peak = values.argmax(axis=1)
-    largest = np.abs(values.max(axis=1))
-    others = np.abs(values).sum(axis=1) - largest
-    one_hot = values.shape[1] > 1 and bool(np.mean(others <= 0.1 * largest) > 0.9)
-    return one_hot and len(np.unique(peak)) > 1 and _purity(peak, codes) >= NEARLY
-
-
-def _tells(column: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
-    """Ask whether a column has about as many values as there are classes, each meaning one."""
-    classes, distinct = codes.max() + 1, len(np.unique(column))
-    return bool(classes <= distinct <= 2 * classes) and _purity(column, codes) >= NEARLY
-
-
-def _purity(values: NDArray[Any], codes: NDArray[np.int64]) -> float:
-    """Compute the share of rows whose class is the most frequent one of their value."""
-    return float(contingency_matrix(values, codes).max(axis=1).sum() / len(codes))
+def _leaks(own: OwnFile) -> Iterator[Finding]:
+    """Tell columns that look like copies of the labels, together where they look alike."""
+    alike: dict[tuple[str, str, bool], list[Leak]] = {}
+    for leak in find_leaks(own):
+        alike.setdefault((leak.view, leak.relation, leak.sure), []).append(leak)
+    for (view, relation, sure), leaks in alike.items():
+        others = f", and so do others ({len(leaks) - 1})" if len(leaks) > 1 else ""
+        where = "" if leaks[0].subject.startswith("view ") else f"view {view}: "
+        subject = leaks[0].subject.removesuffix(f" of view {view!r}")
+        names = ",".join(dict.fromkeys(name for leak in leaks[:5] for name in leak.leave_out))
+        more = " and so on" if len(leaks) > 5 else ""
+        way_out = f"leave it out with --leave-out {shortened(names, 120)}{more}"
+        stop = "Training stops at it: " if sure else "It may be made from the label: "
+        hint = " or accept it with --accept-leak." if sure else " unless new rows have it too."
+        yield _warning(f"{where}{subject} {relation}{others}", f"{stop}{way_out}{hint}")
 
 
 def _presence(own: OwnFile) -> Iterator[Finding]:

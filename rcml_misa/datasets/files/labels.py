@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["as_labels", "as_texts", "class_codes"]
+__all__ = ["as_labels", "as_texts", "class_codes", "match_labels", "note_labels"]
+
+WHOLE = re.compile(
+    r"(?:0|-?[1-9][0-9]*)(?:\.0)?"
+)  # a whole number as str(int) or str(float) has it
+GAP_WORDS = {"na", "n/a", "nan", "<na>", "null", "none", "nil", "missing", "unknown", "?", "-", "."}
+MOST = 20  # different fractions, and at least a third as many as rows, that are a measurement
 
 
 def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
-    """Check labels of shape (n,), (n, 1) or (1, n): texts, or whole numbers as int64.
+    """Check labels of shape (n,), (n, 1) or (1, n): whole numbers as int64, or texts.
 
-    A missing label or a fraction is a DataError.
+    Different labels stay different. Texts become whole numbers only where all of them are written
+    as Python writes an int that fits int64 (``"7"``, ``"-1"``), or all as it writes a whole float
+    (``"1.0"``, ``"2.0"``: pandas writes an int column with gaps so). Any other text among them
+    leaves all of them texts: ``"01"`` and ``"1"``, ``"1e2"`` and ``"100"``, ``"1.0"`` and ``"1"``
+    are two classes each, and ``"1.5"``, ``"inf"``, ``"nan"`` or ``"NA"`` are classes by these
+    names (`note_labels` tells of such words). Numbers that int64 does not hold become texts of all
+    their digits, truth values ``"True"`` and ``"False"``.
+
+    Parameters
+    ----------
+    values : array-like
+        Labels as the file has them: numbers, texts, bytes, categories, with None, NaN or an empty
+        text where there is none.
+    name, path
+        Name of the column or array, and of its file, for sentences.
+
+    Returns
+    -------
+    ndarray of int64 or str of shape (n,)
+
+    Raises
+    ------
+    DataError
+        If a row has no label; or the labels are floats with fractions, floats so large that whole
+        numbers merge (2**53 for float64), or texts of very many different fractions.
 
     Examples
     --------
-    >>> as_labels(["1", "2.0"], name="y", path="a.csv")
-    array([1, 2])
+    >>> as_labels(["10", "2"], name="y", path="a.csv")
+    array([10,  2])
+    >>> as_labels(["2.0", "1.0"], name="y", path="a.csv")
+    array([2, 1])
+    >>> as_labels(["01", "1", "001"], name="y", path="a.csv")
+    array(['01', '1', '001'], dtype='<U3')
     """
-    import pandas as pd
-
     labels = np.asarray(values)
     if labels.size != max(labels.shape, default=0):
         raise DataError(
@@ -33,40 +68,166 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
     if not labels.size:
         raise DataError(f"{path} has no rows, only names.")
     kind = labels.dtype.kind
-    missing = np.isinf(labels) if kind == "f" else kind in "OU" and labels == ""
-    rows = np.flatnonzero(pd.isna(labels) | missing)
+    if kind in "cV":
+        raise DataError(f"{path}: {name!r} holds {labels.dtype}; give texts or whole numbers.")
+    rows = np.flatnonzero(_missing(labels))
     if len(rows):
         raise DataError(
             f"{path}: {len(rows)} of {len(labels)} rows have no label in {name!r} (the first is "
             f"row {rows[0]}); fill these labels in, or leave these rows out."
         )
-    if kind in "iu":
-        return labels.astype(np.int64)
+    if kind in "iuf":
+        whole = labels if kind in "iu" else _whole(labels, name=name, path=path)
+        return whole.astype(np.int64) if _fits(whole) else whole.astype(str)
+    texts = _label_texts(labels)
+    different = sorted(set(texts))
+    _refuse_measurements(different, len(texts), name=name, path=path)
+    numbers = _canonical(different)
+    if numbers is None:
+        return np.array(texts)
+    codes = dict(zip(different, numbers, strict=True))
+    return np.array([codes[text] for text in texts], dtype=np.int64)
+
+
+def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Flag rows without a label: None, NaN, an infinite float, an empty text."""
+    import pandas as pd
+
+    kind = labels.dtype.kind
     if kind == "f":
-        fractions = labels[(labels != np.round(labels)) | (np.abs(labels) > 2**53)]
-        if len(fractions):
-            raise DataError(
-                f"{path}: {name!r} holds fractions such as {fractions[0]}; a class label is a text "
-                "or a whole number."
-            )
-        return labels.astype(np.int64)
-    texts = np.array(as_texts(labels))
+        return np.asarray(~np.isfinite(labels))
+    if kind in "US":
+        return np.asarray(np.char.str_len(np.char.strip(labels)) == 0)
+    missing = np.asarray(pd.isna(labels))
+    if kind == "O":
+        empty = (isinstance(value, str | bytes) and not value.strip() for value in labels.tolist())
+        missing = missing | np.fromiter(empty, dtype=bool, count=len(labels))
+    return missing
+
+
+def _whole(labels: NDArray[Any], *, name: str, path: Any) -> NDArray[np.int64]:
+    """Turn floats into whole numbers; those that are none, or may have merged, are refused."""
+    fractions = labels[labels != np.round(labels)]
+    if len(fractions):
+        raise DataError(
+            f"{path}: {name!r} holds fractions such as {fractions[0]}; a class label is a text or "
+            "a whole number, and a measurement takes --task regression."
+        )
+    limit = 2 ** (np.finfo(labels.dtype).nmant + 1)
+    large = labels[np.abs(labels) >= limit]
+    if len(large):
+        raise DataError(
+            f"{path}: {name!r} holds {large[0]:.17g} as a {labels.dtype}, in which whole numbers "
+            f"from {limit} on merge; save these labels as integers or texts."
+        )
+    return labels.astype(np.int64)
+
+
+def _fits(numbers: NDArray[Any]) -> bool:
+    return numbers.dtype.kind == "i" or int(numbers.max()) <= np.iinfo(np.int64).max
+
+
+def _refuse_measurements(different: list[str], rows: int, *, name: str, path: Any) -> None:
+    """Refuse texts that are very many different numbers with fractions."""
+    if len(different) <= max(MOST, rows / 3):
+        return
     try:
-        numbers = np.array([float(text) for text in texts])
+        numbers = [float(text) for text in different]
     except ValueError:
-        return texts
-    return as_labels(numbers, name=name, path=path)  # texts that are all numbers, as a csv has them
+        return
+    if any(not number.is_integer() for number in numbers if np.isfinite(number)):
+        raise DataError(
+            f"{path}: {name!r} holds {len(different)} different fractions such as "
+            f"{shortened(different[0], 20)} in {rows} rows, which are no classes; a measurement "
+            "takes --task regression."
+        )
+
+
+def _canonical(different: list[str]) -> list[int] | None:
+    """Return the numbers that texts are, where all are written alike and fit int64; else None."""
+    ends = {text.endswith(".0") for text in different}
+    if len(ends) > 1 or not all(map(WHOLE.fullmatch, different)):
+        return None
+    numbers = [int(text.removesuffix(".0")) for text in different]
+    # from 2**53 on another whole number may have been written as the same float
+    limit = 2**53 - 1 if ends == {True} else 2**63 - 1
+    return numbers if all(abs(number) <= limit for number in numbers) else None
 
 
 def as_texts(values: Any) -> list[str]:
-    """Turn identifiers or labels into texts; HDF5 has them as bytes."""
+    """Turn identifiers into texts; HDF5 has them as bytes."""
     return [
         value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         for value in np.ravel(values).tolist()
     ]
 
 
+def _label_texts(labels: NDArray[Any]) -> list[str]:
+    """Turn labels into texts; a whole float is written as an int."""
+    # a list of dates would hold numbers
+    values = labels.astype(str) if labels.dtype.kind == "M" else labels
+    whole = (
+        int(value) if isinstance(value, float) and value.is_integer() else value
+        for value in values.tolist()
+    )
+    return as_texts(np.fromiter(whole, dtype=object, count=len(labels)))
+
+
 def class_codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number labels 0 .. K-1, and list the K labels in order."""
+    """Number labels 0 .. K-1, and list the K labels in order.
+
+    The order is that of the numbers, or of the texts by their characters, whatever that of the
+    rows.
+    """
     values, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64), tuple(str(value) for value in values.tolist())
+
+
+def match_labels(values: Any, classes: Collection[Any]) -> list[str | None]:
+    """Write labels of a file as the classes of a model are written; None for a missing label.
+
+    A label is compared as a text, so that ``"01"`` is not the class 1; only where every class is a
+    whole number, ``"2.0"`` is the class 2 (pandas writes an int column with gaps so).
+
+    Parameters
+    ----------
+    values : array-like of shape (n,)
+        Labels as the file has them.
+    classes : collection
+        Classes of the model.
+
+    Returns
+    -------
+    list of str or None
+        Texts; those of the classes themselves are ``match_labels(classes, classes)``.
+
+    Examples
+    --------
+    >>> match_labels(["1", "01", "2.0", "", "x"], [1, 2])
+    ['1', '01', '2', None, 'x']
+    """
+    labels = np.ravel(np.asarray(values))
+    texts = _label_texts(labels)
+    names = _label_texts(np.array([*classes], dtype=object))
+    if all(WHOLE.fullmatch(name) and not name.endswith(".0") for name in names):
+        texts = [text.removesuffix(".0") if WHOLE.fullmatch(text) else text for text in texts]
+    absent = _missing(labels).tolist()
+    return [None if gap else text for text, gap in zip(texts, absent, strict=True)]
+
+
+def note_labels(labels: NDArray[Any], name: str) -> tuple[str, ...]:
+    """Note words that often mean a missing label, and are classes here.
+
+    Examples
+    --------
+    >>> note_labels(np.array(["a", "NA", "a", "NA"]), "y")
+    ("label 'NA' (2 rows) of 'y' counts as a class; leave these rows out if they have no label",)
+    """
+    if labels.dtype.kind != "U":
+        return ()
+    counts = Counter(text for text in labels.tolist() if text.strip().lower() in GAP_WORDS)
+    if not counts:
+        return ()
+    listed = ", ".join(f"{text!r} ({count} rows)" for text, count in counts.most_common(3))
+    words = f"label {listed} of {shortened(name, 40)!r} counts as a class"
+    return (f"{words}; leave these rows out if they have no label",)

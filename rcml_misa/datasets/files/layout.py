@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.stored import one_per_row
@@ -17,6 +17,8 @@ __all__ = [
     "array_layout",
     "array_target",
     "folder_layout",
+    "guess_notes",
+    "is_guess",
     "table_layout",
     "usual_target",
 ]
@@ -27,7 +29,7 @@ TARGETS = (
     *("target", "label", "labels", "class", "y", "gt"),
     *("targets", "classes", "cls", "gnd", "truth", "groundtruth", "ground_truth"),
     *("truelabel", "true_label", "truelabels", "true_labels", "y_true", "class_label"),
-    "target_names",
+    *("gt_train", "target_names"),
 )
 USUAL = "target, label, class, y, gt or another usual name"
 IDS = ("id",)
@@ -107,8 +109,9 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     Without ``options.views`` columns called ``view__column`` go to the view before the ``__``;
     where no column is called so, all make one view. With it, views are separated by commas, each a
     name, ``=`` and columns: one name; ``first:last``; or the beginning of names, such as
-    ``face_``. A part without ``=`` belongs to the view before it. An OptionError tells a name that
-    does not exist, a column of two views, or a missing target.
+    ``face_``. A part without ``=`` belongs to the view before it. ``options.leave_out`` names
+    columns and whole views that are not read. An OptionError tells a name that does not exist, a
+    column of two views, a missing target, or that nothing is left.
 
     Examples
     --------
@@ -116,13 +119,51 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     {'a': ('a__0', 'a__1'), 'b': ('b__0',)}
     >>> table_layout(["x1", "x2", "x3", "y"], FileOptions(views="u=x1:x2,v=x3")).views
     {'u': ('x1', 'x2'), 'v': ('x3',)}
+    >>> table_layout(["a__0", "a__1", "b__0", "y"], FileOptions(leave_out="a__0,b")).views
+    {'a': ('a__1',)}
     """
-    target, identifier = _target_and_id("column", columns, columns, options)
+    items = _left_out(options, columns)
+    rest = [name for name in columns if name not in items]
+    target, identifier = _target_and_id("column", rest, rest, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
         raise OptionError("there is no column beside target and id; a view needs at least one.")
-    views = _by_prefix(free) if options.views is None else _by_option(options.views, free)
-    return FileLayout(views, target, identifier)
+    if options.views is None:
+        views = _by_prefix([name for name in free if name not in items])
+    else:
+        views = _by_option(options.views, free)
+    return FileLayout(_without(views, items, columns), target, identifier)
+
+
+def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
+    """List the columns and views that are left out; neither target nor id can be."""
+    text = options.leave_out or ""
+    items = [text] if text in columns else _items(text)
+    for role, name in (("target", options.target), ("id", options.id)):
+        if name is not None and name in items:
+            raise OptionError(f"--leave-out names {name!r}, which is --{role}; drop one of both.")
+    return items
+
+
+def _without(
+    views: Mapping[str, tuple[str, ...]], items: Sequence[str], columns: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Leave columns, and views by their names, out of all views."""
+    for item in items:
+        if item not in columns and item not in views:
+            raise OptionError(
+                f"--leave-out has {item!r}, which is no column or view; "
+                f"{nearest(item, [*views, *columns])}"
+            )
+    rest = {
+        view: tuple(name for name in names if name not in items)
+        for view, names in views.items()
+        if view in columns or view not in items  # a column's name comes before a view's
+    }
+    rest = {view: names for view, names in rest.items() if names}
+    if not rest:
+        raise OptionError(f"--leave-out {_listed(items, 5)} leaves no view; keep one column.")
+    return rest
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:
@@ -131,6 +172,8 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if not columns:
+        return {}
     groups: dict[str, list[str]] = {}
     for column in columns:
         name, separator, _ = column.partition(SEPARATOR)
@@ -326,8 +369,19 @@ def folder_layout(
 
     The target is a column of one of them, or of a table of its own, which is returned beside the
     layout. With ``options.views`` only the tables that it names, separated by commas, are views.
-    `columns` are those of each table.
+    `columns` are those of each table; ``options.leave_out`` names columns and tables.
     """
+    every = {name for names in columns.values() for name in names}
+    items = _left_out(options, every)
+    _without(dict.fromkeys(columns, ("",)), [item for item in items if item not in every], every)
+    aims = TARGETS if options.target is None else (options.target.lower(),)
+    columns = {
+        name: [column for column in names if column not in items]
+        for name, names in columns.items()
+        if name not in items or any(column.lower() in aims for column in names)
+    }
+    if not columns:
+        raise OptionError(f"--leave-out {_listed(items, 5)} leaves no table; keep one.")
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
     identifier = _column(options.id, IDS, common) if common else None
@@ -358,4 +412,45 @@ def folder_layout(
             if name not in views:
                 raise OptionError(f"there is no table {name!r} of a view; {nearest(name, views)}")
         views = {name: views[name] for name in chosen}
-    return FileLayout(views, target, identifier), owner
+    tables_left_out = [item for item in items if item in views and item not in every]
+    return FileLayout(_without(views, tables_left_out, every), target, identifier), owner
+
+
+def guess_notes(
+    layout: FileLayout, options: FileOptions, kind: Literal["column", "array", "table"]
+) -> tuple[str, ...]:
+    """Note which target, id and views were chosen without an option that names them.
+
+    Examples
+    --------
+    >>> layout = table_layout(["a__0", "b__0", "b__y", "y"], FileOptions())
+    >>> guess_notes(layout, FileOptions(), "column")
+    ("target: column 'y' (by its name)", 'views: a, b (columns called view__column)')
+    """
+    notes = []
+    part = "array" if kind == "array" else "column"
+    if options.target is None and layout.target is not None:
+        names = dict.fromkeys(name for columns in layout.views.values() for name in columns)
+        others = [repr(name) for name in names if name.lower() in TARGETS]
+        more = f"; {' and '.join(others[:2])}, of a usual name too, is read as data"
+        notes.append(f"target: {part} {layout.target!r} (by its name{more if others else ''})")
+    if options.id is None and layout.id is not None:
+        notes.append(f"id: {part} {layout.id!r} (by its name)")
+    if options.views is None:
+        named = all(
+            name.startswith(f"{view}{SEPARATOR}")
+            for view, names in layout.views.items()
+            for name in names
+        )
+        how = {
+            "array": "arrays with a row per label",
+            "table": "one per table",
+            "column": "columns called view__column" if named else "all other columns",
+        }[kind]
+        notes.append(f"views: {_listed(list(layout.views), 8)} ({how})")
+    return tuple(notes)
+
+
+def is_guess(note: str) -> bool:
+    """Ask whether a note of a file is one of `guess_notes`."""
+    return note.startswith(("target: ", "id: ", "views: "))

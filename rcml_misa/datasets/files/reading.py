@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from rcml_misa import storage
 from rcml_misa.datasets.catalogue import FileOptions
@@ -17,7 +18,8 @@ from rcml_misa.datasets.files.gaps import (
     without_zero_rows,
     zeros_to_missing,
 )
-from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout
+from rcml_misa.datasets.files.labels import note_labels
+from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout, guess_notes
 from rcml_misa.datasets.files.tables import (
     folder_files,
     read_folder,
@@ -54,15 +56,22 @@ def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     """Read views and labels from a file or folder of any known kind.
 
     One that is missing, damaged or of an unknown kind, or whose rows are no views and labels, is a
-    DataError; options that name what does not exist are an OptionError.
+    DataError; options that name what does not exist are an OptionError. The notes begin with what
+    was guessed: target, id and views that no option names.
     """
     _refuse_unknown(path)
     table = read_table if is_frame_file(path) else read_arrays
     try:
-        return _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
+        own = _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
     except RcmlMisaError as error:
         text = str(error)
         raise type(error)(text if str(path) in text else f"{path}: {text}") from error
+    kind: Literal["table", "column", "array"] = (
+        "table" if path.is_dir() else "column" if is_frame_file(path) else "array"
+    )
+    guesses = guess_notes(own.layout, options, kind)
+    words = note_labels(own.labels, str(own.layout.target))
+    return replace(own, notes=(*guesses, *own.notes, *words))
 
 
 def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:
