@@ -98,8 +98,9 @@ def predict(
                 _mark_refused(written, stream, tally, limit=limit)
     facts = {
         "rows": tally.rows,
-        "labelled": sum(mark < 2 for mark in tally.correct),
+        "labelled": sum(mark < 2 for mark in tally.correct) + tally.scored,
         "accuracy": tally.accuracy(),
+        "mae": tally.mae,
         "reject_above": limit,
         "refused": tally.refused,
         "not_finite": tally.not_finite,
@@ -135,6 +136,9 @@ class _Tally:
     excluded: int | None = None
     #: Infinite for a row without a finite answer, which no limit accepts.
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
+    #: Sum of absolute errors over the `scored` rows with a number in the file, and a finite score.
+    absolute_error: float = 0.0
+    scored: int = 0
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
 
@@ -145,6 +149,22 @@ class _Tally:
             self.suspects.update(name for name in table["suspect"] if name)
         if "excluded" in table:
             self.excluded = (self.excluded or 0) + int(table["excluded"].eq(True).sum())
+
+    @property
+    def mae(self) -> float | None:
+        """Mean absolute error of scores on labelled rows."""
+        return self.absolute_error / self.scored if self.scored else None
+
+    def count_errors(self, labels: Any, scores: pd.Series[float]) -> None:
+        """Add the errors of finite scores of rows whose label is a number."""
+        import numpy as np
+
+        from rcml_misa.datasets.files import as_numbers
+
+        errors = np.abs(as_numbers(labels) - scores.to_numpy(dtype=np.float64))
+        errors = errors[np.isfinite(errors)]
+        self.absolute_error += float(errors.sum())
+        self.scored += len(errors)
 
     def threshold(self, coverage: float) -> float:
         """Largest uncertainty among the share `coverage` of the rows that has least.
@@ -290,6 +310,8 @@ def _answers(
         tally.count_suspects(table)
         if certainty in table:
             tally.uncertainty.extend(table[certainty].mask(not_finite, math.inf).tolist())
+        if classes is None and chunk.labels is not None:
+            tally.count_errors(chunk.labels, table["score"])
         if classes is None or chunk.labels is None:
             tally.correct.extend(b"\2" * len(chunk))
         else:
@@ -384,7 +406,9 @@ def _output(out: Path | None) -> Iterator[TextIO]:
 def _summary(facts: dict[str, Any]) -> list[str]:
     """Counts and accuracy in words, line by line."""
     lines = [f"{facts['rows']} rows"]
-    if facts["labelled"]:
+    if facts["mae"] is not None:
+        lines.append(f"MAE {facts['mae']:.6g} over {facts['labelled']} with a label")
+    elif facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
     if facts["suspects"] is not None:
         lines.append(f"suspects: {listed(facts['suspects']) or 'none'} of {facts['rows']} rows")

@@ -113,7 +113,7 @@ def run(
     module:Class, any scikit-learn classifier of your own.
     """
     recipes = _recipes(
-        methods, settings, collectors, preset=preset, regression=data.task == "regression"
+        methods, settings, collectors, preset=preset, regression=data.predicts_scores([name])
     )
     dataset = data.load(name)
     session = run_session(

@@ -67,6 +67,11 @@ class FileOptions:
     zero_is_missing: bool = False
     regression: bool = False
 
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """Kind of the target."""
+        return "regression" if self.regression else "classification"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:

@@ -10,8 +10,10 @@ import numpy as np
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.containers import is_hdf5_file, opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
-from rcml_misa.datasets.files.labels import as_labels, as_texts
+from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout
+from rcml_misa.datasets.files.role_names import Roles
+from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.exceptions import DataError
 from rcml_misa.views import MultiView
 
@@ -23,9 +25,11 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
     with opened_arrays(path) as content:
         layout = array_layout({name: np.shape(content[name]) for name in content}, options)
         names = [*(key for (key,) in layout.views.values()), layout.target, layout.id]
+        names += Roles.of(options).names
         stored = {name: content[name] for name in names if name is not None}
         arrays = {name: a[()] if is_hdf5_file(path) else a for name, a in stored.items()}
-    labels = as_labels(arrays[str(layout.target)], name=str(layout.target), path=path)
+    target = str(layout.target)
+    labels = read_target(arrays[target], options, name=target, path=path)
     views, notes = {}, []
     for name, (key,) in layout.views.items():
         shape = np.shape(arrays[key])
@@ -40,7 +44,8 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         if turned:
             notes.append(f"{key} is features by samples and was turned around")
     ids = None if layout.id is None else np.ravel(arrays[layout.id]).astype(str)
-    return OwnFile(MultiView(views), labels, layout, ids, tuple(notes))
+    own = OwnFile(MultiView(views), labels, layout, ids, tuple(notes), options.task)
+    return with_roles(own, arrays, options, path=path)
 
 
 def rows_of_arrays(

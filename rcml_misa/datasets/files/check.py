@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics.cluster import contingency_matrix
 
 from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.datasets.files.roles import describe_roles
 from rcml_misa.views import RawTable, Sequences, Texts, ViewArray, dense, judge_presence
 
 __all__ = ["Finding", "check_file"]
@@ -77,6 +78,7 @@ _warning = partial(Finding, "warning")
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
     target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
     yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
+    yield from (Finding("fact", line) for line in describe_roles(own))
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
         if isinstance(array, Sequences | Texts | RawTable):
             yield Finding("fact", f"view {name}: {kind}, not looked into")

@@ -47,7 +47,7 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
         if len(fractions):
             raise DataError(
                 f"{path}: {name!r} holds fractions such as {fractions[0]}; a class label is a text "
-                "or a whole number."
+                "or a whole number, and --task regression predicts numbers."
             )
         return labels.astype(np.int64)
     texts = np.array(as_texts(labels))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rcml_misa.datasets.catalogue import FileOptions
+from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
 __all__ = ["FileLayout", "array_layout", "folder_layout", "table_layout"]
@@ -85,6 +87,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     >>> table_layout(["x1", "x2", "x3", "y"], FileOptions(views="u=x1:x2,v=x3")).views
     {'u': ('x1', 'x2'), 'v': ('x3',)}
     """
+    columns = Roles.of(options).without(columns, options)
     target, identifier = _target_and_id("column", columns, columns, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
@@ -187,7 +190,8 @@ def array_layout(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
     >>> array_layout(shapes, FileOptions()).views
     {'face': ('face',), 'voice': ('voice',)}
     """
-    names = list(arrays)
+    names = Roles.of(options).without(list(arrays), options, kind="array")
+    arrays = {name: arrays[name] for name in names}
     flat = [name for name in names if len(arrays[name]) < 2 or 1 in arrays[name]]
     target, identifier = _target_and_id("array", names, flat, options)
     if options.views is None:
@@ -214,6 +218,9 @@ def folder_layout(
     layout. With ``options.views`` only the tables that it names, separated by commas, are views.
     `columns` are those of each table.
     """
+    roles, every = Roles.of(options), columns
+    roles.without(list(dict.fromkeys(chain.from_iterable(columns.values()))), options)
+    columns = {table: [n for n in names if n not in roles.names] for table, names in every.items()}
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
     identifier = _column(options.id, IDS, common) if common else None
@@ -236,6 +243,12 @@ def folder_layout(
     if len(targets) > 1:
         raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")
     ((owner, target),) = targets.items()
+    for name in roles.names:
+        if name not in every[owner]:
+            raise OptionError(
+                f"the column {name!r} of {folder} must stand in the table with the target, "
+                f"{owner}; put it there."
+            )
     tables = {name: tuple(n for n in names if n != target) for name, names in free.items()}
     views = {name: names for name, names in tables.items() if names}
     if options.views is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import numpy as np
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
 from rcml_misa.datasets.files.frames import frame_chunks, frame_columns, is_frame_file
-from rcml_misa.datasets.files.labels import as_labels
 from rcml_misa.datasets.files.layout import FileLayout, folder_layout, table_layout
+from rcml_misa.datasets.files.role_names import Roles
+from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.exceptions import DataError
 from rcml_misa.views import MultiView
 
@@ -26,20 +27,28 @@ __all__ = ["folder_files", "read_folder", "read_table", "rows_of_folder", "rows_
 def read_table(path: Path, options: FileOptions) -> OwnFile:
     """Read a table with its labels."""
     layout = table_layout(frame_columns(path), options)
-    (rows,) = rows_of_table(path, layout, None)
-    return _labelled(path, layout, rows)
+    (rows,) = rows_of_table(path, layout, None, roles=Roles.of(options).names)
+    return _labelled(path, layout, options, rows)
 
 
 def _labelled(
-    path: Path, layout: FileLayout, rows: FileRows, notes: tuple[str, ...] = ()
+    path: Path,
+    layout: FileLayout,
+    options: FileOptions,
+    rows: FileRows,
+    notes: tuple[str, ...] = (),
 ) -> OwnFile:
-    labels = as_labels(rows.labels, name=str(layout.target), path=path)
+    labels = read_target(rows.labels, options, name=str(layout.target), path=path)
     ids = None if rows.ids is None else np.array(rows.ids)
-    return OwnFile(MultiView(rows.views), labels, layout, ids, notes)
+    task = options.task
+    own = OwnFile(MultiView(rows.views), labels, layout, ids, notes, task)
+    return with_roles(own, rows.roles, options, path=path)
 
 
-def rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[FileRows]:
-    """Cut a table into rows; whole for None."""
+def rows_of_table(
+    path: Path, layout: FileLayout, rows: int | None, *, roles: Sequence[str] = ()
+) -> Iterator[FileRows]:
+    """Cut a table into rows, with its columns of `roles`; whole for None."""
     names = set(frame_columns(path))
     present: dict[str, list[str]] = {}
     for view, columns in layout.views.items():
@@ -53,6 +62,7 @@ def rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[
             present[view] = list(columns)
     require_views(path, layout, present)
     texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
+    texts += roles
     wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
     for frame in frame_chunks(path, wanted, rows, texts=texts):
@@ -61,6 +71,7 @@ def rows_of_table(path: Path, layout: FileLayout, rows: int | None) -> Iterator[
             {view: frame[present[view]] if view in present else None for view in layout.views},
             [str(value) for value in frame[layout.id]] if layout.id in names else None,
             frame[layout.target].to_numpy() if layout.target in names else None,
+            {name: frame[name].to_numpy() for name in roles},
         )
         start += len(frame)
 
@@ -69,7 +80,8 @@ def read_folder(path: Path, options: FileOptions) -> OwnFile:
     """Read the tables of a folder, joined by their identifier, with the labels."""
     columns = {name: frame_columns(file) for name, file in folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    return _labelled(path, layout, *_join_tables(path, layout, owner=owner))
+    roles = Roles.of(options).names
+    return _labelled(path, layout, options, *_join_tables(path, layout, owner=owner, roles=roles))
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
@@ -87,21 +99,23 @@ def folder_files(folder: Path) -> dict[str, Path]:
 
 
 def _join_tables(
-    folder: Path, layout: FileLayout, *, owner: str | None = None
+    folder: Path, layout: FileLayout, *, owner: str | None = None, roles: Sequence[str] = ()
 ) -> tuple[FileRows, tuple[str, ...]]:
     """Join the tables of a folder, and note the rows that are left out.
 
-    The rows are those of `owner`, the table with the target; those of all tables without it. A row
-    that a table lacks is NaN in it.
+    The rows are those of `owner`, the table with the target and the columns of `roles`; those of
+    all tables without it. A row that a table lacks is NaN in it.
     """
     views: dict[str, pd.DataFrame] = {}
     labels: Any = None
+    told: dict[str, Any] = {}
     for name, path in folder_files(folder).items():
         own = layout.views.get(name, ())
-        more = (str(layout.target),) if name == owner else ()
+        more = (str(layout.target), *roles) if name == owner else ()
         if own or more:
             frame = _indexed(path, str(layout.id), own, more)
             labels = frame[more[0]] if more else labels
+            told |= {role: frame[role].to_numpy() for role in more[1:]}
             views |= {name: frame[list(own)]} if own else {}
     if not views:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
@@ -116,7 +130,7 @@ def _join_tables(
         if (extra := len(table.index.difference(ids)))
     )
     return FileRows(
-        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels
+        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels, told
     ), notes
 
 
