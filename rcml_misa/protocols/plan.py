@@ -51,8 +51,8 @@ class Protocol:
     test_share : float
         Share of test rows of a split that is not in folds.
     valid_share : float
-        Share of train rows held back for selection, temperature and conformal sets; 0 for none.
-        A given split may have its own, or take whole groups for them.
+        Share of train rows (of groups, where there are some) held back for selection, temperature
+        and conformal sets; 0 for none. A given split may have its own.
     selection : {"last", "best-valid", "best-test-epoch"}
         Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
@@ -289,7 +289,7 @@ def partition_rows(
         train, valid, test = (x[~np.isin(target[x], unknown)] for x in (train, valid, test))
     if protocol.valid_share and not len(valid):
         chance, share = np.random.default_rng(seeds.validation), protocol.valid_share
-        owners = groups if protocol.split == "grouped" else None
+        owners = groups if given or protocol.split == "grouped" else None
         if owners is None and np.issubdtype(target.dtype, np.integer):
             train, valid = hold_back(train, target, share=share, rng=chance)
         else:

@@ -217,8 +217,10 @@ def results_json(
     return dict(plain({**rest, "results": results, "comparisons": pairs}))
 
 
-def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
-    """Make the object of ``run --json`` for scores: each measure's moments and values."""
+def measures_json(
+    rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison], **rest: Any
+) -> dict[str, Any]:
+    """Make the object of ``run --json`` for scores: moments and values, paired differences."""
     fields = ("dataset", "method", "variant", "test_set", "seconds_per_run")
     results = []
     for row in rows:
@@ -227,7 +229,8 @@ def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
             mean, variance, deviation = row.moments(name)
             measures[name] = {"mean": mean, "var": variance, "std": deviation, "values": values}
         results.append({name: getattr(row, name) for name in fields} | {"measures": measures})
-    return dict(plain({**rest, "results": results}))
+    pairs = [pair.as_dict() for pair in comparisons]
+    return dict(plain({**rest, "results": results, "comparisons": pairs}))
 
 
 def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]:

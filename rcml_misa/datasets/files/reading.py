@@ -22,7 +22,7 @@ from rcml_misa.datasets.files.tables import (
     rows_of_folder,
     rows_of_table,
 )
-from rcml_misa.datasets.files.test_rows import with_test_rows
+from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 
 __all__ = ["content_sha256", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
