@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -15,10 +16,14 @@ from sklearn.metrics import (
     brier_score_loss,
     f1_score,
     log_loss,
+    mean_absolute_error,
+    r2_score,
     roc_auc_score,
+    root_mean_squared_error,
 )
 
 from rcml_misa import metrics
+from rcml_misa.metrics.scores import number_scores
 
 calm = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 9999)
@@ -238,3 +243,37 @@ def test_accuracy_at_a_coverage(seed, share) -> None:
     kept = max(1, math.ceil(share * len(doubt) - 1e-9))
     wanted = right[np.argsort(doubt)][:kept].mean()
     assert metrics.accuracy_at_coverage(doubt, right, share) == pytest.approx(wanted)
+
+
+@calm
+@given(seed=seeds)
+def test_number_scores(seed) -> None:
+    rng = np.random.default_rng(seed)
+    truth = 1000 + 50 * rng.normal(size=int(rng.integers(3, 40)))
+    guess = truth + 30 * rng.normal(size=len(truth))
+    measures = number_scores(guess, truth)
+    assert measures == pytest.approx(
+        {
+            "mae": mean_absolute_error(truth, guess),
+            "rmse": root_mean_squared_error(truth, guess),
+            "r2": r2_score(truth, guess),
+            "corr": pearsonr(truth, guess).statistic,
+            "spearman": spearmanr(truth, guess).statistic,
+        }
+    )
+    moved = number_scores(7 - 2 * guess, 7 - 2 * truth)  # of another unit
+    for name, factor in {"mae": 2, "rmse": 2, "r2": 1, "corr": 1, "spearman": 1}.items():
+        assert moved[name] == pytest.approx(factor * measures[name])
+
+
+def test_number_scores_at_their_limits() -> None:
+    truth = np.array([1.0, 2.0, 4.0])
+    perfect = number_scores(truth, truth)
+    assert perfect == pytest.approx({"mae": 0, "rmse": 0, "r2": 1, "corr": 1, "spearman": 1})
+    mean = number_scores(np.full(3, truth.mean()), truth)
+    assert mean["r2"] == pytest.approx(0)
+    assert math.isnan(mean["corr"])
+    assert math.isnan(mean["spearman"])
+    constant = number_scores(truth, np.ones(3))
+    assert all(math.isnan(constant[name]) for name in ("r2", "corr", "spearman"))
+    assert constant["rmse"] == pytest.approx(math.sqrt(10 / 3))

@@ -69,8 +69,9 @@ def compare(
     from rcml_misa.reporting.figures import draw_all
     from rcml_misa.results import RunStore
 
-    recipes = settings.recommended(methods, regression=data.task == "regression")
-    sets = data.load_all(opt.words(datasets))
+    names = opt.words(datasets)
+    recipes = settings.recommended(methods, regression=data.predicts_scores(names))
+    sets = data.load_all(names)
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
     session = run_session(

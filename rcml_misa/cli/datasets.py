@@ -13,6 +13,7 @@ import click
 
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import FriendlyGroup, echo, echo_json, listed
+from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
@@ -109,7 +110,7 @@ def fetch(ctx: click.Context, names: tuple[str, ...], data_dir: Path | None) -> 
 
 @datasets.command()
 @click.argument("file", metavar="FILE|NAME")
-@opt.data_options("file")
+@opt.data_options("file", "task")
 @opt.json_option
 def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
     """Show what FILE holds, and what will be done about each odd thing.
@@ -123,7 +124,7 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
     from rcml_misa.datasets.files import check_file
     from rcml_misa.datasets.files.layout import is_guess
 
-    own, _ = load_labelled(file, data.file_options, stop_at_leaks=False)
+    own, _ = load_labelled(file, data.file_options, task=data.task, stop_at_leaks=False)
     findings = check_file(own)
     if as_json:
         record = {
@@ -154,15 +155,17 @@ def _read_as(own: OwnFile) -> Iterator[str]:
 @datasets.command()
 @click.argument("file", type=opt.PATH)
 @opt.value("--name", "N", "What it is to be called.", required=True)
-@opt.data_options("file")
+@opt.data_options("file", "task")
 def add(file: Path, name: str, data: opt.DataOptions) -> None:
     """Record FILE in your catalogue under a name, with its hash and how it is read."""
     from rcml_misa.datasets import add_own
     from rcml_misa.datasets.catalogue import own_catalogue
 
+    if data.task not in (None, "regression"):
+        raise OptionError(f"a file has classes of its own; leave --task {data.task} out.")
     entry = add_own(name, file, data.file_options)
-    views = listed(entry.views)
-    echo(f"{name}: {entry.samples} rows, {entry.classes} classes, views {views}")
+    target = f"{entry.classes} classes" if entry.classes else "scores"
+    echo(f"{name}: {entry.samples} rows, {target}, views {listed(entry.views)}")
     click.echo(f"recorded in {own_catalogue()} with sha256 {entry.sha256}")
 
 

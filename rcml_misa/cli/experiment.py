@@ -99,7 +99,7 @@ def read_plan(file: Path) -> Plan:
     plan = validated(_File, content, where=str(file), error=OptionError)
     where = f"{file}: protocol"
     protocol = validated(Protocol, plan.protocol, where=where, error=OptionError)
-    regression = plan.task == "regression"
+    regression = opt.DataOptions(task=plan.task).predicts_scores(plan.datasets)
     entries = tuple(made for method in plan.methods for made in _entries(method, file, regression))
     names = [(entry.recipe.method, entry.recipe.variant) for entry in entries]
     for name in names:

@@ -45,16 +45,21 @@ def fit(
 ) -> None:
     """Train a model on all rows and write it to one file, for `predict` and `inspect`.
 
-    No rows are held out here: `run` tells how good the method is on this data set.
+    No rows are held out here: `run` tells how good the method is on this data set. The test rows
+    of a file's own split are left out all the same, so that `predict` can be judged on them.
     """
     from rcml_misa.datasets import load_labelled
+    from rcml_misa.datasets.files import for_training
     from rcml_misa.estimators import ViewPipeline
-    from rcml_misa.estimators.registry import load_with_header
+    from rcml_misa.estimators.registry import check_weights, load_with_header
     from rcml_misa.persistence import check_savable, describe, save
     from rcml_misa.reading.preparer import TablePreparer
 
     opt.check_least(seed=(seed, 0))
-    recipe = _recipe(method, settings, no_landmarks, regression=data.task == "regression")
+    if data.test_file is not None:
+        raise OptionError("fit reads no test rows; leave --test-file out, and give it to predict.")
+    regression = data.predicts_scores([name])
+    recipe = _recipe(method, settings, no_landmarks, regression=regression)
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
     if not out.parent.is_dir() or out.is_dir():
@@ -63,6 +68,9 @@ def fit(
         name, data.file_options, data_dir=data.data_dir, task=data.task, default_task="3"
     )
     refuse_same(out, name)
+    own = for_training(own)
+    if own.weights is not None:
+        check_weights(estimator, method=method)
     for note in own.notes:
         echo(f"note: {note}", err=True)
     for view, present in zip(own.views.names, own.views.present.T, strict=True):
@@ -74,7 +82,9 @@ def fit(
     for text in preparer.describe():
         echo(f"note: {text}", err=True)
     with _progress(hasattr(estimator, "device")) as callback:
-        more = {} if callback is None else {"callback": callback}
+        more: dict[str, Any] = {} if callback is None else {"callback": callback}
+        if own.weights is not None:
+            more["sample_weight"] = own.weights
         estimator.fit(preparer.transform(own.named_views), own.labels, **more)
     seconds = time.perf_counter() - started
     fitted = ViewPipeline([("prepare", preparer), ("model", estimator)])

@@ -126,6 +126,14 @@ class DataOptions:
         test_file = None if self.test_file is None else str(self.test_file)
         return FileOptions(**own, test_file=test_file, regression=self.task == "regression")
 
+    def predicts_scores(self, names: Sequence[str]) -> bool:
+        """Whether a set is to be read for a regression: as the task says, or as it was added."""
+        from rcml_misa.datasets import find_entry
+        from rcml_misa.datasets.files import is_own_file
+
+        added = [find_entry(name) for name in names if self.task is None and not is_own_file(name)]
+        return self.task == "regression" or any(entry.options.regression for entry in added)
+
     def load(self, name: str) -> Dataset:
         """Load a data set with the task's target (three classes of scores) and the named views."""
         from rcml_misa.datasets import as_task, keep_views, load_dataset
@@ -147,16 +155,27 @@ class DataOptions:
         return replace(dataset, name="-".join(part for part in parts if part))
 
     def load_all(self, names: Sequence[str]) -> list[Dataset]:
-        """Load several data sets; target, views and id apply to files of the user's own."""
+        """Load several data sets of one task; options of files apply to the user's own alone."""
         from rcml_misa.datasets import list_datasets
 
         catalogue = {entry.name for entry in list_datasets()}
         plain = replace(self, test_file=None, **{key: type(self)().__dict__[key] for key in _OWN})
-        return [(plain if name in catalogue else self).load(name) for name in names]
+        sets = [(plain if name in catalogue else self).load(name) for name in names]
+        for data in sets:
+            if data.task != sets[0].task:
+                numbers, classes = sorted((data, sets[0]), key=lambda each: bool(each.classes))
+                raise OptionError(
+                    f"{numbers.name} has numbers to predict and {classes.name} has classes; "
+                    "compare them apart."
+                )
+        return sets
 
 
 _SPEC = "Views of a file of your own, such as 'a=first:last,b=beginning_'."
-_TASK = "What is predicted of a set of sentiment scores.  [default: 3]"
+_TASK = (
+    "What is predicted of sentiment scores; regression: numbers, of a file of your own too.  "
+    "[default: 3]"
+)
 _DATA = {
     "file": (
         value("--target", "NAME", "Column of labels of a file of your own."),
@@ -279,7 +298,10 @@ def _protocol(**given: Any) -> Protocol:
     return Protocol(**chosen)
 
 
-_KINDS = "random, stratified, grouped or given.  [default: given where a set has one, else random]"
+_KINDS = (
+    "random, stratified, grouped or given.  [default: given where a set has one, grouped where it "
+    "has groups, else random]"
+)
 _SETS = "clean, conflict, conflict:SHARE[:train|test|any], noise:SIGMA, missing:RATE, shuffle:RATE."
 #: Adds how data are split, what is done to train rows and what is scored, as `protocol`.
 protocol_options = together(

@@ -102,9 +102,10 @@ def predict(
                 _mark_refused(written, stream, tally, limit=limit)
     facts = {
         "rows": tally.rows,
-        "labelled": sum(mark < 2 for mark in tally.correct),
+        "labelled": sum(mark < 2 for mark in tally.correct) + tally.scored,
         "accuracy": tally.accuracy(),
         "unknown_labels": dict(tally.unknown.most_common()),
+        "mae": tally.mae,
         "reject_above": limit,
         "refused": tally.refused,
         "not_finite": tally.not_finite,
@@ -145,6 +146,9 @@ class _Tally:
     #: Values that were filled, and levels that fit did not see.
     surprises: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     uncertainty: array[float] = field(default_factory=lambda: array("d"))
+    #: Sum of absolute errors over the `scored` rows with a number in the file, and a finite score.
+    absolute_error: float = 0.0
+    scored: int = 0
     #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
     correct: bytearray = field(default_factory=bytearray)
     #: Rows per label that is no class of the model.
@@ -163,6 +167,22 @@ class _Tally:
         for label in labels:
             by_name = label in self.unknown or len(self.unknown) < NAMED
             self.unknown[label if by_name else "others"] += 1
+
+    @property
+    def mae(self) -> float | None:
+        """Mean absolute error of scores on labelled rows."""
+        return self.absolute_error / self.scored if self.scored else None
+
+    def count_errors(self, labels: Any, scores: pd.Series[float]) -> None:
+        """Add the errors of finite scores of rows whose label is a number."""
+        import numpy as np
+
+        from rcml_misa.datasets.files import as_numbers
+
+        errors = np.abs(as_numbers(labels) - scores.to_numpy(dtype=np.float64))
+        errors = errors[np.isfinite(errors)]
+        self.absolute_error += float(errors.sum())
+        self.scored += len(errors)
 
     def threshold(self, coverage: float) -> float:
         """Largest uncertainty among the share `coverage` of the rows that has least.
@@ -312,14 +332,7 @@ def _answers(
 
     from rcml_misa.datasets.files import file_rows
 
-    if preparer is None:
-        texts: dict[str, tuple[str, ...]] = {}
-        widths = dict(zip(model.view_names_, model.widths_, strict=True))
-    else:
-        texts, widths = preparer.texts, dict(preparer.given_widths_)
-        for view, columns in preparer.columns_.items():
-            if columns.named:  # those that were set aside are not needed
-                widths[view] = len(layout.views[view])
+    widths, texts = _expected(preparer, model, layout)
     classes = model.classes_.tolist() if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
         if not len(chunk):
@@ -341,11 +354,26 @@ def _answers(
         tally.count_suspects(table)
         if certainty in table:
             tally.uncertainty.extend(table[certainty].mask(not_finite, math.inf).tolist())
+        if classes is None and chunk.labels is not None:
+            tally.count_errors(chunk.labels, table["score"])
         if classes is None or chunk.labels is None:
             tally.correct.extend(b"\2" * len(chunk))
         else:
             tally.correct.extend(_correct(chunk.labels, table["class"], classes, tally))
         yield table.assign(refused=not_finite)
+
+
+def _expected(
+    preparer: TablePreparer | None, model: Any, layout: FileLayout
+) -> tuple[dict[str, int], Mapping[str, tuple[str, ...]]]:
+    """Count the columns of each view in a file, and name those to be read as they are written."""
+    if preparer is None:
+        return dict(zip(model.view_names_, model.widths_, strict=True)), {}
+    widths = dict(preparer.given_widths_)
+    for view, columns in preparer.columns_.items():
+        if columns.named:  # those that were set aside are not needed
+            widths[view] = len(layout.views[view])
+    return widths, preparer.texts
 
 
 def _prepared(preparer: TablePreparer | None, views: Mapping[str, Any], tally: _Tally) -> Any:
@@ -435,7 +463,9 @@ def _output(out: Path | None) -> Iterator[TextIO]:
 def _summary(facts: dict[str, Any]) -> list[str]:
     """Counts and accuracy in words, line by line."""
     lines = [f"{facts['rows']} rows"]
-    if facts["labelled"]:
+    if facts["mae"] is not None:
+        lines.append(f"MAE {facts['mae']:.6g} over {facts['labelled']} with a label")
+    elif facts["labelled"]:
         lines.append(f"{100 * facts['accuracy']:.2f} % right of {facts['labelled']} with a label")
     if unknown := facts["unknown_labels"]:
         named = ", ".join(shortened(repr(label), 40) for label in [*unknown][:3])

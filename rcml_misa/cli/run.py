@@ -113,7 +113,7 @@ def run(
     module:Class, any scikit-learn classifier of your own.
     """
     recipes = _recipes(
-        methods, settings, collectors, preset=preset, regression=data.task == "regression"
+        methods, settings, collectors, preset=preset, regression=data.predicts_scores([name])
     )
     dataset = data.load(name)
     session = run_session(
@@ -205,6 +205,9 @@ def show_results(
     clean = [row for row in scored if row.test_set == "clean"]
     classes = dataset.task == "classification" and not measures_alone
     facts: dict[str, Any] = {"dataset": dataset.name, "seed": repeats.seed}
+    measured = tables.paired_comparisons(
+        session.records, test_sets=["clean"], measures=tables.PAIRED
+    )
     shown: list[Table] = []
     texts: dict[str, str] = {}
     if classes:
@@ -215,15 +218,12 @@ def show_results(
         texts["summary.md"] = render(shown[1:], "markdown")
         record = results_json(rows, pairs, runs=min(row.runs for row in rows), **facts)
     else:
-        record = measures_json(scored, runs=max(row.runs for row in clean), **facts)
+        record = measures_json(scored, measured, runs=max(row.runs for row in clean), **facts)
     if not classes or dataset.scores is not None:
         named = clean if classes else scored
         for test_set in dict.fromkeys(row.test_set for row in named):
             shown.append(tables.measures_table([row for row in named if row.test_set == test_set]))
-        pairs = tables.paired_comparisons(
-            session.records, test_sets=["clean"], measures=tables.PAIRED
-        )
-        shown += [tables.paired_table(pairs)] if pairs else []
+        shown += [tables.paired_table(measured)] if measured else []
         texts["measures.csv"] = render([tables.values_table(clean)], "csv")
         texts["measures.md"] = render([tables.spread_table(clean)], "markdown")
     if uncertainty and classes:

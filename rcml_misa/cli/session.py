@@ -129,12 +129,16 @@ def run_session(
     runs that it holds take the place of running them again. What was noted in reading the data sets
     goes to stderr first. With `cells`, stderr gets a line for
     each method that has done all its runs on a data set. With `parts` the runs are audits. The
-    first user's mistake that a run meets is raised.
+    first user's mistake that a run meets is raised; a method without weights, where a data set has
+    some, before any run.
     """
+    from rcml_misa.estimators.registry import check_weights
     from rcml_misa.results import RunStore
     from rcml_misa.runs.pool import execute, interrupts_deferred
     from rcml_misa.runs.tasks import RunFailure, plan_tasks, split_known
 
+    for recipe in recipes if any(data.weights is not None for data in datasets) else ():
+        check_weights(recipe.build(repeats.seed), method=recipe.label)
     tasks = plan_tasks(
         recipes,
         datasets=len(datasets),

@@ -67,6 +67,11 @@ class FileOptions:
     zero_is_missing: bool = False
     regression: bool = False
 
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """Kind of the target."""
+        return "regression" if self.regression else "classification"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
@@ -248,6 +253,8 @@ def own_entry(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
     older = {new: content.pop(old) for old, new in OPTIONS_01.items() if old in content}
     content["options"] = options = {**older, **content.get("options", {})}
     given = {key.replace("_", "-"): value for key, value in options.items() if value}
+    if given.pop("regression", False):
+        given["task"] = "regression"
     note = "; ".join(f"--{key}" if v is True else f"--{key} {v}" for key, v in given.items())
     facts = {"format": "own", "licence": "yours", "citation": "", "note": note}
     return parse_entry(name, {**facts, **content})

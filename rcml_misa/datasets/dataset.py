@@ -40,7 +40,8 @@ class Dataset:
     classes : tuple of str
         The K original labels; none where the task is a regression.
     sha256 : str
-        Hash of the file; of the images and labels for ``digits``.
+        Hash of the file; of the images and labels for ``digits``; of a file of the user's own and
+        of the options that change what is read of it.
     task : {"classification", "regression"}
     groups : ndarray of shape (n_samples,), optional
         Group of each row, such as its video; no group is divided by a split.
@@ -88,8 +89,9 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     """Give a data set of sentiment `scores` the target of a task.
 
     The tasks are ``"2"``, below 0 or not; ``"3"``, negative, neutral (exactly 0) or positive;
-    ``"7"``, the nearest whole number; and ``"regression"``, the score itself. Any other, or a data
-    set without scores, is an OptionError.
+    ``"7"``, the nearest whole number; and ``"regression"``, the score itself, which is the one task
+    of a set that has numbers of any scale to predict. Any other, or a data set without scores, is
+    an OptionError.
     """
     import numpy as np
 
@@ -97,6 +99,12 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     if task not in tasks:
         raise OptionError(f"task {task!r} does not exist; {nearest(task, tasks)}")
     scores, limit = dataset.scores, dataset.score_limit
+    if dataset.task == "regression" and task == "regression":
+        return dataset
+    if scores is None and dataset.task == "regression":
+        raise OptionError(
+            f"{dataset.name} has numbers to predict and no sentiment scores; choose regression."
+        )
     if scores is None:
         raise OptionError(f"{dataset.name} has classes of its own; leave the task out.")
     if task == "7" and limit < 3:

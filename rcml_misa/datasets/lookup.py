@@ -146,8 +146,8 @@ def load_dataset(
     split : str, optional
         Name of one of the set's given splits, to be used where none is asked of the protocol.
     options : FileOptions, optional
-        Target, views and identifier of a file of one's own, what is left out of it, and whether
-        columns that look like copies of the label are accepted.
+        Reading of a file of one's own: target, which may be scores, views and other columns, and
+        whether columns that look like copies of the label are accepted.
 
     Raises
     ------
@@ -185,12 +185,7 @@ def load_dataset(
 
         return Dataset(entry.name, *load_digits_views(), SOURCE)
     if entry.format == "own":
-        from rcml_misa.datasets.files import class_codes
-
-        own, sha256 = _read_own(entry)
-        codes, classes = class_codes(own.labels)
-        notes = own.notes
-        return Dataset(entry.name, own.views, codes, classes, sha256, entry.file, notes=notes)
+        return _own_dataset(entry)
     path = checked_file(entry, data_dir=data_dir, download=download)
     if entry.format == "imported":
         from rcml_misa.datasets.imported import load_imported
@@ -199,6 +194,29 @@ def load_dataset(
     from rcml_misa.datasets.matlab import read_matlab
 
     return Dataset(entry.name, *read_matlab(path, entry), entry.sha256, str(path))
+
+
+def _own_dataset(entry: CatalogueEntry) -> Dataset:
+    """Read a file of the user's own as a data set."""
+    from rcml_misa.datasets.files import class_codes, content_sha256
+
+    own, path = _read_own(entry)
+    scores = own.task == "regression"
+    target, classes = (own.labels, ()) if scores else class_codes(own.labels)
+    return Dataset(
+        entry.name,
+        own.views,
+        target,
+        classes,
+        content_sha256(path, entry.options),
+        entry.file,
+        task=own.task,
+        groups=own.groups,
+        folds=own.folds,
+        valid_from=None,
+        weights=own.weights,
+        notes=own.notes,
+    )
 
 
 def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
@@ -212,7 +230,8 @@ def _resolved(name: str, options: FileOptions) -> CatalogueEntry:
     entry = find_entry(name)
     given = {key: value for key, value in asdict(options).items() if value}
     if set(given) - {"regression"} and entry.format != "own":
-        raise OptionError(f"{name} has known views and labels; leave target, views and id out.")
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in given if key != "regression")
+        raise OptionError(f"{name} has known views and labels; leave {flags} out.")
     return replace(entry, options=replace(entry.options, **given))
 
 
@@ -228,7 +247,7 @@ def _checked_own(entry: CatalogueEntry) -> Path:
             f"{path} of your data set {entry.name} is gone; put it back, or forget it with "
             f"`rcml-misa datasets remove {entry.name}`."
         )
-    if file_sha256(path) != entry.sha256:
+    if file_sha256(path, entry.options.test_file) != entry.sha256:
         raise DataError(
             f"{path} of your data set {entry.name} has changed since it was added; run `rcml-misa "
             f"datasets remove {entry.name}` and add it again."
@@ -236,16 +255,16 @@ def _checked_own(entry: CatalogueEntry) -> Path:
     return path
 
 
-def _read_own(entry: CatalogueEntry, *, stop_at_leaks: bool = True) -> tuple[OwnFile, str]:
-    """Read a file of the user's own, and its sha256."""
-    from rcml_misa.datasets.files import file_sha256, read_own_file
+def _read_own(entry: CatalogueEntry, *, stop_at_leaks: bool = True) -> tuple[OwnFile, Path]:
+    """Read a file of the user's own, and tell its path."""
+    from rcml_misa.datasets.files import read_own_file
     from rcml_misa.datasets.files.leaks import refuse_leaks
 
     path = _checked_own(entry)
     own = read_own_file(path, entry.options)
     if stop_at_leaks:
         own = refuse_leaks(own, name=entry.name, accept=entry.options.accept_leak)
-    return own, file_sha256(path)
+    return own, path
 
 
 def load_labelled(
@@ -264,7 +283,8 @@ def load_labelled(
     name, options, data_dir
         As in `load_dataset`, whose errors are raised.
     task : {"2", "3", "7", "regression"}, optional
-        Target of a data set of scores, by default `default_task`. No other set has one.
+        Target of a data set of scores, by default `default_task`; no other set has one, but a file
+        of one's own may be read for a ``"regression"``.
     stop_at_leaks : bool
         Refuse a file with columns that look like copies of the label.
 
@@ -278,14 +298,18 @@ def load_labelled(
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import FileLayout, OwnFile
+    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256
 
-    entry = _resolved(name, options)
+    entry = _resolved(name, replace(options, regression=options.regression or task == "regression"))
     if entry.format == "own":
-        if task is not None:
-            raise OptionError(f"{entry.name} has classes of its own; leave the task out.")
-        own, sha256 = _read_own(entry, stop_at_leaks=stop_at_leaks)
-        return own, {"dataset": entry.name, "file_sha256": sha256}
+        if task not in (None, "regression"):
+            raise OptionError(
+                f"{entry.name} is no set of sentiment scores; leave the task out, or choose "
+                "regression where numbers are predicted."
+            )
+        own, path = _read_own(entry, stop_at_leaks=stop_at_leaks)
+        about = {"dataset": entry.name, "file_sha256": file_sha256(path)}
+        return own, about | ({"task": own.task} if own.task == "regression" else {})
     data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
     if task is not None or data.scores is not None:
@@ -313,6 +337,8 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
             f"there is a data set {name} already; choose another name, or forget your own one with "
             f"`rcml-misa datasets remove {name}`."
         )
+    if options.test_file is not None:
+        options = replace(options, test_file=str(Path(options.test_file).resolve()))
     own = read_own_file(path, options)
     try:
         refuse_leaks(own, name=name, accept=options.accept_leak)
@@ -320,9 +346,9 @@ def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:
         warnings.warn(str(error), LeakWarning, stacklevel=2)
     facts = {
         "file": str(path.resolve()),
-        "sha256": file_sha256(path),
+        "sha256": file_sha256(path, options.test_file),
         "samples": own.views.n_samples,
-        "classes": len(set(own.labels.tolist())),
+        "classes": 0 if own.task == "regression" else len(set(own.labels.tolist())),
         "views": dict(zip(own.views.names, own.views.widths, strict=True)),
         "options": asdict(options),
     }

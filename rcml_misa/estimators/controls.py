@@ -111,7 +111,7 @@ class ControlClassifier(MultiViewClassifier):
             for array in views.arrays
         )
         options = {} if weights is None else {"sample_weight": weights}
-        if options and self.model == "lda":
+        if options and not self._takes_weights:
             raise OptionError("model='lda' takes no weights of rows; leave sample_weight out.")
         self.best_view_ = None
         parts = self._parts(views)
@@ -121,6 +121,11 @@ class ControlClassifier(MultiViewClassifier):
         self.models_ = tuple(self._new_model().fit(part, codes, **options) for part in parts)
         self._calibrate(apart)
         return self
+
+    @property
+    def _takes_weights(self) -> bool:
+        """Whether the classifiers can weigh rows."""
+        return self.model != "lda"
 
     def _best_view(
         self, parts: list[Array], codes: NDArray[np.int64], weights: Array | None

@@ -108,12 +108,17 @@ class TableClassifier(MultiViewClassifier):
         """
         views, codes, weights = self._check_train(X, y, sample_weight)
         options = {} if weights is None else {"sample_weight": weights}
-        if options and not has_fit_parameter(self.estimator, "sample_weight"):
+        if options and not self._takes_weights:
             raise OptionError(
                 f"{type(self.estimator).__name__} takes no weights of rows; leave them out."
             )
         self.estimator_ = clone(self.estimator).fit(self._fill(views).to_array(), codes, **options)
         return self
+
+    @property
+    def _takes_weights(self) -> bool:
+        """Whether the classifier can weigh rows."""
+        return bool(has_fit_parameter(self.estimator, "sample_weight"))
 
     def _stated(self, views: MultiView) -> Array:
         """Compute class probabilities (n, K).

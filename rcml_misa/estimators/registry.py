@@ -22,6 +22,7 @@ __all__ = [
     "METHODS",
     "MethodSpec",
     "Recipe",
+    "check_weights",
     "exported_estimators",
     "find_method",
     "load",
@@ -282,6 +283,26 @@ class Recipe:
         if self.foreign:
             return build_foreign(self.path, self.params, seed)
         return load_object(self.path)(**self.params, random_state=seed)
+
+
+def check_weights(estimator: Any, *, method: str) -> None:
+    """Refuse with an OptionError, before a training, a method that can't weigh rows.
+
+    Examples
+    --------
+    >>> check_weights(recipe("majority").build(0), method="majority")
+    >>> check_weights(recipe("lda").build(0), method="lda")
+    Traceback (most recent call last):
+    rcml_misa.exceptions.OptionError: method lda takes no weights of rows; leave --weight-column ...
+    """
+    from sklearn.utils.validation import has_fit_parameter
+
+    takes = has_fit_parameter(estimator, "sample_weight")
+    if not (takes and getattr(estimator, "_takes_weights", True)):
+        raise OptionError(
+            f"method {method} takes no weights of rows; leave --weight-column out, or choose a "
+            "method whose fit takes sample_weight, such as rcml-misa for classes."
+        )
 
 
 def _regressor(spec: MethodSpec, preset: str) -> str:

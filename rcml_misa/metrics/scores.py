@@ -1,4 +1,4 @@
-"""Measures of predicted scores and intervals, and of classes on a sentiment scale."""
+"""Measures of predicted numbers and intervals, and of classes on a sentiment scale."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "class_scores",
     "error_correlation",
     "interval_scores",
+    "number_scores",
     "regression_scores",
     "sims_scores",
 ]
@@ -42,6 +43,32 @@ def _binary(predicted: ArrayLike, truth: ArrayLike, name: str) -> dict[str, floa
     return {
         f"acc2_{name}": float((guess == right).mean()),
         f"f1_{name}": float(f1_score(right, guess, average="weighted", zero_division=0)),
+    }
+
+
+def number_scores(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """Compute the measures of a regression on any scale, for numbers (n,).
+
+    ``mae`` and ``rmse``, mean absolute error and root of the mean squared error, in the unit of the
+    target; ``r2``, the share of the variance of `truth` that is explained, 1 at most and negative
+    for what is worse than its mean; ``corr`` (Pearson) and ``spearman``. The last three are NaN
+    where `truth` is constant, the last two also where the prediction is.
+
+    Examples
+    --------
+    >>> measures = number_scores([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])
+    >>> {name: round(value, 3) for name, value in measures.items()}
+    {'mae': 1.0, 'rmse': 1.291, 'r2': 0.167, 'corr': 0.866, 'spearman': 0.866}
+    """
+    guess, right = (np.asarray(values, dtype=np.float64) for values in (predicted, truth))
+    error = guess - right
+    total = float(((right - right.mean()) ** 2).sum()) if np.ptp(right) else float("nan")
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": 1 - float((error**2).sum()) / total,
+        "corr": _pearson(guess, right),
+        "spearman": rank_correlation(guess, right),
     }
 
 

@@ -43,16 +43,16 @@ class Protocol:
     ----------
     split : {"auto", "random", "stratified", "grouped", "given"}
         ``"grouped"`` keeps the rows of a group together, ``"given"`` takes the data set's own
-        split, ``"auto"`` does so where there is one that counts by default and draws a random
-        split elsewhere; see `for_dataset`.
+        split, ``"auto"`` does so where there is one that counts by default and draws a split
+        elsewhere, grouped where there are groups, else random; see `for_dataset`.
     folds : int
         0 draws a new split for each run; k of 2 or more makes run r fold r mod k of a partition
         that is drawn anew every k runs.
     test_share : float
         Share of test rows of a split that is not in folds.
     valid_share : float
-        Share of train rows held back for selection, temperature and conformal sets; 0 for none.
-        A given split may have its own, or take whole groups for them.
+        Share of train rows (of groups, where there are some) held back for selection, temperature
+        and conformal sets; 0 for none. A given split may have its own.
     selection : {"last", "best-valid", "best-test-epoch"}
         Epoch that counts. ``"best-test-epoch"`` looks at the test rows' classes, as some
         published code does: its figures are no estimate of accuracy on new rows.
@@ -147,7 +147,7 @@ class Protocol:
         """
         name, given, split = dataset.name, dataset.folds is not None, self.split
         if split == "auto":
-            drawn: SplitKind = "grouped" if given and dataset.groups is not None else "random"
+            drawn: SplitKind = "random" if dataset.groups is None else "grouped"
             own = given and not self.folds and self.test_share == TEST_SHARE
             split = "given" if own else drawn
         if split == "given" and self.test_share != TEST_SHARE:
@@ -159,10 +159,11 @@ class Protocol:
                 f"the features of {name} were trained on the classes of its own train rows, so "
                 f"that test rows of a {split} split would leak; use split 'given'."
             )
-        if split in ("random", "stratified") and given and dataset.groups is not None:
+        choice = "'given' or 'grouped'" if given else "'grouped'"
+        if split in ("random", "stratified") and dataset.groups is not None:
             raise OptionError(
                 f"a {split} split would divide the groups of {name}, such as one speaker's rows, "
-                "between train and test; use split 'given' or 'grouped'."
+                f"between train and test; use split {choice}."
             )
         self._check_target(dataset, split)
         for test_set in self.test_sets:
@@ -288,10 +289,10 @@ def partition_rows(
         train, valid, test = (x[~np.isin(target[x], unknown)] for x in (train, valid, test))
     if protocol.valid_share and not len(valid):
         chance, share = np.random.default_rng(seeds.validation), protocol.valid_share
-        if np.issubdtype(target.dtype, np.integer):
+        owners = groups if given or protocol.split == "grouped" else None
+        if owners is None and np.issubdtype(target.dtype, np.integer):
             train, valid = hold_back(train, target, share=share, rng=chance)
         else:
-            owners = groups if protocol.split == "grouped" else None
             train, valid = hold_back_groups(train, owners, share=share, rng=chance)
     if protocol.imbalance < 1:
         train = imbalanced_rows(train, target, ratio=protocol.imbalance, rng=rng)

@@ -13,8 +13,8 @@ from rcml_misa.reporting import comparison, details
 from rcml_misa.reporting.render import render
 from rcml_misa.reporting.table import Table
 from rcml_misa.reporting.tables import (
+    MEASURES,
     PAIRED,
-    SENTIMENT,
     SETS,
     by_dataset,
     by_variant,
@@ -68,7 +68,7 @@ def experiment_tables(
         tables.append(comparison.rank_table(ranked))
     groups = by_dataset(records)
     for dataset, some in groups.items():
-        if _has(some, list(SENTIMENT)):
+        if _has(some, list(MEASURES)):
             rows = [row for row in summarise(some) if row.test_set == "clean"]
             tables.append(replace(measures_table(rows), level=2))
             if pairs := paired_comparisons(some, test_sets=["clean"], measures=PAIRED):
@@ -145,7 +145,7 @@ def _short_tables(records: Sequence[RunRecord], room: int) -> list[Table]:
     tables: list[Table] = []
     classes: list[RunRecord] = []
     for some in by_dataset(records).values():
-        if not _has(some, list(SENTIMENT)):
+        if not _has(some, list(MEASURES)):
             classes += some
             continue
         tables.append(spread_table([row for row in summarise(some) if row.test_set == "clean"]))
@@ -190,7 +190,8 @@ def _cut(table: Table, room: int) -> Table:
 def _rivals(records: Sequence[RunRecord]) -> list[list[PairedComparison]]:
     """Compare the first variant of one data set with the strongest others, the strongest first.
 
-    Classes are compared by accuracy on each test set, sentiment by each measure on clean rows.
+    Classes are compared by accuracy on each test set, numbers and sentiment by each measure on
+    clean rows.
     """
     present = [name for name in PAIRED if _has(records, [name])]
     kinds = [("clean", name) for name in present] or [(name, "accuracy") for name in SETS]
@@ -216,8 +217,10 @@ def results_json(
     return dict(plain({**rest, "results": results, "comparisons": pairs}))
 
 
-def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
-    """Make the object of ``run --json`` for scores: each measure's moments and values."""
+def measures_json(
+    rows: Sequence[SummaryRow], comparisons: Sequence[PairedComparison], **rest: Any
+) -> dict[str, Any]:
+    """Make the object of ``run --json`` for scores: moments and values, paired differences."""
     fields = ("dataset", "method", "variant", "test_set", "seconds_per_run")
     results = []
     for row in rows:
@@ -226,7 +229,8 @@ def measures_json(rows: Sequence[SummaryRow], **rest: Any) -> dict[str, Any]:
             mean, variance, deviation = row.moments(name)
             measures[name] = {"mean": mean, "var": variance, "std": deviation, "values": values}
         results.append({name: getattr(row, name) for name in fields} | {"measures": measures})
-    return dict(plain({**rest, "results": results}))
+    pairs = [pair.as_dict() for pair in comparisons]
+    return dict(plain({**rest, "results": results, "comparisons": pairs}))
 
 
 def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]:
@@ -240,6 +244,8 @@ def comparison_json(records: Sequence[RunRecord], *, how: str) -> dict[str, Any]
     for dataset, some in by_dataset(records).items():
         published += comparison.published_figures(dataset=dataset)
         pairs += paired_comparisons(some, test_sets=SETS)
+        if not _has(some, ["accuracy"]):
+            pairs += paired_comparisons(some, test_sets=["clean"], measures=PAIRED)
         scores += [
             {
                 "dataset": dataset,

@@ -18,10 +18,14 @@ LEAK_NOTE = f"{LEAKS} test rows shaped the scaling or chose the epoch: no estima
 SETS = ("clean", "conflict")  # test sets of the published protocol
 NAMES = {"conflict": "conflictive"}
 
-#: Measures of sentiment -> heading, in the order of the columns; all others are in CSV and JSON.
-SENTIMENT: Mapping[str, str] = {
+#: Measures of predicted numbers and of sentiment -> heading, in the order of the columns; all
+#: others are in CSV and JSON.
+MEASURES: Mapping[str, str] = {
     "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
     "corr": "Corr",
+    "spearman": "Spearman",
     "acc7": "Acc-7",
     "acc5": "Acc-5",
     "acc3": "Acc-3",
@@ -37,11 +41,14 @@ SENTIMENT: Mapping[str, str] = {
     "ause": "AUSE",
     "doubt_corr": "Error corr",
 }
-#: Measures of sentiment whose paired differences are shown.
-PAIRED = ("mae", "corr", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
-PLAIN = ("mae", "corr", "width", "ause", "doubt_corr")  # not shown in percent
+#: Those whose paired differences are shown.
+PAIRED = ("mae", "rmse", "r2", "corr", "spearman", "acc7", "acc3", "acc2", "acc2_has0", "acc2_non0")
+UNITS = ("mae", "rmse", "r2", "corr", "spearman")
+PLAIN = (*UNITS, "width", "ause", "doubt_corr")  # not shown in percent
 MEASURE_NOTES = {
     "": "MAE and Corr as they are, the rest in percent; var and std over the runs (population).",
+    "rmse": "MAE and RMSE in the unit of the target; R2: 1 minus squared error over variance; "
+    "Corr: Pearson's, Spearman: of ranks; var and std over the runs (population).",
     "acc2_has0": "Has0: negative or not; Non0: negative or positive, true zeros left out; F1 "
     "weighted",
     "coverage": "Inside and Width: share of rows inside their interval, and its mean width; Error "
@@ -234,13 +241,18 @@ def values_table(rows: Sequence[SummaryRow]) -> Table:
     return Table.of("Measures", columns, body, stubs=4)
 
 
-def _sentiment(rows: Sequence[SummaryRow]) -> list[str]:
-    return [name for name in SENTIMENT if any(name in row.values for row in rows)]
+def _measures(rows: Sequence[SummaryRow]) -> list[str]:
+    return [name for name in MEASURES if any(name in row.values for row in rows)]
+
+
+def _general_note(names: Sequence[str]) -> str:
+    """Explain the units of measures of sentiment, or of numbers of any scale."""
+    return MEASURE_NOTES["rmse" if "rmse" in names else ""]
 
 
 def measures_table(rows: Sequence[SummaryRow]) -> Table:
-    """Mean, variance and deviation of every measure of sentiment on one test set."""
-    names = _sentiment(rows)
+    """Mean, variance and deviation of every measure of numbers or sentiment on one test set."""
+    names = _measures(rows)
     body: list[Row] = []
     for row in rows:
         moments = {name: row.moments(name) for name in names}
@@ -250,25 +262,26 @@ def measures_table(rows: Sequence[SummaryRow]) -> Table:
         variances = [Number(moments[name][1], 6) for name in names]
         body.append([row.label, "mean", *means, Number(row.seconds_per_run, 0)])
         body += [["", "var", *variances, ""], ["", "std", *spreads, ""]]
-    measures = [Column(SENTIMENT[name], name=name) for name in names]
+    measures = [Column(MEASURES[name], name=name) for name in names]
     moment = Column("", "left", name="moment")
-    notes = [note for name, note in MEASURE_NOTES.items() if name in (*names, "")]
+    notes = [_general_note(names)]
+    notes += [MEASURE_NOTES[name] for name in ("acc2_has0", "coverage") if name in names]
     test_set = "" if rows[0].test_set == "clean" else f", {name_of_set(rows[0].test_set)} rows"
     title = f"{rows[0].dataset}: measures over the runs{test_set}"
     return Table.of(title, ["method", moment, *measures, "s/run"], body, notes, stubs=2)
 
 
 def spread_table(rows: Sequence[SummaryRow]) -> Table:
-    """Mean ± deviation of every measure of sentiment on clean rows, a row per method."""
+    """Mean ± deviation of every measure of numbers or sentiment on clean rows, a row per method."""
     shown = [
-        Shown(SENTIMENT[name], name, digits=form.digits, scale=form.scale, spread=True)
-        for name in _sentiment(rows)
+        Shown(MEASURES[name], name, digits=form.digits, scale=form.scale, spread=True)
+        for name in _measures(rows)
         for form in [measure_number(name, 0)]
     ]
     specs: list[Spec[SummaryRow]] = [("method", label_cell)]
     specs += [(column.column, column.cell) for column in [*shown, SECONDS]]
     title = f"{rows[0].dataset}: measures"
-    return Table.of_items(title, specs, rows, MEASURE_NOTES[""], level=2)
+    return Table.of_items(title, specs, rows, _general_note(_measures(rows)), level=2)
 
 
 def paired_comparisons(
@@ -318,7 +331,7 @@ def paired_table(
         (len(datasets) > 1, ("data set", lambda pair: pair.dataset)),
         (True, (f"{head.first} minus", lambda pair: pair.second)),
         (len(test_sets) > 1, ("test rows", lambda pair: name_of_set(pair.test_set))),
-        (named, ("measure", lambda pair: SENTIMENT.get(pair.measure, pair.measure))),
+        (named, ("measure", lambda pair: MEASURES.get(pair.measure, pair.measure))),
     ]
     stubs = [spec for present, spec in optional if present]
     wilcoxon = "Wilcoxon p (Holm)" if corrected else "Wilcoxon p"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.calibration import recalibrate, temperature_scaled
 from rcml_misa.datasets import Dataset, keep_views
+from rcml_misa.estimators.registry import check_weights
 from rcml_misa.exceptions import PresenceWarning, RcmlMisaError
 from rcml_misa.metrics.answers import (
     Answers,
@@ -136,8 +137,9 @@ def fit_task(
     """Split, do to the train rows what the protocol says, and train.
 
     Test rows take no part, unless the recipe or the selection is one that leaks by name. A `part`
-    takes the place of the protocol's rows. It is an `OptionError` if the data set can't follow the
-    protocol, or the method lacks what is to be kept.
+    takes the place of the protocol's rows. Weights of the data set's rows count in the training
+    alone. It is an `OptionError` if the data set can't follow the protocol, or the method lacks
+    what is to be kept or takes no weights.
     """
     dataset = keep_views(dataset, task.recipe.keep)
     task = replace(task, protocol=task.protocol.for_dataset(dataset))
@@ -173,6 +175,9 @@ def fit_task(
     options: dict[str, Any] = {"callback": watcher} if "callback" in taken else {}
     if "validation" in taken and valid is not None:
         options["validation"] = valid
+    if dataset.weights is not None:
+        check_weights(estimator, method=task.recipe.label)
+        options["sample_weight"] = dataset.weights[part.train]
     train = rows(part.train)[0]
     started = time.perf_counter()
     with warnings.catch_warnings():  # who starts the runs says it once, of all rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcml_misa import metrics
 from rcml_misa.datasets import Dataset
-from rcml_misa.metrics.scores import class_scores, regression_scores, sims_scores
+from rcml_misa.metrics.scores import class_scores, number_scores, regression_scores, sims_scores
 from rcml_misa.protocols import BEST_TEST, Protocol
 from rcml_misa.runs.tasks import RunOutputs
 from rcml_misa.views import MultiView
@@ -155,9 +155,10 @@ def _guess(estimator: Any, views: MultiView) -> NDArray[Any]:
 def target_scores(
     dataset: Dataset, guess: NDArray[Any], rows: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Measure answers to some rows: accuracy of classes, and the measures of the score's scale."""
+    """Measure answers to some rows: accuracy of classes, and the measures of the target's scale."""
     if dataset.task == "regression":
-        measure = sims_scores if dataset.score_limit == 1 else regression_scores
+        sentiment = sims_scores if dataset.score_limit == 1 else regression_scores
+        measure = number_scores if dataset.scores is None else sentiment
         return measure(guess, dataset.target[rows])
     measures = {"accuracy": float((guess.argmax(axis=1) == dataset.target[rows]).mean())}
     if dataset.scores is not None and dataset.class_values is not None:

@@ -5,17 +5,27 @@ from rcml_misa.datasets.files.check import check_file
 from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.labels import as_labels, class_codes
 from rcml_misa.datasets.files.layout import FileLayout
-from rcml_misa.datasets.files.reading import file_rows, file_sha256, is_own_file, read_own_file
+from rcml_misa.datasets.files.reading import (
+    content_sha256,
+    file_rows,
+    file_sha256,
+    is_own_file,
+    read_own_file,
+)
+from rcml_misa.datasets.files.roles import as_numbers, for_training
 
 __all__ = [
     "FileLayout",
     "FileOptions",
     "OwnFile",
     "as_labels",
+    "as_numbers",
     "check_file",
     "class_codes",
+    "content_sha256",
     "file_rows",
     "file_sha256",
+    "for_training",
     "is_own_file",
     "read_own_file",
 ]

@@ -26,8 +26,10 @@ from rcml_misa.datasets.files.array_tables import (
 )
 from rcml_misa.datasets.files.containers import opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
-from rcml_misa.datasets.files.labels import as_labels, as_texts
+from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
+from rcml_misa.datasets.files.role_names import Roles
+from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.datasets.files.split_parts import row_folds
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
 from rcml_misa.exceptions import DataError, shortened
@@ -51,7 +53,7 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         values = stored.arrays[target]
         flat = one_per_row(stored.shapes[target])
         raw = vector(values) if flat else np.empty(stored.shapes[target], dtype=np.int8)
-        labels = as_labels(raw, name=target, path=path)
+        labels = read_target(raw, options, name=target, path=path)
         stacked_cells(stored, len(labels), notes)
         barred = no_views(stored, target, raw, options)
         if options.views is None:
@@ -64,6 +66,7 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
                 del tables[view]
         views = {view: table[:] for view, table in tables.items()}
         ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
+        told = {name: vector(stored.arrays[name]) for name in Roles.of(options).names}
     if ids is not None and len(ids) != len(labels):
         raise DataError(
             f"{path}: {layout.id!r} has {len(ids)} entries, but there are {len(labels)} labels; "
@@ -73,7 +76,10 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
     kept = {view: layout.views[view] for view in views}
     layout = replace(layout, views=kept, turned=tuple(view for view in views if turned[view]))
     folds = row_folds(counts) if len(counts) > 1 else None
-    return OwnFile(MultiView(views, raw=True), labels, layout, ids, tuple(notes), folds=folds)
+    own = OwnFile(
+        MultiView(views, raw=True), labels, layout, ids, tuple(notes), options.task, folds
+    )
+    return with_roles(own, told, options, path=path)
 
 
 def _refuse_no_view(path: Path, stored: StoredArrays, others: set[str]) -> None:

@@ -14,6 +14,7 @@ from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.layout import is_guess
 from rcml_misa.datasets.files.leaks import Leak, find_leaks
 from rcml_misa.datasets.files.raw_findings import Finding, raw_findings
+from rcml_misa.datasets.files.roles import describe_roles
 from rcml_misa.exceptions import shortened
 from rcml_misa.views import RawTable, Sequences, Texts, ViewArray, dense, judge_presence
 
@@ -72,6 +73,7 @@ def check_file(own: OwnFile) -> list[Finding]:
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
     target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
     yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
+    yield from (Finding("fact", line) for line in describe_roles(own))
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
         if isinstance(array, RawTable):
             continue  # whose columns are told by kind

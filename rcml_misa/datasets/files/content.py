@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,13 +65,15 @@ class FileRows:
     """Some consecutive rows of a file.
 
     `start` is the number of the first, from 0; `views` are arrays by name, None where the file
-    lacks one; `labels` stand as in the file, None where it lacks the target.
+    lacks one; `labels` stand as in the file, None where it lacks the target; `roles` are columns of
+    the split, groups and weights by name, as they stand in the file, where they were asked for.
     """
 
     start: int
     views: Mapping[str, Any]
     ids: list[str] | None
     labels: NDArray[Any] | None
+    roles: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return next(int(view.shape[0]) for view in self.views.values() if view is not None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rcml_misa.datasets.catalogue import FileOptions
+from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.stored import one_per_row
 from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
@@ -124,6 +125,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     """
     items = _left_out(options, columns)
     rest = [name for name in columns if name not in items]
+    rest = Roles.of(options).without(rest, options)
     target, identifier = _target_and_id("column", rest, rest, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
@@ -312,17 +314,19 @@ def array_layout(
     {'face': ('face',), 'voice': ('voice',)}
     """
     names, members = list(arrays), dict(groups or {})
+    roles = Roles.of(options)
+    roles.without(names, options, kind="array")
     target = array_target(arrays, options)
     flat = [name for name in names if one_per_row(arrays[name]) and name != target]
     if options.id is not None and options.id not in names:
         raise OptionError(f"there is no array {options.id!r}; {nearest(options.id, names)}")
     identifier = options.id or _column(None, IDS, flat)
-    roles = {target, identifier, options.split_column, options.group_column, options.weight_column}
+    others = {target, identifier, *roles.names}
     if options.views is None:
         chosen = {
             name: name
             for name, shape in arrays.items()
-            if len(shape) > 1 and name not in roles and name not in barred
+            if len(shape) > 1 and name not in others and name not in barred
         }
     else:
         chosen = _arrays_by_option(options.views, arrays, members)
@@ -371,9 +375,11 @@ def folder_layout(
     layout. With ``options.views`` only the tables that it names, separated by commas, are views.
     `columns` are those of each table; ``options.leave_out`` names columns and tables.
     """
+    roles = Roles.of(options)
     every = {name for names in columns.values() for name in names}
     items = _left_out(options, every)
     _without(dict.fromkeys(columns, ("",)), [item for item in items if item not in every], every)
+    roles.without([name for name in every if name not in items], options)
     aims = TARGETS if options.target is None else (options.target.lower(),)
     columns = {
         name: [column for column in names if column not in items]
@@ -382,6 +388,8 @@ def folder_layout(
     }
     if not columns:
         raise OptionError(f"--leave-out {_listed(items, 5)} leaves no table; keep one.")
+    whole = columns
+    columns = {name: [n for n in names if n not in roles.names] for name, names in columns.items()}
     first = next(iter(columns.values()))
     common = [name for name in first if all(name in names for names in columns.values())]
     identifier = _column(options.id, IDS, common) if common else None
@@ -404,6 +412,12 @@ def folder_layout(
     if len(targets) > 1:
         raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")
     ((owner, target),) = targets.items()
+    for name in roles.names:
+        if name not in whole[owner]:
+            raise OptionError(
+                f"the column {name!r} of {folder} must stand in the table with the target, "
+                f"{owner}; put it there."
+            )
     tables = {name: tuple(n for n in names if n != target) for name, names in free.items()}
     views = {name: names for name, names in tables.items() if names}
     if options.views is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,7 @@ from rcml_misa.datasets.files.gaps import (
     without_zero_rows,
     zeros_to_missing,
 )
+from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.datasets.files.labels import note_labels
 from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout, guess_notes
 from rcml_misa.datasets.files.tables import (
@@ -27,9 +30,9 @@ from rcml_misa.datasets.files.tables import (
     rows_of_folder,
     rows_of_table,
 )
-from rcml_misa.exceptions import DataError, RcmlMisaError
+from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 
-__all__ = ["file_rows", "file_sha256", "is_own_file", "read_own_file"]
+__all__ = ["content_sha256", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
 
 KINDS = "csv, tsv, parquet, npz, mat or hdf5, or a folder with one table per view"
 ROWS = 2048
@@ -42,8 +45,13 @@ def is_own_file(name: str) -> bool:
     return named or "/" in name or "\\" in name or path.is_dir()
 
 
-def file_sha256(path: Path) -> str:
-    """Compute the sha256 of a file; of a folder, of the names and sha256 of its tables."""
+def file_sha256(path: Path, test_file: str | None = None) -> str:
+    """Compute the sha256 of a file; of a folder, of the names and sha256 of its tables.
+
+    With a `test_file`, the sha256 of those of both.
+    """
+    if test_file is not None:
+        return _text_sha256(f"{file_sha256(path)} {file_sha256(Path(test_file))}")
     try:
         if path.is_dir():
             return storage.files_sha256(folder_files(path).values())
@@ -52,13 +60,46 @@ def file_sha256(path: Path) -> str:
         raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
 
 
+def content_sha256(path: Path, options: FileOptions) -> str:
+    """Compute the sha256 of what is read: of the files, and of the options that change it.
+
+    Without such options it is that of the file.
+    """
+    sha256 = file_sha256(path, options.test_file)
+    unchanging = ("accept_leak", "test_file")
+    given = {key: value for key, value in asdict(options).items() if value}
+    given = {key: value for key, value in given.items() if key not in unchanging}
+    return _text_sha256(f"{sha256} {json.dumps(given, sort_keys=True)}") if given else sha256
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_own_file(path: Path, options: FileOptions) -> OwnFile:
-    """Read views and labels from a file or folder of any known kind.
+    """Read views and labels from a file or folder of any known kind, and those of its test file.
 
     One that is missing, damaged or of an unknown kind, or whose rows are no views and labels, is a
     DataError; options that name what does not exist are an OptionError. The notes begin with what
     was guessed: target, id and views that no option names.
     """
+    if options.test_file is None:
+        return _read(path, options)
+    test_path = Path(options.test_file)
+    if options.split_column is not None:
+        raise OptionError(
+            "--split-column and --test-file both say which rows are test rows; give one of them."
+        )
+    own = _read(path, options)
+    if test_path.resolve() == path.resolve():
+        raise OptionError(f"--test-file {test_path} is the train file itself; give another file.")
+    layout = own.layout
+    alike = replace(options, test_file=None, target=layout.target, id=layout.id)
+    return with_test_rows(own, _read(test_path, alike), path=path, test_path=test_path)
+
+
+def _read(path: Path, options: FileOptions) -> OwnFile:
+    """Read one file or folder."""
     _refuse_unknown(path)
     table = read_table if is_frame_file(path) else read_arrays
     try:
@@ -131,6 +172,6 @@ def _chunks(
         for view, columns in layout.views.items():
             if len(columns) != widths[view]:
                 views[view] = tuple(f"{view}{SEPARATOR}{number}" for number in range(widths[view]))
-        return rows_of_table(path, replace(layout, views=views), rows, texts)
+        return rows_of_table(path, replace(layout, views=views), rows, written=texts)
     views |= {view: (view,) for view, columns in views.items() if len(columns) != 1}
     return rows_of_arrays(path, replace(layout, views=views), widths, rows)

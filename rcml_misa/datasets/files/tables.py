@@ -13,8 +13,9 @@ import numpy as np
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
 from rcml_misa.datasets.files.frames import frame_chunks, frame_columns, is_frame_file
-from rcml_misa.datasets.files.labels import as_labels
 from rcml_misa.datasets.files.layout import FileLayout, folder_layout, table_layout
+from rcml_misa.datasets.files.role_names import Roles
+from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.exceptions import DataError
 from rcml_misa.views import MultiView, numbers_or_raw
 
@@ -27,26 +28,36 @@ __all__ = ["folder_files", "read_folder", "read_table", "rows_of_folder", "rows_
 def read_table(path: Path, options: FileOptions) -> OwnFile:
     """Read a table with its labels."""
     layout = table_layout(frame_columns(path), options)
-    (rows,) = rows_of_table(path, layout, None)
-    return _labelled(path, layout, rows)
+    (rows,) = rows_of_table(path, layout, None, roles=Roles.of(options).names)
+    return _labelled(path, layout, options, rows)
 
 
 def _labelled(
-    path: Path, layout: FileLayout, rows: FileRows, notes: tuple[str, ...] = ()
+    path: Path,
+    layout: FileLayout,
+    options: FileOptions,
+    rows: FileRows,
+    notes: tuple[str, ...] = (),
 ) -> OwnFile:
-    labels = as_labels(rows.labels, name=str(layout.target), path=path)
+    labels = read_target(rows.labels, options, name=str(layout.target), path=path)
     ids = None if rows.ids is None else np.array(rows.ids)
     views = {name: numbers_or_raw(frame) for name, frame in rows.views.items()}
-    return OwnFile(MultiView(views), labels, layout, ids, notes)
+    own = OwnFile(MultiView(views), labels, layout, ids, notes, options.task)
+    return with_roles(own, rows.roles, options, path=path)
 
 
 def rows_of_table(
     path: Path,
     layout: FileLayout,
     rows: int | None,
+    *,
     written: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    roles: Sequence[str] = (),
 ) -> Iterator[FileRows]:
-    """Cut a table into rows; whole for None."""
+    """Cut a table into rows, with its columns of `roles`; whole for None.
+
+    Columns that `written` lists per view are read as they are written.
+    """
     names = set(frame_columns(path))
     present: dict[str, list[str]] = {}
     for view, columns in layout.views.items():
@@ -60,6 +71,7 @@ def rows_of_table(
             present[view] = list(columns)
     require_views(path, layout, present)
     texts = [name for name in (layout.target, layout.id) if name in names and name is not None]
+    texts += roles
     wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
     texts += chain.from_iterable(written.get(view, ()) for view in present)
@@ -69,6 +81,7 @@ def rows_of_table(
             {view: frame[present[view]] if view in present else None for view in layout.views},
             [str(value) for value in frame[layout.id]] if layout.id in names else None,
             frame[layout.target].to_numpy() if layout.target in names else None,
+            {name: frame[name].to_numpy() for name in roles},
         )
         start += len(frame)
 
@@ -77,7 +90,8 @@ def read_folder(path: Path, options: FileOptions) -> OwnFile:
     """Read the tables of a folder, joined by their identifier, with the labels."""
     columns = {name: frame_columns(file) for name, file in folder_files(path).items()}
     layout, owner = folder_layout(path, columns, options)
-    return _labelled(path, layout, *_join_tables(path, layout, owner=owner))
+    roles = Roles.of(options).names
+    return _labelled(path, layout, options, *_join_tables(path, layout, owner=owner, roles=roles))
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
@@ -100,20 +114,23 @@ def _join_tables(
     *,
     owner: str | None = None,
     written: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    roles: Sequence[str] = (),
 ) -> tuple[FileRows, tuple[str, ...]]:
     """Join the tables of a folder, and note the rows that are left out.
 
-    The rows are those of `owner`, the table with the target; those of all tables without it. A row
-    that a table lacks is NaN in it.
+    The rows are those of `owner`, the table with the target and the columns of `roles`; those of
+    all tables without it. A row that a table lacks is NaN in it.
     """
     views: dict[str, pd.DataFrame] = {}
     labels: Any = None
+    told: dict[str, Any] = {}
     for name, path in folder_files(folder).items():
         own = layout.views.get(name, ())
-        more = (str(layout.target),) if name == owner else ()
+        more = (str(layout.target), *roles) if name == owner else ()
         if own or more:
             frame = _indexed(path, str(layout.id), own, more, written.get(name, ()))
             labels = frame[more[0]] if more else labels
+            told |= {role: frame[role].to_numpy() for role in more[1:]}
             views |= {name: frame[list(own)]} if own else {}
     if not views:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
@@ -128,7 +145,7 @@ def _join_tables(
         if (extra := len(table.index.difference(ids)))
     )
     return FileRows(
-        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels
+        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels, told
     ), notes
 
 
