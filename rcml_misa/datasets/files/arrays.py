@@ -48,6 +48,7 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         _refuse_empty(path, stored)
         counts, options = join_split(stored, options, notes)
         options = one_target(stored, options, notes)
+        Roles.of(options).without(list(stored.arrays), options, kind="array")
         target = array_target(stored.shapes, options)
         options = replace(options, target=target)
         values = stored.arrays[target]

@@ -33,7 +33,8 @@ TARGETS = (
     *("gt_train", "target_names"),
 )
 USUAL = "target, label, class, y, gt or another usual name"
-IDS = ("id",)
+IDS = ("id", "sample_id", "patient_id", "subject_id", "row_id", "uuid")
+OTHERS = "others"  # view of the columns that belong to no other one
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def _target_and_id(
 def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     """Deal out the columns of a table.
 
-    Without ``options.views`` columns called ``view__column`` go to the view before the ``__``;
-    where no column is called so, all make one view. With it, views are separated by commas, each a
-    name, ``=`` and columns: one name; ``first:last``; or the beginning of names, such as
-    ``face_``. A part without ``=`` belongs to the view before it. ``options.leave_out`` names
-    columns and whole views that are not read. An OptionError tells a name that does not exist, a
-    column of two views, a missing target, or that nothing is left.
+    Without ``options.views`` columns called ``view__column`` go to the view before the ``__``, and
+    the others make up a last one, `OTHERS`; where none is called so, all make one view. With it,
+    views are separated by commas, each a name, ``=`` and columns: one name; ``first:last``; or the
+    beginning of names, such as ``face_``. A part without ``=`` belongs to the view before it.
+    ``options.leave_out`` names columns and whole views that are not read. An OptionError tells a
+    name that does not exist, a column of two views, a missing target, or that nothing is left.
 
     Examples
     --------
@@ -124,8 +125,8 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     {'a': ('a__1',)}
     """
     items = _left_out(options, columns)
+    columns = Roles.of(options).without(columns, options)
     rest = [name for name in columns if name not in items]
-    rest = Roles.of(options).without(rest, options)
     target, identifier = _target_and_id("column", rest, rest, options)
     free = [name for name in columns if name not in (target, identifier)]
     if not free:
@@ -184,11 +185,7 @@ def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     if not groups:
         return {"view1": tuple(columns)}
     if without:
-        raise OptionError(
-            f"some columns are called view__column, but {_listed(without, 5)} "
-            f"{'belongs' if len(without) == 1 else 'belong'} to no view; name all views with "
-            "--views, such as --views 'a=a__,b=age'."
-        )
+        groups.setdefault(OTHERS, []).extend(without)
     return {name: tuple(group) for name, group in groups.items()}
 
 
@@ -314,14 +311,12 @@ def array_layout(
     {'face': ('face',), 'voice': ('voice',)}
     """
     names, members = list(arrays), dict(groups or {})
-    roles = Roles.of(options)
-    roles.without(names, options, kind="array")
     target = array_target(arrays, options)
     flat = [name for name in names if one_per_row(arrays[name]) and name != target]
     if options.id is not None and options.id not in names:
         raise OptionError(f"there is no array {options.id!r}; {nearest(options.id, names)}")
     identifier = options.id or _column(None, IDS, flat)
-    others = {target, identifier, *roles.names}
+    others = {target, identifier, *Roles.of(options).names}
     if options.views is None:
         chosen = {
             name: name
@@ -440,6 +435,9 @@ def guess_notes(
     >>> layout = table_layout(["a__0", "b__0", "b__y", "y"], FileOptions())
     >>> guess_notes(layout, FileOptions(), "column")
     ("target: column 'y' (by its name)", 'views: a, b (columns called view__column)')
+    >>> layout = table_layout(["a__0", "age", "y"], FileOptions())
+    >>> guess_notes(layout, FileOptions(), "column")[1]
+    'views: a, others (columns called view__column; others: age)'
     """
     notes = []
     part = "array" if kind == "array" else "column"
@@ -451,15 +449,20 @@ def guess_notes(
     if options.id is None and layout.id is not None:
         notes.append(f"id: {part} {layout.id!r} (by its name)")
     if options.views is None:
-        named = all(
-            name.startswith(f"{view}{SEPARATOR}")
+        rest = [
+            name
             for view, names in layout.views.items()
             for name in names
-        )
+            if not name.startswith(f"{view}{SEPARATOR}")
+        ]
+        named = "columns called view__column"
+        if rest:
+            alone = len(layout.views) == 1
+            named = "all other columns" if alone else f"{named}; {OTHERS}: {_listed(rest, 5)}"
         how = {
             "array": "arrays with a row per label",
             "table": "one per table",
-            "column": "columns called view__column" if named else "all other columns",
+            "column": named,
         }[kind]
         notes.append(f"views: {_listed(list(layout.views), 8)} ({how})")
     return tuple(notes)
