@@ -378,7 +378,7 @@ def test_every_record_has_every_field(kind) -> None:
     data = KINDS[kind]()
     record = _record(data)
     assert len(record.rows) == record.test_rows > 0
-    assert record.protocol["split"] == ("random" if data.folds is None else "given")
+    assert record.protocol["split"] == ("grouped" if data.folds is None else "given")
     assert record.history["loss"]
     assert set(record.timing) == {"fit_seconds", "predict_seconds"}
     if data.task == "regression":

@@ -159,13 +159,13 @@ class Protocol:
                 f"the features of {name} were trained on the classes of its own train rows, so "
                 f"that test rows of a {split} split would leak; use split 'given'."
             )
+        self._check_target(dataset, split)
         choice = "'given' or 'grouped'" if given else "'grouped'"
         if split in ("random", "stratified") and dataset.groups is not None:
             raise OptionError(
                 f"a {split} split would divide the groups of {name}, such as one speaker's rows, "
                 f"between train and test; use split {choice}."
             )
-        self._check_target(dataset, split)
         for test_set in self.test_sets:
             if parse_test_set(test_set).kind == "noise" and not only_tables(dataset.views):
                 raise OptionError(

@@ -31,19 +31,8 @@ IntervalKind = Literal["nadeau-bengio", "student"]
 #: Measures of which a lower value is better.
 LOWER_IS_BETTER = frozenset(
     {
-        *(
-            "mae",
-            "rmse",
-            "nll",
-            "brier",
-            "ece",
-            "adaptive_ece",
-            "pooled_ece",
-            "aurc",
-            "augrc",
-            "ause",
-        ),
-        *("width", "conformal_size", "temperature_nll", "temperature_ece"),
+        *("mae", "nll", "brier", "ece", "adaptive_ece", "pooled_ece", "aurc", "augrc", "ause"),
+        *("rmse", "width", "conformal_size", "temperature_nll", "temperature_ece"),
         "pooled_temperature_ece",
         *("conflict_fpr95", "conflict_fpr95_degree"),
     }
