@@ -314,7 +314,10 @@ def test_mistakes_get_one_sentence_and_exit_2(files, tmp_path, words, sentence):
 
 def test_check_add_run_show_remove(files, own_settings):
     text = done("datasets", "check", files / "train.csv", "--target", "who").stdout
-    assert "target: who; id: id\n90 rows, 3 classes, 2 views\n" in text
+    assert text.startswith(
+        "target: who; id: column 'id' (by its name); views: face, voice (columns"
+    )
+    assert "\n90 rows, 3 classes, 2 views\n" in text
     record = json.loads(
         done("datasets", "check", files / "train.csv", "--target", "who", "--json").stdout
     )

@@ -142,14 +142,15 @@ def _leaks(own: OwnFile) -> Iterator[Finding]:
         alike.setdefault((leak.view, leak.relation, leak.sure), []).append(leak)
     for (view, relation, sure), leaks in alike.items():
         others = f", and so do others ({len(leaks) - 1})" if len(leaks) > 1 else ""
-        where = "" if leaks[0].subject.startswith("view ") else f"view {view}: "
-        subject = leaks[0].subject.removesuffix(f" of view {view!r}")
+        subject = f"view {view}"
+        if leaks[0].subject != f"view {view!r}":
+            subject += f": {leaks[0].subject.removesuffix(f' of view {view!r}')}"
         names = ",".join(dict.fromkeys(name for leak in leaks[:5] for name in leak.leave_out))
         more = " and so on" if len(leaks) > 5 else ""
         way_out = f"leave it out with --leave-out {shortened(names, 120)}{more}"
         stop = "Training stops at it: " if sure else "It may be made from the label: "
         hint = " or accept it with --accept-leak." if sure else " unless new rows have it too."
-        yield _warning(f"{where}{subject} {relation}{others}", f"{stop}{way_out}{hint}")
+        yield _warning(f"{subject} {relation}{others}", f"{stop}{way_out}{hint}")
 
 
 def _presence(own: OwnFile) -> Iterator[Finding]:

@@ -66,7 +66,7 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
         )
     labels = labels.ravel()
     if not labels.size:
-        raise DataError(f"{path} has no rows, only names.")
+        raise DataError(f"{path} has no rows, only names; give a file with rows.")
     kind = labels.dtype.kind
     if kind in "cV":
         raise DataError(f"{path}: {name!r} holds {labels.dtype}; give texts or whole numbers.")

@@ -26,6 +26,7 @@ PAIRS = 512  # pairs of rows of the same class, and of two classes, that columns
 STEPS = 96  # evenly spread rows on which the order of columns is compared first
 RANKED = 128  # rows on which ranks of columns are compared with those of scores first
 BLOCK = 4_000_000  # values that are held at once
+LONGEST = 300  # characters of an error
 SAMPLE = 20_000  # rows that correlations, and views as a whole, are computed on
 
 
@@ -181,6 +182,7 @@ def _raw_table(name: str, view: RawTable) -> _Table:
     names = [str(column) for column in view.frame.columns]
     columns: list[Array] = []
     ordered = np.zeros(len(names), dtype=bool)
+    # a column at a time, since their types differ
     for place, (_, column) in enumerate(view.frame.items()):
         kind = getattr(column.dtype, "kind", "O")
         ordered[place] = kind in "iufbmM"
@@ -357,13 +359,11 @@ def refuse_leaks(own: OwnFile, *, name: str, accept: bool = False) -> OwnFile:
         note = f"{shortened(what, 200)}; read all the same (--accept-leak)"
         return replace(own, notes=(*own.notes, note))
     names = list(dict.fromkeys(name for leak in leaks for name in leak.leave_out))
-    listed = ",".join(names)
-    if len(listed) > 70:
-        listed = f"{','.join(names)[:70].rpartition(',')[0] or names[0][:60]},..."
-        listed = f"{listed} ({len(names)} names, see `datasets check`)"
-    else:
-        listed = shlex.quote(listed)
-    raise DataError(
-        f"{shortened(name, 60)}: {what}; leave it out with --leave-out {listed}, or read it all "
-        "the same with --accept-leak."
-    )
+    head = f"{shortened(name, 60)}: {shortened(what, 120)}; leave it out with --leave-out "
+    tail = ", or read it all the same with --accept-leak."
+    room = LONGEST - len(head) - len(tail)
+    listed = shlex.quote(",".join(names))
+    if len(listed) > room:
+        end = f",... ({len(names)} names, see `datasets check`)"
+        listed = listed[: max(room - len(end), 0)].rpartition(",")[0] + end
+    raise DataError(f"{head}{listed}{tail}")
