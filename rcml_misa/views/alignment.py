@@ -210,6 +210,8 @@ def match_columns(
         if fitted is None or given == fitted:
             continue
         if given is None or set(given) != set(fitted):
+            if _unnamed(fitted):
+                continue
             if given is None or _unnamed(given):
                 if warn and present_rows(array).any():
                     warnings.warn(
@@ -218,8 +220,6 @@ def match_columns(
                         UserWarning,
                         stacklevel=4,
                     )
-                continue
-            if _unnamed(fitted):
                 continue
         orders[name] = _order(name, given, fitted)
     return views.with_columns(orders) if orders else views

@@ -94,7 +94,7 @@ def opened(what: str, value: Any) -> Any:
         # texts as Python's own, so that a missing one stays None
         texts = table.dtype in (nw.String, nw.Categorical, nw.Enum, nw.Object)
         return _objects(table.to_list()) if texts else table.to_numpy()
-    return table
+    return np.asarray(table) if hasattr(table, "to_pylist") else table  # an array of Arrow
 
 
 def _item(what: str, item: Any) -> Any:

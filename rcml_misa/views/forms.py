@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, issparse
 from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.views.alignment import check_view_names, row_labels
 from rcml_misa.views.arrays import ViewArray, present_rows
-from rcml_misa.views.containers import axes
+from rcml_misa.views.containers import axes, opened
 from rcml_misa.views.multiview import MultiView
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Sequences, Texts
@@ -92,7 +92,8 @@ def holds_views(X: Any) -> bool:
             rows = tables[0]
             if rows and isinstance(rows[0], list | tuple | np.ndarray):
                 return True
-        return not X or any(axes(table) >= 2 or _is_text_column(table) for table in tables)
+        several = any(axes(table) >= 2 for table in tables)
+        return not X or several or bool(tables and _is_text_column(tables[0]))
     return isinstance(X, MultiView | Mapping)
 
 
@@ -100,9 +101,8 @@ def _is_text_column(table: Any) -> bool:
     """Recognise an array or column of texts, but no list: that may be a row of a table."""
     if isinstance(table, list | tuple | str) or not hasattr(table, "__array__"):
         return False
-    if isinstance(table, np.ndarray) and table.dtype.kind not in "UTO":
-        return False
-    return isinstance(next(iter(table), None), str)
+    column = np.asarray(opened("X", table))
+    return column.ndim == 1 and any(isinstance(text, str) for text in column.tolist())
 
 
 def refuse_sequences(views: MultiView, reader: str) -> None:
