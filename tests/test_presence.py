@@ -88,15 +88,16 @@ def test_rows_that_are_partly_nan_are_counted(form):
 def test_absent_views_by_name():
     X = {"a": [[1.0], [2.0]], "b": None}
     for given_ in (X, {"a": X["a"]}, MultiView({"a": X["a"]}), [X["a"], None]):
-        filled = MultiView(with_absent_views(given_, names=("a", "b"), widths=(1, 3)))
+        filled = with_absent_views(given_, names=("a", "b"), widths=(1, 3))
         assert filled.widths == (1, 3)
         assert filled.present.tolist() == [[True, False], [True, False]]
     table = np.ones((2, 4))
     assert with_absent_views(table, names=("a", "b"), widths=(1, 3)) is table
-    whole = {"a": [[1.0]], "b": [[1.0]]}
-    assert with_absent_views(whole, names=("a", "b"), widths=(1, 1)) is whole
-    wrong = {"b": [[1.0]], "a": None}  # another order
-    assert with_absent_views(wrong, names=("a", "b"), widths=(1, 1)) is wrong
+    whole = with_absent_views({"b": [[2.0]], "a": [[1.0]]}, names=("a", "b"), widths=(1, 1))
+    assert whole.names == ("a", "b")
+    assert whole.to_array().tolist() == [[1.0, 2.0]]
+    with pytest.raises(DataError, match="X has the view 'c', which fit did not see"):
+        with_absent_views({"a": [[1.0]], "c": None}, names=("a", "b"), widths=(1, 1))
     with pytest.raises(DataError, match="X has none of the views a, b; give at least one"):
         with_absent_views({"a": None}, names=("a", "b"), widths=(1, 1))
     with pytest.raises(DataError, match="view 'b' is None"):

@@ -23,6 +23,7 @@ from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
 from rcml_misa.views import (
+    ColumnNames,
     MultiView,
     ViewMeans,
     as_multiview,
@@ -30,9 +31,13 @@ from rcml_misa.views import (
     data_sha256,
     holds_views,
     judge_presence,
+    match_columns,
+    match_target,
+    opened,
     refuse_huge,
     refuse_raw,
     refuse_sequences,
+    row_index,
     with_absent_views,
 )
 from rcml_misa.views.sequences import LARGEST
@@ -131,6 +136,8 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         Columns of each view.
     kinds_ : tuple of str
         Kind of each view: dense, sparse, sequence or text.
+    view_columns_ : tuple of (tuple of str or int, or None), or None
+        Names of each view's columns, where X held tables with such; new ones are matched by them.
     n_features_in_ : int
         Columns of a 2-D X, else of all views together.
     feature_names_in_ : ndarray of str
@@ -160,6 +167,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     random_state: int | None = None
     calibration_fraction: float | None = 0.0
     device_: torch.device
+    view_columns_: tuple[ColumnNames, ...] | None = None  # not in older model files
     set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
@@ -186,9 +194,12 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         check_presence(views)
         for name, array in zip(views.names, views.arrays, strict=True):
             refuse_huge(name, array)
+        for name in ("view_columns_", "feature_names_in_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
         if holds_views(X):
+            if any(columns is not None for columns in views.column_names):
+                self.view_columns_ = views.column_names
             self.n_features_in_ = sum(views.widths)
-            self.__dict__.pop("feature_names_in_", None)
         else:
             validate_data(self, X, skip_check_array=True)
         self.view_names_, self.widths_, self.kinds_ = views.names, views.widths, views.kinds
@@ -228,6 +239,7 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
     def _given_rows(self, X: Any) -> MultiView:
         """Validate rows to predict against what `fit` saw; views stay missing."""
         check_is_fitted(self)
+        nameless = isinstance(X, MultiView)  # its columns may have lost their names on the way
         if self.views is None:
             X = with_absent_views(X, names=self.view_names_, widths=self.widths_)
         views = as_multiview(X, views=self.views)
@@ -240,8 +252,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         if views.names != self.view_names_:
             raise DataError(
                 f"X has the views {', '.join(views.names)} but fit saw "
-                f"{', '.join(self.view_names_)}; give the same ones in the same order."
+                f"{', '.join(self.view_names_)}; give the same ones, for instance as a dict."
             )
+        views = match_columns(views, self.view_columns_, warn=not nameless)
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
                 raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
@@ -251,6 +264,10 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
                     f"view {name!r} is of kind {kind} but fit saw the kind {seen_kind}."
                 )
         return constant_views(views, self.set_aside_)
+
+    def _per_row(self, X: Any, values: Any, what: str = "y") -> Any:
+        """Match one value per row, such as a target, with the rows of X by their index."""
+        return opened(what, match_target(row_index(X), values, what, one_table=not holds_views(X)))
 
     def _heard(self, views: MultiView) -> NDArray[np.bool_]:
         """Mask of the views that each checked row has and that are not set aside, (n, N)."""
@@ -298,12 +315,13 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
                 "y is missing: this classifier requires y to be passed, but the target y is None; "
                 "give one class label per row."
             )
-        labels = column_or_1d(y, warn=True)
+        labels = column_or_1d(self._per_row(X, y), warn=True)
         check_classification_targets(labels)
         if len(labels) != views.n_samples:
             raise DataError(
                 f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
             )
+        sample_weight = self._per_row(X, sample_weight, "sample_weight")
         weights = row_weights(labels, sample_weight, self.class_weight)
         if weights is not None and not weights.all():
             weighed = np.flatnonzero(weights)
@@ -388,6 +406,11 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
 
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the accuracy on X, whose rows y and `sample_weight` are matched with."""
+        weight = self._per_row(X, sample_weight, "sample_weight")
+        return float(super().score(X, self._per_row(X, y), weight))
+
 
 class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[misc]
     """Base of the multi-view regressors; see `MultiViewEstimator` for the other attributes.
@@ -406,7 +429,7 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
                 "y is missing: this regressor requires y to be passed, but the target y is None; "
                 "give one number per row."
             )
-        target = target_numbers(y)
+        target = target_numbers(self._per_row(X, y))
         if len(target) != views.n_samples:
             raise DataError(
                 f"y has {len(target)} numbers but X has {views.n_samples} rows; give one number "
@@ -414,6 +437,11 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
             )
         self._remember(X, views, target)
         return views, target
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute R squared on X, whose rows y and `sample_weight` are matched with."""
+        weight = self._per_row(X, sample_weight, "sample_weight")
+        return float(super().score(X, self._per_row(X, y), weight))
 
     def _standardise(self, target: Array) -> None:
         """Set the unit in which the network learns the target."""

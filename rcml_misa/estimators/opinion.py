@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.estimators.suspicion import JOIN, Suspicion
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import OptionError, nearest, shortened
 from rcml_misa.opinions import Opinion, contradiction, mean_conflict
 from rcml_misa.opinions.nig import NIG
 
@@ -22,9 +22,10 @@ __all__ = ["ArrayOpinion", "MultiViewOpinion", "ScoreOpinion"]
 
 Array = NDArray[np.float64]
 _Opinion = TypeVar("_Opinion")
+MOST = 5  # views and classes that a summary names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ArrayOpinion(Opinion[Array]):
     """Opinions over K classes in NumPy; see `rcml_misa.opinions.Opinion`.
 
@@ -38,10 +39,18 @@ class ArrayOpinion(Opinion[Array]):
     >>> opinion = ArrayOpinion(np.array([[8.0, 0.0]]))
     >>> opinion.belief.tolist(), opinion.uncertainty.tolist()
     ([[0.8, 0.0]], [0.2])
+    >>> opinion
+    ArrayOpinion(evidence of shape (1, 2), mean 4; mean uncertainty 0.2)
     """
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(evidence of shape {self.evidence.shape}, mean "
+            f"{_mean(self.evidence)}; mean uncertainty {_mean(self.uncertainty)})"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class MultiViewOpinion(ArrayOpinion):
     """Opinions about n rows: fused, per view and of the shared tokens.
 
@@ -103,6 +112,22 @@ class MultiViewOpinion(ArrayOpinion):
     limits: tuple[float, float] = (np.inf, np.inf)
     learnt: bool = False
     familiarity: Array | None = None
+
+    def __repr__(self) -> str:
+        rows, classes = self.evidence.shape
+        largest = self.probability.max(axis=1)
+        lines = [
+            f"{type(self).__name__}({rows} rows, {classes} classes, {len(self.views)} views, "
+            f"{self.shared.shape[1]} shared tokens)",
+            f"  classes: {_listed([str(k) for k in _or_numbers(self.classes, classes)])}",
+            f"  mean uncertainty {_mean(self.uncertainty)}, mean conflict {_mean(self.conflict)}, "
+            f"mean of the largest probability {_mean(largest)}"
+            + ("" if self.calibrated is None else ", calibrated"),
+            *_view_lines(self.views, lambda e: _mean(ArrayOpinion(e).uncertainty), "uncertainty"),
+        ]
+        if self.view_gains is not None:
+            lines.append(f"  rows with a suspect: {np.count_nonzero(self.suspect != '')}")
+        return "\n".join(lines)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -278,6 +303,33 @@ class MultiViewOpinion(ArrayOpinion):
         return best if self.classes is None else np.asarray(self.classes[best])
 
 
+def _mean(values: Array) -> str:
+    """Word the mean of some numbers; ``none`` of no finite one."""
+    finite = values[np.isfinite(values)]
+    return f"{finite.mean():.3g}" if finite.size else "none"
+
+
+def _or_numbers(classes: NDArray[Any] | None, count: int) -> Sequence[Any]:
+    return range(count) if classes is None else classes.tolist()
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join the first words into a line."""
+    shown = shortened(", ".join(shortened(word, 24) for word in words[:MOST]), 120)
+    return shown + (f" and {len(words) - MOST} more" if len(words) > MOST else "")
+
+
+def _view_lines(
+    views: Mapping[str, _Opinion], mean: Callable[[_Opinion], str], unit: str
+) -> list[str]:
+    """Describe the first views, a line each, and count the others."""
+    lines = [
+        f"  {shortened(name, 40)}: mean {unit} {mean(own)}"
+        for name, own in list(views.items())[:MOST]
+    ]
+    return lines + ([f"  and {len(views) - MOST} more views"] if len(views) > MOST else [])
+
+
 def _view(views: Mapping[str, _Opinion], name: str) -> _Opinion:
     """Look a view's opinion up by its name."""
     if name not in views:
@@ -285,7 +337,7 @@ def _view(views: Mapping[str, _Opinion], name: str) -> _Opinion:
     return views[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoreOpinion:
     """Opinions about the scores of n rows; see `rcml_misa.opinions.nig.NIG`.
 
@@ -320,6 +372,17 @@ class ScoreOpinion:
     rest: ScoreOpinion | None = None
     limits: tuple[float, float] = (np.inf, np.inf)
     learnt: bool = False
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{type(self).__name__}({len(self.gamma)} rows, {len(self.views)} views)",
+            f"  mean score {_mean(self.score)}, mean scale {_mean(self.scale)}, mean deviation "
+            f"{_mean(self.deviation)}",
+            *_view_lines(self.views, lambda own: _mean(own.scale), "scale"),
+        ]
+        if self.view_gains is not None:
+            lines.append(f"  rows with a suspect: {np.count_nonzero(self.suspect != '')}")
+        return "\n".join(lines)
 
     @classmethod
     def from_nig(cls, opinion: NIG, views: Mapping[str, ScoreOpinion] | None = None) -> Self:

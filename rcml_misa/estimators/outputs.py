@@ -253,7 +253,8 @@ class TokenEstimator(MultiViewEstimator):
         only blocks of the same size compare with the terms of the history.
 
         """
-        views, target = self._check_rows(X), self._target(y).to(self.device_)
+        target = self._target(self._per_row(X, y)).to(self.device_)
+        views = self._check_rows(X)
         sums: dict[str, float] = {}
         for rows, output in self._outputs(
             views, size=getattr(self, "batch_size_", self.batch_size)

@@ -225,6 +225,7 @@ class ViewNetworkEstimator(TokenEstimator):
     def _check_validation(self, validation: Labelled) -> tuple[MultiView, ArrayLike]:
         """Check the rows that `fit` was given for validation, and the number of their targets."""
         views, target = self._check_rows(validation[0]), validation[1]
+        target = self._per_row(validation[0], target)
         count = len(target) if isinstance(target, Sized) else 0
         if views.n_samples != count:
             raise DataError(

@@ -23,7 +23,7 @@ from rcml_misa.persistence.codec import Decoder, Encoder, fitted_state
 from rcml_misa.persistence.container import FORMAT_VERSION, read_file, write_file
 from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import Device, pick_device, seeded
-from rcml_misa.views import ViewKind
+from rcml_misa.views import MultiView, ViewKind
 
 __all__ = ["check_savable", "describe", "parted", "read_model", "save"]
 
@@ -61,7 +61,8 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
     newer = any(hasattr(model, name) for name in ("readers_", "share_", "membership_"))
-    newer = newer or bool(model.set_aside_)  # which earlier versions would not heed
+    # earlier versions would not heed these
+    newer = newer or bool(model.set_aside_) or model.view_columns_ is not None
     older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
     version_without_steps = 1 if older else 2
     header = {
@@ -235,6 +236,16 @@ def _check_facts(model: Any, size: int) -> None:
         raise DataError("the widths of its views do not fit its tensors")
     if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
         raise DataError("its views are of no kind that exists")
+    columns = (None,) * len(names) if model.view_columns_ is None else model.view_columns_
+    if not isinstance(columns, tuple) or len(columns) != len(names):
+        raise DataError("the names of its columns are not those of its views")
+    for labels, width in zip(columns, widths, strict=True):
+        if labels is not None and not (
+            isinstance(labels, tuple)
+            and len(labels) == width
+            and all(isinstance(label, str | int) for label in labels)
+        ):
+            raise DataError("the names of a view's columns do not fit its width")
     aside = model.set_aside_
     if not isinstance(aside, tuple) or not set(aside) < set(names):
         raise DataError("the views that it sets aside are not some of its views")
@@ -286,11 +297,12 @@ def _answer_zeros(model: Any) -> Any:
         name: [""] if kind == "text" else np.zeros((1, 1, w) if kind == "sequence" else (1, w))
         for name, kind, w in zip(model.view_names_, model.kinds_, model.widths_, strict=True)
     }
+    zeros = MultiView(row)
     views, model.views = model.views, None
     try:
         if hasattr(model, "predict_opinion"):
-            return model.predict_opinion(row)
-        return model.predict_proba(row) if is_classifier(model) else model.predict(row)
+            return model.predict_opinion(zeros)
+        return model.predict_proba(zeros) if is_classifier(model) else model.predict(zeros)
     finally:
         model.views = views
 

@@ -1,6 +1,8 @@
 """Views: the tables that describe one set of samples, and the door for any input to them."""
 
+from rcml_misa.views.alignment import ColumnNames, match_columns, match_target
 from rcml_misa.views.arrays import ViewArray, dense, present_rows, refuse_huge
+from rcml_misa.views.containers import opened
 from rcml_misa.views.forms import (
     ViewMeans,
     as_multiview,
@@ -9,6 +11,7 @@ from rcml_misa.views.forms import (
     holds_views,
     refuse_raw,
     refuse_sequences,
+    row_index,
     with_absent_views,
 )
 from rcml_misa.views.multiview import MultiView, ViewKind
@@ -24,6 +27,7 @@ from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 
 __all__ = [
     "ClassPresence",
+    "ColumnNames",
     "MultiView",
     "Pooling",
     "RawTable",
@@ -41,11 +45,15 @@ __all__ = [
     "dense",
     "holds_views",
     "judge_presence",
+    "match_columns",
+    "match_target",
     "numbers_or_raw",
+    "opened",
     "presence_by_class",
     "present_rows",
     "refuse_huge",
     "refuse_raw",
     "refuse_sequences",
+    "row_index",
     "with_absent_views",
 ]

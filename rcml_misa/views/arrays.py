@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
+from rcml_misa.views.containers import as_pandas, is_frame, is_pandas, numeric_values, opened
 from rcml_misa.views.raw import RawTable, columns_of, numbers_or_raw, stored_as_numbers
 from rcml_misa.views.sequences import (
     LARGEST,
@@ -19,9 +20,6 @@ from rcml_misa.views.sequences import (
     as_sequences_or_texts,
     read_only,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["ViewArray", "dense", "present_rows", "refuse_huge"]
 
@@ -40,6 +38,10 @@ def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
         raise DataError(f"{what} is None; give its table, or leave the view out.")
     if isinstance(value, RawTable):
         return value
+    if not isinstance(value, Sequences | Texts):
+        value = opened(what, value)
+        if not (isinstance(value, list | tuple) or is_frame(value) or issparse(value)):
+            value = as_array(what, value)
     if (other := as_sequences_or_texts(what, value)) is not None:
         return other
     if raw:
@@ -79,7 +81,7 @@ def _numbers_or_raw(what: str, value: Any) -> Any:
     A frame is a `RawTable` in any case, so that its columns keep their names.
     """
     if is_frame(value):
-        return RawTable(stored_as_numbers(value)) if value.size else value
+        return RawTable(stored_as_numbers(as_pandas(value))) if 0 not in value.shape else value
     if issparse(value):
         return value
     array = as_array(what, value)
@@ -114,13 +116,18 @@ def _sparse_floats(what: str, matrix: Any) -> csr_array[np.float64]:
     return result
 
 
-def _frame_values(what: str, frame: pd.DataFrame) -> NDArray[np.float64]:
+def _frame_values(what: str, frame: Any) -> NDArray[np.float64]:
+    if not is_pandas(frame):
+        try:
+            return numeric_values(frame)
+        except TypeError as error:
+            raise _NotNumericError(_not_numeric(what, str(error))) from error
     kinds = [(str(column), getattr(dtype, "kind", "O")) for column, dtype in frame.dtypes.items()]
     wrong = [column for column, kind in kinds if kind in "cmMSU"]
     cause = ""
     if not wrong:
         try:
-            return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+            return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
         except (TypeError, ValueError) as error:
             wrong = [column for column, kind in kinds if kind not in "biuf"]
             cause = f" ({error})"
@@ -139,8 +146,9 @@ def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) 
     if rows.size:
         raise DataError(
             f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
-            f"{rows[0]}); impute these values, for instance by a SimpleImputer in a Pipeline, or "
-            "leave these rows out; where the whole view is missing, all its columns are NaN."
+            f"{rows[0]}); impute these values, for instance by a TablePreparer (rcml_misa.views) "
+            "or a SimpleImputer in a Pipeline, or leave these rows out; where the whole view is "
+            "missing, all its columns are NaN."
         )
 
 
@@ -222,11 +230,6 @@ def frozen(view: ViewArray) -> ViewArray:
     return shared
 
 
-def is_frame(X: Any) -> bool:
-    """Recognise a pandas DataFrame by its attributes, without importing pandas."""
-    return hasattr(X, "columns") and hasattr(X, "iloc")
-
-
 def shape_message(what: str, shape: tuple[int, ...]) -> str:
     """Word the error for an array that is no table."""
     return (
@@ -236,7 +239,11 @@ def shape_message(what: str, shape: tuple[int, ...]) -> str:
 
 
 def _not_numeric(what: str, cause: str) -> str:
-    return f"{what} is not numeric ({shortened(cause)}); encode or leave out what is no number."
+    return (
+        f"{what} is not numeric ({shortened(cause)}); put a TablePreparer (rcml_misa.views) before "
+        "the estimator, which reads texts, categories, dates and gaps, or leave out what is no "
+        "number."
+    )
 
 
 def column_groups(

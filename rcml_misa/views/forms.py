@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError, OptionError, shortened
+from rcml_misa.views.alignment import check_view_names, row_labels
 from rcml_misa.views.arrays import ViewArray, present_rows
+from rcml_misa.views.containers import axes, opened
 from rcml_misa.views.multiview import MultiView
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Sequences, Texts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "ViewMeans",
@@ -25,6 +30,7 @@ __all__ = [
     "holds_views",
     "refuse_raw",
     "refuse_sequences",
+    "row_index",
     "with_absent_views",
 ]
 
@@ -36,8 +42,9 @@ def as_multiview(X: Any, views: Any = None, *, raw: bool = False) -> MultiView:
 
     Parameters
     ----------
-    X : MultiView, mapping, list of 2-D arrays, 2-D array, sparse matrix or DataFrame
-        The samples.
+    X : MultiView, mapping, list of 2-D arrays, 2-D array, sparse matrix, tensor or DataFrame
+        The samples; tables of pandas, polars, pyarrow or whatever else narwhals reads. Rows of
+        pandas tables are matched by index, see `MultiView`.
     views : list, dict or str, optional
         Column groups of a 2-D X, as in `MultiView.from_array`.
     raw : bool
@@ -80,11 +87,22 @@ def holds_views(X: Any) -> bool:
     if issparse(X):  # one form of a sparse matrix is a mapping too
         return False
     if isinstance(X, list | tuple):  # of tables, or of the rows of one table
-        first = next((table for table in X if table is not None), None)
-        if isinstance(first, list | tuple):
-            return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
-        return not X or getattr(first, "ndim", 1) >= 2
+        tables = [table for table in X if table is not None]
+        if tables and isinstance(tables[0], list | tuple):
+            rows = tables[0]
+            if rows and isinstance(rows[0], list | tuple | np.ndarray):
+                return True
+        several = any(axes(table) >= 2 for table in tables)
+        return not X or several or bool(tables and _is_text_column(tables[0]))
     return isinstance(X, MultiView | Mapping)
+
+
+def _is_text_column(table: Any) -> bool:
+    """Recognise an array or column of texts, but no list: that may be a row of a table."""
+    if isinstance(table, list | tuple | str) or not hasattr(table, "__array__"):
+        return False
+    column = np.asarray(opened("X", table))
+    return column.ndim == 1 and any(isinstance(text, str) for text in column.tolist())
 
 
 def refuse_sequences(views: MultiView, reader: str) -> None:
@@ -114,39 +132,55 @@ def refuse_raw(views: MultiView) -> None:
             )
 
 
-def with_absent_views(X: Any, *, names: Sequence[str], widths: Sequence[int]) -> Any:
-    """Put views of NaN where X has None or lacks a name; X without any view is a `DataError`.
+def with_absent_views(
+    X: Any, *, names: Sequence[str], widths: Sequence[int], raw: bool = False
+) -> Any:
+    """Match views by name: put them into the order of `names`, and NaN for those that X lacks.
 
-    A mapping or `MultiView` may lack some of the `names`; a list has None in place of a view. X is
-    returned as it is if nothing is absent, or if its names are not some of `names` in their order:
-    that is for others to refuse. `widths` are the views' numbers of columns.
+    A mapping or `MultiView` may lack some of the `names` or have None for them, in any order; a
+    list has None in place of a view. Any other X is returned as it is. `widths` are the views'
+    numbers of columns, `raw` is as in `as_multiview`.
+
+    Raises
+    ------
+    DataError
+        If X has a view of another name, or none at all.
 
     Examples
     --------
-    >>> filled = with_absent_views({"a": [[1.0]], "b": None}, names=("a", "b"), widths=(1, 2))
-    >>> MultiView(filled).present.tolist()
-    [[True, False]]
+    >>> filled = with_absent_views({"b": None, "a": [[1.0]]}, names=("a", "b"), widths=(1, 2))
+    >>> filled, filled.present.tolist()
+    (MultiView(1 samples: a 1, b 2), [[True, False]])
     """
-    if isinstance(X, MultiView | Mapping) and not issparse(X):
-        given = dict(X.items())
-        if [name for name in names if name in given] != list(given):
-            return X
-        tables = [given.get(name) for name in names]
-    elif isinstance(X, list | tuple) and len(X) == len(names) and any(table is None for table in X):
-        tables = list(X)
-    else:
-        return X
-    first = next((table for table in tables if table is not None), None)
-    if first is None:
-        raise DataError(f"X has none of the views {', '.join(names)}; give at least one of them.")
-    if all(table is not None for table in tables):
-        return X
-    rows = first.shape[0] if hasattr(first, "shape") else len(first)
-    return {
-        # a broadcast NaN: a view that is missing for every row takes no memory
-        name: np.broadcast_to(np.nan, (rows, width)) if table is None else table
-        for name, table, width in zip(names, tables, widths, strict=True)
-    }
+    if isinstance(X, list | tuple) and len(X) == len(names) and any(table is None for table in X):
+        X = dict(zip(names, X, strict=True))
+    if isinstance(X, Mapping) and not issparse(X):
+        given = {name: table for name, table in X.items() if table is not None}
+        if not given:
+            listed = shortened(", ".join(names))
+            raise DataError(f"X has none of the views {listed}; give at least one of them.")
+        views = MultiView(given, raw=raw)
+        check_view_names(X, names)  # also those that are None
+        X = views
+    return X.arranged(names, widths) if isinstance(X, MultiView) else X
+
+
+def row_index(X: Any) -> pd.Index[Any] | None:
+    """Return the labels of the rows of any form of X; None where no part of it has some.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"x": [1.0, 2.0]}, index=["p", "q"])
+    >>> row_index({"a": [[0.0], [1.0]], "b": table}).tolist()
+    ['p', 'q']
+    """
+    if isinstance(X, MultiView):
+        return X.row_index
+    if not holds_views(X):
+        return row_labels(X)
+    tables = X.values() if isinstance(X, Mapping) else X
+    return next((index for index in map(row_labels, tables) if index is not None), None)
 
 
 @dataclass(frozen=True)

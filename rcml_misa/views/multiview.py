@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -11,6 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
+from rcml_misa.views.alignment import (
+    ColumnNames,
+    align_rows,
+    check_view_names,
+    column_names,
+    row_labels,
+)
 from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
@@ -18,10 +26,10 @@ from rcml_misa.views.arrays import (
     column_groups,
     dense,
     frozen,
-    is_frame,
     present_rows,
     shape_message,
 )
+from rcml_misa.views.containers import cut_columns, first_column, is_frame, opened
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
 
@@ -46,9 +54,10 @@ class MultiView:
     ----------
     arrays : mapping of str to array, or sequence of arrays
         One array of shape (n_samples, width) per view: anything NumPy turns into numbers, a
-        SciPy sparse matrix (kept as CSR) or a DataFrame. A 3-D array, a list of 2-D arrays of
-        different lengths or a `Sequences` is a sequence view; a list of str or a `Texts` a text
-        view.
+        SciPy sparse matrix (kept as CSR), a tensor or a table of pandas, polars, pyarrow or
+        anything else that narwhals reads. A 3-D array, a list of 2-D arrays of different lengths
+        or a `Sequences` is a sequence view; a list or column of str or a `Texts` a text view.
+        Tables and columns of pandas are put into the order of the first one's index.
     names : sequence of str, optional
         Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
     raw : bool
@@ -62,12 +71,17 @@ class MultiView:
         The views in their order.
     arrays : tuple of ndarray, csr_array, Sequences or Texts
         float64, one per view, of shape (n_samples, width); a text view has width 1.
+    column_names : tuple of (tuple of str or int, or None)
+        Names of each view's columns, None where its table had none.
+    row_index : pandas.Index or None
+        Labels of the rows, where a view had some.
 
     Raises
     ------
     DataError
         If there is no view, or a view is not a numeric table with at least one row and column, or
-        some but not all of its columns are NaN in a row, or the views differ in rows.
+        some but not all of its columns are NaN in a row, or the views differ in number or in
+        labels of rows.
     OptionError
         If names are repeated, empty, or not as many as the views.
 
@@ -85,6 +99,8 @@ class MultiView:
 
     names: tuple[str, ...]
     arrays: tuple[ViewArray, ...]
+    column_names: tuple[ColumnNames, ...]
+    row_index: pd.Index[Any] | None
 
     def __init__(
         self,
@@ -94,6 +110,9 @@ class MultiView:
         raw: bool = False,
     ) -> None:
         labels, values = _named(arrays, names)
+        values, index = align_rows(labels, values)
+        values = [opened(f"view {label!r}", v) for label, v in zip(labels, values, strict=True)]
+        columns = tuple(map(column_names, values))
         views = tuple(
             as_view(label, value, raw=raw) for label, value in zip(labels, values, strict=True)
         )
@@ -104,20 +123,37 @@ class MultiView:
                 f"the views have different numbers of rows ({shortened(counts)}); give every view "
                 "the same samples in the same order."
             )
-        object.__setattr__(self, "names", labels)
-        object.__setattr__(self, "arrays", views)
+        self._set(labels, views, columns, index)
+
+    def _set(
+        self,
+        names: tuple[str, ...],
+        arrays: tuple[ViewArray, ...],
+        columns: tuple[ColumnNames, ...],
+        index: pd.Index[Any] | None,
+    ) -> None:
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "arrays", arrays)
+        object.__setattr__(self, "column_names", columns)
+        object.__setattr__(self, "row_index", index)
 
     @classmethod
-    def _trusted(cls, names: tuple[str, ...], arrays: tuple[ViewArray, ...]) -> Self:
+    def _trusted(
+        cls,
+        names: tuple[str, ...],
+        arrays: tuple[ViewArray, ...],
+        columns: tuple[ColumnNames, ...] | None = None,
+        index: pd.Index[Any] | None = None,
+    ) -> Self:
         """Build from arrays that are known to be valid, without looking at them again."""
         self = cls.__new__(cls)
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "arrays", tuple(frozen(array) for array in arrays))
+        shared = tuple(frozen(array) for array in arrays)
+        self._set(names, shared, columns or (None,) * len(names), index)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # NumPy drops the read-only flag in a copy or another process; this sets it again
-        return (type(self)._trusted, (self.names, self.arrays))
+        return (type(self)._trusted, (self.names, self.arrays, self.column_names, self.row_index))
 
     @classmethod
     def from_array(cls, X: Any, *, views: Any = None, raw: bool = False) -> Self:
@@ -132,7 +168,8 @@ class MultiView:
               with every column.
             - a list of ints: the widths of consecutive views, which add up to all columns.
             - a list of column choices: slices, lists of positions, or lists of column names.
-            - a dict from a view's name to its width or to its choice of columns.
+            - a dict from a view's name to its width or to its choice of columns; the name of one
+              column of texts makes it a text view.
             - a str such as ``"__"``: a DataFrame's column ``face__x`` belongs to view ``face``;
               views come in the order of their first columns.
         raw : bool
@@ -154,6 +191,7 @@ class MultiView:
         >>> MultiView.from_array(X, views=[slice(0, 2), [4, 3]])["view2"].tolist()
         [[4.0, 3.0], [9.0, 8.0]]
         """
+        X = opened("X", X)
         if not is_frame(X) and not issparse(X):
             array = as_array("X", X)
             if raw and array.dtype.kind in "SU" and not isinstance(X, np.ndarray):
@@ -161,11 +199,19 @@ class MultiView:
             X = array
         if len(X.shape) != 2:
             raise DataError(shape_message("X", X.shape))
-        labels = list(X.columns) if is_frame(X) else None
-        groups = column_groups(views, n_columns=X.shape[1], labels=labels)
-        sparse = issparse(X)
-        table: Any = X.iloc if is_frame(X) else csr_array(X) if sparse else X
-        return cls({name: table[:, group] for name, group in groups.items()}, raw=raw)
+        if not is_frame(X):
+            groups = column_groups(views, n_columns=X.shape[1], labels=None)
+            table: Any = X if isinstance(X, np.ndarray) else csr_array(X)
+            return cls({name: table[:, group] for name, group in groups.items()}, raw=raw)
+        groups = column_groups(views, n_columns=X.shape[1], labels=list(X.columns))
+        cuts = {name: cut_columns(X, group) for name, group in groups.items()}
+        single = views if isinstance(views, Mapping) else {}
+        for name in (name for name in cuts if isinstance(single.get(name), str)):
+            column = first_column(f"view {name!r}", cuts[name])
+            if column.dtype.kind == "O" and any(isinstance(text, str) for text in column):
+                cuts[name] = column
+        made = cls(cuts, raw=raw)
+        return cls._trusted(made.names, made.arrays, made.column_names, row_labels(X))
 
     @property
     def n_views(self) -> int:
@@ -261,7 +307,9 @@ class MultiView:
                 f"row {index[outside][0]} does not exist: the views have {n} rows, 0 to {n - 1}."
             )
         index = index.astype(np.intp)
-        return self._trusted(self.names, tuple(array[index] for array in self.arrays))
+        labels = None if self.row_index is None else self.row_index.take(index)
+        taken = tuple(array[index] for array in self.arrays)
+        return self._trusted(self.names, taken, self.column_names, labels)
 
     def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
         """Give some views new arrays; widths may change, rows may not.
@@ -279,14 +327,19 @@ class MultiView:
         (1, 2)
         """
         self._check_names(arrays)
-        new = MultiView(arrays) if arrays else self
+        tables, _ = align_rows(tuple(arrays), list(arrays.values()), self.row_index)
+        new = MultiView(dict(zip(arrays, tables, strict=True))) if arrays else self
         if new.n_samples != self.n_samples:
             raise DataError(
                 f"the new arrays for {shortened(', '.join(new.names))} have {new.n_samples} rows "
                 f"but the views have {self.n_samples}; give one row per sample."
             )
         merged = {**dict(self.items()), **dict(new.items())}
-        return self._trusted(self.names, tuple(merged[name] for name in self.names))
+        columns = dict(zip(self.names, self.column_names, strict=True))
+        columns |= dict(zip(new.names, new.column_names, strict=True))
+        return self._trusted(
+            self.names, tuple(merged.values()), tuple(columns.values()), self.row_index
+        )
 
     def map(self, fn: Callable[[str, ViewArray], ArrayLike | ViewArray]) -> MultiView:
         """Apply a function of name and array to every view; the results are validated anew.
@@ -296,7 +349,57 @@ class MultiView:
         >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).map(lambda name, x: 2 * x)["b"].tolist()
         [[4.0]]
         """
-        return MultiView({name: fn(name, array) for name, array in self.items()})
+        new = MultiView({name: fn(name, array) for name, array in self.items()})
+        labels = self.row_index if new.n_samples == self.n_samples else None
+        return self._trusted(new.names, new.arrays, new.column_names, labels)
+
+    def arranged(self, names: Sequence[str], widths: Sequence[int]) -> MultiView:
+        """Put views into the order of `names`; one that is lacking is missing for every row.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of all views that there may be.
+        widths : sequence of int
+            Their numbers of columns.
+
+        Raises
+        ------
+        DataError
+            If a view has none of the names.
+
+        Examples
+        --------
+        >>> views = MultiView({"b": [[2.0]], "a": [[1.0]]}).arranged(["a", "b", "c"], [1, 1, 2])
+        >>> views, views.present.tolist()
+        (MultiView(1 samples: a 1, b 1, c 2), [[True, True, False]])
+        """
+        check_view_names(self.names, names)
+        columns = dict(zip(self.names, self.column_names, strict=True))
+        # a broadcast NaN: a view that is missing for every row takes no memory
+        arrays = tuple(
+            self[name] if name in self else np.broadcast_to(np.nan, (self.n_samples, width))
+            for name, width in zip(names, widths, strict=True)
+        )
+        ordered = tuple(columns.get(name) for name in names)
+        return self._trusted(tuple(names), arrays, ordered, self.row_index)
+
+    def with_columns(self, orders: Mapping[str, Sequence[int]]) -> MultiView:
+        """Take some views' columns, by position, in an order of their own.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0, 2.0]]}).with_columns({"a": [1, 0]})["a"].tolist()
+        [[2.0, 1.0]]
+        """
+        arrays = dict(self.items())
+        columns = dict(zip(self.names, self.column_names, strict=True))
+        for name, order in orders.items():
+            arrays[name], labels = _reordered(arrays[name], list(order)), columns[name]
+            columns[name] = None if labels is None else tuple(labels[place] for place in order)
+        return self._trusted(
+            self.names, tuple(arrays.values()), tuple(columns.values()), self.row_index
+        )
 
     def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
         """Turn sequence and text views into tables, row by row; nothing is fitted.
@@ -360,6 +463,16 @@ class MultiView:
                 raise OptionError(f"there is no view {name!r}; {nearest(str(name), self.names)}")
 
 
+def _reordered(array: ViewArray, order: list[int]) -> ViewArray:
+    if isinstance(array, Sequences | Texts):
+        return array
+    if isinstance(array, RawTable):
+        return RawTable(array.frame.iloc[:, order])
+    columns = array[:, order]
+    # side by side in memory, as in a table of that order
+    return np.ascontiguousarray(columns) if isinstance(columns, np.ndarray) else columns
+
+
 def _kind(array: ViewArray) -> ViewKind:
     if isinstance(array, Sequences | Texts):
         return "sequence" if isinstance(array, Sequences) else "text"
@@ -374,6 +487,11 @@ def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], l
         if names is not None:
             raise OptionError("names= belongs to a list of arrays; a mapping already names them.")
         labels, values = tuple(arrays), list(arrays.values())
+        if labels and all(isinstance(label, Integral) for label in labels):
+            raise OptionError(
+                f"the views are numbered (the first is {labels[0]!r}) but need names; name the "
+                "views, for instance {f'view{k}': x for k, x in X.items()}."
+            )
     elif isinstance(arrays, list | tuple):
         values = list(arrays)
         labels = tuple(names or (f"view{i}" for i in range(1, len(values) + 1)))

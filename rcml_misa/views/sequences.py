@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
+from rcml_misa.views.containers import opened
 
 __all__ = ["Pooling", "Sequences", "Texts", "TokenTexts"]
 
@@ -49,7 +50,7 @@ class Sequences:
 
     def __init__(self, values: ArrayLike, lengths: ArrayLike | None = None) -> None:
         try:
-            array = np.array(values, dtype=np.float64)
+            array = np.array(opened("a sequence view", values), dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"a sequence view is not numeric ({shortened(error)}); encode it."
@@ -60,7 +61,9 @@ class Sequences:
                 "none of them 0."
             )
         steps = array.shape[1]
-        counts = np.full(len(array), steps) if lengths is None else np.asarray(lengths)
+        counts = np.full(len(array), steps)
+        if lengths is not None:
+            counts = np.asarray(opened("lengths", lengths))
         if counts.shape != (len(array),) or counts.dtype.kind not in "iu":
             raise DataError(
                 f"the lengths of {len(array)} sequences must be as many whole numbers, not "
@@ -98,7 +101,7 @@ class Sequences:
     @classmethod
     def from_list(cls, arrays: Sequence[ArrayLike]) -> Sequences:
         """Pad 2-D arrays, steps x features, of one width; any other is a `DataError`."""
-        tables = [np.asarray(array) for array in arrays]
+        tables = [np.asarray(opened("a sequence", array)) for array in arrays]
         for row, table in enumerate(tables):
             if table.ndim != 2 or 0 in table.shape or table.shape[1] != tables[0].shape[-1]:
                 raise DataError(
@@ -136,7 +139,7 @@ class Texts:
     Raises
     ------
     DataError
-        If there is none, or one is not a str.
+        If there is none, or one is missing or not a str.
 
     Examples
     --------
@@ -147,8 +150,13 @@ class Texts:
     values: tuple[str, ...]
 
     def __init__(self, values: Sequence[str] | NDArray[Any]) -> None:
-        texts = tuple(values)
+        texts = tuple(opened("a text view", values))
         for row, text in enumerate(texts):
+            if _is_missing(text):
+                raise DataError(
+                    f"text {row} is missing; give an empty str where a row has no text: it counts "
+                    "as a missing view."
+                )
             if not isinstance(text, str):
                 shown = f"{type(text).__name__} ({shortened(repr(text))})"
                 raise DataError(f"text {row} is {shown}; every one must be a str.")
@@ -224,10 +232,18 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return shared
 
 
+def _is_missing(value: Any) -> bool:
+    """Recognise None, NaN and the marks of pandas for a missing value."""
+    if isinstance(value, float):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
     """Recognise a sequence or text view; None for anything else.
 
-    A 3-D array, or a list of 2-D arrays, is a sequence; a list or 1-D array of str is a text.
+    A 3-D array, or a list or 1-D array of 2-D arrays, is a sequence; a list or 1-D array with a str
+    is a text.
     """
     try:
         if isinstance(value, Sequences | Texts):
@@ -235,13 +251,15 @@ def as_sequences_or_texts(what: str, value: Any) -> Sequences | Texts | None:
         if isinstance(value, np.ndarray):
             if value.ndim == 3:
                 return Sequences(value)
-            words = value.ndim == 1 and value.dtype.kind in "UO"
-            return Texts(value) if words and all(isinstance(v, str) for v in value) else None
-        if isinstance(value, list | tuple) and value:
-            if all(isinstance(item, str) for item in value):
+            if value.ndim != 1 or value.dtype.kind not in "SUTO":
+                return None
+            if value.dtype.kind != "O":
+                return Texts(value)
+        if isinstance(value, list | tuple | np.ndarray) and len(value):
+            if any(isinstance(item, str) for item in value):
                 return Texts(value)
             if all(isinstance(item, np.ndarray) and item.ndim == 2 for item in value):
-                return Sequences.from_list(value)
+                return Sequences.from_list(list(value))
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
     return None
