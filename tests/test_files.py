@@ -340,7 +340,7 @@ def test_labels_called_na_are_labels_and_gaps_among_numbers_are_gaps(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", b"", "no whole table"),
+        ("a.csv", b"", "a.csv is empty; give a table"),
         ("a.csv", b"a,a,y\n1,2,x\n", "two columns called 'a'"),
         ("a.csv", b"a,y\n1,x\n2,y,3,4\n", "no whole table"),
         ("a.csv", b"a,y\n2,y,3,4\n1,x\n", "more entries in a row than names"),
@@ -351,7 +351,8 @@ def test_labels_called_na_are_labels_and_gaps_among_numbers_are_gaps(tmp_path):
         ("a.npz", b"PK", "can't be read"),
         ("a.mat", b"MATLAB", "can't be read"),
         ("a.h5", b"HDF", "can't be read"),
-        ("a.xlsx", b"x", "no known kind; give a csv, tsv"),
+        ("a.xlsx", b"x", "can't be read"),
+        ("a.xls", b"x", "no known kind; give a csv, tsv"),
         ("a.pkl", b"\x80\x04N.", "no known kind"),
     ],
 )
@@ -443,8 +444,8 @@ def test_absent_views_and_targets_of_files_to_predict(tmp_path, folder):
         file["face"], file["voice"] = np.ones((3, 3)), np.ones((4, 2))
     with pytest.raises(DataError, match="different numbers of rows"):
         list(file_rows(tmp_path / "b.h5", layout, WIDTHS))
-    for name, words in (("none.csv", "there is no file"), ("rows.txt", "no known kind")):
-        Path(tmp_path / "rows.txt").touch()
+    for name, words in (("none.csv", "there is no file"), ("rows.doc", "no known kind")):
+        Path(tmp_path / "rows.doc").touch()
         with pytest.raises(DataError, match=words):
             list(file_rows(tmp_path / name, layout, WIDTHS))
 

@@ -136,8 +136,8 @@ def load_dataset(
     ----------
     name : str
         Its name; `list_datasets` has them all. ``"digits"`` needs no file. Or the path of a csv,
-        tsv, parquet, npz, mat or hdf5 file or of a folder with one table per view, or a name
-        in the user's own catalogue.
+        tsv, txt, parquet, feather, xlsx, npz, mat or hdf5 file or of a folder with one table per
+        view, or a name in the user's own catalogue.
     data_dir : Path, optional
         Folder to look in first; then come the folder in the environment's ``RCML_MISA_DATA``
         and the user's cache.

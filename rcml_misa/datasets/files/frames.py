@@ -1,4 +1,4 @@
-"""Tables of a file: names and rows of csv, tsv and parquet.
+"""Tables of a file: names and rows of text tables, parquet, feather and Excel.
 
 Every function raises a DataError of one sentence for a file that is absent, damaged or of another
 kind than its name says.
@@ -6,105 +6,182 @@ kind than its name says.
 
 from __future__ import annotations
 
-import sys
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rcml_misa.datasets.files.delimited import TextForm, text_chunks, text_ending, unmarked
 from rcml_misa.datasets.files.faults import readable
-from rcml_misa.exceptions import DataError
+from rcml_misa.datasets.files.layout import UNNAMED
+from rcml_misa.datasets.files.typed_tables import ArrowTable, Sheet
+from rcml_misa.exceptions import DataError, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame_chunks", "frame_columns", "is_frame_file"]
+__all__ = ["TableHead", "frame_chunks", "frame_columns", "frame_head", "is_frame_file", "is_loose"]
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
-PARQUET = (".parquet", ".pq")
-UNNAMED_INDEX = "__index_level_"  # beginning of the name that pandas writes an index under
-BUFFER = 2**20  # bytes read at once of a column
-# what stands for a gap among numbers; in a column of texts only nothing at all does
-GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "null", "NULL", "None", "#N/A", "<NA>"]
+ARROW = (".parquet", ".pq", ".feather")
+EXCEL = ".xlsx"
+LOOSE = (".txt", ".data")  # of which many hold no table
+# names under which pandas writes an index without a name, and reads one back
+INDEX = re.compile(r"|Unnamed: 0([._].*)?")
+ARROW_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def is_frame_file(path: Path) -> bool:
     """Tell a table by the end of its name."""
-    return _separator(path) is not None or path.suffix.lower() in PARQUET
+    return text_ending(path) is not None or path.suffix.lower() in (*ARROW, EXCEL)
 
 
-def _separator(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((mark for end, mark in SEPARATORS.items() if name.endswith(end)), None)
+def is_loose(path: Path) -> bool:
+    """Tell whether a file of such a name may just as well be no table, such as a readme.txt."""
+    return text_ending(path) in LOOSE or path.suffix.lower() == EXCEL
+
+
+@dataclass(frozen=True, eq=False)
+class TableHead:
+    """Names of a table's columns, and how to read them.
+
+    Attributes
+    ----------
+    path : Path
+    names : list of str
+        Names of the columns, each once. The index that pandas wrote without a name is called ``""``
+        and is the first.
+    stored : list of str
+        Names of all columns in their order, those that are left out too.
+    notes : tuple of str
+    """
+
+    path: Path
+    names: list[str]
+    stored: list[str]
+    notes: tuple[str, ...]
+    source: TextForm | ArrowTable | Sheet
+
+    @property
+    def named(self) -> bool:
+        """Whether the file has names; else they are positions."""
+        return self.source.named
+
+    @property
+    def joining(self) -> list[str]:
+        """Names of columns that may join tables: an index that pandas keeps apart too."""
+        ranged = isinstance(self.source, ArrowTable) and self.source.range_index
+        return [UNNAMED, *self.names] if ranged and UNNAMED not in self.names else self.names
+
+
+def frame_head(path: Path) -> TableHead:
+    """Read the names of a table's columns, without its rows; each name must stand once."""
+    with readable(path, table=True):
+        source: TextForm | ArrowTable | Sheet
+        if path.suffix.lower() in ARROW:
+            source = ArrowTable(path)
+        else:
+            source = Sheet(path) if path.suffix.lower() == EXCEL else TextForm.of(path)
+    stored, copies = _stored_names(source.names)
+    for name, count in Counter(stored).items():
+        if count > 1:
+            raise DataError(
+                f"{path} has two columns called {shortened(name, 80)!r}; give each its own name."
+            )
+    notes = source.notes
+    if copies:
+        notes += (f"{path.name} holds row names more than once; all but one are left out.",)
+    names = [name for name in stored if name not in copies]
+    return TableHead(path, names, stored, notes, source)
+
+
+def _stored_names(names: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Name the columns without a name, and those of them that repeat an index.
+
+    Of several at the beginning the last is the first that was written, hence the index itself.
+    """
+    arrow = [place for place, name in enumerate(names) if ARROW_INDEX.fullmatch(name)]
+    first = 0
+    while first < len(names) and INDEX.fullmatch(names[first]):
+        first += 1
+    levels = [*range(first), *arrow]
+    index = first - 1 if first else arrow[0] if len(arrow) == 1 else None
+    stored = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    for place in levels:
+        stored[place] = UNNAMED if place == index else f"index {place}"
+    return stored, {stored[place] for place in levels if place != index}
 
 
 def frame_columns(path: Path) -> list[str]:
     """Read the names of a table's columns, without its rows; each name must stand once."""
-    import pandas as pd
-
-    with readable(path, table=True):
-        separator = _separator(path)
-        if separator is None:
-            stored = map(str, _parquet(path).schema_arrow.names)
-            names = [name for name in stored if not name.startswith(UNNAMED_INDEX)]
-        else:
-            # the names as they stand: pandas would tell the second of two alike apart
-            head = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str)
-            names = [str(name) for name in head.iloc[0].fillna("")]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise DataError(f"{path} has two columns called {name!r}; give each its own name.")
-    return names
+    return frame_head(path).names
 
 
 def frame_chunks(
-    path: Path, columns: Sequence[str], rows: int | None, *, texts: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str],
+    rows: int | None,
+    *,
+    texts: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    head: TableHead | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield some columns of a table in chunks of at most so many rows, or whole for None.
 
-    The columns `texts`, such as labels, stay as they are written.
+    Columns come as pandas reads them: numbers where all entries are, else texts, and its words for
+    a gap (``NA``, ``NaN``, ``null``, ...) are gaps.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Columns such as labels and ids that stay as they are written, where only an empty entry is
+        a gap.
+    categories : sequence of str
+        Columns that come as texts although a chunk may hold numbers alone; pandas' words for a gap
+        are gaps, as where the whole file is read without naming them.
+    head : TableHead, optional
+        That of `path`, if it has been read already.
     """
-    import pandas as pd
-
-    wanted = list(columns)
+    head = frame_head(path) if head is None else head
+    wanted, words = list(columns), [name for name in categories if name not in texts]
     with readable(path, table=True):
-        separator = _separator(path)
-        if separator is None:
-            table = _parquet(path)
-            whole = [table.read(columns=wanted)] if rows is None else []
-            for part in whole or table.iter_batches(batch_size=rows, columns=wanted):
-                frame = part.to_pandas()
-                # an index that pandas wrote under a name is a column
-                names = [name for name in frame.index.names if name is not None]
-                yield (frame.reset_index(names) if names else frame)[wanted]
-            return
-        # all columns are read: with some left out, a row of too many entries goes unnoticed
-        gaps = {name: [""] if name in texts else GAPS for name in frame_columns(path)}
-        with pd.read_csv(
-            path,
-            sep=separator,
-            dtype=dict.fromkeys(texts, str),
-            keep_default_na=False,
-            na_values=gaps,
-            low_memory=False,
-            chunksize=rows or sys.maxsize,
-        ) as chunks:
-            for frame in chunks:
-                # pandas takes entries beyond the names for an index
-                if not isinstance(frame.index, pd.RangeIndex):
-                    raise DataError(
-                        f"{path} has more entries in a row than names of columns; mend it."
-                    )
+        if isinstance(head.source, ArrowTable):
+            frames = _arrow_chunks(head, head.source, wanted, words, rows)
+        elif isinstance(head.source, Sheet):
+            frames = head.source.chunks(head.stored, rows, texts=texts, categories=words)
+        else:
+            form = head.source
+            frames = text_chunks(path, form, head.stored, rows, texts=texts, categories=words)
+        for frame in frames:
+            if isinstance(head.source, ArrowTable):
                 yield frame[wanted]
+                continue
+            # a copy joins columns of one type; without it each is cut out for itself
+            chosen = frame.copy()[wanted]
+            for name in set(texts).intersection(wanted):
+                chosen[name] = unmarked(chosen[name])
+            yield chosen
 
 
-def _parquet(path: Path) -> Any:
-    try:
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DataError(
-            f"{path} is a parquet file, which takes pyarrow to read: pip install "
-            "'rcml-misa[parquet]', or give a csv file."
-        ) from error
-    # without these the columns of all row groups are fetched ahead and held in memory
-    return ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
+def _arrow_chunks(
+    head: TableHead,
+    source: ArrowTable,
+    wanted: Sequence[str],
+    categories: Sequence[str],
+    rows: int | None,
+) -> Iterator[pd.DataFrame]:
+    keys = dict(zip(head.stored, source.names, strict=True))
+    columns = {keys.get(name, name): name for name in wanted}
+    for part in source.chunks(list(columns), rows):
+        frame = part.rename(columns={key: name for key, name in columns.items() if key != name})
+        for name in set(categories).intersection(columns.values()):
+            frame[name] = _as_texts(frame[name])
+        yield frame
+
+
+def _as_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Write values as a text table has them; gaps stay."""
+    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    return column.map(str, na_action="ignore")

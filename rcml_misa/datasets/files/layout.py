@@ -33,7 +33,8 @@ TARGETS = (
     *("gt_train", "target_names"),
 )
 USUAL = "target, label, class, y, gt or another usual name"
-IDS = ("id", "sample_id", "patient_id", "subject_id", "row_id", "uuid")
+UNNAMED = ""  # name of the index that pandas writes without a name
+IDS = ("id", "sample_id", "patient_id", "subject_id", "row_id", "uuid", UNNAMED)
 OTHERS = "others"  # view of the columns that belong to no other one
 
 
@@ -85,6 +86,8 @@ class FileLayout:
 def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> str | None:
     """Choose the name that was given, or the first usual one among the names of columns."""
     if given is not None:
+        if given == "Unnamed: 0" and UNNAMED in names:  # as pandas reads the index
+            return UNNAMED
         if given not in names:
             raise OptionError(f"there is no column {given!r}; {nearest(given, names)}")
         return given
@@ -98,6 +101,11 @@ def _target_and_id(
     """Choose the target, and the identifier among columns or flat arrays."""
     target = _column(options.target, TARGETS, names)
     if target is None:
+        if list(names) == [str(place) for place in range(len(names))]:
+            raise OptionError(
+                f"the {kind}s have no names, and none is known to hold labels; name it with "
+                f"--target, {kind}s are called 0 to {len(names) - 1}."
+            )
         raise OptionError(
             f"no {kind} is called {USUAL}; name the {kind} of labels with --target: "
             f"{_listed(names)}."
@@ -128,7 +136,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     columns = Roles.of(options).without(columns, options)
     rest = [name for name in columns if name not in items]
     target, identifier = _target_and_id("column", rest, rest, options)
-    free = [name for name in columns if name not in (target, identifier)]
+    free = [name for name in columns if name not in (target, identifier, UNNAMED)]
     if not free:
         raise OptionError("there is no column beside target and id; a view needs at least one.")
     if options.views is None:
@@ -196,6 +204,7 @@ def _items(text: str) -> list[str]:
 def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Deal out columns to the views that ``a=x,y,b=z`` names."""
     owner: dict[str, str] = {}
+    places = {column: place for place, column in enumerate(columns)}
     views: dict[str, list[str]] = {}
     name = ""
     for item in _items(text):
@@ -209,7 +218,7 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
             views[name] = []
         elif not name:
             raise OptionError(f"--views begins with {item!r}; write a view as name=columns.")
-        chosen = _chosen(name, right or left, columns)
+        chosen = _chosen(name, right or left, columns, places)
         for column in chosen:
             if column in owner:
                 raise OptionError(
@@ -223,20 +232,22 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {view: tuple(chosen) for view, chosen in views.items()}
 
 
-def _chosen(view: str, part: str, columns: Sequence[str]) -> Sequence[str]:
-    """Choose the columns that one part of a view asks for."""
-    if part in columns:
+def _chosen(
+    view: str, part: str, columns: Sequence[str], places: Mapping[str, int]
+) -> Sequence[str]:
+    """Choose the columns, in their `places`, that one part of a view asks for."""
+    if part in places:
         return [part]
     first, colon, last = part.partition(":")
     if colon:
         ends = (first.strip() or columns[0], last.strip() or columns[-1])
         for end in ends:
-            if end not in columns:
+            if end not in places:
                 raise OptionError(
                     f"view {view!r} asks for columns {part}, but there is no {end!r}; "
                     f"{nearest(end, columns)}"
                 )
-        start, stop = (columns.index(end) for end in ends)
+        start, stop = (places[end] for end in ends)
         if start > stop:
             raise OptionError(f"view {view!r} asks for columns {part}, which run backwards.")
         return columns[start : stop + 1]
@@ -362,13 +373,20 @@ def _arrays_by_option(
 
 
 def folder_layout(
-    folder: Path, columns: Mapping[str, Sequence[str]], options: FileOptions
+    folder: Path,
+    columns: Mapping[str, Sequence[str]],
+    options: FileOptions,
+    *,
+    nameless: Collection[str] = (),
 ) -> tuple[FileLayout, str]:
     """Deal out a folder with one table per view, joined by an identifier that each table has.
 
     The target is a column of one of them, or of a table of its own, which is returned beside the
     layout. With ``options.views`` only the tables that it names, separated by commas, are views.
-    `columns` are those of each table; ``options.leave_out`` names columns and tables.
+    `columns` are those of each table; ``options.leave_out`` names columns and tables. The columns
+    of the tables `nameless` are positions. Where all views are such tables, none of them an
+    identifier by option, rows are joined by position: the layout's `id` is None. A nameless table
+    of one column that is called as a target holds it.
     """
     roles = Roles.of(options)
     every = {name for names in columns.values() for name in names}
@@ -376,34 +394,35 @@ def folder_layout(
     _without(dict.fromkeys(columns, ("",)), [item for item in items if item not in every], every)
     roles.without([name for name in every if name not in items], options)
     aims = TARGETS if options.target is None else (options.target.lower(),)
-    columns = {
+    whole = {
         name: [column for column in names if column not in items]
         for name, names in columns.items()
         if name not in items or any(column.lower() in aims for column in names)
     }
-    if not columns:
+    if not whole:
         raise OptionError(f"--leave-out {_listed(items, 5)} leaves no table; keep one.")
-    whole = columns
-    columns = {name: [n for n in names if n not in roles.names] for name, names in columns.items()}
-    first = next(iter(columns.values()))
-    common = [name for name in first if all(name in names for names in columns.values())]
-    identifier = _column(options.id, IDS, common) if common else None
-    identifier = common[0] if identifier is None and len(common) == 1 else identifier
-    if identifier is None:
-        raise OptionError(
-            f"the tables of {folder} are joined by an id column that each of them has; name it "
-            f"with --id{': ' + _listed(common) if common else ', once they have one'}."
-        )
-    free = {name: [n for n in names if n != identifier] for name, names in columns.items()}
-    usual = TARGETS if options.target is None else ()
+    columns = {name: [n for n in names if n not in roles.names] for name, names in whole.items()}
+    by_position = options.id is None and all(
+        name in nameless or len(names) == 1 for name, names in columns.items()
+    )
+    identifier = None
+    if not (by_position and nameless):
+        identifier = _common_id(folder, columns, options, nameless)
+    unused = {identifier, UNNAMED}
+    free = {name: [n for n in names if n not in unused] for name, names in columns.items()}
     targets = {
         name: target
         for name, names in free.items()
-        if (target := options.target if options.target in names else _column(None, usual, names))
+        if (target := _table_target(name, names, options.target, named=name not in nameless))
     }
     if not targets:
         wanted = options.target or USUAL
-        raise OptionError(f"no table of {folder} has a column {wanted}; name it with --target.")
+        raise OptionError(
+            f"no table of {folder} has a column {wanted}; name it with --target."
+            if not nameless or identifier is not None
+            else f"no table of {folder} is called {wanted}, and their columns have no names; put "
+            "the labels into a table labels.csv of one column."
+        )
     if len(targets) > 1:
         raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")
     ((owner, target),) = targets.items()
@@ -413,7 +432,10 @@ def folder_layout(
                 f"the column {name!r} of {folder} must stand in the table with the target, "
                 f"{owner}; put it there."
             )
-    tables = {name: tuple(n for n in names if n != target) for name, names in free.items()}
+    tables = {
+        name: tuple(n for n in names if n != target or (name in nameless and name != owner))
+        for name, names in free.items()
+    }
     views = {name: names for name, names in tables.items() if names}
     if options.views is not None:
         chosen = _items(options.views)
@@ -423,6 +445,39 @@ def folder_layout(
         views = {name: views[name] for name in chosen}
     tables_left_out = [item for item in items if item in views and item not in every]
     return FileLayout(_without(views, tables_left_out, every), target, identifier), owner
+
+
+def _common_id(
+    folder: Path,
+    columns: Mapping[str, Sequence[str]],
+    options: FileOptions,
+    nameless: Collection[str],
+) -> str:
+    """Choose the identifier that each table of a folder has."""
+    shared = set.intersection(*map(set, columns.values()))
+    if nameless and options.id is None:
+        shared = set()  # equal positions are no equal columns
+    common = [name for name in next(iter(columns.values())) if name in shared]
+    identifier = _column(options.id, IDS, common) if common else None
+    identifier = common[0] if identifier is None and len(common) == 1 else identifier
+    if identifier is None:
+        raise OptionError(
+            f"the tables of {folder} are joined by an id column that each of them has; name it "
+            f"with --id{': ' + _listed(common) if common else ', once they have one'}."
+        )
+    return identifier
+
+
+def _table_target(
+    table: str, names: Sequence[str], given: str | None, *, named: bool
+) -> str | None:
+    """Find the column of labels in one table of a folder."""
+    called = table.lower() in TARGETS if given is None else table == given
+    if called and not named and len(names) == 1:
+        return names[0]
+    if given is not None:
+        return given if given in names else None
+    return _column(None, TARGETS, names) if named else None
 
 
 def guess_notes(

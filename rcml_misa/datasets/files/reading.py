@@ -34,7 +34,7 @@ from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 
 __all__ = ["content_sha256", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
 
-KINDS = "csv, tsv, parquet, npz, mat or hdf5, or a folder with one table per view"
+KINDS = "csv, tsv, txt, parquet, feather, xlsx, npz, mat or hdf5, or a folder of one table per view"
 ROWS = 2048
 
 

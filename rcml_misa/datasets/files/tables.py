@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -12,11 +13,18 @@ import numpy as np
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
-from rcml_misa.datasets.files.frames import frame_chunks, frame_columns, is_frame_file
-from rcml_misa.datasets.files.layout import FileLayout, folder_layout, table_layout
+from rcml_misa.datasets.files.frames import (
+    TableHead,
+    frame_chunks,
+    frame_head,
+    is_frame_file,
+    is_loose,
+)
+from rcml_misa.datasets.files.layout import UNNAMED, FileLayout, folder_layout, table_layout
+from rcml_misa.datasets.files.omics import is_omics, omics_rows, read_omics
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.views import MultiView, numbers_or_raw
 
 if TYPE_CHECKING:
@@ -27,9 +35,14 @@ __all__ = ["folder_files", "read_folder", "read_table", "rows_of_folder", "rows_
 
 def read_table(path: Path, options: FileOptions) -> OwnFile:
     """Read a table with its labels."""
-    layout = table_layout(frame_columns(path), options)
-    (rows,) = rows_of_table(path, layout, None, roles=Roles.of(options).names)
-    return _labelled(path, layout, options, rows)
+    head = frame_head(path)
+    layout = table_layout(head.names, options)
+    (rows,) = rows_of_table(path, layout, None, roles=Roles.of(options).names, head=head)
+    notes = head.notes
+    if UNNAMED in head.names and layout.target != UNNAMED:
+        use = "holds the ids of the rows" if layout.id == UNNAMED else "is left out"
+        notes += (f"The column of {path.name} without a name, an index, {use}; it is no feature.",)
+    return _labelled(path, layout, options, rows, notes)
 
 
 def _labelled(
@@ -53,12 +66,14 @@ def rows_of_table(
     *,
     written: Mapping[str, Sequence[str]] = MappingProxyType({}),
     roles: Sequence[str] = (),
+    head: TableHead | None = None,
 ) -> Iterator[FileRows]:
     """Cut a table into rows, with its columns of `roles`; whole for None.
 
-    Columns that `written` lists per view are read as they are written.
+    Columns that `written` lists per view come as texts, but for gaps.
     """
-    names = set(frame_columns(path))
+    head = head or frame_head(path)
+    names = set(head.names)
     present: dict[str, list[str]] = {}
     for view, columns in layout.views.items():
         lacking = [column for column in columns if column not in names]
@@ -74,8 +89,8 @@ def rows_of_table(
     texts += roles
     wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
-    texts += chain.from_iterable(written.get(view, ()) for view in present)
-    for frame in frame_chunks(path, wanted, rows, texts=texts):
+    categories = list(chain.from_iterable(written.get(view, ()) for view in present))
+    for frame in frame_chunks(path, wanted, rows, texts=texts, categories=categories, head=head):
         yield FileRows(
             start,
             {view: frame[present[view]] if view in present else None for view in layout.views},
@@ -87,25 +102,92 @@ def rows_of_table(
 
 
 def read_folder(path: Path, options: FileOptions) -> OwnFile:
-    """Read the tables of a folder, joined by their identifier, with the labels."""
-    columns = {name: frame_columns(file) for name, file in folder_files(path).items()}
-    layout, owner = folder_layout(path, columns, options)
+    """Read the tables of a folder, joined by their identifier or position, with the labels.
+
+    A folder laid out as MOGONET's is read with its own split; see `read_omics`.
+    """
+    files = folder_files(path)
+    notes = _left_out(path, files)
+    if is_omics(files, options):
+        own = read_omics(path, files, options)
+        return replace(own, notes=notes + own.notes)
+    heads = {name: frame_head(file) for name, file in files.items()}
+    unnamed = any(UNNAMED in head.names for head in heads.values())
+    columns = {name: head.joining if unnamed else head.names for name, head in heads.items()}
+    nameless = {name for name, head in heads.items() if not head.named}
+    layout, owner = folder_layout(path, columns, options, nameless=nameless)
+    for head in heads.values():
+        notes += head.notes
+    if layout.id is None:
+        notes += (f"The tables of {path.name} have no id and are joined by position.",)
+    elif layout.id == UNNAMED:
+        if options.id is None:
+            _refuse_row_numbers(path, heads, {layout.target, UNNAMED})
+        notes += (f"The tables of {path.name} are joined by their index, which has no name.",)
     roles = Roles.of(options).names
-    return _labelled(path, layout, options, *_join_tables(path, layout, owner=owner, roles=roles))
+    rows, more = _join_tables(path, layout, owner=owner, roles=roles)
+    return _labelled(path, layout, options, rows, notes + more)
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
-    """List the tables of a folder by the name before the first dot, sorted."""
+    """List the tables of a folder by the name before the first dot, sorted.
+
+    Files such as .txt, which may be no tables, count only where no others are there.
+    """
+    present = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and is_frame_file(path) and not path.name.startswith(".")
+    ]
+    sure = [path for path in present if not is_loose(path)]
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and is_frame_file(path) and not path.name.startswith("."):
-            name = path.name.partition(".")[0]
-            if name in files:
-                raise DataError(f"{folder} has two tables called {name}; keep one of them.")
-            files[name] = path
+    for path in sure or present:
+        name = path.name.partition(".")[0]
+        if name in files:
+            raise DataError(f"{folder} has two tables called {name}; keep one of them.")
+        files[name] = path
     if not files:
         raise DataError(f"{folder} has no csv, tsv or parquet file; put one per view into it.")
     return files
+
+
+def _left_out(folder: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
+    """Note the files beside tables that may be tables too."""
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_file() and is_loose(path)]
+    if not names or is_loose(next(iter(files.values()))):
+        return ()
+    return (
+        f"{shortened(', '.join(names))} of {folder.name} is left out; tables there are csv, "
+        "tsv, parquet or feather files.",
+    )
+
+
+def _refuse_row_numbers(
+    folder: Path, heads: Mapping[str, TableHead], unused: Collection[str | None]
+) -> None:
+    """Refuse to join by row numbers that disagree with a column of ids in each table."""
+    import pandas as pd
+
+    shared = set.intersection(*(set(head.names) for head in heads.values())) - set(unused)
+    if not shared or len(heads) < 2:
+        return
+    wanted = [UNNAMED, *sorted(shared)]
+    frames = []
+    for head in heads.values():
+        (frame,) = frame_chunks(head.path, wanted, None, head=head)
+        if sorted(frame[UNNAMED].tolist(), key=str) != sorted(range(len(frame)), key=str):
+            return
+        frames.append(frame.set_index(UNNAMED))
+    for name in wanted[1:]:
+        columns = [frame[name] for frame in frames]
+        if any(column.dtype.kind == "f" or not column.is_unique for column in columns):
+            continue
+        rows = pd.concat(columns)
+        if (rows.groupby(level=0).nunique() > 1).any() and rows.nunique() < len(rows):
+            raise OptionError(
+                f"the tables of {folder} have row numbers without a name and ids in {name!r}, "
+                f"which join them differently; name one with --id {name} or --id ''."
+            )
 
 
 def _join_tables(
@@ -119,21 +201,30 @@ def _join_tables(
     """Join the tables of a folder, and note the rows that are left out.
 
     The rows are those of `owner`, the table with the target and the columns of `roles`; those of
-    all tables without it. A row that a table lacks is NaN in it.
+    all tables without it. A row that a table lacks is NaN in it. Without an id rows
+    are joined by position.
     """
     views: dict[str, pd.DataFrame] = {}
     labels: Any = None
     told: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
     for name, path in folder_files(folder).items():
         own = layout.views.get(name, ())
         more = (str(layout.target), *roles) if name == owner else ()
         if own or more:
-            frame = _indexed(path, str(layout.id), own, more, written.get(name, ()))
+            frame = _indexed(path, layout.id, own, more, written.get(name, ()))
+            lengths[name] = len(frame)
             labels = frame[more[0]] if more else labels
             told |= {role: frame[role].to_numpy() for role in more[1:]}
             views |= {name: frame[list(own)]} if own else {}
     if not views:
         raise DataError(f"{folder} has none of the tables {', '.join(layout.views)}.")
+    if layout.id is None and len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+        raise DataError(
+            f"the tables of {folder} have no id and different numbers of rows "
+            f"({shortened(counts)}); give each an id column."
+        )
     if labels is not None:
         ids = list(labels.index)
     else:  # in the order of the longest table, then those that it lacks
@@ -144,28 +235,36 @@ def _join_tables(
         for name, table in views.items()
         if (extra := len(table.index.difference(ids)))
     )
-    return FileRows(
-        0, {name: view.reindex(ids) for name, view in views.items()}, ids, labels, told
-    ), notes
+    joined = {name: view.reindex(ids) for name, view in views.items()}
+    return FileRows(0, joined, None if layout.id is None else ids, labels, told), notes
 
 
 def _indexed(
     path: Path,
-    identifier: str,
+    identifier: str | None,
     columns: tuple[str, ...],
     texts: tuple[str, ...],
     written: Sequence[str],
 ) -> pd.DataFrame:
-    lacking = [name for name in (identifier, *columns) if name not in frame_columns(path)]
+    """Read columns of one table of a folder; its index is the identifier, or else the position."""
+    head = frame_head(path)
+    key = [] if identifier is None else [identifier]
+    present = set(head.joining)
+    lacking = [name for name in (*key, *columns) if name not in present]
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]!r}, which is in the layout.")
-    wanted = [identifier, *columns, *texts]
-    (frame,) = frame_chunks(path, wanted, None, texts=[identifier, *texts, *written])
+    wanted = [*key, *columns, *texts]
+    kept = [*key, *texts]
+    (frame,) = frame_chunks(path, wanted, None, texts=kept, categories=written, head=head)
+    if identifier is None:
+        return frame
     frame = frame.set_index(identifier)
     frame.index = frame.index.astype(str)
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
-        raise DataError(f"{path} has the {identifier} {twice!r} twice; give each row its own.")
+        raise DataError(
+            f"{path} has the {identifier or 'id'} {twice!r} twice; give each row its own."
+        )
     return frame
 
 
@@ -173,9 +272,13 @@ def rows_of_folder(
     path: Path, layout: FileLayout, rows: int, written: Mapping[str, Sequence[str]]
 ) -> Iterator[FileRows]:
     """Join the tables of a folder and cut them into rows."""
-    joined, _ = _join_tables(path, layout, written=written)
+    files = folder_files(path)
+    if is_omics(files, FileOptions(id=layout.id)):
+        joined = omics_rows(path, files, layout)
+    else:
+        joined, _ = _join_tables(path, layout, written=written)
     for start in range(0, len(joined), rows):
         part = slice(start, start + rows)
         present = {name: table.iloc[part] for name, table in joined.views.items()}
         views = {name: present.get(name) for name in layout.views}
-        yield FileRows(start, views, (joined.ids or [])[part], None)
+        yield FileRows(start, views, joined.ids and joined.ids[part], None)

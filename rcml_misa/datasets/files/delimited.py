@@ -1,0 +1,355 @@
+"""Tables as text: their separator, names and comments as the first lines tell, and their rows."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from rcml_misa.exceptions import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "MARK",
+    "TextForm",
+    "has_names",
+    "opened_text",
+    "text_chunks",
+    "text_ending",
+    "unmarked",
+]
+
+# endings of text tables, and the separator that each usually has
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "", ".data": ""}
+OPENERS: Mapping[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSIONS = (*OPENERS, ".zip")
+CANDIDATES = (",", "\t", ";", "|", " ")
+SNIFFED = 2**16  # characters after the first line from which the form is told
+WORDS = {"\t": "tabs", ";": "semicolons", "|": "pipes", " ": "spaces", ",": "commas"}
+ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
+COMMENTS = "#%"
+MONOTONE = 8  # so many rising numbers in the first line alone are names, such as wavelengths
+MARK = "="  # before entries that stay as written
+GAPS = {"", "na", "nan", "n/a", "null", "none", "?"}
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """Form of a text table, as its first lines tell it.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns as they stand; positions where no line has names.
+    named : bool
+        Whether a line holds the names.
+    skipped : int
+        Lines before the table, or before its rows where `header` is false.
+    header : bool
+        Whether the line of names follows these.
+    options : mapping of str to Any
+        Separator and such, for `pandas.read_csv`.
+    notes : tuple of str
+    """
+
+    names: list[str]
+    named: bool
+    skipped: int
+    header: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path) -> TextForm:
+        """Read the first line of a table, and at most 64 kB more."""
+        with opened_text(path) as stream:
+            return _form(path, stream)
+
+
+def text_ending(path: Path) -> str | None:
+    """Return the ending of a text table's name, such as ``.csv``, without that of a compression."""
+    name = path.name.lower()
+    name = next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
+    return next((end for end in SEPARATORS if name.endswith(end)), None)
+
+
+@contextmanager
+def opened_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, compressed or not, in UTF-8 or with the mark of UTF-16."""
+    compression = next((end for end in COMPRESSIONS if path.name.lower().endswith(end)), "")
+    with _opened_bytes(path, compression) as stream:
+        buffered = io.BufferedReader(stream)
+        encoding = ENCODINGS.get(buffered.peek(2)[:2], "utf-8-sig")
+        with io.TextIOWrapper(buffered, encoding=encoding, newline="") as text:
+            yield text
+
+
+@contextmanager
+def _opened_bytes(path: Path, compression: str) -> Iterator[Any]:
+    if compression != ".zip":
+        with OPENERS.get(compression, open)(path, "rb") as stream:
+            yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) != 1:
+            raise DataError(
+                f"{path} holds {len(members)} files; put one table alone into a zip file."
+            )
+        with archive.open(members[0]) as stream:
+            yield stream
+
+
+def _form(path: Path, stream: TextIO) -> TextForm:
+    comments: list[str] = []
+    for first in iter(stream.readline, ""):
+        if first.strip() and first.lstrip()[0] not in COMMENTS:
+            break
+        comments.append(first)
+    else:
+        raise DataError(f"{path} is empty; give a table with names of columns and rows.")
+    if first.lstrip().lower().startswith("@relation"):
+        raise DataError(f"{path} is an ARFF file, which is not read; save the table as csv.")
+    sample = stream.read(SNIFFED)
+    lines = [line for line in sample.splitlines() if line.strip()]
+    cut = len(sample) == SNIFFED  # within the last of these lines
+    if cut and len(lines) > 1:
+        lines.pop()
+        cut = False
+    usual = SEPARATORS[text_ending(path) or ".csv"]
+    separator = _separator(first, [] if cut else lines, usual)
+    text = "\n".join(lines) or first
+    spaced = separator != " " and re.search(f"{re.escape(separator)}(?! )", text) is None
+    rows = [row[:-1] if cut else row for row in _split(lines, separator, spaced=spaced)]
+    rest = () if separator == " " else chain(io.StringIO(sample), stream)
+    reader = _reader(chain([first], rest), separator, spaced=spaced)
+    names = next(reader)
+    decimal = "," if separator != "," and _decimal_commas([names, *rows]) else "."
+    form = TextForm(
+        names,
+        named=has_names(names, rows, decimal=decimal),
+        skipped=len(comments),
+        header=True,
+        options={
+            "sep": r"\s+" if separator == " " else separator,
+            "decimal": decimal,
+            "skipinitialspace": spaced,
+        },
+    )
+    notes = []
+    if not form.named:
+        form = _positions(form, comments, separator)
+        notes.append(
+            f"The names of the columns of {path.name} stand in a comment line."
+            if form.named
+            else f"{path.name} has no line of names; its columns are called by their positions, "
+            f"0 to {len(names) - 1}."
+        )
+    elif _has_row_names(separator, names, [] if cut else rows):
+        # R writes the names of rows without a name of their own
+        skipped = form.skipped + reader.line_num
+        form = replace(form, names=["", *names], header=False, skipped=skipped)
+    if any(comment.strip() for comment in comments):
+        notes.append(f"The comment lines at the beginning of {path.name} are skipped.")
+    if usual and separator != usual:
+        notes.append(f"The columns of {path.name} are separated by {WORDS[separator]}.")
+    if decimal == ",":
+        notes.append(f"The numbers of {path.name} are read with decimal commas.")
+    return replace(form, notes=tuple(notes))
+
+
+def _positions(form: TextForm, comments: list[str], separator: str) -> TextForm:
+    """Name columns by position, or by the last comment, where NumPy writes the names."""
+    if comments:
+        heading = _split([comments[-1].strip().lstrip(COMMENTS).strip()], separator, spaced=True)
+        if heading and len(heading[0]) == len(form.names) > 1 and has_names(heading[0], []):
+            comments.pop()
+            return replace(form, names=heading[0], named=True, header=False)
+    names = [str(place) for place in range(len(form.names))]
+    return replace(form, names=names, header=False)
+
+
+def _has_row_names(separator: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether each row has one entry more than there are names, as R writes tables."""
+    more = all(len(row) == len(names) + 1 and row[-1].strip() for row in rows)
+    return separator in "\t " and bool(rows) and more
+
+
+def _separator(first: str, lines: Sequence[str], usual: str) -> str:
+    """Choose the separator of columns.
+
+    The usual one of the file's ending counts where the first line has it, unless another one alone
+    splits the lines evenly, or its marks are those of decimals.
+    """
+    order = [usual, *(mark for mark in CANDIDATES if mark != usual)] if usual else CANDIDATES
+    present = [mark for mark in order if mark in first.strip()]
+    if len(first) > SNIFFED:
+        counts = {mark: first.count(mark, 0, SNIFFED) for mark in present if mark != " "}
+        return usual if usual in present else max(counts, key=counts.__getitem__, default=" ")
+    rows_by = {mark: _split([first, *lines], mark) for mark in present}
+    even = [
+        mark
+        for mark, rows in rows_by.items()
+        if len(rows[0]) > 1
+        and len({len(row) for row in rows}) == 1
+        and (mark != " " or all(any(map(_is_number, row)) for row in rows[1:]))
+    ]
+    decimals = [mark for mark in even if mark != "," and _decimal_commas(rows_by[mark])]
+    if decimals:
+        return decimals[0]
+    if usual in present and (usual in even or not set(even) - {" "}):
+        return usual
+    if even:
+        return even[0]
+    r_tables = (
+        mark for mark in present if _has_row_names(mark, rows_by[mark][0], rows_by[mark][1:])
+    )
+    return next(chain(r_tables, (mark for mark in present if mark != " ")), usual or ",")
+
+
+def _reader(lines: Iterable[str], separator: str, *, spaced: bool = False) -> Any:
+    if separator == " ":  # runs of spaces and tabs
+        lines = (line.strip().replace("\t", " ") for line in lines)
+        spaced = True
+    return csv.reader(lines, delimiter=separator, skipinitialspace=spaced)
+
+
+def _split(lines: Iterable[str], separator: str, *, spaced: bool = False) -> list[list[str]]:
+    return [row for row in _reader(lines, separator, spaced=spaced) if row]
+
+
+def _decimal_commas(rows: Iterable[Sequence[str]]) -> bool:
+    """Tell whether some cells have a decimal comma, and no other cell below the first row has one.
+
+    A decimal point anywhere speaks against it.
+    """
+    first, *others = rows
+    below = list(chain.from_iterable(others or [first]))
+    with_comma = [cell for cell in below if "," in cell]
+    points = any(re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", cell) for cell in below)
+    return bool(with_comma) and not points and all(map(DECIMAL_COMMA.fullmatch, with_comma))
+
+
+def _is_number(cell: str) -> bool:
+    text = cell.strip()
+    if text[:1] not in "+-.0123456789" or not text or "_" in text:
+        return False
+    try:
+        float(text.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
+
+
+def has_names(first: Sequence[str], rows: Sequence[Sequence[str]], *, decimal: str = ".") -> bool:
+    """Tell whether the first line of a table holds the names of its columns.
+
+    It does unless all its cells are numbers, or a text beside numbers stands again below, such as
+    a class. Numbers are names still where they count the columns from 0, or rise or fall steadily
+    while those of no other row do, such as wavelengths.
+
+    Examples
+    --------
+    >>> has_names(["a", "b"], [["1", "2"]]), has_names(["3", "1"], [["1", "2"]])
+    (True, False)
+    """
+    numbers = [cell.strip() for cell in first if _is_number(cell)]
+    if not numbers:
+        return True
+    texts = [
+        place
+        for place, cell in enumerate(first)
+        if not _is_number(cell) and cell.strip().lower() not in GAPS
+    ]
+    if texts:
+        # the line of names itself may stand twice where files were put together
+        others = [row for row in rows if list(row) != list(first)]
+        below = [{row[place] for row in others if len(row) > place} for place in texts]
+        return not any(first[place] in cells for place, cells in zip(texts, below, strict=True))
+    if len(numbers) > 1 and numbers == [str(number) for number in range(len(numbers))]:
+        cells = chain.from_iterable(rows)
+        return len(numbers) > 2 or not all(cell.strip().isdigit() for cell in cells)
+    whole = all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers)
+    if not first[0].strip() and len(numbers) == len(first) - 1 and whole:
+        return bool(rows) and all(row[:1] and row[0].strip() for row in rows)
+    return _monotone(first, decimal) and bool(rows) and not any(_monotone(r, decimal) for r in rows)
+
+
+def _monotone(cells: Sequence[str], decimal: str) -> bool:
+    values = [float(cell.replace(decimal, ".")) for cell in cells if _is_number(cell)]
+    steps = np.diff(values)
+    return len(values) >= MONOTONE and bool((steps > 0).all() or (steps < 0).all())
+
+
+def text_chunks(
+    path: Path,
+    form: TextForm,
+    stored: Sequence[str],
+    rows: int | None,
+    *,
+    texts: Sequence[str],
+    categories: Sequence[str],
+) -> Iterator[pd.DataFrame]:
+    """Yield all columns of a text table, named `stored`, in chunks of so many rows.
+
+    Entries of `texts` have `MARK` before them.
+    """
+    import pandas as pd
+
+    converters: dict[str, Callable[[str], str]] = dict.fromkeys(categories, str)
+    converters |= dict.fromkeys(texts, MARK.__add__)
+    with opened_text(path) as stream:
+        for _ in islice(iter(stream.readline, ""), form.skipped):
+            pass
+        try:
+            # all columns are read: with some left out, a row of too many entries goes unnoticed
+            chunks = pd.read_csv(
+                stream,
+                names=list(stored),
+                header=0 if form.header else None,
+                # faster than types, of which pandas makes one for each column
+                converters=converters,
+                index_col=False,  # else entries beyond the names would be an index
+                low_memory=False,
+                chunksize=rows or sys.maxsize,
+                **form.options,
+            )
+        except pd.errors.EmptyDataError:  # the names are all there is
+            yield pd.DataFrame(columns=list(stored))
+            return
+        while True:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                try:
+                    frame = next(chunks)
+                except StopIteration:
+                    return
+                except pd.errors.ParserWarning as warning:
+                    raise DataError(
+                        f"{path} has more entries in a row than names of columns; mend it."
+                    ) from warning
+            yield frame
+
+
+def unmarked(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Take the mark off texts that were read, of which pandas would drop those such as NA."""
+    values = column.astype(str).str[len(MARK) :]
+    return values.where(values != "")

@@ -1,0 +1,155 @@
+"""Tables of formats that keep types: parquet, feather and Excel sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcml_misa.datasets.files.delimited import MARK, has_names
+from rcml_misa.exceptions import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ArrowTable", "Sheet"]
+
+FEATHER = ".feather"
+BUFFER = 2**20  # bytes read at once of a column
+SNIFFED_ROWS = 20
+
+
+class ArrowTable:
+    """A parquet or feather file: its names, and some of its columns.
+
+    Attributes
+    ----------
+    names : list of str
+        Names as they are stored, those of an index that pandas wrote among them.
+    named : bool
+        True; such a file has names.
+    notes : tuple of str
+        None.
+    range_index : bool
+        Whether pandas keeps an unnamed index of consecutive row numbers beside the columns.
+    """
+
+    named = True
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from pyarrow import ipc
+            from pyarrow.parquet import ParquetFile
+        except ImportError as error:
+            kind = "feather" if path.suffix.lower() == FEATHER else "parquet"
+            raise DataError(
+                f"{path} is a {kind} file, which takes pyarrow to read: pip install "
+                "'rcml-misa[parquet]', or give a csv file."
+            ) from error
+        self.path = path
+        self.feather = path.suffix.lower() == FEATHER
+        if self.feather:
+            with ipc.open_file(str(path)) as reader:
+                schema = reader.schema
+        else:
+            # without these the columns of all row groups are fetched ahead and held in memory
+            self._parquet: Any = ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
+            schema = self._parquet.schema_arrow
+        self.names = [str(name) for name in schema.names]
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self.range_index = len(index) == 1 and isinstance(index[0], dict) and not index[0]["name"]
+
+    def chunks(self, columns: Sequence[str], rows: int | None) -> Iterator[pd.DataFrame]:
+        """Yield some columns in chunks of at most so many rows, an index among the columns.
+
+        A name that is not stored is that of the index of row numbers.
+        """
+        stored = set(self.names)
+        for part in self._parts([name for name in columns if name in stored], rows):
+            frame = part.to_pandas()
+            levels = set(columns).difference(frame.columns)
+            if levels:
+                (unnamed,) = levels.difference(frame.index.names) or [None]
+                names = [unnamed if name is None else name for name in frame.index.names]
+                frame = frame.reset_index(names=names)
+            yield frame
+
+    def _parts(self, columns: list[str], rows: int | None) -> Iterator[Any]:
+        if not self.feather:
+            whole = [self._parquet.read(columns=columns)] if rows is None else []
+            yield from whole or self._parquet.iter_batches(batch_size=rows, columns=columns)
+            return
+        from pyarrow import feather
+
+        table = feather.read_table(self.path, columns=columns)
+        for start in range(0, max(len(table), 1), rows or max(len(table), 1)):
+            yield table.slice(start, rows)
+
+
+def _marked(value: object) -> str:
+    return f"{MARK}{value}"
+
+
+class Sheet:
+    """The first sheet of an Excel file.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the columns; positions where no line has names.
+    named : bool
+        Whether the first line holds the names.
+    notes : tuple of str
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pandas as pd
+
+        try:
+            import_module("openpyxl")
+        except ImportError as error:
+            raise DataError(
+                f"{path} is an Excel file, which takes openpyxl to read: pip install "
+                "'rcml-misa[excel]', or save it as csv."
+            ) from error
+        self.path = path
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            sheets = [str(name) for name in book.sheet_names]
+            head = pd.read_excel(
+                book, header=None, nrows=SNIFFED_ROWS, dtype=str, keep_default_na=False
+            ).to_numpy()
+        if not len(head):
+            raise DataError(f"{path} is empty; give a table with names of columns and rows.")
+        self.names = [str(name) for name in head[0]]
+        self.named = has_names(self.names, head[1:].tolist())
+        notes = []
+        if not self.named:
+            self.names = [str(number) for number in range(len(self.names))]
+            last = len(self.names) - 1
+            notes.append(f"{path.name} has no line of names; its columns are called 0 to {last}.")
+        if len(sheets) > 1:
+            notes.append(f"{path.name} has {len(sheets)} sheets, of which {sheets[0]!r} is read.")
+        self.notes = tuple(notes)
+
+    def chunks(
+        self,
+        stored: Sequence[str],
+        rows: int | None,
+        *,
+        texts: Sequence[str],
+        categories: Sequence[str],
+    ) -> Iterator[pd.DataFrame]:
+        """Yield all columns, named `stored`, in chunks of so many rows; `texts` with a mark."""
+        import pandas as pd
+
+        frame = pd.read_excel(
+            self.path,
+            header=0 if self.named else None,
+            names=list(stored),
+            converters={**dict.fromkeys(categories, str), **dict.fromkeys(texts, _marked)},
+            engine="openpyxl",
+        )
+        for start in range(0, max(len(frame), 1), rows or max(len(frame), 1)):
+            yield frame.iloc[start : start + rows] if rows else frame
