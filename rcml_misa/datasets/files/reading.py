@@ -14,6 +14,7 @@ from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
 from rcml_misa.datasets.files.containers import is_array_file
 from rcml_misa.datasets.files.content import FileRows, OwnFile
 from rcml_misa.datasets.files.frames import is_frame_file
+from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout
 from rcml_misa.datasets.files.tables import (
     folder_files,
@@ -22,7 +23,6 @@ from rcml_misa.datasets.files.tables import (
     rows_of_folder,
     rows_of_table,
 )
-from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 
 __all__ = ["content_sha256", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
