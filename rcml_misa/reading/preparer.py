@@ -123,7 +123,7 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for name in views
         ]
         filled = with_absent_views(views, names=self.view_names_, widths=widths)
-        return MultiView(filled), surprises
+        return as_multiview(filled), surprises
 
     def _given(self, X: Any) -> dict[str, Any]:
         """Sort the views of X by name; None for those that it lacks."""
