@@ -1,5 +1,7 @@
 """Columns that give the label away: copies, marks, row numbers; and what chance explains."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from scipy.sparse import csr_array
 
 from rcml_misa.datasets import load_dataset, load_labelled
 from rcml_misa.datasets.files import FileLayout, FileOptions, OwnFile, check_file, read_own_file
+from rcml_misa.datasets.files.correspondence import Classes
 from rcml_misa.datasets.files.layout import folder_layout, table_layout
 from rcml_misa.datasets.files.leaks import find_leaks, refuse_leaks
 from rcml_misa.exceptions import DataError, OptionError
@@ -87,6 +90,41 @@ def test_tiny_files_are_not_stopped():
     assert not find_leaks(own_file(np.tile(labels[:, None], 30), labels))
     labels = np.repeat([0, 1], 20)
     assert surely(own_file(labels, labels))
+
+
+def orders(labels):
+    """Every distinct order of some labels."""
+    return np.array(sorted(set(permutations(labels))))
+
+
+@pytest.mark.parametrize(
+    ("labels", "column", "words"),
+    [
+        ([0, 0, 0, 1, 1, 1], [5, 5, 5, 2, 2, 2], "one-to-one"),
+        ([0, 0, 1, 1, 2, 2], [5, 5, 2, 2, 7, 7], "one-to-one"),
+        ([0, 0, 0, 0, 1, 1, 1], [5, 5, 4, 4, 2, 2, 3], "every row"),
+        ([0, 0, 1, 1, 2, 2], [5, 5, 5, 5, 7, 7], "one value per class"),
+    ],
+)
+def test_bounds_of_chance_are_no_less_than_all_orders_show(labels, column, words):
+    column = np.array(column, dtype=float)
+
+    def relation(codes, log_limit):
+        found = Classes(np.array(codes), log_limit).relate(column, ordered=False, rows=len(codes))
+        return "" if found is None else found.text
+
+    assert words in relation(labels, np.inf)
+    every = orders(labels)
+    share = np.mean([words in relation(codes, np.inf) for codes in every])
+    assert not relation(labels, np.log(share) - 1e-9)
+    assert words in relation(labels, np.log(100 * share))
+
+
+@pytest.mark.parametrize("labels", [[0] * 5 + [1] * 4, [0] * 6 + [1] * 3])
+def test_bound_of_runs_is_no_less_than_all_orders_show(labels):
+    share = np.mean(np.count_nonzero(np.diff(orders(labels)), axis=1) <= max(labels))
+    assert not Classes(np.array(labels), np.log(share) - 1e-9).in_runs
+    assert Classes(np.array(labels), np.log(100 * share)).in_runs
 
 
 def test_false_alarms_are_as_rare_as_stated():
