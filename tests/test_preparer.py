@@ -107,7 +107,7 @@ def test_absent_views_and_views_in_any_order():
     assert preparer.transform(dict(reversed(tables.items()))).names == ("a", "b")
     without = preparer.transform({"a": tables["a"][:2]})
     assert without.present.tolist() == [[True, False]] * 2
-    with pytest.raises(DataError, match="has a view 'c', which fit did not see"):
+    with pytest.raises(DataError, match="has the view 'c', which fit did not see"):
         preparer.transform({**tables, "c": tables["b"]})
 
 
@@ -214,9 +214,9 @@ def test_without_indicators():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.drop(columns="a__town"), "lacks the column 'a__town', 1 of 3 in all"),
+        (lambda f: f.drop(columns="a__town"), "lacks the column 'a__town' that fit saw"),
         (lambda f: f.rename(columns={"a__y": "a__yy"}), "lacks the column 'a__y'.*a__yy"),
-        (lambda f: f.assign(a__new=1), "has a column 'a__new' that fit did not see"),
+        (lambda f: f.assign(a__new=1), "has the column 'a__new' that fit did not see"),
         (lambda f: f.assign(a__x="tall"), "column 'a__x' has 'tall' in row 0, which is no number"),
     ],
 )

@@ -78,14 +78,14 @@ def fit(
             gaps = int((~present).sum())
             echo(f"note: view {view} is missing in {gaps} of {len(present)} rows", err=True)
     started = time.perf_counter()
-    preparer = TablePreparer().fit(own.named_views)
+    preparer = TablePreparer().fit(own.views)
     for text in preparer.describe():
         echo(f"note: {text}", err=True)
     with _progress(hasattr(estimator, "device")) as callback:
         more: dict[str, Any] = {} if callback is None else {"callback": callback}
         if own.weights is not None:
             more["sample_weight"] = own.weights
-        estimator.fit(preparer.transform(own.named_views), own.labels, **more)
+        estimator.fit(preparer.transform(own.views), own.labels, **more)
     seconds = time.perf_counter() - started
     fitted = ViewPipeline([("prepare", preparer), ("model", estimator)])
     layout = own.layout.without(

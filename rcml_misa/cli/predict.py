@@ -370,9 +370,8 @@ def _expected(
     if preparer is None:
         return dict(zip(model.view_names_, model.widths_, strict=True)), {}
     widths = dict(preparer.given_widths_)
-    for view, columns in preparer.columns_.items():
-        if columns.named:  # those that were set aside are not needed
-            widths[view] = len(layout.views[view])
+    # columns that were set aside are not needed
+    widths |= {view: len(layout.views[view]) for view in preparer.matched_}
     return widths, preparer.texts
 
 

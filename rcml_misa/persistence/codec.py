@@ -24,7 +24,6 @@ from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.persistence.transformers import read_transformer, write_transformer
-from rcml_misa.reading.column_kinds import ColumnKinds
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.inputs import (
@@ -38,6 +37,7 @@ from rcml_misa.reading.inputs import (
 from rcml_misa.reading.preparer import TablePreparer
 from rcml_misa.reading.raw_columns import RawColumns
 from rcml_misa.views import ViewMeans
+from rcml_misa.views.column_kinds import ColumnKinds
 
 __all__ = ["Decoder", "Encoder", "fitted_state"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +11,17 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from rcml_misa.exceptions import DataError, nearest
+from rcml_misa.exceptions import DataError
 from rcml_misa.options import check_options
 from rcml_misa.reading.raw_columns import RawColumns, Surprises
-from rcml_misa.views import MultiView, RawTable, as_multiview, with_absent_views
+from rcml_misa.views import (
+    ColumnNames,
+    MultiView,
+    RawTable,
+    as_multiview,
+    match_columns,
+    with_absent_views,
+)
 
 __all__ = ["TablePreparer"]
 
@@ -44,6 +51,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     columns_ : dict of str to RawColumns
         What is done to each view that is a table, of the views that remain.
+    matched_ : dict of str to tuple
+        Names of the columns of a view, where it has some, by which new ones are matched.
     given_widths_ : dict of str to int
         Columns of each view that `fit` saw.
     view_names_ : tuple of str
@@ -76,21 +85,27 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_options(self)
         views = as_multiview(X, views=self.views, raw=True)
         self.columns_: dict[str, RawColumns] = {}
+        self.matched_: dict[str, ColumnNames] = {}
         names: list[str] = []
         aside: list[str] = []
-        for (name, view), present in zip(views.items(), views.present.T, strict=True):
+        for name, view, labels, present in zip(
+            views.names, views.arrays, views.column_names, views.present.T, strict=True
+        ):
             if not isinstance(view, np.ndarray | RawTable):
                 names.append(name)
                 continue
-            frame, named = _frame(view)
-            self.columns_[name] = RawColumns.fit(
+            frame = _frame(view, [str(label) for label in labels or range(view.shape[1])])
+            columns = RawColumns.fit(
                 frame if present.all() else frame[present],
                 view=name,
-                named=named,
                 indicators=self.indicators,
                 levels=self.levels,
             )
-            (names if self.columns_[name].width else aside).append(name)
+            self.columns_[name] = columns
+            if labels is not None:  # columns that are set aside are not asked for again
+                gone = columns.kinds.aside
+                self.matched_[name] = tuple(label for label in labels if str(label) not in gone)
+            (names if columns.width else aside).append(name)
         if not names:
             raise DataError(
                 "X has no column to learn from: all of them are empty or differ in every row; "
@@ -107,38 +122,42 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform_counted(self, X: Any) -> tuple[MultiView, Surprises]:
         """Turn rows into views of numbers, and count the values that needed it, by their reason."""
         check_is_fitted(self)
-        given = self._given(X)
-        views: dict[str, Any] = {}
+        views = self._given(X)
         surprises: Surprises = Counter()
+        arrays: dict[str, Any] = {}
         for name in self.view_names_:
-            columns, view = self.columns_.get(name), given[name]
-            if columns is None or view is None:
-                views[name] = view
-                continue
-            frame = columns.matched(view, name)
-            views[name], more = columns.transform(frame, name)
-            surprises.update(more)
-        widths = [
-            self.columns_[name].width if name in self.columns_ else self.given_widths_[name]
-            for name in views
-        ]
-        filled = with_absent_views(views, names=self.view_names_, widths=widths)
-        return as_multiview(filled), surprises
+            columns, view = self.columns_.get(name), views[name]
+            if columns is not None and views.present[:, views.names.index(name)].any():
+                arrays[name], more = columns.transform(self._frame(name, view, columns), name)
+                surprises.update(more)
+            elif columns is not None:  # missing for all rows
+                arrays[name] = np.broadcast_to(np.nan, (views.n_samples, columns.width))
+            else:
+                arrays[name] = view
+        return MultiView(arrays), surprises
 
-    def _given(self, X: Any) -> dict[str, Any]:
-        """Sort the views of X by name; None for those that it lacks."""
-        expected = tuple(self.given_widths_)
-        if isinstance(X, list | tuple) and any(view is None for view in X):
-            X = dict(zip(expected, X, strict=False))
-        if isinstance(X, Mapping):
-            X = {name: view for name, view in X.items() if view is not None}
-        views = as_multiview(X, views=self.views, raw=True)
-        for name in views.names:
-            if name not in expected:
-                choice = nearest(name, expected)
-                raise DataError(f"X has a view {name!r}, which fit did not see; {choice}")
-        given = dict(views.items())
-        return {name: given.get(name) for name in expected}
+    def _given(self, X: Any) -> MultiView:
+        """Put views, and the columns of those that have names, into the order of fit."""
+        expected, widths = tuple(self.given_widths_), tuple(self.given_widths_.values())
+        if self.views is None:
+            X = with_absent_views(X, names=expected, widths=widths, raw=True)
+        views = as_multiview(X, views=self.views, raw=True).arranged(expected, widths)
+        orders = {}
+        for name, labels in zip(views.names, views.column_names, strict=True):
+            if labels is not None and name in self.matched_:
+                gone = self.columns_[name].kinds.aside
+                orders[name] = [n for n, label in enumerate(labels) if str(label) not in gone]
+        seen = [self.matched_.get(name) for name in expected]
+        return match_columns(views.with_columns(orders), seen)
+
+    def _frame(self, name: str, view: Any, columns: RawColumns) -> pd.DataFrame:
+        """Name the columns of a view, which are all that fit saw or those that it needs."""
+        every = columns.kinds.names
+        needed = tuple(label for label in every if label not in columns.kinds.aside)
+        fitting = {len(every): every, len(needed): needed}
+        if view.shape[1] not in fitting:
+            raise DataError(f"view {name!r} has {view.shape[1]} columns but fit saw {len(every)}.")
+        return _frame(view, fitting[view.shape[1]])
 
     @property
     def texts(self) -> dict[str, tuple[str, ...]]:
@@ -168,8 +187,7 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [*sentences, *gone]
 
 
-def _frame(view: Any) -> tuple[pd.DataFrame, bool]:
-    """Return a table's frame, and whether its columns have names rather than numbers alone."""
+def _frame(view: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Return a table's frame with these names of columns."""
     frame = view.frame if isinstance(view, RawTable) else pd.DataFrame(view, copy=False)
-    named = not isinstance(frame.columns, pd.RangeIndex)
-    return frame if named else frame.set_axis(frame.columns.astype(str), axis=1), named
+    return frame.set_axis(list(names), axis=1)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
-from rcml_misa.exceptions import DataError, nearest, shortened
-from rcml_misa.reading.column_kinds import ColumnKinds, column_kinds
+from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.reading.features import evenly
-from rcml_misa.views import RawTable
+from rcml_misa.views.column_kinds import ColumnKinds, column_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,6 @@ NEW_LEVEL = "new level "
 
 RARE = 2  # rows of a level below which it shares the column of others
 SAMPLE = 20_000  # rows from which medians are computed
-MATCHED = 500  # names that a missing one is compared with
 SECONDS = 86_400.0  # of a day
 
 
@@ -49,8 +47,6 @@ class RawColumns:
         Numbers and dates that have gaps in train rows.
     encoder : OneHotEncoder, optional
         Levels of the categories.
-    named : bool
-        Whether the columns have names, by which they are matched, rather than places alone.
     gap_share : float
         Share of gaps among the numbers and dates of train rows that have the view.
     """
@@ -59,15 +55,12 @@ class RawColumns:
     imputer: SimpleImputer | None = None
     indicator: MissingIndicator | None = None
     encoder: OneHotEncoder | None = None
-    named: bool = True
     gap_share: float = 0.0
 
     @classmethod
-    def fit(
-        cls, frame: pd.DataFrame, *, view: str, named: bool, indicators: bool, levels: int
-    ) -> Self:
+    def fit(cls, frame: pd.DataFrame, *, view: str, indicators: bool, levels: int) -> Self:
         """Learn kinds, medians and levels from train rows, (n, p), that have the view."""
-        columns = cls(column_kinds(frame), named=named)
+        columns = cls(column_kinds(frame))
         measured = columns._measured(frame, view, Counter())
         if measured.shape[1]:
             rows = len(measured)
@@ -86,35 +79,6 @@ class RawColumns:
                 sparse_output=False,
             ).fit(columns._levels(frame))
         return columns
-
-    def matched(self, view: NDArray[Any] | RawTable, name: str) -> pd.DataFrame:
-        """Bring the columns of new rows into order, by their names if they have some."""
-        frame = view.frame if isinstance(view, RawTable) else pd.DataFrame(view, copy=False)
-        if self.named and not isinstance(frame.columns, pd.RangeIndex):
-            labels = [str(label) for label in frame.columns]
-            if labels == list(self.kinds.names):
-                return frame
-            needed = [label for label in self.kinds.names if label not in self.kinds.aside]
-            lacking, more = set(needed) - set(labels), set(labels) - set(self.kinds.names)
-            if lacking:
-                column = next(label for label in needed if label in lacking)
-                choice = nearest(column, list(more or labels)[:MATCHED])
-                raise DataError(
-                    f"view {name!r} lacks the column {shortened(column, 40)!r}, {len(lacking)} of "
-                    f"{len(needed)} in all; {choice}"
-                )
-            if more:
-                column = next(label for label in labels if label in more)
-                raise DataError(
-                    f"view {name!r} has a column {shortened(column, 40)!r} that fit did not see; "
-                    "leave it out."
-                )
-            return frame.set_axis(labels, axis=1)[needed]
-        if view.shape[1] != len(self.kinds.names):
-            raise DataError(
-                f"view {name!r} has {view.shape[1]} columns but fit saw {len(self.kinds.names)}."
-            )
-        return frame.set_axis(list(self.kinds.names), axis=1)
 
     def transform(self, frame: pd.DataFrame, view: str) -> tuple[Array, Surprises]:
         """Turn rows into numbers, (n, d), and count what fit did not see.

@@ -22,7 +22,7 @@ from rcml_misa.views.presence import (
     judge_presence,
     presence_by_class,
 )
-from rcml_misa.views.raw import RawTable, numbers_or_raw
+from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "judge_presence",
     "match_columns",
     "match_target",
-    "numbers_or_raw",
     "opened",
     "presence_by_class",
     "present_rows",

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.views.containers import as_pandas, is_frame, is_pandas, numeric_values, opened
-from rcml_misa.views.raw import RawTable, columns_of, numbers_or_raw, stored_as_numbers
+from rcml_misa.views.raw import RawTable, columns_of, numbers_alone, numbers_or_raw
 from rcml_misa.views.sequences import (
     LARGEST,
     Sequences,
@@ -76,17 +76,17 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
 
 
 def _numbers_or_raw(what: str, value: Any) -> Any:
-    """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks.
-
-    A frame is a `RawTable` in any case, so that its columns keep their names.
-    """
+    """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks."""
     if is_frame(value):
-        return RawTable(stored_as_numbers(as_pandas(value))) if 0 not in value.shape else value
+        return numbers_or_raw(as_pandas(value)) if 0 not in value.shape else value
     if issparse(value):
         return value
     array = as_array(what, value)
     if array.ndim != 2 or not array.size or array.dtype.kind == "c":
         return array
+    if array.dtype.kind in "biuf":
+        numbers = np.asarray(array, dtype=np.float64)
+        return numbers if numbers_alone(numbers) else RawTable(columns_of(array))
     if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
         array = np.array(value, dtype=object)  # numbers beside texts stay numbers
     return numbers_or_raw(columns_of(array))
@@ -146,7 +146,7 @@ def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) 
     if rows.size:
         raise DataError(
             f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
-            f"{rows[0]}); impute these values, for instance by a TablePreparer (rcml_misa.views) "
+            f"{rows[0]}); impute these values, for instance by a rcml_misa.TablePreparer "
             "or a SimpleImputer in a Pipeline, or leave these rows out; where the whole view is "
             "missing, all its columns are NaN."
         )
@@ -240,7 +240,7 @@ def shape_message(what: str, shape: tuple[int, ...]) -> str:
 
 def _not_numeric(what: str, cause: str) -> str:
     return (
-        f"{what} is not numeric ({shortened(cause)}); put a TablePreparer (rcml_misa.views) before "
+        f"{what} is not numeric ({shortened(cause)}); put a rcml_misa.TablePreparer before "
         "the estimator, which reads texts, categories, dates and gaps, or leave out what is no "
         "number."
     )

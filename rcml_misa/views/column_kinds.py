@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["ColumnKinds", "column_kinds"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ColumnKinds", "column_kinds", "numbering_columns"]
 
 DISTINCT = 0.9  # share of different values from which texts identify their rows
 FEW = 10  # rows below which no values are taken for an identifier
 COUNTED = 50  # rows from which whole numbers that all differ are taken for a counter
+SEEN = 64  # rows that tell most columns of fractions
+EMPTY, NUMBERING = "without a value in train rows", "numbering the rows"
 SPAN = 2  # range of a counter over the number of its rows, at most
 GAP_WORDS = frozenset({"?", "-", ".", "n.a.", "missing", "unknown", "none", "na", "nan", "null"})
 ID_NAME = re.compile(r"(^|[_\W])(id|uuid|guid|index|idx|row_?(number|id|nr|no))$", re.IGNORECASE)
@@ -62,6 +66,7 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> table = pd.DataFrame({"age": [41.0, None], "seen": ["2024-05-01", "2024-06-30"]})
     >>> kinds = column_kinds(table.assign(sex=["f", "m"], note=None))
     >>> kinds.numbers, kinds.dates, kinds.categories, dict(kinds.aside)
@@ -76,7 +81,9 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
         part = frame if numeric.all() else frame.loc[:, numeric]
         values = part.to_numpy(dtype=np.float64, na_value=np.nan)
         chosen = [name for name, number in zip(names, numeric, strict=True) if number]
-        kinds |= {name: ("aside", why) for name, why in _numbers_aside(chosen, values)}
+        empty = np.isnan(values).all(axis=0)
+        kinds |= {name: ("aside", EMPTY) for name, none in zip(chosen, empty, strict=True) if none}
+        kinds |= {name: ("aside", NUMBERING) for name in numbering_columns(chosen, values)}
 
     def details(kind: str) -> dict[str, Any]:
         return {name: kinds[name][1] for name in names if kinds.get(name, ("",))[0] == kind}
@@ -91,30 +98,39 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
     )
 
 
-def _numbers_aside(names: Sequence[str], values: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
-    """Find columns of numbers that are empty or count the rows."""
+def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
+    """Find columns of different whole numbers that identify the rows, by name or by their range.
+
+    Examples
+    --------
+    >>> rows = np.arange(60.0)
+    >>> numbering_columns(["row", "weight"], np.column_stack([rows[::-1] + 7, rows / 3]))
+    ['row']
+    """
     rows = len(values)
-    some = values[: min(rows, 64)]
+    if rows < FEW:
+        return []
+    some = values[:SEEN]
     with np.errstate(invalid="ignore"):
         whole = (some == np.round(some)).all(axis=0)
-    for place in np.flatnonzero(np.isnan(some).all(axis=0)).tolist():
-        if np.isnan(values[:, place]).all():
-            yield names[place], "without a value in train rows"
+    numbering = []
     for place in np.flatnonzero(whole).tolist():
         column = values[:, place]
-        if rows < FEW or not (column == np.round(column)).all():
+        named = ID_NAME.search(names[place]) is not None
+        if not named and (rows < COUNTED or np.ptp(column) > SPAN * rows):
             continue
-        named = bool(ID_NAME.search(names[place]))
-        counts = rows >= COUNTED and np.ptp(column) <= SPAN * rows
-        if (named or counts) and len(np.unique(column)) == rows:
-            yield names[place], "numbering the rows"
+        if (column == np.round(column)).all() and len(np.unique(column)) == rows:
+            numbering.append(names[place])
+    return numbering
 
 
 def _kind(name: str, column: pd.Series[Any]) -> tuple[str, Any]:
     """Take a column that is not stored as numbers for one kind, with its format or words."""
+    from pandas import CategoricalDtype
+
     values = column.dropna()
     if values.empty:
-        return "aside", "without a value in train rows"
+        return "aside", EMPTY
     kind = getattr(column.dtype, "kind", "O")
     if kind == "M":
         return "date", None
@@ -122,7 +138,7 @@ def _kind(name: str, column: pd.Series[Any]) -> tuple[str, Any]:
         return "number", None
     if kind == "c":
         raise DataError(f"column {name!r} holds complex numbers; give real and imaginary parts.")
-    if isinstance(column.dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, CategoricalDtype):
         return "category", None
     if values.map(lambda value: isinstance(value, bool | np.bool_)).all():
         return "number", None
@@ -134,7 +150,9 @@ def _kind(name: str, column: pd.Series[Any]) -> tuple[str, Any]:
 
 
 def _kind_of_texts(name: str, texts: pd.Series[str]) -> tuple[str, Any]:
-    numbers = pd.to_numeric(texts, errors="coerce").notna()
+    from pandas import to_numeric
+
+    numbers = to_numeric(texts, errors="coerce").notna()
     others = {text.lower() for text in texts[~numbers].unique()}
     coded = texts.str.match(r"[+-]?0\d").any()  # such as 007
     if numbers.any() and others <= GAP_WORDS and not coded:
@@ -149,9 +167,11 @@ def _kind_of_texts(name: str, texts: pd.Series[str]) -> tuple[str, Any]:
 
 
 def _date_format(texts: pd.Series[str]) -> tuple[str, Any]:
+    from pandas import to_datetime
+
     fitting = {}
     for form in DATE_FORMATS:
-        dates = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+        dates = to_datetime(texts, format=form, errors="coerce", utc=True)
         if dates.notna().all():
             fitting[form] = dates
     if not fitting:

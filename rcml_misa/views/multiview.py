@@ -61,9 +61,8 @@ class MultiView:
     names : sequence of str, optional
         Names for a sequence of arrays; ``view1``, ``view2``, ... by default.
     raw : bool
-        Whether a table with columns that are no numbers, gaps within a row or infinity becomes a
-        `RawTable`, of kind "raw", instead of an error; and any DataFrame, so that its columns keep
-        their names.
+        Whether a table with columns that are no numbers or number the rows, gaps within a row or
+        infinity becomes a `RawTable`, of kind "raw", instead of an error.
 
     Attributes
     ----------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.views.column_kinds import numbering_columns
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RawTable", "columns_of", "numbers_or_raw", "stored_as_numbers"]
+__all__ = ["RawTable", "columns_of", "numbers_alone", "numbers_or_raw"]
 
 # what pandas calls the content of a column of objects that are all numbers or missing
 NUMBERS = frozenset({"decimal", "floating", "integer", "mixed-integer-float"})
@@ -37,6 +40,11 @@ class RawTable:
     """
 
     frame: pd.DataFrame
+
+    @property
+    def columns(self) -> pd.Index[Any]:
+        """Names of the columns."""
+        return self.frame.columns
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,8 +75,8 @@ class RawTable:
 def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     """Return the values of a frame of numbers without gaps within a row; else a `RawTable`.
 
-    A row without any value stays: it lacks the view. Infinity makes a table raw as a gap does;
-    objects that are numbers count as numbers.
+    A row without any value stays: it lacks the view. Infinity makes a table raw as a gap does, and
+    so does a column that numbers the rows; objects that are numbers count as numbers.
 
     Examples
     --------
@@ -78,16 +86,26 @@ def numbers_or_raw(frame: pd.DataFrame) -> NDArray[np.float64] | RawTable:
     >>> numbers_or_raw(pd.DataFrame({"a": [1, 2], "b": [0.5, None]}))
     RawTable(2 samples, 2 columns)
     """
-    frame = stored_as_numbers(frame)
+    frame = _stored_as_numbers(frame)
     if any(getattr(dtype, "kind", "O") not in "biuf" for dtype in frame.dtypes):
         return RawTable(frame)
     values = frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values if numbers_alone(values, [str(name) for name in frame]) else RawTable(frame)
+
+
+def numbers_alone(values: NDArray[np.float64], names: Sequence[str] = ()) -> bool:
+    """Ask whether numbers (n, p) have no gaps within a row, and no column that numbers the rows.
+
+    Without `names` a column numbers the rows by its range alone.
+    """
+    if numbering_columns(names or [""] * values.shape[1], values):
+        return False
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):  # one pass without a temporary array
-            return values
+            return True
     gaps = np.isnan(values).sum(axis=1)
     partial = (gaps > 0) & (gaps < values.shape[1])
-    return RawTable(frame) if partial.any() or np.isinf(values).any() else values
+    return not (partial.any() or np.isinf(values).any())
 
 
 def columns_of(array: NDArray[Any]) -> pd.DataFrame:
@@ -101,7 +119,7 @@ def columns_of(array: NDArray[Any]) -> pd.DataFrame:
     return pd.DataFrame(array)
 
 
-def stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+def _stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Store columns of objects that are numbers, or None, as numbers; others stay."""
     import pandas as pd
 

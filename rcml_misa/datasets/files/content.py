@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.datasets.files.layout import FileLayout
 from rcml_misa.exceptions import DataError
-from rcml_misa.views import MultiView, RawTable
+from rcml_misa.views import MultiView
 
 __all__ = ["FileRows", "OwnFile", "require_views"]
 
@@ -46,18 +46,6 @@ class OwnFile:
     folds: Mapping[str, NDArray[np.int64]] | None = None
     groups: NDArray[Any] | None = None
     weights: NDArray[np.float64] | None = None
-
-    @property
-    def named_views(self) -> MultiView:
-        """Views whose tables have the names of their columns, as `TablePreparer` matches them."""
-        import pandas as pd
-
-        views: dict[str, Any] = dict(self.views.items())
-        for name, columns in self.layout.views.items():
-            view = views.get(name)
-            if isinstance(view, np.ndarray) and view.shape[1] == len(columns):
-                views[name] = RawTable(pd.DataFrame(view, columns=list(columns), copy=False))
-        return MultiView(views)
 
 
 @dataclass(frozen=True)

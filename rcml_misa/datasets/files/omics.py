@@ -20,7 +20,7 @@ from rcml_misa.datasets.files.frames import TableHead, frame_chunks, frame_head
 from rcml_misa.datasets.files.layout import FileLayout
 from rcml_misa.datasets.files.roles import read_target
 from rcml_misa.exceptions import DataError, OptionError, nearest
-from rcml_misa.views import MultiView, numbers_or_raw
+from rcml_misa.views import MultiView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def read_omics(folder: Path, files: Mapping[str, Path], options: FileOptions) ->
     if others:
         notes.append(f"{', '.join(others)} of {folder.name} belongs to no view and is left out.")
     return OwnFile(
-        MultiView({n: numbers_or_raw(_joined(parts[n], columns[n])) for n in names}),
+        MultiView({name: _joined(parts[name], columns[name]) for name in names}, raw=True),
         read_target(labels, options, name=LABELS, path=folder),
         FileLayout(columns, LABELS, None),
         notes=tuple(notes),

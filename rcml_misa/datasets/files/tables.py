@@ -25,7 +25,7 @@ from rcml_misa.datasets.files.omics import is_omics, omics_rows, read_omics
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.exceptions import DataError, OptionError, shortened
-from rcml_misa.views import MultiView, numbers_or_raw
+from rcml_misa.views import MultiView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +54,7 @@ def _labelled(
 ) -> OwnFile:
     labels = read_target(rows.labels, options, name=str(layout.target), path=path)
     ids = None if rows.ids is None else np.array(rows.ids)
-    views = {name: numbers_or_raw(frame) for name, frame in rows.views.items()}
-    own = OwnFile(MultiView(views), labels, layout, ids, notes, options.task)
+    own = OwnFile(MultiView(rows.views, raw=True), labels, layout, ids, notes, options.task)
     return with_roles(own, rows.roles, options, path=path)
 
 
