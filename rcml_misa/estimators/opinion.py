@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcml_misa.estimators.summary import listed, mean_text, view_lines
 from rcml_misa.estimators.suspicion import JOIN, Suspicion
-from rcml_misa.exceptions import OptionError, nearest, shortened
+from rcml_misa.exceptions import OptionError, nearest
 from rcml_misa.opinions import Opinion, contradiction, mean_conflict
 from rcml_misa.opinions.nig import NIG
 
@@ -22,7 +23,6 @@ __all__ = ["ArrayOpinion", "MultiViewOpinion", "ScoreOpinion"]
 
 Array = NDArray[np.float64]
 _Opinion = TypeVar("_Opinion")
-MOST = 5  # views and classes that a summary names
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +46,7 @@ class ArrayOpinion(Opinion[Array]):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(evidence of shape {self.evidence.shape}, mean "
-            f"{_mean(self.evidence)}; mean uncertainty {_mean(self.uncertainty)})"
+            f"{mean_text(self.evidence)}; mean uncertainty {mean_text(self.uncertainty)})"
         )
 
 
@@ -119,11 +119,11 @@ class MultiViewOpinion(ArrayOpinion):
         lines = [
             f"{type(self).__name__}({rows} rows, {classes} classes, {len(self.views)} views, "
             f"{self.shared.shape[1]} shared tokens)",
-            f"  classes: {_listed([str(k) for k in _or_numbers(self.classes, classes)])}",
-            f"  mean uncertainty {_mean(self.uncertainty)}, mean conflict {_mean(self.conflict)}, "
-            f"mean of the largest probability {_mean(largest)}"
+            f"  classes: {listed(list(range(classes) if self.classes is None else self.classes))}",
+            f"  mean uncertainty {mean_text(self.uncertainty)}, mean conflict "
+            f"{mean_text(self.conflict)}, mean of the largest probability {mean_text(largest)}"
             + ("" if self.calibrated is None else ", calibrated"),
-            *_view_lines(self.views, lambda e: _mean(ArrayOpinion(e).uncertainty), "uncertainty"),
+            *view_lines({name: self.of(name).uncertainty for name in self.views}, "uncertainty"),
         ]
         if self.view_gains is not None:
             lines.append(f"  rows with a suspect: {np.count_nonzero(self.suspect != '')}")
@@ -303,33 +303,6 @@ class MultiViewOpinion(ArrayOpinion):
         return best if self.classes is None else np.asarray(self.classes[best])
 
 
-def _mean(values: Array) -> str:
-    """Word the mean of some numbers; ``none`` of no finite one."""
-    finite = values[np.isfinite(values)]
-    return f"{finite.mean():.3g}" if finite.size else "none"
-
-
-def _or_numbers(classes: NDArray[Any] | None, count: int) -> Sequence[Any]:
-    return range(count) if classes is None else classes.tolist()
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Join the first words into a line."""
-    shown = shortened(", ".join(shortened(word, 24) for word in words[:MOST]), 120)
-    return shown + (f" and {len(words) - MOST} more" if len(words) > MOST else "")
-
-
-def _view_lines(
-    views: Mapping[str, _Opinion], mean: Callable[[_Opinion], str], unit: str
-) -> list[str]:
-    """Describe the first views, a line each, and count the others."""
-    lines = [
-        f"  {shortened(name, 40)}: mean {unit} {mean(own)}"
-        for name, own in list(views.items())[:MOST]
-    ]
-    return lines + ([f"  and {len(views) - MOST} more views"] if len(views) > MOST else [])
-
-
 def _view(views: Mapping[str, _Opinion], name: str) -> _Opinion:
     """Look a view's opinion up by its name."""
     if name not in views:
@@ -376,9 +349,9 @@ class ScoreOpinion:
     def __repr__(self) -> str:
         lines = [
             f"{type(self).__name__}({len(self.gamma)} rows, {len(self.views)} views)",
-            f"  mean score {_mean(self.score)}, mean scale {_mean(self.scale)}, mean deviation "
-            f"{_mean(self.deviation)}",
-            *_view_lines(self.views, lambda own: _mean(own.scale), "scale"),
+            f"  mean score {mean_text(self.score)}, mean scale {mean_text(self.scale)}, "
+            f"mean deviation {mean_text(self.deviation)}",
+            *view_lines({name: own.scale for name, own in self.views.items()}, "scale"),
         ]
         if self.view_gains is not None:
             lines.append(f"  rows with a suspect: {np.count_nonzero(self.suspect != '')}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rcml_misa.exceptions import DataError, nearest, shortened
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.views.arrays import present_rows
 from rcml_misa.views.containers import unwrapped
 
@@ -23,6 +23,7 @@ __all__ = [
     "column_names",
     "match_columns",
     "match_target",
+    "named_views",
     "row_labels",
 ]
 
@@ -47,6 +48,39 @@ def column_names(frame: Any) -> ColumnNames:
     if not hasattr(frame, "columns"):
         return None
     return tuple(int(c) if isinstance(c, Integral) else str(c) for c in frame.columns)
+
+
+def named_views(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
+    """Return the names and tables of a mapping or a list, in order; refuse names that are none."""
+    if isinstance(arrays, Mapping):
+        if names is not None:
+            raise OptionError("names= belongs to a list of arrays; a mapping already names them.")
+        labels, values = tuple(arrays), list(arrays.values())
+        if labels and all(isinstance(label, Integral) for label in labels):
+            raise OptionError(
+                f"the views are numbered (the first is {labels[0]!r}) but need names; name the "
+                "views, for instance {f'view{k}': x for k, x in X.items()}."
+            )
+    elif isinstance(arrays, list | tuple):
+        values = list(arrays)
+        labels = tuple(names or (f"view{i}" for i in range(1, len(values) + 1)))
+    else:
+        raise DataError(
+            f"MultiView takes a mapping or a list of views, not one {type(arrays).__name__}; "
+            "cut one table into views with MultiView.from_array."
+        )
+    if not values:
+        raise DataError("there is no view; give at least one 2-D array.")
+    if len(labels) != len(values):
+        raise OptionError(f"{len(labels)} names for {len(values)} views; give one name per view.")
+    for label in labels:
+        if not isinstance(label, str) or not label:
+            raise OptionError(
+                f"a view's name must be a non-empty word, not {shortened(repr(label))}."
+            )
+        if labels.count(label) > 1:
+            raise OptionError(f"two views are called {label!r}; give each its own name.")
+    return labels, values
 
 
 def check_view_names(given: Iterable[Any], names: Sequence[str]) -> None:

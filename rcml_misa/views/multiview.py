@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from rcml_misa.views.alignment import (
     align_rows,
     check_view_names,
     column_names,
+    named_views,
     row_labels,
 )
 from rcml_misa.views.arrays import (
@@ -108,7 +108,7 @@ class MultiView:
         names: Sequence[str] | None = None,
         raw: bool = False,
     ) -> None:
-        labels, values = _named(arrays, names)
+        labels, values = named_views(arrays, names)
         values, index = align_rows(labels, values)
         values = [opened(f"view {label!r}", v) for label, v in zip(labels, values, strict=True)]
         columns = tuple(map(column_names, values))
@@ -478,36 +478,3 @@ def _kind(array: ViewArray) -> ViewKind:
     if isinstance(array, RawTable):
         return "raw"
     return "sparse" if issparse(array) else "dense"
-
-
-def _named(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:
-    """Return names and raw arrays in order."""
-    if isinstance(arrays, Mapping):
-        if names is not None:
-            raise OptionError("names= belongs to a list of arrays; a mapping already names them.")
-        labels, values = tuple(arrays), list(arrays.values())
-        if labels and all(isinstance(label, Integral) for label in labels):
-            raise OptionError(
-                f"the views are numbered (the first is {labels[0]!r}) but need names; name the "
-                "views, for instance {f'view{k}': x for k, x in X.items()}."
-            )
-    elif isinstance(arrays, list | tuple):
-        values = list(arrays)
-        labels = tuple(names or (f"view{i}" for i in range(1, len(values) + 1)))
-    else:
-        raise DataError(
-            f"MultiView takes a mapping or a list of views, not one {type(arrays).__name__}; "
-            "cut one table into views with MultiView.from_array."
-        )
-    if not values:
-        raise DataError("there is no view; give at least one 2-D array.")
-    if len(labels) != len(values):
-        raise OptionError(f"{len(labels)} names for {len(values)} views; give one name per view.")
-    for label in labels:
-        if not isinstance(label, str) or not label:
-            raise OptionError(
-                f"a view's name must be a non-empty word, not {shortened(repr(label))}."
-            )
-        if labels.count(label) > 1:
-            raise OptionError(f"two views are called {label!r}; give each its own name.")
-    return labels, values
