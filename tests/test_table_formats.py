@@ -193,6 +193,24 @@ def test_commas_that_are_no_decimals(tmp_path):
     assert found.labels.tolist() == ["a", "b"]
 
 
+def test_decimal_commas_beside_texts_with_commas(tmp_path):
+    path = write(tmp_path / "a.csv", "p;q;y\n1,5;red, green;a\n2;x;b\n")
+    (part,) = frame_chunks(path, ["p", "q"], None)
+    assert part["p"].tolist() == [1.5, 2.0]
+    assert part["q"].tolist() == ["red, green", "x"]
+
+
+def test_a_line_that_states_the_separator_as_excel_writes_it(tmp_path):
+    check(read_own_file(write(tmp_path / "a.csv", "sep=;\n" + text(";")), FileOptions()))
+
+
+def test_spaces_before_a_last_column_after_a_tab(tmp_path):
+    lines = '18.0   8  307.5\t"a car"\n15.0   4   97.0\t"another car"\n'
+    found = read_own_file(write(tmp_path / "a.data", lines), FileOptions(target="3"))
+    assert found.views["view1"].tolist() == [[18, 8, 307.5], [15, 4, 97]]
+    assert found.labels.tolist() == ["a car", "another car"]
+
+
 def test_runs_of_spaces_and_row_names_as_r_writes_them(tmp_path):
     lines = table().to_string(index=False).replace("label", "  label")
     check(read_own_file(write(tmp_path / "a.txt", lines), FileOptions()))
@@ -274,6 +292,8 @@ def test_a_zip_of_two_tables(tmp_path):
         (["0"], [["1"]], False),
         (["", "7", "3"], [["s1", "2", "3"]], True),
         (["5.1", "3.5", "setosa"], [["4.9", "3", "setosa"]], False),
+        (["5.1", "3.5", "4", "one car"], [["4.9", "3", "1", "another"]], False),
+        (["0.25", "0.5", "0.75", "y"], [["4.9", "3", "1", "a"]], True),
         (["2019", "2020", "y"], [["4.9", "3", "a"]], True),
         ([str(400.5 + 2 * n) for n in range(9)], [["0.3", "0.1"] * 4 + ["1"]], True),
         ([str(n * n) for n in range(9)], [[str(n * n + 1) for n in range(9)]], False),

@@ -45,6 +45,8 @@ SNIFFED = 2**16  # characters after the first line from which the form is told
 WORDS = {"\t": "tabs", ";": "semicolons", "|": "pipes", " ": "spaces", ",": "commas"}
 ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
+DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
+EXCEL_LINE = re.compile(r'\s*"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # before a table, for Excel
 COMMENTS = "#%"
 MONOTONE = 8  # so many rising numbers in the first line alone are names, such as wavelengths
 MARK = "="  # before entries that stay as written
@@ -120,10 +122,13 @@ def _opened_bytes(path: Path, compression: str) -> Iterator[Any]:
 
 def _form(path: Path, stream: TextIO) -> TextForm:
     comments: list[str] = []
+    stated = ""
     for first in iter(stream.readline, ""):
-        if first.strip() and first.lstrip()[0] not in COMMENTS:
+        if line := EXCEL_LINE.fullmatch(first):
+            stated = line[1]
+        elif first.strip() and first.lstrip()[0] not in COMMENTS:
             break
-        comments.append(first)
+        comments.append("" if line else first)
     else:
         raise DataError(f"{path} is empty; give a table with names of columns and rows.")
     if first.lstrip().lower().startswith("@relation"):
@@ -135,7 +140,7 @@ def _form(path: Path, stream: TextIO) -> TextForm:
         lines.pop()
         cut = False
     usual = SEPARATORS[text_ending(path) or ".csv"]
-    separator = _separator(first, [] if cut else lines, usual)
+    separator = stated or _separator(first, [] if cut else lines, usual)
     text = "\n".join(lines) or first
     spaced = separator != " " and re.search(f"{re.escape(separator)}(?! )", text) is None
     rows = [row[:-1] if cut else row for row in _split(lines, separator, spaced=spaced)]
@@ -211,6 +216,7 @@ def _separator(first: str, lines: Sequence[str], usual: str) -> str:
         if len(rows[0]) > 1
         and len({len(row) for row in rows}) == 1
         and (mark != " " or all(any(map(_is_number, row)) for row in rows[1:]))
+        and (mark != "\t" or not any(map(_is_list, rows[0])))
     ]
     decimals = [mark for mark in even if mark != "," and _decimal_commas(rows_by[mark])]
     if decimals:
@@ -237,15 +243,24 @@ def _split(lines: Iterable[str], separator: str, *, spaced: bool = False) -> lis
 
 
 def _decimal_commas(rows: Iterable[Sequence[str]]) -> bool:
-    """Tell whether some cells have a decimal comma, and no other cell below the first row has one.
-
-    A decimal point anywhere speaks against it.
-    """
+    """Tell whether a column below the first row has decimal commas, and no cell a decimal point."""
     first, *others = rows
-    below = list(chain.from_iterable(others or [first]))
-    with_comma = [cell for cell in below if "," in cell]
-    points = any(re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", cell) for cell in below)
-    return bool(with_comma) and not points and all(map(DECIMAL_COMMA.fullmatch, with_comma))
+    below = others or [first]
+    if any(DECIMAL_POINT.fullmatch(cell) for cell in chain.from_iterable(below)):
+        return False
+    columns = zip(*below, strict=False)
+    return any(
+        any("," in cell for cell in column)
+        and all(DECIMAL_COMMA.fullmatch(cell) for cell in column if "," in cell)
+        and all(map(_is_number, filter(str.strip, column)))
+        for column in columns
+    )
+
+
+def _is_list(cell: str) -> bool:
+    """Tell whether a cell holds several numbers, of columns that spaces separate."""
+    parts = cell.split()
+    return len(parts) > 1 and all(map(_is_number, parts))
 
 
 def _is_number(cell: str) -> bool:
@@ -263,8 +278,8 @@ def has_names(first: Sequence[str], rows: Sequence[Sequence[str]], *, decimal: s
     """Tell whether the first line of a table holds the names of its columns.
 
     It does unless all its cells are numbers, or a text beside numbers stands again below, such as
-    a class. Numbers are names still where they count the columns from 0, or rise or fall steadily
-    while those of no other row do, such as wavelengths.
+    a class, or there are fractions beside it. Numbers are names still where they count the columns
+    from 0, or rise or fall steadily while those of no other row do, such as wavelengths.
 
     Examples
     --------
@@ -282,6 +297,8 @@ def has_names(first: Sequence[str], rows: Sequence[Sequence[str]], *, decimal: s
     if texts:
         # the line of names itself may stand twice where files were put together
         others = [row for row in rows if list(row) != list(first)]
+        if "." in "".join(numbers) and len(numbers) > 1 and not _steady(first, decimal):
+            return False
         below = [{row[place] for row in others if len(row) > place} for place in texts]
         return not any(first[place] in cells for place, cells in zip(texts, below, strict=True))
     if len(numbers) > 1 and numbers == [str(number) for number in range(len(numbers))]:
@@ -290,13 +307,14 @@ def has_names(first: Sequence[str], rows: Sequence[Sequence[str]], *, decimal: s
     whole = all(number.isdigit() for number in numbers) and len(set(numbers)) == len(numbers)
     if not first[0].strip() and len(numbers) == len(first) - 1 and whole:
         return bool(rows) and all(row[:1] and row[0].strip() for row in rows)
-    return _monotone(first, decimal) and bool(rows) and not any(_monotone(r, decimal) for r in rows)
+    names = len(numbers) >= MONOTONE and bool(rows) and _steady(first, decimal)
+    return names and not any(_steady(row, decimal) for row in rows)
 
 
-def _monotone(cells: Sequence[str], decimal: str) -> bool:
+def _steady(cells: Sequence[str], decimal: str) -> bool:
     values = [float(cell.replace(decimal, ".")) for cell in cells if _is_number(cell)]
     steps = np.diff(values)
-    return len(values) >= MONOTONE and bool((steps > 0).all() or (steps < 0).all())
+    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def text_chunks(
