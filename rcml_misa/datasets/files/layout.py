@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.stored import one_per_row
-from rcml_misa.exceptions import DataError, OptionError, nearest, validated
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened, validated
 
 __all__ = [
     "FileLayout",
@@ -149,7 +149,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
 def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
     """List the columns and views that are left out; neither target nor id can be."""
     text = options.leave_out or ""
-    items = [text] if text in columns else _items(text)
+    items = [text] if text and text in columns else _items(text)
     for role, name in (("target", options.target), ("id", options.id)):
         if name is not None and name in items:
             raise OptionError(f"--leave-out names {name!r}, which is --{role}; drop one of both.")
@@ -179,7 +179,7 @@ def _without(
 
 def _listed(names: Sequence[str], most: int = 12) -> str:
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(shortened(name, 40) for name in names[:most]) + more
 
 
 def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
