@@ -96,6 +96,8 @@ def test_missing_values_become_nan(make) -> None:
     frame = make({"x": [1.5, None, 3.0], "y": [True, None, False], "z": [1, None, 3]})
     values = MultiView({"a": frame})["a"]
     np.testing.assert_array_equal(values, [[1.5, 1, 1], [np.nan] * 3, [3, 0, 3]])
+    numbers = make({"x": [1.5, None, 3.0], "z": [1, None, 3]})
+    np.testing.assert_array_equal(MultiView([numbers]).arrays[0], values[:, [0, 2]])
     with pytest.raises(DataError, match=r"in 1 of 2 rows .*TablePreparer"):
         MultiView({"a": make({"x": [1.5, None], "y": [1, 2]})})
 
