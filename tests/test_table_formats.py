@@ -356,6 +356,14 @@ def test_tables_without_names_are_joined_by_position(tmp_path):
         read_own_file(tmp_path, FileOptions())
 
 
+def test_equal_positions_are_no_id(tmp_path):
+    write(tmp_path / "a.csv", "7.5\n8.5\n")
+    write(tmp_path / "b.csv", "0,1,2,label\n7.5,1,2,x\n8.5,4,5,y\n")
+    with pytest.raises(OptionError, match="joined by an id column that each of them has"):
+        read_own_file(tmp_path, FileOptions())
+    assert read_own_file(tmp_path, FileOptions(id="0")).views.names == ("b",)
+
+
 def test_texts_beside_tables_are_left_out_and_named(tmp_path):
     table().assign(id=IDS)[["id", "p", "label"]].to_csv(tmp_path / "a.csv", index=False)
     table().assign(id=IDS)[["id", "q"]].to_csv(tmp_path / "b.csv", index=False)
