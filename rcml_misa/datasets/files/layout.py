@@ -22,6 +22,7 @@ __all__ = [
     "is_guess",
     "table_layout",
     "usual_target",
+    "without_left_out",
 ]
 
 SEPARATOR = "__"
@@ -146,10 +147,18 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     return FileLayout(_without(views, items, columns), target, identifier)
 
 
+def without_left_out(
+    views: Mapping[str, tuple[str, ...]], options: FileOptions
+) -> dict[str, tuple[str, ...]]:
+    """Leave the columns and views that ``options.leave_out`` names out of views."""
+    every = {name for names in views.values() for name in names}
+    return _without(views, _left_out(options, every), every)
+
+
 def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
     """List the columns and views that are left out; neither target nor id can be."""
     text = options.leave_out or ""
-    items = [text] if text in columns else _items(text)
+    items = [text] if text and text in columns else _items(text)
     for role, name in (("target", options.target), ("id", options.id)):
         if name is not None and name in items:
             raise OptionError(f"--leave-out names {name!r}, which is --{role}; drop one of both.")
@@ -169,7 +178,7 @@ def _without(
     rest = {
         view: tuple(name for name in names if name not in items)
         for view, names in views.items()
-        if view in columns or view not in items  # a column's name comes before a view's
+        if view not in items or view in columns  # a column's name comes before a view's
     }
     rest = {view: names for view, names in rest.items() if names}
     if not rest:
@@ -501,7 +510,7 @@ def guess_notes(
         others = [repr(name) for name in names if name.lower() in TARGETS]
         more = f"; {' and '.join(others[:2])}, of a usual name too, is read as data"
         notes.append(f"target: {part} {layout.target!r} (by its name{more if others else ''})")
-    if options.id is None and layout.id is not None:
+    if options.id is None and layout.id:  # an index without a name has a note of its own
         notes.append(f"id: {part} {layout.id!r} (by its name)")
     if options.views is None:
         rest = [
