@@ -150,9 +150,11 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
 def without_left_out(
     views: Mapping[str, tuple[str, ...]], options: FileOptions
 ) -> dict[str, tuple[str, ...]]:
-    """Leave the columns and views that ``options.leave_out`` names out of views."""
-    every = {name for names in views.values() for name in names}
-    return _without(views, _left_out(options, every), every)
+    """Leave views and columns that ``options.leave_out`` names out; a view's name comes first."""
+    items = _items(options.leave_out or "")
+    rest = {view: names for view, names in views.items() if view not in items}
+    every = {name for names in rest.values() for name in names}
+    return _without(rest, [item for item in items if item not in views], every)
 
 
 def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
