@@ -13,7 +13,7 @@ import click
 
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import FriendlyGroup, echo, echo_json, listed
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import CatalogueEntry
@@ -126,12 +126,14 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
 
     own, _ = load_labelled(file, data.file_options, task=data.task, stop_at_leaks=False)
     findings = check_file(own)
+    prepared = _prepared(own)
     if as_json:
         record = {
             "file": file,
             "layout": own.layout.to_json(),
             "guessed": [note for note in own.notes if is_guess(note)],
             "findings": [asdict(finding) for finding in findings],
+            "prepared": prepared,
         }
         echo_json(record, indent=2)
         return
@@ -140,6 +142,18 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
         mark = "" if finding.level == "fact" else f"{finding.level}: "
         end = f". {finding.consequence}" if finding.consequence else ""
         echo(f"{mark}{finding.what}{end}")
+    for text in prepared:
+        echo(f"note: {text}")
+
+
+def _prepared(own: OwnFile) -> list[str]:
+    """Say what is done to raw tables before a model is fitted, or why nothing can be."""
+    from rcml_misa.reading.preparer import describe_preparation
+
+    try:
+        return describe_preparation(own.views)
+    except DataError as error:
+        return [str(error)]
 
 
 def _read_as(own: OwnFile) -> Iterator[str]:

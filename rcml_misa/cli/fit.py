@@ -73,10 +73,9 @@ def fit(
         check_weights(estimator, method=method)
     for note in own.notes:
         echo(f"note: {note}", err=True)
-    for view, present in zip(own.views.names, own.views.present.T, strict=True):
-        if not present.all():
-            gaps = int((~present).sum())
-            echo(f"note: view {view} is missing in {gaps} of {len(present)} rows", err=True)
+    missing = zip(own.views.names, (~own.views.present).sum(axis=0).tolist(), strict=True)
+    if told := [f"{view} in {count}" for view, count in missing if count]:
+        echo(f"note: missing views: {', '.join(told)} of {own.views.n_samples} rows", err=True)
     started = time.perf_counter()
     preparer = TablePreparer().fit(own.views)
     for text in preparer.describe():

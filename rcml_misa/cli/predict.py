@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from rcml_misa.datasets.files import FileLayout
+    from rcml_misa.datasets.files import FileLayout, FileRows
     from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.training import Device
 
@@ -83,6 +83,9 @@ def predict(
     if out is not None:
         refuse_same(out, model, file)
     loaded, header = load_with_header(model, device=device)
+    if _is_train_file(file, header):
+        note = "the model was fitted on this file: answers about its train rows are no test"
+        echo(f"note: {file}: {note}", err=True)
     preparer, fitted = _preparer_and_model(loaded)
     _check_model(
         fitted, reject_above=reject_above, coverage=coverage, exclude_suspect=exclude_suspect
@@ -317,6 +320,17 @@ def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
     return layout
 
 
+def _is_train_file(path: Path, header: Mapping[str, Any]) -> bool:
+    """Ask whether a model was fitted on a file; one of another size is not read for that."""
+    from rcml_misa.datasets.files import file_bytes, file_sha256
+
+    about = header.get("about")
+    about = about if isinstance(about, dict) else {}
+    if not path.exists() or about.get("file_bytes") not in (None, str(file_bytes(path))):
+        return False
+    return about.get("file_sha256") == file_sha256(path)
+
+
 def _answers(
     preparer: TablePreparer | None,
     model: Any,
@@ -333,6 +347,8 @@ def _answers(
     from rcml_misa.datasets.files import file_rows
 
     widths, texts = _expected(preparer, model, layout)
+    if preparer is not None:
+        layout = replace(layout, views={v: c for v, c in layout.views.items() if v in widths})
     classes = model.classes_.tolist() if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
         if not len(chunk):
@@ -340,7 +356,7 @@ def _answers(
         end = chunk.start + len(chunk)
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
-                table = _table(model, _prepared(preparer, chunk.views, tally), shown)
+                table = _table(model, _prepared(preparer, chunk, tally), shown)
         except DataError as error:
             raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
         certainty = "uncertainty" if classes is not None else "scale"
@@ -369,17 +385,17 @@ def _expected(
     """Count the columns of each view in a file, and name those to be read as they are written."""
     if preparer is None:
         return dict(zip(model.view_names_, model.widths_, strict=True)), {}
+    # columns and views that were set aside are not needed
     widths = dict(preparer.given_widths_)
-    # columns that were set aside are not needed
     widths |= {view: len(layout.views[view]) for view in preparer.matched_}
-    return widths, preparer.texts
+    return {view: widths[view] for view in preparer.view_names_}, preparer.texts
 
 
-def _prepared(preparer: TablePreparer | None, views: Mapping[str, Any], tally: _Tally) -> Any:
+def _prepared(preparer: TablePreparer | None, chunk: FileRows, tally: _Tally) -> Any:
     """Turn a chunk's tables into numbers as those of fit were, and count what is new in them."""
     if preparer is None:
-        return views
-    prepared, surprises = preparer.transform_counted(views)
+        return chunk.views
+    prepared, surprises = preparer.transform_counted(chunk.views, first_row=chunk.start)
     tally.surprises.update(surprises)
     return prepared
 

@@ -97,6 +97,15 @@ class Session:
         return 130 if self.interrupted else int(bool(self.failures))
 
 
+def _note_reading(dataset: Dataset) -> None:
+    """Say what was noted in reading a data set, and how raw tables are prepared."""
+    from rcml_misa.reading.preparer import describe_preparation
+
+    for note in (*dataset.notes, *describe_preparation(dataset.views)):
+        # a sentence that names the file needs no name before it
+        echo(f"note: {note if dataset.name in note else f'{dataset.name}: {note}'}", err=True)
+
+
 def _note_presence(dataset: Dataset) -> None:
     """Say once, for all runs, which views' presence depends on the class."""
     import numpy as np
@@ -154,8 +163,7 @@ def run_session(
     if store is not None and resume:
         earlier, missing = split_known(datasets, tasks, store.read())
     for dataset in datasets:
-        for note in dataset.notes:
-            echo(f"note: {dataset.name}: {note}", err=True)
+        _note_reading(dataset)
         if missing:
             _note_presence(dataset)
     session = Session()

@@ -294,11 +294,12 @@ def load_labelled(
         The labels of a set that is no file are its classes by name, or scores; its layout has the
         names of its views.
     about : dict of str to str
-        Name and sha256 of the data set, for the header of a model file; the task if there is one.
+        Name, sha256 and size of the data set, for the header of a model file; the task if there is
+        one.
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import FileLayout, OwnFile, file_sha256
+    from rcml_misa.datasets.files import FileLayout, OwnFile, file_bytes, file_sha256
 
     entry = _resolved(name, replace(options, regression=options.regression or task == "regression"))
     if entry.format == "own":
@@ -308,7 +309,11 @@ def load_labelled(
                 "regression where numbers are predicted."
             )
         own, path = _read_own(entry, stop_at_leaks=stop_at_leaks)
-        about = {"dataset": entry.name, "file_sha256": file_sha256(path)}
+        about = {
+            "dataset": entry.name,
+            "file_sha256": file_sha256(path),
+            "file_bytes": str(file_bytes(path)),
+        }
         return own, about | ({"task": own.task} if own.task == "regression" else {})
     data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}

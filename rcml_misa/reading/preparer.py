@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.options import check_options
-from rcml_misa.reading.raw_columns import RawColumns, Surprises
+from rcml_misa.reading.raw_columns import RawColumns, Surprises, listed
 from rcml_misa.views import (
     ColumnNames,
     MultiView,
@@ -22,8 +23,9 @@ from rcml_misa.views import (
     match_columns,
     with_absent_views,
 )
+from rcml_misa.views.column_kinds import ColumnKinds, column_kinds
 
-__all__ = ["TablePreparer"]
+__all__ = ["TablePreparer", "describe_preparation"]
 
 
 class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -80,8 +82,12 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.indicators = indicators
         self.levels = levels
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
-        """Learn from train rows what each column is, its median or its levels; y plays no part."""
+    def fit(self, X: Any, y: Any = None, *, kinds_of: MultiView | None = None) -> Self:  # noqa: ARG002
+        """Learn from train rows what each column is, its median or its levels; y plays no part.
+
+        With `kinds_of`, views of more rows, these say what each column is: numbers, a date, a
+        category. Medians and levels are those of the rows of X all the same.
+        """
         check_options(self)
         views = as_multiview(X, views=self.views, raw=True)
         self.columns_: dict[str, RawColumns] = {}
@@ -94,12 +100,13 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if not isinstance(view, np.ndarray | RawTable):
                 names.append(name)
                 continue
-            frame = _frame(view, [str(label) for label in labels or range(view.shape[1])])
+            titles = [str(label) for label in labels or range(view.shape[1])]
             columns = RawColumns.fit(
-                frame if present.all() else frame[present],
+                _present(view, titles, present),
                 view=name,
                 indicators=self.indicators,
                 levels=self.levels,
+                kinds=None if kinds_of is None else _kinds(kinds_of, name, titles),
             )
             self.columns_[name] = columns
             if labels is not None:  # columns that are set aside are not asked for again
@@ -119,8 +126,11 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Turn rows into views of numbers; a `DataError` tells columns that do not match."""
         return self.transform_counted(X)[0]
 
-    def transform_counted(self, X: Any) -> tuple[MultiView, Surprises]:
-        """Turn rows into views of numbers, and count the values that needed it, by their reason."""
+    def transform_counted(self, X: Any, *, first_row: int = 0) -> tuple[MultiView, Surprises]:
+        """Turn rows into views of numbers, and count the values that needed it, by their reason.
+
+        Errors count rows from `first_row`.
+        """
         check_is_fitted(self)
         views = self._given(X)
         surprises: Surprises = Counter()
@@ -128,7 +138,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name in self.view_names_:
             columns, view = self.columns_.get(name), views[name]
             if columns is not None and views.present[:, views.names.index(name)].any():
-                arrays[name], more = columns.transform(self._frame(name, view, columns), name)
+                frame = self._frame(name, view, columns)
+                arrays[name], more = columns.transform(frame, name, first_row=first_row)
                 surprises.update(more)
             elif columns is not None:  # missing for all rows
                 arrays[name] = np.broadcast_to(np.nan, (views.n_samples, columns.width))
@@ -145,9 +156,10 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         orders = {}
         for name, labels in zip(views.names, views.column_names, strict=True):
             gone = self.columns_[name].kinds.aside if name in self.matched_ else {}
-            if labels is not None and gone:
+            if labels is not None and gone and name not in self.aside_:
                 orders[name] = [n for n, label in enumerate(labels) if str(label) not in gone]
-        seen = [self.matched_.get(name) for name in expected]
+        # nothing is asked of a view that is set aside
+        seen = [None if name in self.aside_ else self.matched_.get(name) for name in expected]
         return match_columns(views.with_columns(orders), seen)
 
     def _frame(self, name: str, view: Any, columns: RawColumns) -> pd.DataFrame:
@@ -176,15 +188,85 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(names, dtype=object)
 
     def describe(self) -> list[str]:
-        """Say what was learnt, a sentence each: what is filled, encoded and set aside."""
+        """Say what was learnt, a sentence for each way of doing: fill, encode, set aside."""
         check_is_fitted(self)
+        titles = Counter(name for view in self.columns_.values() for name in view.kinds.names)
+
+        def named(view: str, names: Iterable[str]) -> list[str]:
+            return [name if titles[name] == 1 else f"{name} of view {view}" for name in names]
+
+        columns = self.columns_.items()
+        words: dict[tuple[str, ...], list[str]] = {}
+        reasons: dict[str, list[str]] = {}
+        for view, own in columns:
+            for name, seen in own.kinds.words.items():
+                words.setdefault(tuple(seen), []).extend(named(view, [name]))
+            for name, reason in own.kinds.aside.items():
+                reasons.setdefault(reason, []).extend(named(view, [name]))
         sentences = [
-            f"view {name}: {text}"
-            for name, columns in self.columns_.items()
-            for text in columns.describe()
+            f"{listed([repr(word) for word in some], 3)} among the numbers of {listed(names)} "
+            f"{'is' if len(some) == 1 else 'are'} read as gaps"
+            for some, names in words.items()
         ]
-        gone = (f"view {name} has no column left and is set aside" for name in self.aside_)
-        return [*sentences, *gone]
+        infinite = [name for view, own in columns for name in named(view, own.infinite)]
+        if infinite:
+            sentences.append(f"infinite numbers of {listed(infinite)} are read as gaps")
+        shares = [f"{view} {100 * own.gap_share:.2g} %" for view, own in columns if own.gap_share]
+        if shares:
+            flags = sum(own.gap_flags() for _, own in columns)
+            flagged = f", and flagged by columns of 0 and 1 ({flags} in all)" if flags else ""
+            sentences.append(
+                f"gaps among numbers are filled with the medians of train rows{flagged}: "
+                f"{listed(shares)}"
+            )
+        levels = [
+            f"{name} ({count})"
+            for view, own in columns
+            for name, count in zip(
+                named(view, own.level_counts()), own.level_counts().values(), strict=True
+            )
+        ]
+        if levels:
+            sentences.append(
+                f"levels of {listed(levels)} are columns of 0 and 1; rare and new ones share a "
+                "column, or have none"
+            )
+        dates = [name for view, own in columns for name in named(view, own.kinds.dates)]
+        if dates:
+            sentences.append(f"dates in {listed(dates)} are numbers of days")
+        sentences += [f"{listed(names)} set aside, {reason}" for reason, names in reasons.items()]
+        if self.aside_:
+            has = "view {} has" if len(self.aside_) == 1 else "views {} have"
+            end = "is" if len(self.aside_) == 1 else "are"
+            gone = listed(self.aside_)
+            sentences.append(f"{has.format(gone)} no column left and {end} set aside")
+        return sentences
+
+
+def describe_preparation(views: MultiView) -> list[str]:
+    """Say what a `TablePreparer` does to raw tables, by all their rows; nothing without any.
+
+    Examples
+    --------
+    >>> views = MultiView({"a": pd.DataFrame({"sex": ["f", "m"]})}, raw=True)
+    >>> describe_preparation(views)[0].partition(";")[0]
+    'levels of sex (2) are columns of 0 and 1'
+    """
+    return TablePreparer().fit(views).describe() if "raw" in views.kinds else []
+
+
+def _present(
+    view: NDArray[Any] | RawTable, names: Sequence[str], present: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return the rows that have a view, with these names of columns."""
+    frame = _frame(view, names)
+    return frame if present.all() else frame[present]
+
+
+def _kinds(views: MultiView, name: str, titles: Sequence[str]) -> ColumnKinds:
+    """Decide what the columns of a view are, by the rows that have it."""
+    view: Any = views[name]
+    return column_kinds(_present(view, titles, views.present[:, views.names.index(name)]))
 
 
 def _frame(view: Any, names: Sequence[str]) -> pd.DataFrame:

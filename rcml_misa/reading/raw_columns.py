@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -15,18 +14,20 @@ from sklearn.preprocessing import OneHotEncoder
 
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.reading.features import evenly
-from rcml_misa.views.column_kinds import ColumnKinds, column_kinds
+from rcml_misa.views.column_kinds import GAP_WORDS, ColumnKinds, column_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RawColumns", "Surprises", "describe_surprises"]
+__all__ = ["RawColumns", "Surprises", "describe_surprises", "listed"]
 
 Array = NDArray[np.float64]
 #: Number of values per view, column and what was done to them.
 Surprises = Counter[tuple[str, str, str]]
 FILLED, FIRST_GAPS, INFINITE = "filled", "filled, without gaps in training", "infinite"
+WORDS = "words"
 NEW_LEVEL = "new level "
+NAMED = 3  # columns with new levels that have a sentence of their own
 
 RARE = 2  # rows of a level below which it shares the column of others
 SAMPLE = 20_000  # rows from which medians are computed
@@ -49,6 +50,8 @@ class RawColumns:
         Levels of the categories.
     gap_share : float
         Share of gaps among the numbers and dates of train rows that have the view.
+    infinite : tuple of str
+        Columns with infinite numbers in train rows.
     """
 
     kinds: ColumnKinds
@@ -56,12 +59,23 @@ class RawColumns:
     indicator: MissingIndicator | None = None
     encoder: OneHotEncoder | None = None
     gap_share: float = 0.0
+    infinite: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, view: str, indicators: bool, levels: int) -> Self:
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        view: str,
+        indicators: bool,
+        levels: int,
+        kinds: ColumnKinds | None = None,
+    ) -> Self:
         """Learn kinds, medians and levels from train rows, (n, p), that have the view."""
-        columns = cls(column_kinds(frame))
-        measured = columns._measured(frame, view, Counter())
+        columns = cls(column_kinds(frame) if kinds is None else kinds)
+        surprises: Surprises = Counter()
+        measured = columns._measured(frame, view, surprises)
+        columns.infinite = tuple(name for _, name, what in surprises if what == INFINITE)
         if measured.shape[1]:
             rows = len(measured)
             some = measured[evenly(rows, SAMPLE)] if rows > SAMPLE else measured
@@ -80,13 +94,15 @@ class RawColumns:
             ).fit(columns._levels(frame))
         return columns
 
-    def transform(self, frame: pd.DataFrame, view: str) -> tuple[Array, Surprises]:
+    def transform(
+        self, frame: pd.DataFrame, view: str, *, first_row: int = 0
+    ) -> tuple[Array, Surprises]:
         """Turn rows into numbers, (n, d), and count what fit did not see.
 
-        A row without any value in the view is NaN throughout.
+        A row without any value in the view is NaN throughout. Errors count rows from `first_row`.
         """
         surprises: Surprises = Counter()
-        measured = self._measured(frame, view, surprises)
+        measured = self._measured(frame, view, surprises, first_row)
         gaps = np.isnan(measured)
         absent = np.asarray(gaps.all(axis=1))
         encoded = []
@@ -129,33 +145,20 @@ class RawColumns:
             names += [name.replace("_infrequent_sklearn", "_other") for name in levels]
         return names
 
-    def describe(self) -> Iterator[str]:
-        """Say what is done to the columns, in sentences without a subject."""
-        for name, words in self.kinds.words.items():
-            listed = ", ".join(repr(word) for word in words)
-            yield f"{listed} in column {name!r} stands for a gap"
-        if self.gap_share:
-            flagged = 0 if self.indicator is None else len(self.indicator.features_)
-            plural = "a column flags" if flagged == 1 else f"{flagged} columns flag"
-            more = f"; {plural} them" if flagged else ""
-            share = f"{100 * self.gap_share:.2g} % of its numbers are gaps"
-            yield f"{share}, filled with the medians of train rows{more}"
-        if self.encoder is not None:
-            counts = [len(levels) for levels in self.encoder.categories_]
-            listed = _listed(
-                [f"{name} ({n})" for name, n in zip(self.kinds.categories, counts, strict=True)]
-            )
-            yield (
-                f"levels of {listed} are columns of 0 and 1; rare and new ones share a column, or "
-                "have none"
-            )
-        if self.kinds.dates:
-            yield f"dates in {_listed(self.kinds.dates)} are numbers of days"
-        for reason in dict.fromkeys(self.kinds.aside.values()):
-            names = [name for name, why in self.kinds.aside.items() if why == reason]
-            yield f"{_listed(names)} set aside, {reason}"
+    def gap_flags(self) -> int:
+        """Count the columns that flag gaps."""
+        return 0 if self.indicator is None else len(self.indicator.features_)
 
-    def _measured(self, frame: pd.DataFrame, view: str, surprises: Surprises) -> Array:
+    def level_counts(self) -> dict[str, int]:
+        """Count the levels of each category."""
+        if self.encoder is None:
+            return {}
+        counts = [len(levels) for levels in self.encoder.categories_]
+        return dict(zip(self.kinds.categories, counts, strict=True))
+
+    def _measured(
+        self, frame: pd.DataFrame, view: str, surprises: Surprises, first_row: int = 0
+    ) -> Array:
         """Numbers and dates of rows, (n, p), NaN at gaps."""
         measured = [*self.kinds.numbers, *self.kinds.dates]
         part = frame if measured == list(frame.columns) else frame[measured]
@@ -166,7 +169,8 @@ class RawColumns:
         else:
             values = np.empty(part.shape)
             for place, name in enumerate(measured):
-                values[:, place] = self._numbers(part[name], name, view)
+                column = _Column(part[name], view, name, first_row)
+                values[:, place] = self._numbers(column, surprises)
         with np.errstate(all="ignore"):
             if np.isfinite(values.sum()):  # one pass without a temporary array
                 return values
@@ -177,19 +181,25 @@ class RawColumns:
             values = np.where(infinite, np.nan, values)
         return values
 
-    def _numbers(self, column: pd.Series[Any], name: str, view: str) -> Array:
+    def _numbers(self, column: _Column, surprises: Surprises) -> Array:
         """Turn one column of numbers or dates into floats."""
+        values, name = column.values, column.name
         if name in self.kinds.dates:
-            return _days(column, self.kinds.formats.get(name), name=name, view=view)
-        if column.dtype.kind == "m":
-            return np.asarray(column.dt.total_seconds(), dtype=np.float64) / SECONDS
-        if getattr(column.dtype, "kind", "O") in "biuf":
-            return column.to_numpy(dtype=np.float64, na_value=np.nan)
-        words = self.kinds.words.get(name, ())
-        if words:
-            column = column.mask(column.astype(str).str.strip().str.lower().isin(words))
-        numbers = pd.to_numeric(column, errors="coerce")
-        _refuse_other(column, numbers, name=name, view=view, what="number")
+            return column.days(self.kinds.formats.get(name))
+        if values.dtype.kind == "m":
+            return np.asarray(values.dt.total_seconds(), dtype=np.float64) / SECONDS
+        if getattr(values.dtype, "kind", "O") in "biuf":
+            return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = pd.to_numeric(values, errors="coerce")
+        wrong = np.flatnonzero(values.notna() & numbers.isna())
+        if len(wrong):
+            words = values.iloc[wrong].astype(str).str.strip().str.lower()
+            seen = self.kinds.words.get(name, ())
+            stray = wrong[~words.isin([*GAP_WORDS, *seen]).to_numpy()]
+            if GAP_WORDS.issuperset(seen):
+                column.refuse(stray, "number")
+            elif len(stray):
+                surprises[column.view, name, WORDS] += len(stray)
         return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
     def _levels(self, frame: pd.DataFrame) -> NDArray[np.object_]:
@@ -216,58 +226,70 @@ class RawColumns:
 
 
 def describe_surprises(surprises: Surprises) -> list[str]:
-    """Say what was done to values that fit did not see so, a sentence per view.
+    """Say what was done to values that fit did not see so, a sentence for each reason.
 
     Examples
     --------
     >>> describe_surprises(Counter({("a", "age", FILLED): 3, ("a", "city", "new level 'rom'"): 2}))
-    ['view a: 3 gaps filled', "view a: 2 values of city that fit did not see ('rom' 2)"]
+    ['gaps filled: a 3', "values of city that fit did not see: 'rom' 2"]
     """
     sentences = []
-    for view in dict.fromkeys(view for view, _, _ in surprises):
-        own = {(name, what): n for (seen, name, what), n in surprises.items() if seen == view}
-        for kind, words in (
-            (FILLED, "gaps filled"),
-            (FIRST_GAPS, "gaps filled in columns without gaps in training"),
-            (INFINITE, "infinite values read as gaps"),
-        ):
-            counts = {name: n for (name, what), n in own.items() if what == kind}
-            names = "" if kind == FILLED else f" ({_listed(list(counts))})"
-            if counts:
-                sentences.append(f"view {view}: {sum(counts.values())} {words}{names}")
-        for column in dict.fromkeys(name for name, what in own if what.startswith(NEW_LEVEL)):
-            levels = {
-                what.removeprefix(NEW_LEVEL): n
-                for (name, what), n in own.items()
-                if name == column and what.startswith(NEW_LEVEL)
-            }
-            listed = _listed([f"{level} {n}" for level, n in levels.items()])
-            total = sum(levels.values())
-            sentences.append(
-                f"view {view}: {total} values of {column} that fit did not see ({listed})"
-            )
+    if filled := _counts(surprises, FILLED, by=0):
+        sentences.append(f"gaps filled: {filled}")
+    for what, words in (
+        (FIRST_GAPS, "gaps filled in columns without gaps in training"),
+        (INFINITE, "infinite values read as gaps"),
+        (WORDS, "words read as gaps among numbers"),
+    ):
+        if counts := _counts(surprises, what, by=1):
+            sentences.append(f"{words}: {counts}")
+    new: dict[str, Counter[str]] = {}
+    for (_, name, what), count in surprises.items():
+        if what.startswith(NEW_LEVEL):
+            new.setdefault(name, Counter())[what.removeprefix(NEW_LEVEL)] += count
+    for name, levels in [*new.items()][:NAMED]:
+        told = listed([f"{level} {count}" for level, count in levels.most_common()])
+        sentences.append(f"values of {shortened(name, 40)} that fit did not see: {told}")
+    if others := [*new.items()][NAMED:]:
+        told = listed([f"{name} {levels.total()}" for name, levels in others])
+        sentences.append(f"values of other columns that fit did not see: {told}")
     return sentences
 
 
-def _days(column: pd.Series[Any], form: str | None, *, name: str, view: str) -> Array:
-    """Count days since 1970."""
-    dates = pd.to_datetime(column, format=form, errors="coerce", utc=True)
-    _refuse_other(column, dates, name=name, view=view, what="date")
-    seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(seconds, dtype=np.float64) / SECONDS
+def _counts(surprises: Surprises, what: str, *, by: Literal[0, 1]) -> str:
+    """List counts of one kind by view (0) or column (1), the largest first."""
+    counts: Counter[str] = Counter()
+    for key, count in surprises.items():
+        if key[2] == what:
+            counts[key[by]] += count
+    return listed([f"{shortened(name, 40)} {count}" for name, count in counts.most_common()])
 
 
-def _refuse_other(
-    column: pd.Series[Any], read: pd.Series[Any], *, name: str, view: str, what: str
-) -> None:
-    """Refuse values that were no numbers, or no dates."""
-    wrong = np.flatnonzero(column.notna().to_numpy() & read.isna().to_numpy())
-    if len(wrong):
-        value = shortened(repr(column.iloc[wrong[0]]), 40)
-        raise DataError(
-            f"view {view!r}, column {shortened(name, 40)!r} has {value} in row {wrong[0]}, which "
-            f"is no {what}, as the column was in training; correct it or leave it empty."
-        )
+@dataclass(frozen=True)
+class _Column:
+    """Rows of one column, numbered from `first_row`."""
+
+    values: pd.Series[Any]
+    view: str
+    name: str
+    first_row: int
+
+    def days(self, form: str | None) -> Array:
+        """Count days since 1970."""
+        dates = pd.to_datetime(self.values, format=form, errors="coerce", utc=True)
+        self.refuse(np.flatnonzero(self.values.notna() & dates.isna()), "date")
+        seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+        return np.asarray(seconds, dtype=np.float64) / SECONDS
+
+    def refuse(self, places: NDArray[np.int64], what: str) -> None:
+        """Refuse the values at some places, of which there may be none."""
+        if len(places):
+            value = shortened(repr(self.values.iloc[places[0]]), 40)
+            raise DataError(
+                f"view {self.view!r}, column {shortened(self.name, 40)!r} has {value} in row "
+                f"{self.first_row + places[0]}, which is no {what}, as the column was in "
+                "training; correct it or leave it empty."
+            )
 
 
 def _level_texts(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -291,6 +313,7 @@ def _without_warnings(encoder: OneHotEncoder, levels: NDArray[np.object_]) -> Ar
         return np.asarray(encoder.transform(levels), dtype=np.float64)
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """List the first names for a sentence, and count the others."""
     shown = ", ".join(shortened(name, 40) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -102,10 +102,14 @@ class FittedTask:
 
 
 def _prepared(dataset: Dataset, train: NDArray[np.int64]) -> Dataset:
-    """Turn raw tables into numbers by what the train rows say."""
+    """Turn raw tables into numbers by what the train rows say.
+
+    What a column is, such as a number or a date, is said by all rows, lest a rare word among the
+    test rows be unreadable.
+    """
     if "raw" not in dataset.views.kinds:
         return dataset
-    preparer = TablePreparer().fit(dataset.views.take(train))
+    preparer = TablePreparer().fit(dataset.views.take(train), kinds_of=dataset.views)
     return replace(dataset, views=preparer.transform(dataset.views))
 
 

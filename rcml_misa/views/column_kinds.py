@@ -15,18 +15,29 @@ from rcml_misa.exceptions import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ColumnKinds", "column_kinds", "numbering_columns"]
+__all__ = ["GAP_WORDS", "MIXED", "ColumnKinds", "column_kinds", "numbering_columns"]
 
 DISTINCT = 0.9  # share of different values from which texts identify their rows
 FEW = 10  # rows below which no values are taken for an identifier
 COUNTED = 50  # rows from which whole numbers that all differ are taken for a counter
 SEEN = 64  # rows that tell most columns of fractions
 EMPTY, NUMBERING = "without a value in train rows", "numbering the rows"
+DIFFERING = "differing in nearly every row"
+MIXED = "numbers and words mixed, and differing in nearly every row"
 SPAN = 2  # range of a counter over the number of its rows, at most
+STRAY = 0.1  # share of other words among numbers, at most, that are taken for gaps
+MEASURED = 20  # different numbers, at least, of a column with such words
 GAP_WORDS = frozenset({"?", "-", ".", "n.a.", "missing", "unknown", "none", "na", "nan", "null"})
 ID_NAME = re.compile(r"(^|[_\W])(id|uuid|guid|index|idx|row_?(number|id|nr|no))$", re.IGNORECASE)
 DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
-DATE_FORMATS = ("ISO8601", "%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+DATE_OF_WORDS = re.compile(r"\s*\d{1,2}[- ][a-z]{3}[- ]\d{4}", re.IGNORECASE)
+DAYS = (
+    *("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
+    *("%d-%b-%Y", "%d %b %Y"),
+)
+TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
+DATE_FORMATS = ("ISO8601", *(day + time for time in TIMES for day in DAYS))
+PROBED = 50  # dates that rule formats out before all are read
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class ColumnKinds:
     formats : mapping of str to str
         Formats of dates that are texts.
     words : mapping of str to tuple of str
-        Words that stand for a gap among numbers.
+        Words that are gaps among numbers, in small letters.
     aside : mapping of str to str
         Columns that are not read, and why.
     """
@@ -59,6 +70,16 @@ class ColumnKinds:
         """Columns of numbers, in their order."""
         others = {*self.dates, *self.categories, *self.aside}
         return tuple(name for name in self.names if name not in others)
+
+    def summary(self) -> str:
+        """Count the columns of each kind, such as ``3 of numbers, 1 of dates``."""
+        counts = {
+            "numbers": len(self.numbers),
+            "dates": len(self.dates),
+            "categories or texts": len(self.categories),
+        }
+        parts = [f"{count} of {kind}" for kind, count in counts.items() if count]
+        return ", ".join([*parts, *([f"{len(self.aside)} set aside"] if self.aside else [])])
 
 
 def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
@@ -155,14 +176,18 @@ def _kind_of_texts(name: str, texts: pd.Series[str]) -> tuple[str, Any]:
     numbers = to_numeric(texts, errors="coerce").notna()
     others = {text.lower() for text in texts[~numbers].unique()}
     coded = texts.str.match(r"[+-]?0\d").any()  # such as 007
-    if numbers.any() and others <= GAP_WORDS and not coded:
+    stray = len(texts) - int(numbers.sum()) <= STRAY * len(texts)
+    measured = others <= GAP_WORDS or (stray and texts[numbers].nunique() >= MEASURED)
+    if numbers.any() and not coded and measured:
         return "number", tuple(sorted(others))
     if texts.str.match(DATE).all():
         return _date_format(texts)
+    if texts.str.match(DATE_OF_WORDS).all() and (form := _date_format(texts))[0] == "date":
+        return form
     distinct = texts.nunique()
     named = bool(ID_NAME.search(name)) and distinct == len(texts)
     if len(texts) >= FEW and (named or distinct >= DISTINCT * len(texts)):
-        return "aside", "differing in nearly every row"
+        return "aside", MIXED if numbers.mean() >= 0.5 and not coded else DIFFERING
     return "category", None
 
 
@@ -171,6 +196,8 @@ def _date_format(texts: pd.Series[str]) -> tuple[str, Any]:
 
     fitting = {}
     for form in DATE_FORMATS:
+        if to_datetime(texts[:PROBED], format=form, errors="coerce", utc=True).isna().any():
+            continue
         dates = to_datetime(texts, format=form, errors="coerce", utc=True)
         if dates.notna().all():
             fitting[form] = dates

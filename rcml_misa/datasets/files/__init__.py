@@ -2,11 +2,12 @@
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.check import check_file
-from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.datasets.files.content import FileRows, OwnFile
 from rcml_misa.datasets.files.labels import as_labels, class_codes
 from rcml_misa.datasets.files.layout import FileLayout
 from rcml_misa.datasets.files.reading import (
     content_sha256,
+    file_bytes,
     file_rows,
     file_sha256,
     is_own_file,
@@ -17,12 +18,14 @@ from rcml_misa.datasets.files.roles import as_numbers, for_training
 __all__ = [
     "FileLayout",
     "FileOptions",
+    "FileRows",
     "OwnFile",
     "as_labels",
     "as_numbers",
     "check_file",
     "class_codes",
     "content_sha256",
+    "file_bytes",
     "file_rows",
     "file_sha256",
     "for_training",

@@ -64,19 +64,25 @@ def check_file(own: OwnFile) -> list[Finding]:
         for verdict in judge_presence(own.views, codes):
             findings.append(_warning(verdict.describe(classes), verdict.consequence))
         findings += _classes(own.labels)
-    findings += [_note(note, "Kept so.") for note in own.notes if not is_guess(note)]
+    findings += [_note(note.removesuffix(".")) for note in own.notes if not is_guess(note)]
     if own.views.n_views == 1:
         findings += [_note("there is one view only", "No conflict can be seen; cut with --views.")]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
-    target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
-    yield Finding("fact", f"{own.views.n_samples} rows, {target}, {own.views.n_views} views")
+    target = "scores"
+    if not scores:
+        classes = len(set(own.labels.tolist()))
+        target = "1 class" if classes == 1 else f"{classes} classes"
+    rows, views = (_counted(own.views.n_samples, "row"), _counted(own.views.n_views, "view"))
+    yield Finding("fact", f"{rows}, {target}, {views}")
     yield from (Finding("fact", line) for line in describe_roles(own))
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
         if isinstance(array, RawTable):
             continue  # whose columns are told by kind
+        if not own.views.present[:, own.views.names.index(name)].any():
+            continue  # which is told where views are missing
         if isinstance(array, Sequences | Texts):
             yield Finding("fact", f"view {name}: {kind}, not looked into")
             continue
@@ -86,10 +92,14 @@ def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
             else (array.nanmin(), array.nanmax())
         )
         span = f"from {least:.6g} to {most:.6g}" if least or most else "all 0"
-        yield Finding("fact", f"view {name}: {array.shape[1]} columns, {kind}, {span}")
+        yield Finding("fact", f"view {name}: {_counted(array.shape[1], 'column')}, {kind}, {span}")
     if scores:
         least, mean, most = own.labels.min(), own.labels.mean(), own.labels.max()
         yield Finding("fact", f"scores from {least:.6g} to {most:.6g}, mean {mean:.3g}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _some(array: ViewArray) -> NDArray[np.float64]:
@@ -157,10 +167,9 @@ def _presence(own: OwnFile) -> Iterator[Finding]:
     present = own.views.present
     for name, column in zip(own.views.names, present.T, strict=True):
         if gaps := int((~column).sum()):
-            yield _note(
-                f"view {name} is missing in {gaps} of {len(column)} rows",
-                "Such a row has no opinion from it, and what rests on all views is discounted.",
-            )
+            what = f"view {name} is missing in {gaps} of {_counted(len(column), 'row')}"
+            told = "Such a row has no opinion from it, and what rests on all views is discounted."
+            yield _note(what, "" if gaps == len(column) else told)
     if empty := int((~present.any(axis=1)).sum()):
         rows = "1 row has" if empty == 1 else f"{empty} rows have"
         yield _warning(f"{rows} no view at all", "They can't be trained on; drop them.")

@@ -47,6 +47,7 @@ ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 EXCEL_LINE = re.compile(r'\s*"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # before a table, for Excel
+CODE = re.compile(r"0\d+")
 COMMENTS = "#%"
 MONOTONE = 8  # so many rising numbers in the first line alone are names, such as wavelengths
 MARK = "="  # before entries that stay as written
@@ -70,6 +71,8 @@ class TextForm:
     options : mapping of str to Any
         Separator and such, for `pandas.read_csv`.
     notes : tuple of str
+    coded : tuple of int
+        Places of columns of codes such as 007, which are no numbers.
     """
 
     names: list[str]
@@ -78,6 +81,7 @@ class TextForm:
     header: bool
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    coded: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, path: Path) -> TextForm:
@@ -178,7 +182,24 @@ def _form(path: Path, stream: TextIO) -> TextForm:
         notes.append(f"The columns of {path.name} are separated by {WORDS[separator]}.")
     if decimal == ",":
         notes.append(f"The numbers of {path.name} are read with decimal commas.")
-    return replace(form, notes=tuple(notes))
+    return replace(form, notes=tuple(notes), coded=_coded(rows))
+
+
+def _coded(rows: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """Find columns of digits with a leading zero; where most are so, numbers are padded.
+
+    Examples
+    --------
+    >>> _coded([["007", "1", "0.5"], ["120", "2", "10"]]), _coded([["007", "010"]])
+    ((0,), ())
+    """
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=False)]
+    coded = [
+        place
+        for place, cells in enumerate(columns)
+        if any(map(CODE.fullmatch, cells)) and all(cell.isdigit() for cell in cells if cell)
+    ]
+    return tuple(coded) if 2 * len(coded) <= len(columns) else ()
 
 
 def _positions(form: TextForm, comments: list[str], separator: str) -> TextForm:

@@ -19,7 +19,10 @@ def readable(path: Path, *, table: bool = False) -> Iterator[None]:
     except RcmlMisaError:
         raise
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8 ({error.reason}); save it so.") from error
+        raise DataError(
+            f"{path} is not text in UTF-8 ({error.reason}) but perhaps in an older code such as "
+            "Latin-1; save it as UTF-8, in Excel as 'CSV UTF-8'."
+        ) from error
     except Exception as error:  # a damaged file makes these libraries fail in many ways
         cause = shortened(error, 160) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:

@@ -130,7 +130,8 @@ def frame_chunks(
     """Yield some columns of a table in chunks of at most so many rows, or whole for None.
 
     Columns come as pandas reads them: numbers where all entries are, else texts, and its words for
-    a gap (``NA``, ``NaN``, ``null``, ...) are gaps.
+    a gap (``NA``, ``NaN``, ``null``, ...) are gaps. Codes with a leading zero stay texts in a table
+    that is read whole.
 
     Parameters
     ----------
@@ -152,6 +153,9 @@ def frame_chunks(
             frames = head.source.chunks(head.stored, rows, texts=texts, categories=words)
         else:
             form = head.source
+            if rows is None:  # else the caller knows what was read whole
+                coded = {head.stored[place] for place in form.coded if place < len(head.stored)}
+                words += [name for name in wanted if name in coded.difference(texts, words)]
             frames = text_chunks(path, form, head.stored, rows, texts=texts, categories=words)
         for frame in frames:
             if isinstance(head.source, ArrowTable):

@@ -216,7 +216,7 @@ def match_labels(values: Any, classes: Collection[Any]) -> list[str | None]:
 
 
 def note_labels(labels: NDArray[Any], name: str) -> tuple[str, ...]:
-    """Note words that often mean a missing label, and are classes here.
+    """Note words that often mean a missing label, and classes that differ in case or spaces only.
 
     Examples
     --------
@@ -225,9 +225,21 @@ def note_labels(labels: NDArray[Any], name: str) -> tuple[str, ...]:
     """
     if labels.dtype.kind != "U":
         return ()
+    column, notes = repr(shortened(name, 40)), []
     counts = Counter(text for text in labels.tolist() if text.strip().lower() in GAP_WORDS)
-    if not counts:
-        return ()
-    listed = ", ".join(f"{text!r} ({count} rows)" for text, count in counts.most_common(3))
-    words = f"label {listed} of {shortened(name, 40)!r} counts as a class"
-    return (f"{words}; leave these rows out if they have no label",)
+    if counts:
+        listed = ", ".join(f"{text!r} ({count} rows)" for text, count in counts.most_common(3))
+        words = f"label {listed} of {column} counts as a class"
+        notes.append(f"{words}; leave these rows out if they have no label")
+    alike: dict[str, list[str]] = {}
+    for text in sorted(set(labels.tolist())):
+        alike.setdefault(" ".join(text.lower().split()), []).append(text)
+    groups = [texts for texts in alike.values() if len(texts) > 1]
+    if groups:
+        listed = " and ".join(repr(text[:40]) for text in groups[0][:3])  # with their spaces
+        more = f", and {len(groups) - 1} more such groups" if len(groups) > 1 else ""
+        notes.append(
+            f"labels {listed} of {column} differ in case or spaces only and are classes of their "
+            f"own{more}; write them alike if they are one class"
+        )
+    return tuple(notes)

@@ -33,7 +33,14 @@ from rcml_misa.datasets.files.tables import (
 )
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 
-__all__ = ["content_sha256", "file_rows", "file_sha256", "is_own_file", "read_own_file"]
+__all__ = [
+    "content_sha256",
+    "file_bytes",
+    "file_rows",
+    "file_sha256",
+    "is_own_file",
+    "read_own_file",
+]
 
 KINDS = "csv, tsv, txt, parquet, feather, xlsx, npz, mat or hdf5, or a folder of one table per view"
 ROWS = 2048
@@ -57,6 +64,15 @@ def file_sha256(path: Path, test_file: str | None = None) -> str:
         if path.is_dir():
             return storage.files_sha256(folder_files(path).values())
         return storage.file_sha256(path)
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
+
+
+def file_bytes(path: Path) -> int:
+    """Tell the size of a file, or of a folder's tables."""
+    try:
+        paths = [*folder_files(path).values()] if path.is_dir() else [path]
+        return sum(each.stat().st_size for each in paths)
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
 

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rcml_misa.datasets.files.delimited import MARK, has_names
 from rcml_misa.exceptions import DataError
 
@@ -122,6 +124,9 @@ class Sheet:
             ).to_numpy()
         if not len(head):
             raise DataError(f"{path} is empty; give a table with names of columns and rows.")
+        filled = np.flatnonzero((head != "").any(axis=1))
+        self.skipped = int(filled[0]) if len(filled) else 0
+        head = head[self.skipped :]
         self.names = [str(name) for name in head[0]]
         self.named = has_names(self.names, head[1:].tolist())
         notes = []
@@ -147,9 +152,14 @@ class Sheet:
         frame = pd.read_excel(
             self.path,
             header=0 if self.named else None,
+            skiprows=self.skipped,
             names=list(stored),
             converters={**dict.fromkeys(categories, str), **dict.fromkeys(texts, _marked)},
             engine="openpyxl",
         )
+        # empty lines are no rows, as in a text table
+        rows_with_values = (frame.notna() & (frame != MARK)).to_numpy().any(axis=1)
+        if not rows_with_values.all():
+            frame = frame.iloc[np.flatnonzero(rows_with_values)].reset_index(drop=True)
         for start in range(0, max(len(frame), 1), rows or max(len(frame), 1)):
             yield frame.iloc[start : start + rows] if rows else frame
