@@ -343,3 +343,11 @@ def test_a_note_that_names_the_file_is_not_named_twice(tmp_path):
     assert "note: The columns of data.csv are separated by semicolons." in told(result)
     checked = done("datasets", "check", tmp_path / "data.csv").stdout
     assert ".." not in checked
+
+
+@pytest.mark.parametrize("change", [lambda f: f[:1], lambda f: f.rename(columns={"n": "other"})])
+def test_a_view_that_is_set_aside_may_have_any_columns(change):
+    ids = pd.DataFrame({"n": ASIDE["number"]()})
+    preparer = TablePreparer().fit({"a": table()[["a__0", "a__1"]], "ids": ids})
+    new = {"a": change(table()[["a__0", "a__1"]]), "ids": change(ids)}
+    assert preparer.transform(new).names == ("a",)
