@@ -158,8 +158,7 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             gone = self.columns_[name].kinds.aside if name in self.matched_ else {}
             if labels is not None and gone and name not in self.aside_:
                 orders[name] = [n for n, label in enumerate(labels) if str(label) not in gone]
-        # nothing is asked of a view that is set aside
-        seen = [None if name in self.aside_ else self.matched_.get(name) for name in expected]
+        seen = [self.matched_.get(name) for name in expected]
         return match_columns(views.with_columns(orders), seen)
 
     def _frame(self, name: str, view: Any, columns: RawColumns) -> pd.DataFrame:
