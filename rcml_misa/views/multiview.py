@@ -400,6 +400,19 @@ class MultiView:
             self.names, tuple(arrays.values()), tuple(columns.values()), self.row_index
         )
 
+    def with_index(self, index: pd.Index[Any] | None) -> MultiView:
+        """Label the rows, by which targets and weights are matched.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> MultiView({"a": [[1.0], [2.0]]}).with_index(pd.Index(["p", "q"])).row_index.tolist()
+        ['p', 'q']
+        """
+        if index is not None and len(index) != self.n_samples:
+            raise OptionError(f"{len(index)} labels are not those of {self.n_samples} rows.")
+        return self._trusted(self.names, self.arrays, self.column_names, index)
+
     def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
         """Turn sequence and text views into tables, row by row; nothing is fitted.
 
