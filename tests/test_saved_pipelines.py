@@ -194,7 +194,9 @@ sys.path.insert(0, sys.argv[1])
 from test_saved_pipelines import *
 frame, y = raw()
 steps = [("columns", pandas_columns()), ("prepare", TablePreparer(views="__")), ("model", model())]
-ViewPipeline(steps).fit(frame, y).save(sys.argv[2])
+fitted = ViewPipeline(steps).fit(frame, y)
+fitted[0].names_ = {"ant", "bee", "cat", "dog", "elk"}  # ordered by hashes
+fitted.save(sys.argv[2])
 """
 
 
@@ -435,6 +437,12 @@ def bogus_array(content, times=1):
     return change
 
 
+def byte_array(schema, files):
+    """A value that skops trusts, and unpacks to eight times its size."""
+    files["x.npy"] = npy((2,), body=bytes(16))
+    attribute(node("BytearrayNode", "builtins", "bytearray", file="x.npy"))(schema, files)
+
+
 def memory(schema, files):
     schema["content"]["content"]["memory"] = JSON
 
@@ -477,6 +485,7 @@ HOSTILE = {
         node("SparseMatrixNode", "scipy.sparse", "csr_matrix", type="scipy", file="x.npz")
     ),
     "memory": memory,
+    "byte array": byte_array,
     "protocol": other_protocol,
 }
 
