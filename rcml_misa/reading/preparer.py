@@ -150,7 +150,7 @@ class TablePreparer(  # type: ignore[call-arg]
                 arrays[name] = np.broadcast_to(np.nan, (views.n_samples, columns.width))
             else:
                 arrays[name] = view
-        return MultiView(arrays).with_index(views.row_index), surprises
+        return views.with_arrays(arrays), surprises
 
     def _given(self, X: Any) -> MultiView:
         """Put views, and the columns of those that have names, into the order of fit."""
@@ -160,8 +160,8 @@ class TablePreparer(  # type: ignore[call-arg]
         views = as_multiview(X, views=self.views, raw=True).arranged(expected, widths)
         orders = {}
         for name, labels in zip(views.names, views.column_names, strict=True):
-            if labels is not None and name in self.matched_:
-                gone = self.columns_[name].kinds.aside
+            gone = self.columns_[name].kinds.aside if name in self.matched_ else {}
+            if labels is not None and gone:
                 orders[name] = [n for n, label in enumerate(labels) if str(label) not in gone]
         seen = [self.matched_.get(name) for name in expected]
         return match_columns(views.with_columns(orders), seen)

@@ -348,7 +348,17 @@ class MultiView:
         >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).map(lambda name, x: 2 * x)["b"].tolist()
         [[4.0]]
         """
-        new = MultiView({name: fn(name, array) for name, array in self.items()})
+        return self.with_arrays({name: fn(name, array) for name, array in self.items()})
+
+    def with_arrays(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
+        """Give the same rows other views; these keep the rows' labels.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0]]}).with_arrays({"b": [[2.0, 3.0]]})
+        MultiView(1 samples: b 2)
+        """
+        new = MultiView(arrays)
         labels = self.row_index if new.n_samples == self.n_samples else None
         return self._trusted(new.names, new.arrays, new.column_names, labels)
 
@@ -399,19 +409,6 @@ class MultiView:
         return self._trusted(
             self.names, tuple(arrays.values()), tuple(columns.values()), self.row_index
         )
-
-    def with_index(self, index: pd.Index[Any] | None) -> MultiView:
-        """Label the rows, by which targets and weights are matched.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> MultiView({"a": [[1.0], [2.0]]}).with_index(pd.Index(["p", "q"])).row_index.tolist()
-        ['p', 'q']
-        """
-        if index is not None and len(index) != self.n_samples:
-            raise OptionError(f"{len(index)} labels are not those of {self.n_samples} rows.")
-        return self._trusted(self.names, self.arrays, self.column_names, index)
 
     def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
         """Turn sequence and text views into tables, row by row; nothing is fitted.
