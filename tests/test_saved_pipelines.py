@@ -608,6 +608,10 @@ def other_imputer(header, tensors):
     columns["imputer"] = {"skops": reference}
 
 
+def no_imputer(header, tensors):
+    state(header)["columns_"]["dict"][0][1]["state"]["imputer"] = None
+
+
 def fewer_columns(header, tensors):
     columns = state(header)["columns_"]["dict"]
     columns[0][1], columns[1][1] = columns[1][1], columns[0][1]
@@ -633,6 +637,7 @@ STEPS = {
     "no option": without("views"),
     "an option of a wrong type": put(0, "steps", 0, 1, "state", "levels"),
     "columns of another kind": other_imputer,
+    "gaps that stay": no_imputer,
     "columns of another view": fewer_columns,
     "other views": put({"tuple": ["b", "a"]}, "steps", 0, 1, "state", "view_names_"),
     "columns a number": put(3, "steps", 0, 1, "state", "columns_"),
