@@ -129,6 +129,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "method": f"{about.get('method', facts['method'])} ({facts['method']})",
         "views": listed(facts["views"]),
         **_views_told(facts),
+        **({"steps": listed(facts["steps"])} if facts["steps"] else {}),
         **({"prepared": ". ".join(facts["prepared"])} if facts["prepared"] else {}),
         "classes": target,
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
