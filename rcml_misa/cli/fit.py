@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "inspect"]
 
-_DATASET = "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables."
+_DATASET = "A data set, a file of your own (table or arrays), or a folder of tables."
 _NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the training data."
 
 
