@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -13,7 +13,9 @@ from scipy.sparse import issparse
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.array_tables import listed
-from rcml_misa.datasets.files.layout import usual_target
+from rcml_misa.datasets.files.label_forms import marks_classes
+from rcml_misa.datasets.files.layout import array_id, usual_target
+from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.split_parts import join_part, part_of, parts_of
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
 from rcml_misa.exceptions import DataError, OptionError, shortened
@@ -21,6 +23,7 @@ from rcml_misa.exceptions import DataError, OptionError, shortened
 __all__ = [
     "Barred",
     "join_split",
+    "left_out_arrays",
     "no_views",
     "one_target",
     "stacked_cells",
@@ -191,21 +194,37 @@ def _stacked(stored: StoredArrays, members: tuple[str, ...]) -> NDArray[Any] | N
     return np.stack([np.asarray(array) for array in arrays])
 
 
-def no_views(
-    stored: StoredArrays, target: str, labels: NDArray[Any], options: FileOptions
-) -> Barred:
-    """List the arrays that are no tables of as many rows as there are labels."""
-    roles = {target, options.id, options.split_column, options.group_column, options.weight_column}
+def left_out_arrays(stored: StoredArrays, options: FileOptions) -> set[str]:
+    """Collect the names that ``--leave-out`` has, and those of the arrays of its groups."""
     given = {name.strip() for name in (options.leave_out or "").split(",")}
-    given |= {member for name in given for member in stored.groups.get(name, ())}
+    return given | {member for name in given for member in stored.groups.get(name, ())}
+
+
+def no_views(
+    stored: StoredArrays,
+    target: str,
+    labels: NDArray[Any],
+    options: FileOptions,
+    *,
+    numbers: Collection[str] = (),
+) -> Barred:
+    """List the arrays that are no tables of as many rows as there are labels.
+
+    The arrays `numbers` hold numbers of rows, and are spoken of elsewhere.
+    """
+    identifier = array_id(stored.shapes, target, options)
+    roles = {target, identifier, *Roles.of(options).names}
+    given = left_out_arrays(stored, options)
     reasons: dict[str, str] = {}
     copies: list[str] = []
     for name, array in stored.arrays.items():
-        if name in roles:
+        if name in roles or name in numbers:
             continue
         shape = stored.shapes[name]
         flat = one_per_row(shape) and max(shape) == len(labels)
         if flat and (usual_target(name) or np.array_equal(vector(array), labels)):
+            copies.append(name)
+        elif marks_classes(array, labels):
             copies.append(name)
         elif getattr(array, "dtype", np.dtype("V")).kind not in "biuf":
             reasons[name] = "texts"
@@ -214,19 +233,34 @@ def no_views(
                 reasons[name] = "empty" if shape else "a single value"
         else:
             reasons[name] = "a single value" if max(shape) == 1 else f"shape {shape}"
-    names = (*copies, *reasons)
+    names = (*copies, *reasons, *numbers)
     notes = []
     if options.views is None:
         copies = [name for name in copies if name not in given]
         if copies:
-            verb = "holds labels" if len(copies) == 1 else "hold labels"
-            notes.append(f"{listed(copies)} {verb}, as the target {target} does, and is left out")
+            verbs = ("holds", "is") if len(copies) == 1 else ("hold", "are")
+            notes.append(
+                f"{listed(copies)} {verbs[0]} labels, as the target {target} does, and {verbs[1]} "
+                "left out"
+            )
         reasons |= {n: why for n, why in stored.left_out.items() if n not in stored.arrays}
         reasons = {name: why for name, why in reasons.items() if name not in given | roles}
         if reasons:
-            items = [f"{shortened(name, 40)} ({why})" for name, why in reasons.items()]
-            notes.append(f"left out, being no views: {listed(items, 8)}")
+            notes.append(f"left out, being no views: {listed(_items(reasons, stored.groups), 8)}")
     return Barred(names, tuple(notes))
+
+
+def _items(reasons: Mapping[str, str], groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """List names with reasons; arrays of a cell or structure of the same reason together."""
+    items: dict[str, str] = {}
+    for name, why in reasons.items():
+        group = next((g for g, members in groups.items() if name in members), None)
+        alike = [n for n in groups.get(group or "", ()) if reasons.get(n) == why]
+        if group is None or len(alike) < 3:
+            items[name] = f"{shortened(name, 40)} ({why})"
+        else:
+            items[f"{group} {why}"] = f"{len(alike)} arrays of {shortened(group, 40)} ({why})"
+    return list(items.values())
 
 
 def stored_view(stored: StoredArrays, key: str, width: int) -> Any:

@@ -15,6 +15,7 @@ from rcml_misa.exceptions import DataError, OptionError, nearest, validated
 
 __all__ = [
     "FileLayout",
+    "array_id",
     "array_layout",
     "array_target",
     "folder_layout",
@@ -149,7 +150,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
 def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
     """List the columns and views that are left out; neither target nor id can be."""
     text = options.leave_out or ""
-    items = [text] if text in columns else _items(text)
+    items = [text] if text and text in columns else _items(text)
     for role, name in (("target", options.target), ("id", options.id)):
         if name is not None and name in items:
             raise OptionError(f"--leave-out names {name!r}, which is --{role}; drop one of both.")
@@ -295,6 +296,15 @@ def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
     )
 
 
+def array_id(
+    arrays: Mapping[str, tuple[int, ...]], target: str, options: FileOptions
+) -> str | None:
+    """Choose the identifier, by option or by its name, among arrays of one value per row."""
+    rows = max(arrays[target], default=0)
+    flat = [name for name, shape in arrays.items() if one_per_row(shape) and max(shape) == rows]
+    return options.id or _column(None, IDS, [name for name in flat if name != target])
+
+
 def usual_target(name: str) -> str | None:
     """Return the usual name of a target that an array has, itself or as a field or in a group."""
     end = re.split(r"[./]", name.lower())[-1]
@@ -323,10 +333,9 @@ def array_layout(
     """
     names, members = list(arrays), dict(groups or {})
     target = array_target(arrays, options)
-    flat = [name for name in names if one_per_row(arrays[name]) and name != target]
     if options.id is not None and options.id not in names:
         raise OptionError(f"there is no array {options.id!r}; {nearest(options.id, names)}")
-    identifier = options.id or _column(None, IDS, flat)
+    identifier = array_id(arrays, target, options)
     others = {target, identifier, *Roles.of(options).names}
     if options.views is None:
         chosen = {
