@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 from rcml_misa.datasets import load_dataset, load_labelled
 from rcml_misa.datasets.files import FileLayout, FileOptions, OwnFile, check_file, read_own_file
 from rcml_misa.datasets.files.correspondence import Classes
-from rcml_misa.datasets.files.layout import folder_layout, table_layout
+from rcml_misa.datasets.files.folder_layout import folder_layout
+from rcml_misa.datasets.files.layout import table_layout
 from rcml_misa.datasets.files.leaks import find_leaks, refuse_leaks
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.views import MultiView, RawTable
@@ -334,7 +335,7 @@ def test_usual_names_of_targets(name, tmp_path):
 
 
 def test_the_target_of_two_usual_names_is_told():
-    from rcml_misa.datasets.files.layout import guess_notes
+    from rcml_misa.datasets.files.guesses import guess_notes
 
     options = FileOptions(views="a=x,b=truth")
     layout = table_layout(["x", "truth", "label", "id"], options)

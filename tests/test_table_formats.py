@@ -132,8 +132,8 @@ def test_row_numbers_that_disagree_with_ids_join_nothing(tmp_path):
     frame[["patient", "r", "label"]].to_csv(tmp_path / "a.csv")
     other = frame[["patient", "p", "q"]]
     other.to_csv(tmp_path / "b.csv")
-    with pytest.raises(ValueError, match="not numeric"):  # the ids agree, and are columns of views
-        read_own_file(tmp_path, FileOptions())
+    # the ids agree, and are columns of views
+    assert read_own_file(tmp_path, FileOptions()).views.kinds == ("raw", "raw")
     other.sample(frac=1, random_state=0).reset_index(drop=True).to_csv(tmp_path / "b.csv")
     with pytest.raises(
         OptionError, match=r"ids in 'patient', .* --id patient or --id ''"
@@ -224,7 +224,7 @@ def test_runs_of_spaces_and_row_names_as_r_writes_them(tmp_path):
 def test_comments_before_the_table(comment, tmp_path):
     found = read_own_file(write(tmp_path / "a.csv", comment + text()), FileOptions())
     check(found)
-    assert found.notes == ("The comment lines at the beginning of a.csv are skipped.",)
+    assert "The comment lines at the beginning of a.csv are skipped." in found.notes
 
 
 def test_names_in_a_comment_as_numpy_writes_them(tmp_path):
@@ -433,7 +433,7 @@ def test_excel_sheets(tmp_path, monkeypatch):
         table().to_excel(book, sheet_name="other")
     found = read_own_file(tmp_path / "a.xlsx", FileOptions())
     check(found, ids=[f"{n:03d}" for n in range(12)])
-    assert found.notes == ("a.xlsx has 2 sheets, of which 'Sheet1' is read.",)
+    assert "a.xlsx has 2 sheets, of which 'Sheet1' is read." in found.notes
     chunks = list(file_rows(tmp_path / "a.xlsx", found.layout, {"view1": 3}, rows=5))
     assert [len(chunk) for chunk in chunks] == [5, 5, 2]
     table().assign(label=range(12)).to_excel(tmp_path / "b.xlsx", index=False, header=False)

@@ -122,7 +122,7 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
 
     from rcml_misa.datasets import load_labelled
     from rcml_misa.datasets.files import check_file
-    from rcml_misa.datasets.files.layout import is_guess
+    from rcml_misa.datasets.files.guesses import is_guess
 
     own, _ = load_labelled(file, data.file_options, task=data.task, stop_at_leaks=False)
     findings = check_file(own)
@@ -144,7 +144,7 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
 
 def _read_as(own: OwnFile) -> Iterator[str]:
     """Say which target and id a file was read with, and what of it was guessed."""
-    from rcml_misa.datasets.files.layout import is_guess
+    from rcml_misa.datasets.files.guesses import is_guess
 
     guesses = {note.partition(":")[0]: note for note in own.notes if is_guess(note)}
     yield guesses.get("target", f"target: {own.layout.target or 'known'}")

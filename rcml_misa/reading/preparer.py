@@ -144,8 +144,8 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         views = as_multiview(X, views=self.views, raw=True).arranged(expected, widths)
         orders = {}
         for name, labels in zip(views.names, views.column_names, strict=True):
-            if labels is not None and name in self.matched_:
-                gone = self.columns_[name].kinds.aside
+            gone = self.columns_[name].kinds.aside if name in self.matched_ else {}
+            if labels is not None and gone:
                 orders[name] = [n for n, label in enumerate(labels) if str(label) not in gone]
         seen = [self.matched_.get(name) for name in expected]
         return match_columns(views.with_columns(orders), seen)

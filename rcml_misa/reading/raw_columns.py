@@ -87,20 +87,23 @@ class RawColumns:
         """
         surprises: Surprises = Counter()
         measured = self._measured(frame, view, surprises)
-        absent = np.asarray(np.isnan(measured).all(axis=1))
-        parts = [measured]
-        if self.imputer is not None:
-            if np.isnan(measured).any():
-                parts = [self.imputer.transform(measured)]
-            if self.indicator is not None:
-                parts.append(self.indicator.transform(measured).astype(np.float64))
+        gaps = np.isnan(measured)
+        absent = np.asarray(gaps.all(axis=1))
+        encoded = []
         if self.encoder is not None:
             levels = self._levels(frame)
             absent &= pd.isna(levels).all(axis=1)
             self._count_new(levels, view, surprises)
-            parts.append(_without_warnings(self.encoder, levels))
-        self._count_gaps(np.isnan(measured) & ~absent[:, None], view, surprises)
-        values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+            encoded = [_without_warnings(self.encoder, levels)]
+        gaps[absent] = False
+        filled, flags = measured, []
+        if self.imputer is not None and gaps.any():
+            self._count_gaps(gaps, view, surprises)
+            filled = self.imputer.transform(measured)
+        if self.indicator is not None:
+            flags = [self.indicator.transform(measured).astype(np.float64)]
+        parts = [filled, *flags, *encoded]
+        values = np.concatenate(parts, axis=1) if len(parts) > 1 else filled
         if absent.any() and values is not measured:  # which may be the caller's
             values[absent] = np.nan
         return values, surprises
@@ -156,7 +159,9 @@ class RawColumns:
         """Numbers and dates of rows, (n, p), NaN at gaps."""
         measured = [*self.kinds.numbers, *self.kinds.dates]
         part = frame if measured == list(frame.columns) else frame[measured]
-        if all(getattr(dtype, "kind", "O") in "biuf" for dtype in part.dtypes):
+        if (part.dtypes == np.float64).all():
+            values = part.to_numpy()  # without a copy, in the same order in memory
+        elif all(getattr(dtype, "kind", "O") in "biuf" for dtype in part.dtypes):
             values = part.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             values = np.empty(part.shape)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets.files.content import OwnFile
-from rcml_misa.datasets.files.layout import is_guess
+from rcml_misa.datasets.files.guesses import is_guess
 from rcml_misa.datasets.files.leaks import Leak, find_leaks
 from rcml_misa.datasets.files.raw_findings import Finding, raw_findings
 from rcml_misa.datasets.files.roles import describe_roles

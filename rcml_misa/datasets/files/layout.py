@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.role_names import Roles
@@ -18,9 +17,6 @@ __all__ = [
     "array_id",
     "array_layout",
     "array_target",
-    "folder_layout",
-    "guess_notes",
-    "is_guess",
     "table_layout",
     "usual_target",
 ]
@@ -84,7 +80,7 @@ class FileLayout:
         return layout
 
 
-def _column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> str | None:
+def usual_column(given: str | None, usual: Sequence[str], names: Sequence[str]) -> str | None:
     """Choose the name that was given, or the first usual one among the names of columns."""
     if given is not None:
         if given == "Unnamed: 0" and UNNAMED in names:  # as pandas reads the index
@@ -100,7 +96,7 @@ def _target_and_id(
     kind: str, names: Sequence[str], flat: Sequence[str], options: FileOptions
 ) -> tuple[str, str | None]:
     """Choose the target, and the identifier among columns or flat arrays."""
-    target = _column(options.target, TARGETS, names)
+    target = usual_column(options.target, TARGETS, names)
     if target is None:
         if list(names) == [str(place) for place in range(len(names))]:
             raise OptionError(
@@ -109,9 +105,9 @@ def _target_and_id(
             )
         raise OptionError(
             f"no {kind} is called {USUAL}; name the {kind} of labels with --target: "
-            f"{_listed(names)}."
+            f"{listed_names(names)}."
         )
-    return target, _column(options.id, IDS, [name for name in flat if name != target])
+    return target, usual_column(options.id, IDS, [name for name in flat if name != target])
 
 
 def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
@@ -133,7 +129,7 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     >>> table_layout(["a__0", "a__1", "b__0", "y"], FileOptions(leave_out="a__0,b")).views
     {'a': ('a__1',)}
     """
-    items = _left_out(options, columns)
+    items = left_out_items(options, columns)
     columns = Roles.of(options).without(columns, options)
     rest = [name for name in columns if name not in items]
     target, identifier = _target_and_id("column", rest, rest, options)
@@ -144,20 +140,20 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
         views = _by_prefix([name for name in free if name not in items])
     else:
         views = _by_option(options.views, free)
-    return FileLayout(_without(views, items, columns), target, identifier)
+    return FileLayout(without_items(views, items, columns), target, identifier)
 
 
-def _left_out(options: FileOptions, columns: Collection[str]) -> list[str]:
+def left_out_items(options: FileOptions, columns: Collection[str]) -> list[str]:
     """List the columns and views that are left out; neither target nor id can be."""
     text = options.leave_out or ""
-    items = [text] if text and text in columns else _items(text)
+    items = [text] if text and text in columns else items_of(text)
     for role, name in (("target", options.target), ("id", options.id)):
         if name is not None and name in items:
             raise OptionError(f"--leave-out names {name!r}, which is --{role}; drop one of both.")
     return items
 
 
-def _without(
+def without_items(
     views: Mapping[str, tuple[str, ...]], items: Sequence[str], columns: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Leave columns, and views by their names, out of all views."""
@@ -174,11 +170,11 @@ def _without(
     }
     rest = {view: names for view, names in rest.items() if names}
     if not rest:
-        raise OptionError(f"--leave-out {_listed(items, 5)} leaves no view; keep one column.")
+        raise OptionError(f"--leave-out {listed_names(items, 5)} leaves no view; keep one column.")
     return rest
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def listed_names(names: Sequence[str], most: int = 12) -> str:
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -198,7 +194,7 @@ def _by_prefix(columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(group) for name, group in groups.items()}
 
 
-def _items(text: str) -> list[str]:
+def items_of(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
@@ -208,7 +204,7 @@ def _by_option(text: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     places = {column: place for place, column in enumerate(columns)}
     views: dict[str, list[str]] = {}
     name = ""
-    for item in _items(text):
+    for item in items_of(text):
         left, equals, right = (part.strip() for part in item.partition("="))
         if equals:
             if not left or not right:
@@ -292,7 +288,7 @@ def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
         )
     raise OptionError(
         f"no array is called {USUAL}; name the array of labels with --target: "
-        f"{_listed([*flat, *(name for name in names if name not in flat)], 8)}."
+        f"{listed_names([*flat, *(name for name in names if name not in flat)], 8)}."
     )
 
 
@@ -302,7 +298,7 @@ def array_id(
     """Choose the identifier, by option or by its name, among arrays of one value per row."""
     rows = max(arrays[target], default=0)
     flat = [name for name, shape in arrays.items() if one_per_row(shape) and max(shape) == rows]
-    return options.id or _column(None, IDS, [name for name in flat if name != target])
+    return options.id or usual_column(None, IDS, [name for name in flat if name != target])
 
 
 def usual_target(name: str) -> str | None:
@@ -345,7 +341,7 @@ def array_layout(
         }
     else:
         chosen = _arrays_by_option(options.views, arrays, members)
-    for name in _items(options.leave_out or ""):
+    for name in items_of(options.leave_out or ""):
         left = {name, *members.get(name, ())}
         if not left & {*names, *chosen}:
             choices = [*names, *members, *chosen]
@@ -353,7 +349,8 @@ def array_layout(
         chosen = {view: key for view, key in chosen.items() if not left & {view, key}}
     if not chosen:
         raise OptionError(
-            f"no array has two axes, samples and columns, beside target and id: {_listed(names)}."
+            "no array has two axes, samples and columns, beside target and id: "
+            f"{listed_names(names)}."
         )
     return FileLayout({name: (key,) for name, key in chosen.items()}, target, identifier)
 
@@ -363,7 +360,7 @@ def _arrays_by_option(
 ) -> dict[str, str]:
     """Deal out arrays to the views that ``x,b=z`` names."""
     chosen: dict[str, str] = {}
-    for item in _items(text):
+    for item in items_of(text):
         name, _, key = (part.strip() for part in item.partition("="))
         key = key or name
         if key in arrays:
@@ -379,159 +376,3 @@ def _arrays_by_option(
             one = len(groups[key]) == 1
             chosen |= {(name if one else member): member for member in groups[key]}
     return chosen
-
-
-def folder_layout(
-    folder: Path,
-    columns: Mapping[str, Sequence[str]],
-    options: FileOptions,
-    *,
-    nameless: Collection[str] = (),
-) -> tuple[FileLayout, str]:
-    """Deal out a folder with one table per view, joined by an identifier that each table has.
-
-    The target is a column of one of them, or of a table of its own, which is returned beside the
-    layout. With ``options.views`` only the tables that it names, separated by commas, are views.
-    `columns` are those of each table; ``options.leave_out`` names columns and tables. The columns
-    of the tables `nameless` are positions. Where all views are such tables, none of them an
-    identifier by option, rows are joined by position: the layout's `id` is None. A nameless table
-    of one column that is called as a target holds it.
-    """
-    roles = Roles.of(options)
-    every = {name for names in columns.values() for name in names}
-    items = _left_out(options, every)
-    _without(dict.fromkeys(columns, ("",)), [item for item in items if item not in every], every)
-    roles.without([name for name in every if name not in items], options)
-    aims = TARGETS if options.target is None else (options.target.lower(),)
-    whole = {
-        name: [column for column in names if column not in items]
-        for name, names in columns.items()
-        if name not in items or any(column.lower() in aims for column in names)
-    }
-    if not whole:
-        raise OptionError(f"--leave-out {_listed(items, 5)} leaves no table; keep one.")
-    columns = {name: [n for n in names if n not in roles.names] for name, names in whole.items()}
-    by_position = options.id is None and all(
-        name in nameless or len(names) == 1 for name, names in columns.items()
-    )
-    identifier = None
-    if not (by_position and nameless):
-        identifier = _common_id(folder, columns, options, nameless)
-    unused = {identifier, UNNAMED}
-    free = {name: [n for n in names if n not in unused] for name, names in columns.items()}
-    targets = {
-        name: target
-        for name, names in free.items()
-        if (target := _table_target(name, names, options.target, named=name not in nameless))
-    }
-    if not targets:
-        wanted = options.target or USUAL
-        raise OptionError(
-            f"no table of {folder} has a column {wanted}; name it with --target."
-            if not nameless or identifier is not None
-            else f"no table of {folder} is called {wanted}, and their columns have no names; put "
-            "the labels into a table labels.csv of one column."
-        )
-    if len(targets) > 1:
-        raise OptionError(f"{' and '.join(targets)} of {folder} both have a target; keep one.")
-    ((owner, target),) = targets.items()
-    for name in roles.names:
-        if name not in whole[owner]:
-            raise OptionError(
-                f"the column {name!r} of {folder} must stand in the table with the target, "
-                f"{owner}; put it there."
-            )
-    tables = {
-        name: tuple(n for n in names if n != target or (name in nameless and name != owner))
-        for name, names in free.items()
-    }
-    views = {name: names for name, names in tables.items() if names}
-    if options.views is not None:
-        chosen = _items(options.views)
-        for name in chosen:
-            if name not in views:
-                raise OptionError(f"there is no table {name!r} of a view; {nearest(name, views)}")
-        views = {name: views[name] for name in chosen}
-    tables_left_out = [item for item in items if item in views and item not in every]
-    return FileLayout(_without(views, tables_left_out, every), target, identifier), owner
-
-
-def _common_id(
-    folder: Path,
-    columns: Mapping[str, Sequence[str]],
-    options: FileOptions,
-    nameless: Collection[str],
-) -> str:
-    """Choose the identifier that each table of a folder has."""
-    shared = set.intersection(*map(set, columns.values()))
-    if nameless and options.id is None:
-        shared = set()  # equal positions are no equal columns
-    common = [name for name in next(iter(columns.values())) if name in shared]
-    identifier = _column(options.id, IDS, common) if common else None
-    identifier = common[0] if identifier is None and len(common) == 1 else identifier
-    if identifier is None:
-        raise OptionError(
-            f"the tables of {folder} are joined by an id column that each of them has; name it "
-            f"with --id{': ' + _listed(common) if common else ', once they have one'}."
-        )
-    return identifier
-
-
-def _table_target(
-    table: str, names: Sequence[str], given: str | None, *, named: bool
-) -> str | None:
-    """Find the column of labels in one table of a folder."""
-    called = table.lower() in TARGETS if given is None else table == given
-    if called and not named and len(names) == 1:
-        return names[0]
-    if given is not None:
-        return given if given in names else None
-    return _column(None, TARGETS, names) if named else None
-
-
-def guess_notes(
-    layout: FileLayout, options: FileOptions, kind: Literal["column", "array", "table"]
-) -> tuple[str, ...]:
-    """Note which target, id and views were chosen without an option that names them.
-
-    Examples
-    --------
-    >>> layout = table_layout(["a__0", "b__0", "b__y", "y"], FileOptions())
-    >>> guess_notes(layout, FileOptions(), "column")
-    ("target: column 'y' (by its name)", 'views: a, b (columns called view__column)')
-    >>> layout = table_layout(["a__0", "age", "y"], FileOptions())
-    >>> guess_notes(layout, FileOptions(), "column")[1]
-    'views: a, others (columns called view__column; others: age)'
-    """
-    notes = []
-    part = "array" if kind == "array" else "column"
-    if options.target is None and layout.target is not None:
-        names = dict.fromkeys(name for columns in layout.views.values() for name in columns)
-        others = [repr(name) for name in names if name.lower() in TARGETS]
-        more = f"; {' and '.join(others[:2])}, of a usual name too, is read as data"
-        notes.append(f"target: {part} {layout.target!r} (by its name{more if others else ''})")
-    if options.id is None and layout.id is not None:
-        notes.append(f"id: {part} {layout.id!r} (by its name)")
-    if options.views is None:
-        rest = [
-            name
-            for view, names in layout.views.items()
-            for name in names
-            if not name.startswith(f"{view}{SEPARATOR}")
-        ]
-        named = "columns called view__column"
-        if rest:
-            alone = len(layout.views) == 1
-            named = "all other columns" if alone else f"{named}; {OTHERS}: {_listed(rest, 5)}"
-        how = {
-            "array": "arrays with a row per label",
-            "table": "one per table",
-            "column": named,
-        }[kind]
-        notes.append(f"views: {_listed(list(layout.views), 8)} ({how})")
-    return tuple(notes)
-
-
-def is_guess(note: str) -> bool:
-    """Ask whether a note of a file is one of `guess_notes`."""
-    return note.startswith(("target: ", "id: ", "views: "))

@@ -20,9 +20,10 @@ from rcml_misa.datasets.files.gaps import (
     without_zero_rows,
     zeros_to_missing,
 )
+from rcml_misa.datasets.files.guesses import guess_notes
 from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.datasets.files.labels import note_labels
-from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout, guess_notes
+from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout
 from rcml_misa.datasets.files.tables import (
     folder_files,
     read_folder,

@@ -13,6 +13,7 @@ import numpy as np
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
+from rcml_misa.datasets.files.folder_layout import folder_layout
 from rcml_misa.datasets.files.frames import (
     TableHead,
     frame_chunks,
@@ -20,7 +21,7 @@ from rcml_misa.datasets.files.frames import (
     is_frame_file,
     is_loose,
 )
-from rcml_misa.datasets.files.layout import UNNAMED, FileLayout, folder_layout, table_layout
+from rcml_misa.datasets.files.layout import UNNAMED, FileLayout, table_layout
 from rcml_misa.datasets.files.omics import is_omics, omics_rows, read_omics
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
