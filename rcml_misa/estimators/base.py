@@ -257,7 +257,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         views = match_columns(views, self.view_columns_, warn=not nameless)
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
-                raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
+                raise DataError(
+                    f"view {name!r} has {width} columns but fit saw {seen}; give the same columns."
+                )
         for name, kind, seen_kind in zip(views.names, views.kinds, self.kinds_, strict=True):
             if kind != seen_kind and {kind, seen_kind} & {"sequence", "text"}:
                 raise DataError(

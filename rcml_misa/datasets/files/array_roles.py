@@ -13,11 +13,11 @@ from scipy.sparse import issparse
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.array_tables import listed
-from rcml_misa.datasets.files.label_forms import marks_classes
-from rcml_misa.datasets.files.layout import array_id, usual_target
+from rcml_misa.datasets.files.label_forms import marks_classes, repeats_labels
+from rcml_misa.datasets.files.layout import array_id, speaks_of_labels, usual_target
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.split_parts import join_part, part_of, parts_of
-from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
+from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "left_out_arrays",
     "no_views",
     "one_target",
+    "split_text",
     "stacked_cells",
     "stored_vector",
     "stored_view",
@@ -158,13 +159,25 @@ def one_target(stored: StoredArrays, options: FileOptions, notes: list[str]) -> 
     return _refuse_unread(stored, options)
 
 
+def split_text(stored: StoredArrays, target: str) -> Any:
+    """Part a text of one character per row, MATLAB's char vector, into labels of the rows."""
+    values = stored.arrays[target]
+    if np.size(values) != 1 or values.dtype.kind != "U":
+        return values
+    text = str(values.item())
+    tables = [shape for shape in stored.shapes.values() if len(shape) > 1 and max(shape) > 1]
+    rows = [len(text) in (shape[0], shape[-1]) for shape in tables]
+    return np.array(list(text)) if len(text) > 1 and rows and all(rows) else values
+
+
 def _refuse_unread(stored: StoredArrays, options: FileOptions) -> FileOptions:
     """Refuse a target that can't be read, with the reason."""
     name = options.target
     if name is None and not any(map(usual_target, stored.arrays)):
         name = next(filter(usual_target, stored.left_out), None)
     if name in stored.left_out and name not in stored.arrays:
-        raise DataError(f"the target {name!r} can't be read: {stored.left_out[str(name)]}.")
+        reason = with_way_out(stored.left_out[str(name)])
+        raise DataError(f"the target {name!r} can't be read: {reason}.")
     return options
 
 
@@ -222,9 +235,12 @@ def no_views(
             continue
         shape = stored.shapes[name]
         flat = one_per_row(shape) and max(shape) == len(labels)
-        if flat and (usual_target(name) or np.array_equal(vector(array), labels)):
-            copies.append(name)
-        elif marks_classes(array, labels):
+        copied = flat and (
+            speaks_of_labels(name)
+            or np.array_equal(vector(array), labels)
+            or repeats_labels(array, labels)
+        )
+        if copied or marks_classes(array, labels):
             copies.append(name)
         elif getattr(array, "dtype", np.dtype("V")).kind not in "biuf":
             reasons[name] = "texts"
@@ -232,7 +248,8 @@ def no_views(
             if 0 in shape or not shape:
                 reasons[name] = "empty" if shape else "a single value"
         else:
-            reasons[name] = "a single value" if max(shape) == 1 else f"shape {shape}"
+            many = "a single axis, where a view has two" if flat else f"shape {shape}"
+            reasons[name] = "a single value" if max(shape) == 1 else many
     names = (*copies, *reasons, *numbers)
     notes = []
     if options.views is None:
@@ -265,6 +282,7 @@ def _items(reasons: Mapping[str, str], groups: Mapping[str, tuple[str, ...]]) ->
 
 def stored_view(stored: StoredArrays, key: str, width: int) -> Any:
     """Look an array up as reading found it: by name, as a cell of rows, or in parts; or None."""
+    key = stored.paths.get(key, key)
     if key in stored.arrays:
         return stored.arrays[key]
     members = stored.groups.get(key, ())
@@ -279,9 +297,12 @@ def stored_vector(stored: StoredArrays, key: str | None, rows: int) -> Any:
 
     One that has not as many entries as `rows` belongs to other rows, and counts as absent.
     """
+    key = stored.paths.get(str(key), key)
     members = stored.groups.get(str(key), ())
     parts = parts_of(stored.arrays).get(str(key), {})
     names = [key] if key in stored.arrays else members[:1] or list(parts.values())
     values = [vector(stored.arrays[str(name)]) for name in names]
+    if len(names) == 1 and len(values[0]) == 1 < rows:
+        values = [np.ravel(split_text(stored, str(names[0])))]
     joined = np.concatenate(values) if values else np.empty(0)
     return joined if len(joined) == rows and values else None

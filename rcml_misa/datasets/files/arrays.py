@@ -15,15 +15,18 @@ from rcml_misa.datasets.files.array_roles import (
     left_out_arrays,
     no_views,
     one_target,
+    split_text,
     stacked_cells,
     stored_vector,
     stored_view,
 )
 from rcml_misa.datasets.files.array_tables import (
     ArrayTable,
+    find_joins,
     find_twins,
     lies_turned,
     lies_turned_for,
+    listed,
 )
 from rcml_misa.datasets.files.containers import opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
@@ -33,7 +36,7 @@ from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_targ
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.datasets.files.split_parts import row_folds
-from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
+from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import MultiView
 
@@ -54,8 +57,8 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         Roles.of(options).without(list(stored.arrays), options, kind="array")
         target = array_target(stored.shapes, options)
         options = replace(options, target=target)
-        values = stored.arrays[target]
-        raw = vector(values) if one_per_row(stored.shapes[target]) else _no_labels(target, values)
+        values = stored.arrays[target] = split_text(stored, target)
+        raw = vector(values) if one_per_row(np.shape(values)) else _no_labels(target, values)
         labels = read_target(raw, options, name=target, path=path)
         stacked_cells(stored, len(labels), notes)
         folds = row_folds(counts) if len(counts) > 1 else None
@@ -71,6 +74,9 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         if options.views is None:
             for view, first in find_twins(tables).items():
                 notes.append(f"{view} holds the same data as {first} and is left out")
+                del tables[view]
+            for view, parts in find_joins(tables).items():
+                notes.append(f"{view} holds the columns of {listed(parts)} and is left out")
                 del tables[view]
         views = {view: table[:] for view, table in tables.items()}
         ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
@@ -103,7 +109,8 @@ def _refuse_no_view(path: Path, stored: StoredArrays, others: set[str]) -> None:
     tables = [name for name, shape in stored.shapes.items() if len(shape) > 1]
     if stored.left_out and not set(tables) - others:
         name, reason = next(iter(stored.left_out.items()))
-        raise DataError(f"{path} has no view; {shortened(name, 40)} can't be read: {reason}.")
+        what = f"{shortened(name, 40)} can't be read: {with_way_out(reason)}"
+        raise DataError(f"{path} has no view; {what}.")
 
 
 def _refuse_empty(path: Path, stored: StoredArrays) -> None:
@@ -112,7 +119,8 @@ def _refuse_empty(path: Path, stored: StoredArrays) -> None:
         return
     if stored.left_out:
         name, reason = next(iter(stored.left_out.items()))
-        raise DataError(f"{path} has no array that can be read: {name} is {reason}.")
+        what = f"{shortened(name, 40)} is {with_way_out(reason)}"
+        raise DataError(f"{path} has no array that can be read: {what}.")
     raise DataError(f"{path} holds no array; give one per view and one of labels.")
 
 

@@ -16,9 +16,10 @@ from rcml_misa.datasets.files.layout import usual_target
 from rcml_misa.datasets.files.split_parts import numbers_of_parts, part_of, split_names
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
 
-__all__ = ["marks_classes", "numbered_folds", "one_hot_codes", "read_one_hot"]
+__all__ = ["marks_classes", "numbered_folds", "one_hot_codes", "read_one_hot", "repeats_labels"]
 
 CHANCE = 1e-6  # probability below which chance does not make columns one-hot of the labels
+MANY = 20  # rows from which a noisy copy of the labels is taken for one
 WIDEST = 10_000  # columns of a one-hot target
 
 Folds = dict[str, NDArray[np.int64]]
@@ -65,20 +66,25 @@ def read_one_hot(
     are those of the views, where they are known.
     """
     flat = [name for name, shape in stored.shapes.items() if one_per_row(shape) and max(shape) > 1]
-    if target is None and any(_aims(name, None) for name in [*flat, *stored.groups]):
+    aims = [group for group in stored.groups if _aims(group, target)]
+    members = {member for group in aims for member in stored.groups[group]}
+    if target is None and any(_aims(name, None) or name in members for name in flat):
         return
+    names: list[str] = []
     for name, array in list(stored.arrays.items()):
-        several = rows is not None or not one_per_row(np.shape(array))
-        if not several or not _aims(name, target):
+        if not _aims(name, target) and name not in members:
             continue
-        codes = one_hot_codes(array, rows=rows)
-        if codes is None or (rows is None and len(codes) <= min(np.shape(array))):
+        count = rows if name == target else None  # parts have rows of their own
+        codes = one_hot_codes(array, rows=count)
+        if codes is None or (count is None and len(codes) <= min(np.shape(array))):
             continue
         stored.arrays[name] = codes
-        count = int(np.prod(np.shape(array))) // len(codes)
+        names.append(f"{name} ({int(np.prod(np.shape(array))) // len(codes)} columns)")
+    if names:
+        verb = "is" if len(names) == 1 else "are"
         notes.append(
-            f"{name} is one-hot, with {count} columns; the label of a row is the number of its "
-            "column, from 0"
+            f"{listed(names)} {verb} one-hot; the label of a row is the number of its column, from "
+            "0"
         )
 
 
@@ -86,6 +92,29 @@ def _aims(name: str, target: str | None) -> bool:
     """Ask whether an array, or the whole that it is a part of, is the target or is called so."""
     whole = (part_of(name) or (name,))[0]
     return target in (name, whole) if target is not None else bool(usual_target(whole))
+
+
+def repeats_labels(array: Any, labels: NDArray[Any]) -> bool:
+    """Ask whether a vector has the values of three or more classes, mostly those of its rows.
+
+    Cohen's kappa of 0.5 or more in 20 rows or more counts; so noisy copies of labels do.
+
+    Examples
+    --------
+    >>> labels = np.arange(60) % 3
+    >>> noisy = np.where(np.arange(60) < 10, 0, labels)
+    >>> repeats_labels(noisy, labels), repeats_labels(labels[::-1], labels)
+    (True, False)
+    """
+    values = vector(array)
+    if len(values) < MANY or values.dtype.kind not in "biuf" or labels.dtype.kind not in "biuf":
+        return False
+    classes, counts = np.unique(labels, return_counts=True)
+    own, own_counts = np.unique(values, return_counts=True)
+    if len(classes) < 3 or not np.array_equal(classes, own):
+        return False
+    chance = float(counts @ own_counts) / len(labels) ** 2
+    return bool(np.mean(values == labels) - chance >= 0.5 * (1 - chance))
 
 
 def marks_classes(array: Any, labels: NDArray[Any]) -> bool:
@@ -134,14 +163,14 @@ def numbered_folds(
         if names:
             notes.append(
                 f"{listed(names, 4)} may hold numbers of train or test rows, which were not read; "
-                "give a split as a column of texts with --split-column"
+                "give a split as an array of texts with --split-column"
             )
         return None, tuple(names)
     folds = _divided([vector(stored.arrays[name]) for name in parts.values()], rows)
     if folds is None:
         notes.append(
             f"{listed(list(parts.values()))} do not divide all {rows} rows between them and were "
-            "not read; give a split as a column of texts with --split-column"
+            "not read; give a split as an array of texts with --split-column"
         )
         return None, tuple(names)
     counts = [f"{len(fold)} {part}" for part, fold in zip(parts, folds, strict=True)]

@@ -17,6 +17,7 @@ __all__ = [
     "array_id",
     "array_layout",
     "array_target",
+    "speaks_of_labels",
     "table_layout",
     "usual_target",
 ]
@@ -276,7 +277,10 @@ def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
             )
         return options.target
     flat = [name for name in names if one_per_row(arrays[name])]
-    for pool in ([name for name in flat if max(arrays[name]) > 1], names):
+    several = [name for name in flat if max(arrays[name]) > 1]
+    counts = _row_counts(arrays)
+    fitting = [name for name in several if max(arrays[name]) in counts]
+    for pool in (fitting, several, names):
         for usual in TARGETS:
             for name in pool:
                 if usual_target(name) == usual:
@@ -299,6 +303,24 @@ def array_id(
     rows = max(arrays[target], default=0)
     flat = [name for name, shape in arrays.items() if one_per_row(shape) and max(shape) == rows]
     return options.id or usual_column(None, IDS, [name for name in flat if name != target])
+
+
+def _row_counts(arrays: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """Collect the numbers of entries that each table has along its first or its last axis."""
+    ends = [{s[0], s[-1]} for s in arrays.values() if len(s) > 1 and not one_per_row(s)]
+    return set.intersection(*ends) if ends else set()
+
+
+def speaks_of_labels(name: str) -> bool:
+    """Ask whether a word of an array's name is that of a target, as in ``noisy_label``.
+
+    Examples
+    --------
+    >>> [speaks_of_labels(name) for name in ("coarseLabels", "y_noisy", "face", "yaw", "s.gt2")]
+    [True, True, False, False, True]
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return usual_target(name) is not None or any(word.lower() in TARGETS for word in words)
 
 
 def usual_target(name: str) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rcml_misa.exceptions import shortened
 from rcml_misa.views import RawTable
+from rcml_misa.views.column_kinds import numbering_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,8 @@ def raw_findings(name: str, view: RawTable) -> Iterator[Finding]:
     kinds = [_kind(column) for column in columns]
     counts = Counter(kinds)
     listed = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
-    yield Finding("fact", f"view {name}: {len(names)} columns of any type: {listed}")
+    count = "1 column" if len(names) == 1 else f"{len(names)} columns"
+    yield Finding("fact", f"view {name}: {count} of any type: {listed}")
     yield from _gaps(name, names, frame)
     yield from _values(name, names, columns, kinds)
     told: dict[Kind, tuple[str, str]] = {
@@ -77,6 +79,15 @@ def raw_findings(name: str, view: RawTable) -> Iterator[Finding]:
         if chosen:
             some = "1 column" if len(chosen) == 1 else f"{len(chosen)} columns"
             yield Finding("note", f"view {name}: {some} {what} ({_named(chosen)})", consequence)
+    measured = [
+        place
+        for place, column in enumerate(columns)
+        if kinds[place] == "numbers" and getattr(column.dtype, "kind", "O") in "iuf"
+    ]
+    values = frame.iloc[:, measured].to_numpy(dtype=np.float64, na_value=np.nan)
+    if chosen := numbering_columns([names[place] for place in measured], values):
+        some = "1 column that numbers" if len(chosen) == 1 else f"{len(chosen)} columns that number"
+        yield Finding("note", f"view {name}: {some} the rows ({_named(chosen)})", "Set aside.")
 
 
 def _kind(column: pd.Series[Any]) -> Kind:
