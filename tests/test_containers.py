@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from decimal import Decimal
 
 import narwhals as nw
@@ -95,6 +96,8 @@ def test_missing_values_become_nan(make) -> None:
     frame = make({"x": [1.5, None, 3.0], "y": [True, None, False], "z": [1, None, 3]})
     values = MultiView({"a": frame})["a"]
     np.testing.assert_array_equal(values, [[1.5, 1, 1], [np.nan] * 3, [3, 0, 3]])
+    numbers = make({"x": [1.5, None, 3.0], "z": [1, None, 3]})
+    np.testing.assert_array_equal(MultiView([numbers]).arrays[0], values[:, [0, 2]])
     with pytest.raises(DataError, match=r"in 1 of 2 rows .*TablePreparer"):
         MultiView({"a": make({"x": [1.5, None], "y": [1, 2]})})
 
@@ -116,6 +119,19 @@ def test_what_is_no_number_is_named(make) -> None:
     assert isinstance(caught.value, TypeError)
     with pytest.raises(DataError, match="0 sample"):
         MultiView({"a": make({"x": np.empty(0)})})
+
+
+def test_two_columns_of_one_name() -> None:
+    with pytest.raises(DataError, match=r"view 'a' has columns of one name .*'x' 2 times"):
+        MultiView({"a": pa.table([[1, 2], [3, 4]], names=["x", "x"])})
+    assert MultiView({"a": pd.DataFrame([[1, 2]], columns=["x", "x"])}).widths == (2,)
+
+
+def test_a_wide_frame_is_read_column_by_column_once() -> None:
+    wide = pl.DataFrame({f"c{place}": [1.0, 2.0] for place in range(20_000)})
+    start = time.perf_counter()
+    assert as_multiview(wide).widths == (20_000,)
+    assert time.perf_counter() - start < 5
 
 
 def test_a_lazy_frame_is_to_be_collected() -> None:

@@ -188,7 +188,7 @@ def test_options_that_do_not_fit_are_refused_in_fit(split, params, sentence):
 def test_other_views_than_in_fit_are_refused(split):
     train, y, test, _ = split
     control = ControlClassifier(model="lda").fit(train, y)
-    with pytest.raises(DataError, match="X has the views v0, v3 but fit saw v0, v1, v2"):
+    with pytest.raises(DataError, match="X has the view 'v3', which fit did not see"):
         control.predict(MultiView({"v0": test["v0"], "v3": test["v1"]}))
     with pytest.raises(DataError, match="one class only"):
         control.fit(train, np.zeros(80))

@@ -254,8 +254,8 @@ def test_layouts_that_do_not_exist(options, words):
 def test_names_that_do_not_tell():
     with pytest.raises(OptionError, match=r"no column is called target, .* --target: a, b"):
         table_layout(["a", "b"], FileOptions())
-    with pytest.raises(OptionError, match="age, city belong to no view"):
-        table_layout(["a__0", "age", "city", "y"], FileOptions())
+    others = table_layout(["a__0", "age", "city", "y"], FileOptions())
+    assert others.views == {"a": ("a__0",), "others": ("age", "city")}
     with pytest.raises(OptionError, match="no column beside target"):
         table_layout(["y"], FileOptions())
     assert table_layout(["age", "y"], FileOptions()).views == {"view1": ("age",)}

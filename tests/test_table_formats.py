@@ -74,6 +74,9 @@ def test_an_index_without_a_name_identifies_rows_and_is_no_feature(name, tmp_pat
     assert any("without a name, an index, holds the ids" in note for note in found.notes)
     (chunk,) = file_rows(tmp_path / name, found.layout, {"view1": 3}, rows=20)
     assert chunk.ids == found.ids.tolist()
+    assert not any(note.startswith("id: ") for note in found.notes)
+    left = read_own_file(tmp_path / name, FileOptions(leave_out="p"))
+    assert (left.layout.views, left.layout.id) == ({"view1": ("q", "r")}, "")
     for id_ in ("", "Unnamed: 0"):
         assert read_own_file(tmp_path / name, FileOptions(id=id_)).ids.tolist() == chunk.ids
     assert any("more than once" in note for note in found.notes) == (name == "c.csv")
@@ -132,8 +135,8 @@ def test_row_numbers_that_disagree_with_ids_join_nothing(tmp_path):
     frame[["patient", "r", "label"]].to_csv(tmp_path / "a.csv")
     other = frame[["patient", "p", "q"]]
     other.to_csv(tmp_path / "b.csv")
-    # the ids agree, and are columns of views
-    assert read_own_file(tmp_path, FileOptions()).views.kinds == ("raw", "raw")
+    found = read_own_file(tmp_path, FileOptions())  # the ids agree, and are columns of views
+    assert found.views.widths == (2, 3)
     other.sample(frac=1, random_state=0).reset_index(drop=True).to_csv(tmp_path / "b.csv")
     with pytest.raises(
         OptionError, match=r"ids in 'patient', .* --id patient or --id ''"
@@ -356,6 +359,14 @@ def test_tables_without_names_are_joined_by_position(tmp_path):
         read_own_file(tmp_path, FileOptions())
 
 
+def test_equal_positions_are_no_id(tmp_path):
+    write(tmp_path / "a.csv", "7.5\n8.5\n")
+    write(tmp_path / "b.csv", "0,1,2,label\n7.5,1,2,x\n8.5,4,5,y\n")
+    with pytest.raises(OptionError, match="joined by an id column that each of them has"):
+        read_own_file(tmp_path, FileOptions())
+    assert read_own_file(tmp_path, FileOptions(id="0")).views.names == ("b",)
+
+
 def test_texts_beside_tables_are_left_out_and_named(tmp_path):
     table().assign(id=IDS)[["id", "p", "label"]].to_csv(tmp_path / "a.csv", index=False)
     table().assign(id=IDS)[["id", "q"]].to_csv(tmp_path / "b.csv", index=False)
@@ -398,6 +409,11 @@ def test_folders_as_mogonet_lays_them_out(omics):
     chunks = list(file_rows(folder, found.layout, {"1": 3, "2": 9}, rows=6))
     np.testing.assert_allclose(np.concatenate([chunk.views["1"] for chunk in chunks]), views["1"])
     assert read_own_file(folder, FileOptions(views="2")).views.names == ("2",)
+    left = read_own_file(folder, FileOptions(leave_out="g2,2"))
+    assert left.layout.views == {"1": ("g1", "g3")}
+    np.testing.assert_allclose(left.views["1"], views["1"][:, [0, 2]])
+    with pytest.raises(OptionError, match="hence no column 'part'"):
+        read_own_file(folder, FileOptions(split_column="part"))
     with pytest.raises(OptionError, match="there is no view '3'"):
         read_own_file(folder, FileOptions(views="3"))
 

@@ -134,7 +134,7 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 arrays[name] = np.broadcast_to(np.nan, (views.n_samples, columns.width))
             else:
                 arrays[name] = view
-        return MultiView(arrays), surprises
+        return views.with_arrays(arrays), surprises
 
     def _given(self, X: Any) -> MultiView:
         """Put views, and the columns of those that have names, into the order of fit."""

@@ -84,7 +84,12 @@ def opened(what: str, value: Any) -> Any:
     native = unwrapped(value)
     if is_pandas(native):
         return native
-    table = nw.from_native(native, pass_through=True, allow_series=True)
+    try:
+        table = nw.from_native(native, pass_through=True, allow_series=True)
+    except nw.exceptions.DuplicateError as error:
+        raise DataError(
+            f"{what} has columns of one name ({shortened(error)}); rename them."
+        ) from error
     if isinstance(table, nw.LazyFrame):
         raise DataError(
             f"{what} is a {type(native).__name__}, whose rows are not computed yet; collect it "
@@ -154,21 +159,24 @@ def numeric_values(frame: Any) -> NDArray[np.float64]:
     """
     import narwhals.stable.v2 as nw
 
-    kinds = {name: frame.schema[name] for name in frame.columns}
+    if all(kind.is_numeric() and kind != nw.Decimal for kind in frame.schema.values()):
+        whole = frame.to_numpy()  # at once, since a column at a time is slow in wide frames
+        if whole.dtype.kind in "iuf":
+            return np.ascontiguousarray(whole, dtype=np.float64)
+    columns = list(frame.iter_columns())
+    gaps = [column.is_null().to_numpy() for column in columns]
+    kinds = [column.dtype for column in columns]
     wrong = [
-        name
-        for name, kind in kinds.items()
-        if not (kind.is_numeric() or kind == nw.Boolean)
-        and not (len(frame) and frame[name].null_count() == len(frame))
+        column.name
+        for column, kind, missing in zip(columns, kinds, gaps, strict=True)
+        if not (kind.is_numeric() or kind == nw.Boolean or (missing.size and missing.all()))
     ]
     if wrong:
         raise TypeError(f"column {', '.join(map(str, wrong))}")
     values = np.empty(frame.shape, order="F")
-    for place, name in enumerate(kinds):
-        column = frame[name]
-        gaps = column.is_null().to_numpy()
-        values[:, place] = np.nan if gaps.all() else column.cast(nw.Float64).to_numpy()
-        values[gaps, place] = np.nan
+    for place, (column, missing) in enumerate(zip(columns, gaps, strict=True)):
+        values[:, place] = np.nan if missing.all() else column.cast(nw.Float64).to_numpy()
+        values[missing, place] = np.nan
     return np.ascontiguousarray(values)  # as an array of the same values is
 
 
@@ -181,8 +189,8 @@ def as_pandas(frame: Any) -> pd.DataFrame:
         plain: pd.DataFrame = frame
         return plain
     columns: dict[str, Any] = {}
-    for name in frame.columns:
-        column, kind = frame[name], frame.schema[name]
+    for column in frame.iter_columns():
+        name, kind = column.name, column.dtype
         if kind in (nw.Categorical, nw.Enum):
             columns[name] = pd.Categorical(column.to_list())
         elif kind.is_numeric() or isinstance(kind, nw.Datetime | nw.Date | nw.Duration):

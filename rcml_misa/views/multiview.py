@@ -348,7 +348,17 @@ class MultiView:
         >>> MultiView({"a": [[1.0]], "b": [[2.0]]}).map(lambda name, x: 2 * x)["b"].tolist()
         [[4.0]]
         """
-        new = MultiView({name: fn(name, array) for name, array in self.items()})
+        return self.with_arrays({name: fn(name, array) for name, array in self.items()})
+
+    def with_arrays(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
+        """Give the same rows other views; these keep the rows' labels.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0]]}).with_arrays({"b": [[2.0, 3.0]]})
+        MultiView(1 samples: b 2)
+        """
+        new = MultiView(arrays)
         labels = self.row_index if new.n_samples == self.n_samples else None
         return self._trusted(new.names, new.arrays, new.column_names, labels)
 

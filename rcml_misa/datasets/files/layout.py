@@ -20,6 +20,7 @@ __all__ = [
     "speaks_of_labels",
     "table_layout",
     "usual_target",
+    "without_left_out",
 ]
 
 SEPARATOR = "__"
@@ -144,6 +145,16 @@ def table_layout(columns: Sequence[str], options: FileOptions) -> FileLayout:
     return FileLayout(without_items(views, items, columns), target, identifier)
 
 
+def without_left_out(
+    views: Mapping[str, tuple[str, ...]], options: FileOptions
+) -> dict[str, tuple[str, ...]]:
+    """Leave views and columns that ``options.leave_out`` names out; a view's name comes first."""
+    items = items_of(options.leave_out or "")
+    rest = {view: names for view, names in views.items() if view not in items}
+    every = {name for names in rest.values() for name in names}
+    return without_items(rest, [item for item in items if item not in views], every)
+
+
 def left_out_items(options: FileOptions, columns: Collection[str]) -> list[str]:
     """List the columns and views that are left out; neither target nor id can be."""
     text = options.leave_out or ""
@@ -167,7 +178,7 @@ def without_items(
     rest = {
         view: tuple(name for name in names if name not in items)
         for view, names in views.items()
-        if view in columns or view not in items  # a column's name comes before a view's
+        if view not in items or view in columns  # a column's name comes before a view's
     }
     rest = {view: names for view, names in rest.items() if names}
     if not rest:

@@ -17,7 +17,8 @@ from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
 from rcml_misa.datasets.files.delimited import opened_text
 from rcml_misa.datasets.files.faults import readable
 from rcml_misa.datasets.files.frames import TableHead, frame_chunks, frame_head
-from rcml_misa.datasets.files.layout import FileLayout
+from rcml_misa.datasets.files.layout import FileLayout, without_left_out
+from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.views import MultiView
@@ -35,7 +36,9 @@ FEATURES = "_featname"
 def is_omics(files: Mapping[str, Path], options: FileOptions) -> bool:
     """Tell a folder laid out as MOGONET's by the names of its tables."""
     labelled = all(LABELS + end in files for end in PARTS.values())
-    return labelled and bool(_views(files)) and options.id is None and options.target is None
+    return (
+        labelled and bool(_views(files)) and options.id is None and options.target in (None, LABELS)
+    )
 
 
 def _views(files: Mapping[str, Path]) -> list[str]:
@@ -47,6 +50,11 @@ def _views(files: Mapping[str, Path]) -> list[str]:
 
 def read_omics(folder: Path, files: Mapping[str, Path], options: FileOptions) -> OwnFile:
     """Read the train rows, then the test rows, of every view; they are the folds."""
+    if roles := Roles.of(options).names:
+        raise OptionError(
+            f"{folder} has its own split and tables of labels alone, hence no column {roles[0]!r}; "
+            "leave the columns of split, group and weight out."
+        )
     names = _views(files)
     if options.views is not None:
         chosen = [part.strip() for part in options.views.split(",") if part.strip()]
@@ -67,6 +75,8 @@ def read_omics(folder: Path, files: Mapping[str, Path], options: FileOptions) ->
     train, test = parts[LABELS]
     labels = np.concatenate([part.to_numpy() for part in (train, test)])
     cut = sizes[0]
+    views = {name: _joined(parts[name], columns[name]) for name in names}
+    layout = FileLayout(without_left_out(columns, options), LABELS, None)
     ends = (*PARTS.values(), FEATURES)
     others = sorted(set(files) - {name + end for name in (LABELS, *_views(files)) for end in ends})
     notes = [
@@ -76,9 +86,9 @@ def read_omics(folder: Path, files: Mapping[str, Path], options: FileOptions) ->
     if others:
         notes.append(f"{', '.join(others)} of {folder.name} belongs to no view and is left out.")
     return OwnFile(
-        MultiView({name: _joined(parts[name], columns[name]) for name in names}, raw=True),
+        MultiView({name: views[name][list(used)] for name, used in layout.views.items()}, raw=True),
         read_target(labels, options, name=LABELS, path=folder),
-        FileLayout(columns, LABELS, None),
+        layout,
         notes=tuple(notes),
         task=options.task,
         folds={"train": np.arange(cut), "test": np.arange(cut, sum(sizes))},
