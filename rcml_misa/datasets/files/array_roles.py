@@ -13,8 +13,12 @@ from scipy.sparse import issparse
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.array_tables import listed
-from rcml_misa.datasets.files.label_forms import marks_classes, repeats_labels
-from rcml_misa.datasets.files.layout import array_id, speaks_of_labels, usual_target
+from rcml_misa.datasets.files.label_forms import (
+    marks_classes,
+    repeats_labels,
+    speaks_of_labels,
+)
+from rcml_misa.datasets.files.layout import array_id, usual_target
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.split_parts import join_part, part_of, parts_of
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out

@@ -85,7 +85,9 @@ def check_file(own: OwnFile) -> list[Finding]:
 
 def _facts(own: OwnFile, scores: bool) -> Iterator[Finding]:
     target = "scores" if scores else f"{len(set(own.labels.tolist()))} classes"
-    yield Finding("fact", f"{own.views.n_samples} rows, {target}, {_counted(own.views.n_views, 'view')}")
+    yield Finding(
+        "fact", f"{own.views.n_samples} rows, {target}, {_counted(own.views.n_views, 'view')}"
+    )
     yield from (Finding("fact", line) for line in describe_roles(own))
     for (name, array), kind in zip(own.views.items(), own.views.kinds, strict=True):
         if isinstance(array, RawTable):

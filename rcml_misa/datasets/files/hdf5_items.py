@@ -95,7 +95,10 @@ def _categories(group: Any) -> NDArray[np.object_] | None:
     numbers = codes[()].astype(np.int64)
     if len(numbers) and not -1 <= numbers.min() <= numbers.max() < len(levels):
         return None
-    return np.append(np.asarray(levels[()]).astype(object), None)[numbers]
+    texts = np.empty(len(levels) + 1, dtype=object)  # the last one is None
+    texts[:-1] = levels[()]
+    column: NDArray[np.object_] = texts[numbers]
+    return column
 
 
 # functions that read a group as one array, and the members that this takes

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 from rcml_misa.datasets.files.array_tables import listed
 from rcml_misa.datasets.files.correspondence import Classes
-from rcml_misa.datasets.files.layout import usual_target
+from rcml_misa.datasets.files.layout import TARGETS, usual_target
 from rcml_misa.datasets.files.split_parts import numbers_of_parts, part_of, split_names
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
 
-__all__ = ["marks_classes", "numbered_folds", "one_hot_codes", "read_one_hot", "repeats_labels"]
+__all__ = [
+    "marks_classes",
+    "numbered_folds",
+    "one_hot_codes",
+    "read_one_hot",
+    "repeats_labels",
+    "speaks_of_labels",
+]
 
 CHANCE = 1e-6  # probability below which chance does not make columns one-hot of the labels
 MANY = 20  # rows from which a noisy copy of the labels is taken for one
@@ -46,7 +53,7 @@ def one_hot_codes(array: Any, *, rows: int | None = None) -> NDArray[np.int64] |
     axes = [axis for axis in (0, 1) if rows in (None, shape[axis]) and shape[1 - axis] > 1]
     if not axes or min(shape[1 - axis] for axis in axes) > WIDEST:
         return None
-    values = np.asarray(array.toarray() if issparse(array) else array[()])
+    values = np.asarray(array.toarray() if hasattr(array, "toarray") else array[()])
     high = values == 1
     if not (high | (values == 0)).all() and not (high | (values == -1)).all():
         return None
@@ -117,6 +124,18 @@ def repeats_labels(array: Any, labels: NDArray[Any]) -> bool:
     return bool(np.mean(values == labels) - chance >= 0.5 * (1 - chance))
 
 
+def speaks_of_labels(name: str) -> bool:
+    """Ask whether a word of an array's name is that of a target, as in ``noisy_label``.
+
+    Examples
+    --------
+    >>> [speaks_of_labels(name) for name in ("coarseLabels", "y_noisy", "face", "yaw", "s.gt2")]
+    [True, True, False, False, True]
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return usual_target(name) is not None or any(word.lower() in TARGETS for word in words)
+
+
 def marks_classes(array: Any, labels: NDArray[Any]) -> bool:
     """Ask whether an array is one-hot of the labels (n,), in more rows than chance explains.
 
@@ -140,7 +159,7 @@ def marks_classes(array: Any, labels: NDArray[Any]) -> bool:
     if marked is None or not Classes(codes, math.log(CHANCE)).tellable:
         return False
     pairs = np.unique(np.stack([codes, marked]), axis=1).shape[1]
-    return pairs == count == len(np.unique(marked))
+    return bool(pairs == count == len(np.unique(marked)))
 
 
 def numbered_folds(
@@ -196,4 +215,3 @@ def _divided(values: list[NDArray[Any]], rows: int) -> list[NDArray[np.int64]] |
     if not np.array_equal(ordered, np.arange(rows) + first):
         return None
     return [np.sort(array).astype(np.int64) - int(first) for array in values]
-

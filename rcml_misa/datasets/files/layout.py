@@ -17,7 +17,6 @@ __all__ = [
     "array_id",
     "array_layout",
     "array_target",
-    "speaks_of_labels",
     "table_layout",
     "usual_target",
     "without_left_out",
@@ -320,18 +319,6 @@ def _row_counts(arrays: Mapping[str, tuple[int, ...]]) -> set[int]:
     """Collect the numbers of entries that each table has along its first or its last axis."""
     ends = [{s[0], s[-1]} for s in arrays.values() if len(s) > 1 and not one_per_row(s)]
     return set.intersection(*ends) if ends else set()
-
-
-def speaks_of_labels(name: str) -> bool:
-    """Ask whether a word of an array's name is that of a target, as in ``noisy_label``.
-
-    Examples
-    --------
-    >>> [speaks_of_labels(name) for name in ("coarseLabels", "y_noisy", "face", "yaw", "s.gt2")]
-    [True, True, False, False, True]
-    """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    return usual_target(name) is not None or any(word.lower() in TARGETS for word in words)
 
 
 def usual_target(name: str) -> str | None:

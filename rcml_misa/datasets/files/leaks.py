@@ -205,10 +205,10 @@ def _raw_table(name: str, view: RawTable, stored: Sequence[str]) -> _Table:
     partial = np.flatnonzero(gaps.any(axis=0) & ~gaps[present].all(axis=0))
     filled = np.where(present[:, None], gaps[:, partial], np.nan).astype(np.float64)
     single = set(names) <= set(stored)
-    of_view = "" if single else f" of view {name!r}"
-    subjects = [f"column {shortened(column, 40)!r}{of_view}" for column in names]
-    if not single and len(names) == 1:
-        subjects = [f"view {name!r}"]
+    subjects = [f"column {shortened(column, 40)!r}" for column in names]
+    if not single:
+        subjects = [f"column {column} of view {name!r}" for column in names]
+        subjects = subjects if len(names) > 1 else [f"view {name!r}"]
     subjects += [f"whether {subjects[place]} is empty" for place in partial]
     return _Table(
         name,
