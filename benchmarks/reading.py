@@ -4,7 +4,7 @@ A table of two views and labels is written as csv and parquet for each number of
 `frame_columns` and `read_own_file`, one after the other, are timed against `pandas.read_csv` and
 `pandas.read_parquet`, which have neither views nor labels to tell; the times are medians of so many
 repeats, taken in turns. Bar: 3 times pandas. `pandas.read_parquet` is left out above 25,000
-columns: it takes 1.8 GB of memory for 20,000 columns and more than 20 GB for 100,000.
+columns: it takes 1.8 GB of memory for 20,000 columns, and more for more.
 
     python benchmarks/reading.py [--columns 2500,10000,25000,100000] [--rows 10,200] [--repeats 3]
 """

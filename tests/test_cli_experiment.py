@@ -61,6 +61,25 @@ def nothing_runs(monkeypatch):
     return start
 
 
+def test_files_of_ones_own_are_read_as_the_file_says(tmp_path) -> None:
+    rows = range(60)
+    frame = pd.DataFrame({"a": [(7 * row) % 11 for row in rows], "who": [row % 2 for row in rows]})
+    frame["part"] = ["test" if row % 5 == 0 else "train" for row in rows]
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    text = f'''datasets = ["{tmp_path / "own.csv"}"]
+methods = ["majority"]
+runs = 1
+[files]
+target = "who"
+split_column = "part"
+'''
+    assert call(text, tmp_path).exit_code == 0
+    table = pd.read_csv(tmp_path / "tiny.csv")
+    assert set(table["test_rows"]) == {12}
+    result = call(text.replace("split_column", "split"), tmp_path)
+    assert "files has an unknown key 'split'; did you mean" in " ".join(result.stderr.split())
+
+
 def test_full_page_is_made_of_the_csv_alone(tmp_path, nothing_runs) -> None:
     assert call(TINY, tmp_path).exit_code == 0
     short = (tmp_path / "tiny.md").read_text()

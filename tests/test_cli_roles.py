@@ -39,7 +39,7 @@ def frame():
         part=np.where(np.arange(ROWS) < TRAIN, "train", "test"),
         who=[f"p{row // 3}" for row in range(ROWS)],
         w=rng.uniform(0.1, 3, ROWS),
-        score=100 * values[:, 0] + rng.normal(size=ROWS),
+        score=100 * values[:, 0] + 9 * rng.normal(size=ROWS),
     )
 
 
@@ -309,7 +309,7 @@ def test_tasks_that_a_file_does_not_have_are_refused(files):
     for task in ("2", "3", "7"):
         assert "leave the task out" in refused("run", *words, "--task", task, *QUICK)
     scores = ("--dataset", files / "scores.csv", "--target", "score", "--method", "misa")
-    assert "--task regression predicts numbers" in refused("run", *scores, *QUICK)
+    assert "a measurement takes --task regression" in refused("run", *scores, *QUICK)
     sentence = refused("fit", *scores, "--task", "3", "--out", files / "m.rcml")
     assert "choose regression where numbers are predicted" in sentence
     sentence = refused("run", *words, "--target", "label", "--task", "regression", *QUICK)

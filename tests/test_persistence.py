@@ -27,6 +27,7 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
     RCMLMISARegressor,
+    ViewPipeline,
 )
 from rcml_misa.estimators.foreign import TableClassifier
 from rcml_misa.estimators.registry import exported_estimators, load_with_header
@@ -227,7 +228,10 @@ def test_models_that_the_older_version_reads_are_written_for_it(saved, mixed_mod
     assert read_header(tmp_path / "m")["format_version"] == 1
     MODELS["kernel-expert"]().fit(*problem(60)).save(tmp_path / "members")
     for path in (saved, mixed_model, tmp_path / "members"):
-        assert read_header(path)["format_version"] == FORMAT_VERSION == 2
+        assert read_header(path)["format_version"] == 2
+    steps = [("same", "passthrough"), ("model", MODELS["kernel-expert"]())]
+    ViewPipeline(steps).fit(*problem(60)).save(tmp_path / "steps")
+    assert read_header(tmp_path / "steps")["format_version"] == FORMAT_VERSION == 3
 
 
 def test_facts_of_a_file(saved):

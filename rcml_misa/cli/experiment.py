@@ -18,6 +18,7 @@ from rcml_misa.cli.session import run_session
 from rcml_misa.exceptions import DataError, OptionError, validated
 
 if TYPE_CHECKING:
+    from rcml_misa.datasets import FileOptions
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
@@ -40,6 +41,7 @@ class _File:
     seed: int = 0
     protocol: Any = field(default_factory=dict)
     task: str | None = None
+    files: Any = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +77,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Content of an experiment's file, checked: title, data sets, entries, repeats, protocol."""
+    """Content of an experiment's file, checked; `files` says how the user's own are read."""
 
     title: str
     datasets: Sequence[str]
     entries: Sequence[Entry]
     repeats: opt.Repeats
     protocol: Protocol
+    files: FileOptions
     task: str | None = None
 
 
 def read_plan(file: Path) -> Plan:
     """Read and check an experiment's file; it raises `DataError` or `OptionError`."""
+    from rcml_misa.datasets import FileOptions
     from rcml_misa.protocols import Protocol
 
     opt.importable_here()
@@ -99,6 +103,7 @@ def read_plan(file: Path) -> Plan:
     plan = validated(_File, content, where=str(file), error=OptionError)
     where = f"{file}: protocol"
     protocol = validated(Protocol, plan.protocol, where=where, error=OptionError)
+    files = validated(FileOptions, plan.files, where=f"{file}: files", error=OptionError)
     regression = opt.DataOptions(task=plan.task).predicts_scores(plan.datasets)
     entries = tuple(made for method in plan.methods for made in _entries(method, file, regression))
     names = [(entry.recipe.method, entry.recipe.variant) for entry in entries]
@@ -106,7 +111,7 @@ def read_plan(file: Path) -> Plan:
         if names.count(name) > 1:
             raise OptionError(f"{file} has {' '.join(name)} twice; give each its own label.")
     title, repeats = plan.title or file.stem, opt.Repeats(plan.runs, plan.seed)
-    return Plan(title, plan.datasets, entries, repeats, protocol, plan.task)
+    return Plan(title, plan.datasets, entries, repeats, protocol, files, plan.task)
 
 
 def _entries(entry: Any, file: Path, regression: bool) -> Iterator[Entry]:
@@ -186,8 +191,7 @@ def experiment(
     table = place / f"{file.stem}.csv"
     status = 0
     if not from_csv and not (full and _is_complete(plan, table, repeats)):
-        data = replace(data, task=plan.task)
-        datasets = [data.load(name) for name in plan.datasets]
+        datasets = data.with_files(plan.files, task=plan.task).load_all(plan.datasets)
         if table.resolve() in [Path(name).resolve() for name in plan.datasets]:
             raise OptionError(
                 f"{file} would replace its data set {table} by its table; give another folder with "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "inspect"]
 
-_DATASET = "A data set, or a csv, tsv, parquet, npz, mat or hdf5 file, or a folder of tables."
+_DATASET = "A data set, a file of your own (table or arrays), or a folder of tables."
 _NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the training data."
 
 
@@ -129,6 +129,7 @@ def inspect(model: Path, as_json: bool) -> None:
         "method": f"{about.get('method', facts['method'])} ({facts['method']})",
         "views": listed(facts["views"]),
         **_views_told(facts),
+        **({"steps": listed(facts["steps"])} if facts["steps"] else {}),
         **({"prepared": ". ".join(facts["prepared"])} if facts["prepared"] else {}),
         "classes": target,
         "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "

@@ -126,6 +126,12 @@ class DataOptions:
         test_file = None if self.test_file is None else str(self.test_file)
         return FileOptions(**own, test_file=test_file, regression=self.task == "regression")
 
+    def with_files(self, files: FileOptions, *, task: str | None) -> DataOptions:
+        """Read files of the user's own as `files` says, for a task."""
+        given = {key: getattr(files, key) for key in _OWN}
+        test_file = None if files.test_file is None else Path(files.test_file)
+        return replace(self, **given, test_file=test_file, task=task)
+
     def predicts_scores(self, names: Sequence[str]) -> bool:
         """Whether a set is to be read for a regression: as the task says, or as it was added."""
         from rcml_misa.datasets import find_entry

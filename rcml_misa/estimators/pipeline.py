@@ -26,7 +26,9 @@ def _asks_last(name: str, summary: str) -> Any:
     """Make a method that transforms X and asks the last step."""
 
     def method(self: Any, X: Any, *args: Any, **options: Any) -> Any:
-        return getattr(self[-1], name)(self[:-1].transform(X), *args, **options)
+        if len(self.steps) > 1:
+            X = self[:-1].transform(X)
+        return getattr(self[-1], name)(X, *args, **options)
 
     method.__name__, method.__qualname__ = name, f"ViewPipeline.{name}"
     method.__doc__ = f"{summary}; see the last step's own."
@@ -58,6 +60,9 @@ class ViewPipeline(Pipeline):  # type: ignore[misc]
     predict_opinion = _asks_last("predict_opinion", "State an opinion about each row")
     predict_interval = _asks_last("predict_interval", "Bound each row's score")
     predict_uncertainty = _asks_last("predict_uncertainty", "State each row's uncertainty")
+    predict_mutual_information = _asks_last(
+        "predict_mutual_information", "State each row's epistemic uncertainty"
+    )
     predict_conflict = _asks_last("predict_conflict", "State each row's degree of conflict")
     predict_reliability = _asks_last("predict_reliability", "State each view's reliability")
     extract_features = _asks_last("extract_features", "Compute private and shared features")
@@ -65,12 +70,16 @@ class ViewPipeline(Pipeline):  # type: ignore[misc]
     def save(self, path: str | Path) -> None:
         """Write the fitted steps into one file, which `rcml_misa.load` reads.
 
-        The last step is kept as its own `save` would; the steps before it in skops' format, which
-        holds scikit-learn's own transformers and `TablePreparer`, and nothing that is executed.
+        The last step is kept as its own `save` would; a `TablePreparer` beside it, and
+        scikit-learn's own transformers in skops' format. Nothing in the file can be executed, so
+        that functions and classes of your own are refused, and so are transformers that hold
+        trees. `memory`, `verbose` and `transform_input` play a part in `fit` only and are not kept.
 
         Raises
         ------
         DataError
             If the file can't be written, or a step can't be held by such a file.
+        NotFittedError
+            If a step is not fitted.
         """
         save(self, path)

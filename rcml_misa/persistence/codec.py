@@ -152,6 +152,7 @@ class Decoder:
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self.tensors = tensors
         self._made: dict[str, NDArray[Any]] = {}
+        self._copied: set[str] = set()
 
     def decode(self, value: Any, depth: int = 0) -> Any:
         """Decode one value."""
@@ -178,11 +179,11 @@ class Decoder:
         if keys == {"tuple"} and isinstance(content, list):
             return tuple(self.decode(item, depth + 1) for item in content)
         if keys == {"floats"} and isinstance(content, dict):
-            return self._tensor(content).tolist()
+            return self._once(content).tolist()
         if keys == {"skops"} and isinstance(content, dict):
-            return read_transformer(self._tensor(content))
+            return read_transformer(self._once(content))
         if keys == {"torch"} and isinstance(content, dict):
-            return torch.from_numpy(self._tensor(content).copy())
+            return torch.from_numpy(self._once(content).copy())
         if keys == {"float"} and content in ("inf", "-inf", "nan"):
             return float(content)
         if keys == {"slice"} and isinstance(content, list) and len(content) == 3:
@@ -199,6 +200,14 @@ class Decoder:
         if any(isinstance(k, list | dict | np.ndarray) for k, _ in items):
             raise DataError("its header holds a table with keys that are none")
         return dict(items)
+
+    def _once(self, reference: dict[str, Any]) -> NDArray[Any]:
+        """Return a tensor of which a copy is made, as a header asks for once."""
+        array, name = self._tensor(reference), reference["tensor"]
+        if name in self._copied:
+            raise DataError(f"its header asks for the tensor {name[:64]!r} twice")
+        self._copied.add(name)
+        return array
 
     def _tensor(self, reference: dict[str, Any]) -> NDArray[Any]:
         name, dtype, shape = (reference.get(key) for key in ("tensor", "dtype", "shape"))

@@ -21,17 +21,17 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.options import check_options
 from rcml_misa.persistence.codec import Decoder, Encoder, fitted_state
 from rcml_misa.persistence.container import FORMAT_VERSION, read_file, write_file
+from rcml_misa.persistence.steps import HERE, encode_step, parted, read_steps, refuse_last
 from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import Device, pick_device, seeded
 from rcml_misa.views import MultiView, ViewKind
 
-__all__ = ["check_savable", "describe", "parted", "read_model", "save"]
+__all__ = ["check_savable", "describe", "read_model", "save"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 MODULE = "module_."  # start of the names of a network's tensors
 KEPT_APART = ("module_", "device_")
 KINDS = get_args(ViewKind)
-HERE = "rcml_misa."  # start of the module names of classes that can be saved
 
 
 def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
@@ -55,9 +55,12 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
         If the model is not fitted.
     """
     check_is_fitted(model)
-    steps, model = parted(model)
+    encoder, steps = Encoder(), None
+    if isinstance(model, Pipeline):
+        *transformers, (last_name, model) = model.steps
+        refuse_last(model, last_name)
+        steps = [encode_step(encoder, name, step) for name, step in transformers]
     check_savable(type(model))
-    encoder = Encoder()
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
     newer = any(hasattr(model, name) for name in ("readers_", "share_", "membership_"))
@@ -66,10 +69,8 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
     version_without_steps = 1 if older else 2
     header = {
-        "format_version": FORMAT_VERSION if steps else version_without_steps,
-        **(
-            {"steps": [_encoded_step(encoder, name, step) for name, step in steps]} if steps else {}
-        ),
+        "format_version": version_without_steps if steps is None else FORMAT_VERSION,
+        **({} if steps is None else {"steps": steps, "last_step": last_name}),
         "estimator": type(model).__name__,
         "params": {key: encoder.encode(value, key) for key, value in parameters.items()},
         "attributes": {key: encoder.encode(value, key) for key, value in attributes.items()},
@@ -85,28 +86,6 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
         state = model.module_.state_dict()
         tensors |= {MODULE + key: value.cpu().numpy() for key, value in state.items()}
     write_file(Path(path), header, tensors)
-
-
-def parted(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """Part a Pipeline into the steps before the last, and the last; any other model has none.
-
-    Examples
-    --------
-    >>> from rcml_misa import KernelExpertClassifier
-    >>> parted(KernelExpertClassifier())
-    ([], KernelExpertClassifier())
-    """
-    if not isinstance(model, Pipeline):
-        return [], model
-    *steps, (_, last) = model.steps
-    return [(name, step) for name, step in steps if step not in (None, "passthrough")], last
-
-
-def _encoded_step(encoder: Encoder, name: str, step: Any) -> list[Any]:
-    try:
-        return [name, encoder.encode(step, f"steps.{name}")]
-    except DataError as error:
-        raise DataError(f"step {name!r}: {error}") from error
 
 
 def check_savable(kind: type[Any], *, name: str | None = None) -> None:
@@ -153,8 +132,8 @@ def read_model(
     try:
         model = _rebuilt(header, tensors, classes, device)
         _try_out(model)
-        if steps := _steps(header, tensors):
-            model = pipeline([*steps, ("model", model)])
+        if "steps" in header:
+            model = pipeline(read_steps(header, tensors, model))
     except OptionError:
         raise
     except DataError as error:
@@ -165,22 +144,6 @@ def read_model(
             f"{path} is not a usable model file: its tensors do not fit its header ({cause})."
         ) from error
     return model, header
-
-
-def _steps(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> list[tuple[str, Any]]:
-    """Decode the transformers before the estimator."""
-    stored = header.get("steps", [])
-    if not isinstance(stored, list):
-        raise DataError("its steps are no list")
-    decoder, steps = Decoder(tensors), []
-    for step in stored:
-        if not isinstance(step, list) or len(step) != 2 or not isinstance(step[0], str):
-            raise DataError("its steps are no pairs of a name and a transformer")
-        transformer = decoder.decode(step[1])
-        if not hasattr(transformer, "transform"):
-            raise DataError(f"its step {step[0][:40]!r} transforms nothing")
-        steps.append((step[0], transformer))
-    return steps
 
 
 def _rebuilt(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,33 @@ from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["read_transformer", "write_transformer"]
 
-TRUSTED = ("numpy.dtype",)  # beside what skops itself trusts: scikit-learn's, NumPy's and SciPy's
+_SCORES = "sklearn.feature_selection._univariate_selection."
+# beside what skops itself trusts: scikit-learn's estimators, and plain types and functions of
+# NumPy and SciPy
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.compose._column_transformer.make_column_selector",
+    *(_SCORES + name for name in ("chi2", "f_classif", "f_regression", "r_regression")),
+    "sklearn.feature_selection._mutual_info.mutual_info_classif",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+)
+# nodes that build plain values and estimators by their attributes, and call nothing; no sparse
+# matrices and trees, whose indices are read without a check of their bounds
+LOADERS = frozenset(
+    f"{kind}Node"
+    for kind in (
+        *("DType", "DefaultDict", "Dict", "Function", "Json", "List", "NdArray", "Object"),
+        *("RandomState", "Set", "Slice", "Tuple", "Type"),
+    )
+)
 SCHEMA = "schema.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # time of every member, so that equal content has equal bytes
-LARGEST = 256 * 2**20  # bytes
+LARGEST = 256 * 2**20  # bytes, unpacked
+LARGEST_SCHEMA = 32 * 2**20  # bytes, unpacked
+NOTHING: Mapping[str, Any] = {
+    **{"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode"},
+    **{"content": "null", "is_json": True},
+}
 
 
 def write_transformer(transformer: Any, path: str) -> NDArray[np.uint8]:
@@ -35,19 +61,25 @@ def write_transformer(transformer: Any, path: str) -> NDArray[np.uint8]:
     """
     from skops.io import dumps, get_untrusted_types
 
-    kind = type(transformer).__name__
+    kind = shortened(type(transformer).__name__, 30)
     try:
-        content = dumps(transformer)
+        content = _settled(dumps(transformer))
         foreign = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED))
+        if not foreign:
+            _check(content)
     except Exception as error:  # what can't be written fails in many ways
-        cause = shortened(error, 120) or type(error).__name__
-        raise DataError(f"{path}, a {kind}, can't be saved ({cause}); leave it out.") from error
+        cause = shortened(error, 80).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"{path}, a {kind}, can't be saved ({cause}); use another transformer, or keep the "
+            "model with joblib, whose files only their maker should open."
+        ) from error
     if foreign:
         raise DataError(
-            f"{path}, a {kind}, can't be saved: it holds {shortened(', '.join(foreign), 80)}, "
-            "which may execute code; use scikit-learn's transformers, or keep it with joblib."
+            f"{path}, a {kind}, can't be saved: it holds {shortened(', '.join(foreign), 70)}, "
+            "which no file holds safely; use transformers without it, or keep the model with "
+            "joblib, whose files only their maker should open."
         )
-    return np.frombuffer(_settled(content), dtype=np.uint8)
+    return np.frombuffer(content, dtype=np.uint8)
 
 
 def read_transformer(content: NDArray[np.uint8]) -> Any:
@@ -56,47 +88,92 @@ def read_transformer(content: NDArray[np.uint8]) -> Any:
 
     try:
         data = content.tobytes()
-        with zipfile.ZipFile(io.BytesIO(data)) as members:
-            size = sum(member.file_size for member in members.infolist())
-        if size > LARGEST:
-            raise DataError(f"its transformers unpack to {size} bytes, above {LARGEST}")
+        _check(data)
         return loads(data, trusted=list(TRUSTED))
-    except DataError:
-        raise
     except Exception as error:  # damaged or hostile bytes fail in many ways
-        cause = shortened(error, 120) or type(error).__name__
+        cause = shortened(error, 120).rstrip(".") or type(error).__name__
         raise DataError(f"its transformers can't be read ({cause})") from error
 
 
-def _settled(content: bytes) -> bytes:
-    """Number the members of a file of skops in place of addresses and times of this process."""
-    numbers: dict[str, int] = {}
-
-    def renumbered(node: Any) -> Any:
-        if isinstance(node, list):
-            return [renumbered(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        node = {key: renumbered(value) for key, value in node.items()}
-        if isinstance(node.get("__id__"), int):
-            node["__id__"] = numbers.setdefault(str(node["__id__"]), len(numbers))
-        if isinstance(node.get("file"), str):
-            node["file"] = _renamed(node["file"], numbers)
-        return node
-
+def _check(content: bytes) -> None:
+    """Refuse members and values that take more memory than they should, or call something."""
     with zipfile.ZipFile(io.BytesIO(content)) as members:
-        schema = renumbered(json.loads(members.read(SCHEMA)))
+        sizes = {member.filename: member.file_size for member in members.infolist()}
+        if len(sizes) < len(members.infolist()) or sum(sizes.values()) > LARGEST:
+            raise DataError(f"it unpacks to more than {LARGEST} bytes, or holds a member twice")
+        if sizes.get(SCHEMA, 0) > LARGEST_SCHEMA:
+            raise DataError(f"its names and levels take more than {LARGEST_SCHEMA} bytes")
+        total = 0
+        for node in _nodes(json.loads(members.read(SCHEMA))):
+            loader, name = node["__loader__"], node.get("file")
+            if not isinstance(loader, str) or loader not in LOADERS:
+                raise DataError(f"it asks for a {shortened(loader, 40)}")
+            if loader == "JsonNode" and str(node.get("content")).lstrip()[:1] in ("[", "{"):
+                raise DataError("a plain value is none")
+            if loader == "ObjectNode" and _memory(node) not in (None, NOTHING):
+                raise DataError("it names a folder of results")
+            if isinstance(name, str):
+                with members.open(name) as stream:
+                    _check_array(stream, sizes[name])
+                total += sizes[name]  # the same member may be asked for any number of times
+            if total > LARGEST:
+                raise DataError(f"it unpacks to more than {LARGEST} bytes")
+
+
+def _check_array(stream: Any, size: int) -> None:
+    """Compare the size that a npy header states with that of its member."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+    count = math.prod(shape)
+    if stream.tell() + count * dtype.itemsize != size or (count and not dtype.itemsize):
+        raise DataError("an array is of another size than it says")
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a schema, at any depth."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if "__loader__" in value:
+                yield value
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+
+
+def _memory(node: Mapping[str, Any]) -> Any:
+    """Node of an object's parameter `memory`, a folder whose files scikit-learn unpickles."""
+    attributes = node.get("content")
+    values = attributes.get("content") if isinstance(attributes, dict) else None
+    return values.get("memory") if isinstance(values, dict) else None
+
+
+def _settled(content: bytes) -> bytes:
+    """Name the members by their content, without addresses, times and folders of this process."""
+    with zipfile.ZipFile(io.BytesIO(content)) as members:
+        schema = json.loads(members.read(SCHEMA))
         files = {name: members.read(name) for name in members.namelist() if name != SCHEMA}
-    files = {_renamed(name, numbers): value for name, value in files.items()}
-    files[SCHEMA] = json.dumps(schema).encode()
+    names = {
+        name: f"{hashlib.sha256(value).hexdigest()[:32]}{name[name.rfind('.') :]}"
+        for name, value in files.items()
+    }
+    for node in _nodes(schema):
+        node.pop("__id__", None)
+        if isinstance(node.get("file"), str):
+            node["file"] = names[node["file"]]
+        if node["__loader__"] == "ObjectNode" and _memory(node) is not None:
+            node["content"]["content"]["memory"] = dict(NOTHING)
+    for node in _nodes(schema):
+        if node["__loader__"] == "SetNode":  # whose order is another in each process
+            node["content"].sort(key=json.dumps)
+    contents = {names[name]: value for name, value in files.items()}
+    contents[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as written:
-        for name in sorted(files):
-            written.writestr(zipfile.ZipInfo(name, EPOCH), files[name], zipfile.ZIP_DEFLATED)
+        for name in sorted(contents):
+            written.writestr(zipfile.ZipInfo(name, EPOCH), contents[name], zipfile.ZIP_DEFLATED)
     return stream.getvalue()
-
-
-def _renamed(name: str, numbers: dict[str, int]) -> str:
-    """Name a member by the number of the address that it is called after."""
-    stem, dot, end = name.partition(".")
-    return f"{numbers.setdefault(stem, len(numbers))}{dot}{end}" if stem.isdigit() else name

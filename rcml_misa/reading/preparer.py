@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rcml_misa.exceptions import DataError
 from rcml_misa.options import check_options
@@ -19,6 +20,7 @@ from rcml_misa.views import (
     MultiView,
     RawTable,
     as_multiview,
+    holds_views,
     match_columns,
     with_absent_views,
 )
@@ -26,7 +28,11 @@ from rcml_misa.views import (
 __all__ = ["TablePreparer"]
 
 
-class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TablePreparer(  # type: ignore[call-arg]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+    auto_wrap_output_keys=None,  # views are no single frame, whatever set_output asks for
+):
     """Turn tables with gaps, texts, categories and dates into views of numbers.
 
     What train rows say decides: gaps in a row are filled with medians, and a column of 0 and 1
@@ -59,6 +65,10 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Views that `transform` returns.
     aside_ : tuple of str
         Views of which no column is left.
+    n_features_in_ : int
+        Columns of all views that `fit` saw.
+    feature_names_in_ : ndarray of str
+        Their names, where X was one table whose columns have names.
 
     Raises
     ------
@@ -112,6 +122,12 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 "give measurements or categories."
             )
         self.given_widths_ = dict(zip(views.names, views.widths, strict=True))
+        if holds_views(X):
+            self.n_features_in_ = sum(views.widths)
+            if hasattr(self, "feature_names_in_"):  # of an earlier fit
+                del self.feature_names_in_
+        else:
+            validate_data(self, X, skip_check_array=True)
         self.view_names_, self.aside_ = tuple(names), tuple(aside)
         return self
 
@@ -167,9 +183,22 @@ class TablePreparer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Columns of each view that are to be read as they are written."""
         return {name: columns.texts for name, columns in self.columns_.items()}
 
-    def get_feature_names_out(self, input_features: Any = None) -> Any:  # noqa: ARG002
-        """Name the columns of the views that are tables, as ``view__column``."""
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        return tags
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Name the columns of the views that are tables, as ``view__column``.
+
+        `input_features`, where given, are the names of the columns that fit saw, and change
+        nothing.
+        """
         check_is_fitted(self)
+        seen = getattr(self, "feature_names_in_", None)
+        if input_features is not None and seen is not None and [*input_features] != [*seen]:
+            raise DataError("input_features are not the columns that fit saw; leave them out.")
         names = [
             column if column.startswith(f"{name}__") else f"{name}__{column}"
             for name in self.view_names_

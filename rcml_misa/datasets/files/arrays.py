@@ -80,7 +80,12 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
                 del tables[view]
         views = {view: table[:] for view, table in tables.items()}
         ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
-        told = {name: vector(stored.arrays[name]) for name in Roles.of(options).names}
+        told = {
+            name: vector(stored.arrays[name])
+            if one_per_row(stored.shapes[name])
+            else np.empty(stored.shapes[name], dtype=np.int8)  # refused by its shape
+            for name in Roles.of(options).names
+        }
     if ids is not None and len(ids) != len(labels):
         raise DataError(
             f"{path}: {layout.id!r} has {len(ids)} entries, but there are {len(labels)} labels; "

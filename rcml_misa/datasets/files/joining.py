@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
 from rcml_misa.datasets.files.content import OwnFile
+from rcml_misa.datasets.files.guesses import is_guess
 from rcml_misa.datasets.files.roles import with_split_notes
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import MultiView, RawTable
@@ -29,7 +30,7 @@ def with_test_rows(own: OwnFile, test: OwnFile, *, path: Path, test_path: Path) 
     DataError
         If the test file lacks a view or a column, or has a class that the train file lacks.
     """
-    notes = [*own.notes, *test.notes]
+    notes = [*own.notes, *(note for note in test.notes if not is_guess(note))]
     views = {}
     for view, columns in own.layout.views.items():
         array, extra = _matched(own, test, view, path=path, test_path=test_path)
