@@ -117,10 +117,15 @@ def test_add_records_and_warns(numbered):
 
 def test_copies_of_the_label_among_arrays_stop(tmp_path):
     labels = RNG.permutation(np.arange(N) % 3)
-    np.savez(tmp_path / "two.npz", a=RNG.normal(size=(N, 5)), y=labels, y_noisy=labels[:, None])
+    views = {"a": RNG.normal(size=(N, 5)), "b": np.c_[RNG.normal(size=N), labels]}
+    np.savez(tmp_path / "two.npz", **views, y=labels, y_noisy=labels[:, None])
     result = call("run", "--dataset", tmp_path / "two.npz", "--method", "majority", *QUICK)
     assert result.exit_code == 2
-    assert "'y_noisy' is in one-to-one correspondence with the label" in result.stderr
+    assert "column 1 of view 'b' is in one-to-one correspondence with the label" in result.stderr
+    quick = ("--leave-out", "b", "--method", "majority", *QUICK)
+    result = call("run", "--dataset", tmp_path / "two.npz", *quick)
+    assert result.exit_code == 0
+    assert "y_noisy holds labels, as the target y does, and is left out" in result.stderr
 
 
 @pytest.mark.parametrize(

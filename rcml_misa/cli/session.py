@@ -120,6 +120,16 @@ def _note_presence(dataset: Dataset) -> None:
         echo(f"note: {dataset.name}: {verdict.describe(labels)}. {verdict.consequence}", err=True)
 
 
+def _note_set_aside(dataset: Dataset) -> None:
+    """Say once, for all runs, which columns and views of raw tables no method reads."""
+    from rcml_misa.reading.preparer import TablePreparer
+
+    if "raw" in dataset.views.kinds:
+        for text in TablePreparer().fit(dataset.views).describe():
+            if "set aside" in text:
+                echo(f"note: {dataset.name}: {text}", err=True)
+
+
 def run_session(
     datasets: Sequence[Dataset],
     recipes: Sequence[Recipe],
@@ -165,6 +175,7 @@ def run_session(
     for dataset in datasets:
         _note_reading(dataset)
         if missing:
+            _note_set_aside(dataset)
             _note_presence(dataset)
     session = Session()
     board = _Board(datasets, missing, cells=cells)

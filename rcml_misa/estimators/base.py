@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
-from rcml_misa.exceptions import DataError, PresenceWarning
+from rcml_misa.exceptions import DataError, PresenceWarning, shortened
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
 from rcml_misa.reading.rows import hold_out, row_weights
@@ -257,7 +257,9 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
         views = match_columns(views, self.view_columns_, warn=not nameless)
         for name, width, seen in zip(views.names, views.widths, self.widths_, strict=True):
             if width != seen:
-                raise DataError(f"view {name!r} has {width} columns but fit saw {seen}.")
+                raise DataError(
+                    f"view {name!r} has {width} columns but fit saw {seen}; give the same columns."
+                )
         for name, kind, seen_kind in zip(views.names, views.kinds, self.kinds_, strict=True):
             if kind != seen_kind and {kind, seen_kind} & {"sequence", "text"}:
                 raise DataError(
@@ -315,8 +317,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
                 "y is missing: this classifier requires y to be passed, but the target y is None; "
                 "give one class label per row."
             )
-        labels = column_or_1d(self._per_row(X, y), warn=True)
-        check_classification_targets(labels)
+        labels = class_labels(self._per_row(X, y))
         if len(labels) != views.n_samples:
             raise DataError(
                 f"y has {len(labels)} labels but X has {views.n_samples} rows; give one per row."
@@ -451,6 +452,20 @@ class MultiViewRegressor(RegressorMixin, MultiViewEstimator):  # type: ignore[mi
         """Standardise checked targets."""
         scaled = (target_numbers(y) - self.target_mean_) / self.target_scale_
         return torch.from_numpy(scaled.astype(np.float32))
+
+
+def class_labels(y: ArrayLike) -> NDArray[Any]:
+    """Check a classifier's target: one label per row, of shape (n,)."""
+    try:
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+    except (TypeError, ValueError) as error:
+        advice = "give one text or whole number per row"
+        if np.ndim(y) == 2:
+            advice = "give one label per row, such as y.argmax(axis=1) of one-hot rows"
+        cause = " ".join(str(error).split("Maybe you")[0].split())
+        raise DataError(f"{shortened(cause, 180).rstrip('.')}; {advice}.") from error
+    return np.asarray(labels)
 
 
 def target_numbers(y: ArrayLike) -> Array:

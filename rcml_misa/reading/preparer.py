@@ -183,7 +183,10 @@ class TablePreparer(  # type: ignore[call-arg]
         needed = tuple(label for label in every if label not in columns.kinds.aside)
         fitting = {len(every): every, len(needed): needed}
         if view.shape[1] not in fitting:
-            raise DataError(f"view {name!r} has {view.shape[1]} columns but fit saw {len(every)}.")
+            raise DataError(
+                f"view {name!r} has {view.shape[1]} columns but fit saw {len(every)}; give the "
+                "same columns."
+            )
         return _frame(view, fitting[view.shape[1]])
 
     @property

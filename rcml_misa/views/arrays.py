@@ -68,11 +68,17 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
     if isinstance(value, np.ma.MaskedArray):
         return np.ma.filled(value.astype(np.float64), np.nan)
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"{what} is no table, its rows differ in length ({shortened(error)})."
         ) from error
+    if not array.ndim and array.dtype.kind == "O":
+        raise DataError(
+            f"{what} is one {type(value).__name__} and no table; give a 2-D array or a frame, and "
+            "for several views a dict or a list of these."
+        )
+    return array
 
 
 def _numbers_or_raw(what: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ __all__ = ["GAP_WORDS", "MIXED", "ColumnKinds", "column_kinds", "numbering_colum
 DISTINCT = 0.9  # share of different values from which texts identify their rows
 FEW = 10  # rows below which no values are taken for an identifier
 COUNTED = 50  # rows from which whole numbers that all differ are taken for a counter
+RANKS = 2  # columns that may number the rows by their range, all of a table
 SEEN = 64  # rows that tell most columns of fractions
 EMPTY, NUMBERING = "without a value in train rows", "numbering the rows"
 DIFFERING = "differing in nearly every row"
@@ -122,6 +123,9 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
 def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
     """Find columns of different whole numbers that identify the rows, by name or by their range.
 
+    Where most of more than `RANKS` columns have such a range, they are ranks and tell nothing by
+    it.
+
     Examples
     --------
     >>> rows = np.arange(60.0)
@@ -134,7 +138,8 @@ def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list
     some = values[:SEEN]
     with np.errstate(invalid="ignore"):
         whole = (some == np.round(some)).all(axis=0)
-    numbering = []
+    numbering: list[str] = []
+    by_range: list[str] = []
     for place in np.flatnonzero(whole).tolist():
         column = values[:, place]
         named = ID_NAME.search(names[place]) is not None
@@ -142,6 +147,9 @@ def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list
             continue
         if (column == np.round(column)).all() and len(np.unique(column)) == rows:
             numbering.append(names[place])
+            by_range += [] if named else [names[place]]
+    if len(by_range) > max(RANKS, len(names) / 2):
+        return [name for name in numbering if name not in by_range]
     return numbering
 
 

@@ -97,8 +97,13 @@ def opened(what: str, value: Any) -> Any:
         )
     if isinstance(table, nw.Series):
         # texts as Python's own, so that a missing one stays None
-        texts = table.dtype in (nw.String, nw.Categorical, nw.Enum, nw.Object)
-        return _objects(table.to_list()) if texts else table.to_numpy()
+        if table.dtype not in (nw.String, nw.Categorical, nw.Enum, nw.Object):
+            return table.to_numpy()
+        texts = table.to_list()
+        levels = table.dtype in (nw.Categorical, nw.Enum)
+        # categories of pandas may be numbers
+        numbers = levels and not any(isinstance(text, str) for text in texts)
+        return table.to_numpy() if numbers else _objects(texts)
     return np.asarray(table) if hasattr(table, "to_pylist") else table  # an array of Arrow
 
 

@@ -29,7 +29,7 @@ from rcml_misa.views.arrays import (
     present_rows,
     shape_message,
 )
-from rcml_misa.views.containers import cut_columns, first_column, is_frame, opened
+from rcml_misa.views.containers import axes, cut_columns, first_column, is_frame, opened
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
 
@@ -193,6 +193,11 @@ class MultiView:
         X = opened("X", X)
         if not is_frame(X) and not issparse(X):
             array = as_array("X", X)
+            if array.dtype.kind == "O" and array.size and axes(array.flat[0]) >= 2:
+                raise DataError(
+                    f"X is an array of {array.size} tables, as a MATLAB cell is read; give "
+                    "list(X.ravel())."
+                )
             if raw and array.dtype.kind in "SU" and not isinstance(X, np.ndarray):
                 array = np.array(X, dtype=object)  # numbers beside texts stay numbers
             X = array

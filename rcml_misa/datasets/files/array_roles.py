@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -13,16 +13,24 @@ from scipy.sparse import issparse
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.array_tables import listed
-from rcml_misa.datasets.files.layout import usual_target
+from rcml_misa.datasets.files.label_forms import (
+    marks_classes,
+    repeats_labels,
+    speaks_of_labels,
+)
+from rcml_misa.datasets.files.layout import array_id, usual_target
+from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.split_parts import join_part, part_of, parts_of
-from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
+from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
 __all__ = [
     "Barred",
     "join_split",
+    "left_out_arrays",
     "no_views",
     "one_target",
+    "split_text",
     "stacked_cells",
     "stored_vector",
     "stored_view",
@@ -155,13 +163,25 @@ def one_target(stored: StoredArrays, options: FileOptions, notes: list[str]) -> 
     return _refuse_unread(stored, options)
 
 
+def split_text(stored: StoredArrays, target: str) -> Any:
+    """Part a text of one character per row, MATLAB's char vector, into labels of the rows."""
+    values = stored.arrays[target]
+    if np.size(values) != 1 or values.dtype.kind != "U":
+        return values
+    text = str(values.item())
+    tables = [shape for shape in stored.shapes.values() if len(shape) > 1 and max(shape) > 1]
+    rows = [len(text) in (shape[0], shape[-1]) for shape in tables]
+    return np.array(list(text)) if len(text) > 1 and rows and all(rows) else values
+
+
 def _refuse_unread(stored: StoredArrays, options: FileOptions) -> FileOptions:
     """Refuse a target that can't be read, with the reason."""
     name = options.target
     if name is None and not any(map(usual_target, stored.arrays)):
         name = next(filter(usual_target, stored.left_out), None)
     if name in stored.left_out and name not in stored.arrays:
-        raise DataError(f"the target {name!r} can't be read: {stored.left_out[str(name)]}.")
+        reason = with_way_out(stored.left_out[str(name)])
+        raise DataError(f"the target {name!r} can't be read: {reason}.")
     return options
 
 
@@ -191,21 +211,40 @@ def _stacked(stored: StoredArrays, members: tuple[str, ...]) -> NDArray[Any] | N
     return np.stack([np.asarray(array) for array in arrays])
 
 
-def no_views(
-    stored: StoredArrays, target: str, labels: NDArray[Any], options: FileOptions
-) -> Barred:
-    """List the arrays that are no tables of as many rows as there are labels."""
-    roles = {target, options.id, options.split_column, options.group_column, options.weight_column}
+def left_out_arrays(stored: StoredArrays, options: FileOptions) -> set[str]:
+    """Collect the names that ``--leave-out`` has, and those of the arrays of its groups."""
     given = {name.strip() for name in (options.leave_out or "").split(",")}
-    given |= {member for name in given for member in stored.groups.get(name, ())}
+    return given | {member for name in given for member in stored.groups.get(name, ())}
+
+
+def no_views(
+    stored: StoredArrays,
+    target: str,
+    labels: NDArray[Any],
+    options: FileOptions,
+    *,
+    numbers: Collection[str] = (),
+) -> Barred:
+    """List the arrays that are no tables of as many rows as there are labels.
+
+    The arrays `numbers` hold numbers of rows, and are spoken of elsewhere.
+    """
+    identifier = array_id(stored.shapes, target, options)
+    roles = {target, identifier, *Roles.of(options).names}
+    given = left_out_arrays(stored, options)
     reasons: dict[str, str] = {}
     copies: list[str] = []
     for name, array in stored.arrays.items():
-        if name in roles:
+        if name in roles or name in numbers:
             continue
         shape = stored.shapes[name]
         flat = one_per_row(shape) and max(shape) == len(labels)
-        if flat and (usual_target(name) or np.array_equal(vector(array), labels)):
+        copied = flat and (
+            speaks_of_labels(name)
+            or np.array_equal(vector(array), labels)
+            or repeats_labels(array, labels)
+        )
+        if copied or marks_classes(array, labels):
             copies.append(name)
         elif getattr(array, "dtype", np.dtype("V")).kind not in "biuf":
             reasons[name] = "texts"
@@ -213,24 +252,41 @@ def no_views(
             if 0 in shape or not shape:
                 reasons[name] = "empty" if shape else "a single value"
         else:
-            reasons[name] = "a single value" if max(shape) == 1 else f"shape {shape}"
-    names = (*copies, *reasons)
+            many = "a single axis, where a view has two" if flat else f"shape {shape}"
+            reasons[name] = "a single value" if max(shape) == 1 else many
+    names = (*copies, *reasons, *numbers)
     notes = []
     if options.views is None:
         copies = [name for name in copies if name not in given]
         if copies:
-            verb = "holds labels" if len(copies) == 1 else "hold labels"
-            notes.append(f"{listed(copies)} {verb}, as the target {target} does, and is left out")
+            verbs = ("holds", "is") if len(copies) == 1 else ("hold", "are")
+            notes.append(
+                f"{listed(copies)} {verbs[0]} labels, as the target {target} does, and {verbs[1]} "
+                "left out"
+            )
         reasons |= {n: why for n, why in stored.left_out.items() if n not in stored.arrays}
         reasons = {name: why for name, why in reasons.items() if name not in given | roles}
         if reasons:
-            items = [f"{shortened(name, 40)} ({why})" for name, why in reasons.items()]
-            notes.append(f"left out, being no views: {listed(items, 8)}")
+            notes.append(f"left out, being no views: {listed(_items(reasons, stored.groups), 8)}")
     return Barred(names, tuple(notes))
+
+
+def _items(reasons: Mapping[str, str], groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """List names with reasons; arrays of a cell or structure of the same reason together."""
+    items: dict[str, str] = {}
+    for name, why in reasons.items():
+        group = next((g for g, members in groups.items() if name in members), None)
+        alike = [n for n in groups.get(group or "", ()) if reasons.get(n) == why]
+        if group is None or len(alike) < 3:
+            items[name] = f"{shortened(name, 40)} ({why})"
+        else:
+            items[f"{group} {why}"] = f"{len(alike)} arrays of {shortened(group, 40)} ({why})"
+    return list(items.values())
 
 
 def stored_view(stored: StoredArrays, key: str, width: int) -> Any:
     """Look an array up as reading found it: by name, as a cell of rows, or in parts; or None."""
+    key = stored.paths.get(key, key)
     if key in stored.arrays:
         return stored.arrays[key]
     members = stored.groups.get(key, ())
@@ -245,9 +301,12 @@ def stored_vector(stored: StoredArrays, key: str | None, rows: int) -> Any:
 
     One that has not as many entries as `rows` belongs to other rows, and counts as absent.
     """
+    key = stored.paths.get(str(key), key)
     members = stored.groups.get(str(key), ())
     parts = parts_of(stored.arrays).get(str(key), {})
     names = [key] if key in stored.arrays else members[:1] or list(parts.values())
     values = [vector(stored.arrays[str(name)]) for name in names]
+    if len(names) == 1 and len(values[0]) == 1 < rows:
+        values = [np.ravel(split_text(stored, str(names[0])))]
     joined = np.concatenate(values) if values else np.empty(0)
     return joined if len(joined) == rows and values else None

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-__all__ = ["ArrayTable", "find_twins", "lies_turned", "lies_turned_for", "listed"]
+__all__ = ["ArrayTable", "find_joins", "find_twins", "lies_turned", "lies_turned_for", "listed"]
 
 SAMPLE = 8  # rows whose values tell tables apart before they are compared as a whole
+MANY = ("have", "were", "their samples", "them")
 BLOCK = 2**22  # values compared at once
 
 
@@ -102,9 +103,10 @@ def lies_turned(
     if square and whole:
         notes.append(f"{listed(square)}, as wide as long, was turned around as the others were")
     elif square and (len(square) == len(shapes) or any(turned.values())):
+        words = ("has", "was", "its samples", "it") if len(square) == 1 else MANY
         notes.append(
-            f"{listed(square)} has as many columns as rows and was read as samples by features; "
-            "if its samples are the columns, save it transposed"
+            f"{listed(square)} {words[0]} as many columns as rows and {words[1]} read as samples "
+            f"by features; if {words[2]} are the columns, save {words[3]} transposed"
         )
     return turned, tuple(notes)
 
@@ -162,6 +164,28 @@ def find_twins(tables: Mapping[str, ArrayTable]) -> dict[str, str]:
     return twins
 
 
+def find_joins(tables: Mapping[str, ArrayTable]) -> dict[str, list[str]]:
+    """Find a table that is all the others side by side, in their order.
+
+    Examples
+    --------
+    >>> a, b = np.ones((3, 2)), np.zeros((3, 1))
+    >>> find_joins({n: ArrayTable(t) for n, t in (("a", a), ("b", b), ("all", np.c_[a, b]))})
+    {'all': ['a', 'b']}
+    """
+    for name, table in tables.items():
+        parts = {other: part for other, part in tables.items() if other != name}
+        width = sum(part.shape[1] for part in parts.values())
+        if len(parts) < 2 or width != table.shape[1]:
+            continue
+        every = (table, *parts.values())
+        single = any(part.array.dtype == np.float32 for part in every)
+        blocks = ((whole, np.hstack(rest)) for whole, *rest in _blocks(*every))
+        if all(_alike(whole, rest, single=single) for whole, rest in blocks):
+            return {name: list(parts)}
+    return {}
+
+
 def _transposed(table: ArrayTable) -> ArrayTable:
     if _is_sparse(table.array):
         return ArrayTable(table.array.T)
@@ -180,11 +204,15 @@ def _digest(table: ArrayTable) -> bytes:
 
 def _equal(first: ArrayTable, second: ArrayTable) -> bool:
     single = np.float32 in (first.array.dtype, second.array.dtype)
-    for blocks in _blocks(first, second):
-        a, b = (block.astype(np.float32) for block in blocks) if single else blocks
-        if not np.array_equal(a, b, equal_nan=True):
-            return False
-    return True
+    return all(_alike(a, b, single=single) for a, b in _blocks(first, second))
+
+
+def _alike(first: NDArray[Any], second: NDArray[Any], *, single: bool) -> bool:
+    """Compare values, in single precision where one of both has no other."""
+    if single:
+        with np.errstate(all="ignore"):
+            first, second = first.astype(np.float32), second.astype(np.float32)
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def _blocks(*tables: ArrayTable) -> Iterator[list[NDArray[Any]]]:
@@ -205,5 +233,6 @@ def listed(names: Collection[str], most: int = 6) -> str:
     """
     shown = list(names)
     if len(shown) > most:
-        return f"{', '.join(shown[:most])} and {len(shown) - most} others"
+        rest = len(shown) - most
+        return f"{', '.join(shown[:most])} and {rest} other{'s' if rest > 1 else ''}"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

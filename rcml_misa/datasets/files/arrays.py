@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.array_roles import (
     join_split,
+    left_out_arrays,
     no_views,
     one_target,
+    split_text,
     stacked_cells,
     stored_vector,
     stored_view,
 )
 from rcml_misa.datasets.files.array_tables import (
     ArrayTable,
+    find_joins,
     find_twins,
     lies_turned,
     lies_turned_for,
+    listed,
 )
 from rcml_misa.datasets.files.containers import opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
+from rcml_misa.datasets.files.label_forms import numbered_folds, read_one_hot
 from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.datasets.files.split_parts import row_folds
-from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
+from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import MultiView
 
@@ -46,17 +51,22 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
     notes: list[str] = []
     with opened_arrays(path) as stored:
         _refuse_empty(path, stored)
+        read_one_hot(stored, options.target, notes)
         counts, options = join_split(stored, options, notes)
         options = one_target(stored, options, notes)
         Roles.of(options).without(list(stored.arrays), options, kind="array")
         target = array_target(stored.shapes, options)
         options = replace(options, target=target)
-        values = stored.arrays[target]
-        flat = one_per_row(stored.shapes[target])
-        raw = vector(values) if flat else np.empty(stored.shapes[target], dtype=np.int8)
+        values = stored.arrays[target] = split_text(stored, target)
+        raw = vector(values) if one_per_row(np.shape(values)) else _no_labels(target, values)
         labels = read_target(raw, options, name=target, path=path)
         stacked_cells(stored, len(labels), notes)
-        barred = no_views(stored, target, raw, options)
+        folds = row_folds(counts) if len(counts) > 1 else None
+        numbers: tuple[str, ...] = ()
+        if folds is None and options.split_column is None:
+            taken = {target, *Roles.of(options).names, *left_out_arrays(stored, options)}
+            folds, numbers = numbered_folds(stored, len(labels), taken, notes)
+        barred = no_views(stored, target, raw, options, numbers=numbers)
         if options.views is None:
             _refuse_no_view(path, stored, {target, *barred.names})
         layout = array_layout(stored.shapes, options, groups=stored.groups, barred=barred.names)
@@ -64,6 +74,9 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         if options.views is None:
             for view, first in find_twins(tables).items():
                 notes.append(f"{view} holds the same data as {first} and is left out")
+                del tables[view]
+            for view, parts in find_joins(tables).items():
+                notes.append(f"{view} holds the columns of {listed(parts)} and is left out")
                 del tables[view]
         views = {view: table[:] for view, table in tables.items()}
         ids = None if layout.id is None else np.array(as_texts(vector(stored.arrays[layout.id])))
@@ -81,11 +94,19 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
     notes += barred.notes
     kept = {view: layout.views[view] for view in views}
     layout = replace(layout, views=kept, turned=tuple(view for view in views if turned[view]))
-    folds = row_folds(counts) if len(counts) > 1 else None
     own = OwnFile(
         MultiView(views, raw=True), labels, layout, ids, tuple(notes), options.task, folds
     )
     return with_roles(own, told, options, path=path)
+
+
+def _no_labels(target: str, values: Any) -> NoReturn:
+    """Refuse a target of several values per row."""
+    raise DataError(
+        f"{target!r} must hold one label per row, or one-hot columns with a single 1 in each row, "
+        f"but its shape is {np.shape(values)}; name another array with --target, or save one "
+        "column of it."
+    )
 
 
 def _refuse_no_view(path: Path, stored: StoredArrays, others: set[str]) -> None:
@@ -93,7 +114,8 @@ def _refuse_no_view(path: Path, stored: StoredArrays, others: set[str]) -> None:
     tables = [name for name, shape in stored.shapes.items() if len(shape) > 1]
     if stored.left_out and not set(tables) - others:
         name, reason = next(iter(stored.left_out.items()))
-        raise DataError(f"{path} has no view; {shortened(name, 40)} can't be read: {reason}.")
+        what = f"{shortened(name, 40)} can't be read: {with_way_out(reason)}"
+        raise DataError(f"{path} has no view; {what}.")
 
 
 def _refuse_empty(path: Path, stored: StoredArrays) -> None:
@@ -102,7 +124,8 @@ def _refuse_empty(path: Path, stored: StoredArrays) -> None:
         return
     if stored.left_out:
         name, reason = next(iter(stored.left_out.items()))
-        raise DataError(f"{path} has no array that can be read: {name} is {reason}.")
+        what = f"{shortened(name, 40)} is {with_way_out(reason)}"
+        raise DataError(f"{path} has no array that can be read: {what}.")
     raise DataError(f"{path} holds no array; give one per view and one of labels.")
 
 
@@ -112,15 +135,22 @@ def _tables(
     """Read the arrays of views as tables, and tell which of them are turned."""
     keys = {view: key for view, (key,) in layout.views.items()}
     shapes = {view: stored.shapes[key] for view, key in keys.items()}
-    for view, shape in shapes.items():
-        key = keys[view]
+    for key in keys.values():
         if stored.arrays[key].dtype.kind not in "biuf":
             raise DataError(f"{path}: {key!r} holds texts, and a view numbers; leave it out.")
-        if len(shape) < 2 or rows not in (shape[0], shape[-1]):
-            raise DataError(
-                f"{path}: {key!r} has shape {shape}, but there are {rows} labels; choose the "
-                f"arrays that are views with --views, or leave it out with --leave-out {key}."
-            )
+    misfits = [
+        keys[view]
+        for view, shape in shapes.items()
+        if len(shape) < 2 or rows not in (shape[0], shape[-1])
+    ]
+    if misfits:
+        names = ",".join(_by_group(misfits, stored.groups))
+        more = f" (and {len(misfits) - 1} more do not fit)" if len(misfits) > 1 else ""
+        raise DataError(
+            f"{path}: {misfits[0]!r} has shape {stored.shapes[misfits[0]]}, but there are {rows} "
+            f"labels{more}; choose the arrays that are views with --views, or leave out what is "
+            f"none with --leave-out {shortened(names, 90)}."
+        )
     turned, said = lies_turned(shapes, rows)
     notes += said
     tables = {view: ArrayTable(stored.arrays[key], turned[view]) for view, key in keys.items()}
@@ -131,6 +161,17 @@ def _tables(
                 "row; sequences are given to MultiView in Python"
             )
     return tables, turned
+
+
+def _by_group(names: Sequence[str], groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Replace the names of all the arrays of a cell or structure by its own name."""
+    whole = {
+        member: group
+        for group, members in groups.items()
+        for member in members
+        if set(members) <= set(names)
+    }
+    return list(dict.fromkeys(whole.get(name, name) for name in names))
 
 
 def rows_of_arrays(
@@ -154,6 +195,8 @@ def rows_of_arrays(
             listed = ", ".join(f"{layout.views[view][0]} {s}" for view, s in shapes.items())
             raise DataError(f"{path}: the views have different numbers of rows ({listed}).")
         count = counts.pop()
+        if layout.target is not None:
+            read_one_hot(stored, layout.target, [], rows=count)
         others = [stored_vector(stored, name, count) for name in (layout.id, layout.target)]
         for start in range(0, count, rows):
             part = slice(start, start + rows)

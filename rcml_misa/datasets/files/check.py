@@ -10,19 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.datasets.files.array_tables import listed
 from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.guesses import is_guess
 from rcml_misa.datasets.files.leaks import Leak, find_leaks
 from rcml_misa.datasets.files.raw_findings import Finding, raw_findings
 from rcml_misa.datasets.files.roles import describe_roles
 from rcml_misa.exceptions import shortened
-from rcml_misa.views import RawTable, Sequences, Texts, ViewArray, dense, judge_presence
+from rcml_misa.views import (
+    MultiView,
+    RawTable,
+    Sequences,
+    Texts,
+    ViewArray,
+    dense,
+    judge_presence,
+)
 
-__all__ = ["Finding", "check_file"]
+__all__ = ["Finding", "check_file", "describe_similarities"]
 
 LEVELS = ("fact", "note", "warning")
 BLOCK = 8192  # rows joined at once
 SAMPLE = 20_000  # rows that columns are compared on
+SEEN = 8  # rows and columns that tell most tables from similarities
 MATRIX = 5e7  # values of a view that may be similarities
 FEW = 10  # rows of a class below which it is called small
 CHANCE, LARGE = 1e-4, 0.3  # p-value and size of a correlation of presence that is told
@@ -53,9 +63,10 @@ def check_file(own: OwnFile) -> list[Finding]:
     for name, array in own.views.items():
         if not isinstance(array, Sequences | Texts | RawTable):
             findings += _columns(name, array)
-            findings += _likeness(name, array)
         elif isinstance(array, RawTable):
             findings += raw_findings(name, array)
+    likeness = describe_similarities(own.views)
+    findings += [_warning(what, advice) for what, advice in likeness]
     findings += [*_leaks(own), *_presence(own), *_rows(own)]
     if scores:
         findings += _scored_presence(own)
@@ -64,7 +75,9 @@ def check_file(own: OwnFile) -> list[Finding]:
         for verdict in judge_presence(own.views, codes):
             findings.append(_warning(verdict.describe(classes), verdict.consequence))
         findings += _classes(own.labels)
-    findings += [_note(note.removesuffix(".")) for note in own.notes if not is_guess(note)]
+    told = {f"{what}. {advice}" for what, advice in likeness}
+    notes = (note for note in own.notes if not is_guess(note) and note not in told)
+    findings += [_note(note.removesuffix(".")) for note in notes]
     if own.views.n_views == 1:
         findings += [_note("there is one view only", "No conflict can be seen; cut with --views.")]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
@@ -132,17 +145,44 @@ def _columns(name: str, array: ViewArray) -> Iterator[Finding]:
         yield _note(what, "Each is scaled to [0, 1] by train rows.")
 
 
-def _likeness(name: str, array: ViewArray) -> Iterator[Finding]:
-    """Look for similarities between rows in place of features."""
+def describe_similarities(views: MultiView) -> tuple[tuple[str, str], ...]:
+    """Tell the views that hold similarities between rows in place of features, and advice.
+
+    Examples
+    --------
+    >>> values = np.arange(12.0).reshape(4, 3)
+    >>> describe_similarities(MultiView({"a": values, "s": values @ values.T}))[0][0]
+    'view s is a symmetric square matrix, as many columns as rows'
+    """
+    names = [name for name, array in views.items() if _is_likeness(array)]
+    if not names:
+        return ()
+    alone = len(names) == 1
+    what = (
+        f"view {names[0]} is a symmetric square matrix, as many columns as rows"
+        if alone
+        else f"views {listed(names)} are symmetric square matrices, as many columns as rows"
+    )
+    looks, them = ("It looks", "it") if alone else ("They look", "them")
+    advice = (
+        f"{looks} like similarities between rows, which new rows do not have; give features, or "
+        f"leave {them} out with --leave-out {shortened(','.join(names), 90)}."
+    )
+    return ((what, advice),)
+
+
+def _is_likeness(array: Any) -> bool:
+    if isinstance(array, Sequences | Texts | RawTable):
+        return False
     rows, width = array.shape
-    if width != rows or rows * width > MATRIX:
-        return
+    if width != rows or rows < 2 or rows * width > MATRIX:
+        return False
+    few = np.unique(np.linspace(0, rows - 1, SEEN).astype(int))
+    some, columns = dense(array, few), dense(array[:, few])
+    if not np.allclose(some, columns.T, atol=1e-8):  # most tables, in few reads
+        return False
     values = dense(array)
-    if np.isfinite(values).all() and np.allclose(values, values.T, atol=1e-8):
-        yield _warning(
-            f"view {name} is a symmetric square matrix, as many columns as rows",
-            "It looks like similarities between rows, which new rows do not have; give features.",
-        )
+    return bool(np.isfinite(values).all() and np.allclose(values, values.T, atol=1e-8))
 
 
 def _leaks(own: OwnFile) -> Iterator[Finding]:

@@ -6,8 +6,7 @@ kind than its name says.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,16 @@ from typing import Any
 import numpy as np
 
 from rcml_misa.datasets.files.faults import readable
-from rcml_misa.datasets.files.matlab_variables import (
-    sparse_group,
-    variables_of_v5,
-    variables_of_v73,
-)
+from rcml_misa.datasets.files.hdf5_items import arrays_of_hdf5
+from rcml_misa.datasets.files.layout import IDS, usual_target
+from rcml_misa.datasets.files.matlab_variables import variables_of_v5, variables_of_v73
 from rcml_misa.datasets.files.stored import StoredArrays, Unread
 from rcml_misa.exceptions import DataError
 
 __all__ = ["is_array_file", "is_hdf5_file", "opened_arrays"]
 
 NPZ = ".npz"
-HDF5 = (".h5", ".hdf5", ".hdf")
+HDF5 = (".h5", ".hdf5", ".hdf", ".h5ad")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -45,12 +42,14 @@ def opened_arrays(path: Path) -> Iterator[StoredArrays]:
     """Open a file of arrays, by name; those of HDF5 are not yet read.
 
     The names of HDF5 are the last parts of its paths, or whole paths where ends repeat; a MATLAB
-    cell array ``X`` gives the cells X1, X2, ..., and a structure ``s`` its fields s.face, ...
+    cell array ``X`` gives the cells X1, X2, ..., and a structure ``s`` its fields s.face, ...;
+    records give a table of their numbers, and texts and labels apart.
     """
     stored = StoredArrays()
     if is_hdf5_file(path):
         with _opened_hdf5(path) as file:
-            stored.add_all(_arrays_of_hdf5(file))
+            arrays, stored.paths = arrays_of_hdf5(file)
+            stored.add_all(_records_apart(arrays))
             yield stored
         return
     with readable(path):
@@ -81,28 +80,30 @@ def _arrays_of_npz(path: Path) -> dict[str, Any]:
                 if "allow_pickle" not in str(error):
                     raise
                 arrays[name] = Unread("it holds objects, which could execute code")
-    return arrays
+    return _records_apart(arrays)
 
 
-def _arrays_of_hdf5(file: Any) -> dict[str, Any]:
-    import h5py
-
+def _records_apart(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Part arrays of records (n,) into a table of their numbers and the other fields."""
     arrays: dict[str, Any] = {}
-
-    def visit(path: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            if not any(path.startswith(f"{group}/") for group in sparse):
-                odd = item.dtype.kind == "O" and h5py.check_string_dtype(item.dtype) is None
-                arrays[path] = Unread("references or rows of different lengths") if odd else item
-        elif (matrix := sparse_group(item)) is not None:
-            arrays[path] = matrix
-            sparse.add(path)
-
-    sparse: set[str] = set()
-    file.visititems(visit)
-    ends = Counter(path.rpartition("/")[2] for path in arrays)
-    names = {path: path.rpartition("/")[2] for path in arrays}
-    return {(end if ends[end] == 1 else path): arrays[path] for path, end in names.items()}
+    for name, value in variables.items():
+        fields = getattr(getattr(value, "dtype", None), "names", None)
+        if not fields or len(value.shape) != 1:
+            arrays[name] = value
+            continue
+        records = value[()]
+        numbers = [
+            field
+            for field in fields
+            if records.dtype[field].kind in "biuf"
+            and usual_target(field) is None
+            and field.lower() not in ("index", *IDS)
+        ]
+        if numbers:
+            columns = [records[field].astype(np.float64) for field in numbers]
+            arrays[name] = np.stack(columns, axis=1)
+        arrays |= {f"{name}.{field}": records[field] for field in fields if field not in numbers}
+    return arrays
 
 
 def _of_matlab(path: Path) -> dict[str, Any]:

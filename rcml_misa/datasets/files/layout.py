@@ -14,6 +14,7 @@ from rcml_misa.exceptions import DataError, OptionError, nearest, shortened, val
 
 __all__ = [
     "FileLayout",
+    "array_id",
     "array_layout",
     "array_target",
     "table_layout",
@@ -286,7 +287,10 @@ def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
             )
         return options.target
     flat = [name for name in names if one_per_row(arrays[name])]
-    for pool in ([name for name in flat if max(arrays[name]) > 1], names):
+    several = [name for name in flat if max(arrays[name]) > 1]
+    counts = _row_counts(arrays)
+    fitting = [name for name in several if max(arrays[name]) in counts]
+    for pool in (fitting, several, names):
         for usual in TARGETS:
             for name in pool:
                 if usual_target(name) == usual:
@@ -300,6 +304,21 @@ def array_target(arrays: Mapping[str, tuple[int, ...]], options: FileOptions) ->
         f"no array is called {USUAL}; name the array of labels with --target: "
         f"{listed_names([*flat, *(name for name in names if name not in flat)], 8)}."
     )
+
+
+def array_id(
+    arrays: Mapping[str, tuple[int, ...]], target: str, options: FileOptions
+) -> str | None:
+    """Choose the identifier, by option or by its name, among arrays of one value per row."""
+    rows = max(arrays[target], default=0)
+    flat = [name for name, shape in arrays.items() if one_per_row(shape) and max(shape) == rows]
+    return options.id or usual_column(None, IDS, [name for name in flat if name != target])
+
+
+def _row_counts(arrays: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """Collect the numbers of entries that each table has along its first or its last axis."""
+    ends = [{s[0], s[-1]} for s in arrays.values() if len(s) > 1 and not one_per_row(s)]
+    return set.intersection(*ends) if ends else set()
 
 
 def usual_target(name: str) -> str | None:
@@ -330,10 +349,9 @@ def array_layout(
     """
     names, members = list(arrays), dict(groups or {})
     target = array_target(arrays, options)
-    flat = [name for name in names if one_per_row(arrays[name]) and name != target]
     if options.id is not None and options.id not in names:
         raise OptionError(f"there is no array {options.id!r}; {nearest(options.id, names)}")
-    identifier = options.id or usual_column(None, IDS, flat)
+    identifier = array_id(arrays, target, options)
     others = {target, identifier, *Roles.of(options).names}
     if options.views is None:
         chosen = {

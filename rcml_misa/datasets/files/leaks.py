@@ -163,7 +163,7 @@ def _tables(own: OwnFile, name: str, view: Any) -> Iterator[_Table]:
         yield _Table(name, values, present, [f"view {name!r}"], [name], np.zeros(1, dtype=bool))
         return
     if isinstance(view, RawTable):
-        yield _raw_table(name, view)
+        yield _raw_table(name, view, own.layout.views.get(name, ()))
         return
     names = own.layout.views.get(name, ())
     subjects: Sequence[str] | None = None
@@ -176,8 +176,11 @@ def _tables(own: OwnFile, name: str, view: Any) -> Iterator[_Table]:
     yield _Table(name, view, present_rows(view), subjects, leave_out, np.ones(view.shape[1], bool))
 
 
-def _raw_table(name: str, view: RawTable) -> _Table:
-    """Turn columns of any type into numbers: values, days, or codes; and gaps into 0 and 1."""
+def _raw_table(name: str, view: RawTable, stored: Sequence[str]) -> _Table:
+    """Turn columns of any type into numbers: values, days, or codes; and gaps into 0 and 1.
+
+    The columns that are `stored` by their names can be left out, else the view only.
+    """
     import pandas as pd
 
     names = [str(column) for column in view.frame.columns]
@@ -204,14 +207,18 @@ def _raw_table(name: str, view: RawTable) -> _Table:
     gaps = np.isnan(values)
     partial = np.flatnonzero(gaps.any(axis=0) & ~gaps[present].all(axis=0))
     filled = np.where(present[:, None], gaps[:, partial], np.nan).astype(np.float64)
+    single = set(names) <= set(stored)
     subjects = [f"column {shortened(column, 40)!r}" for column in names]
+    if not single:
+        subjects = [f"column {column} of view {name!r}" for column in names]
+        subjects = subjects if len(names) > 1 else [f"view {name!r}"]
     subjects += [f"whether {subjects[place]} is empty" for place in partial]
     return _Table(
         name,
         np.concatenate([values, filled], axis=1) if len(partial) else values,
         present,
         subjects,
-        [*names, *(names[place] for place in partial)],
+        [*names, *(names[place] for place in partial)] if single else None,
         np.concatenate([ordered, np.zeros(len(partial), dtype=bool)]),
     )
 

@@ -12,6 +12,7 @@ from typing import Literal
 from rcml_misa import storage
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
+from rcml_misa.datasets.files.check import describe_similarities
 from rcml_misa.datasets.files.containers import is_array_file
 from rcml_misa.datasets.files.content import FileRows, OwnFile
 from rcml_misa.datasets.files.frames import is_frame_file
@@ -129,7 +130,8 @@ def _read(path: Path, options: FileOptions) -> OwnFile:
     )
     guesses = guess_notes(own.layout, options, kind)
     words = note_labels(own.labels, str(own.layout.target))
-    return replace(own, notes=(*guesses, *own.notes, *words))
+    alike = (f"{what}. {advice}" for what, advice in describe_similarities(own.views))
+    return replace(own, notes=(*guesses, *own.notes, *words, *alike))
 
 
 def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:

@@ -13,13 +13,21 @@ from scipy.sparse import hstack, issparse, vstack
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector
 from rcml_misa.exceptions import DataError
 
-__all__ = ["PARTS", "join_part", "part_of", "parts_of", "row_folds"]
+__all__ = [
+    "PARTS",
+    "join_part",
+    "numbers_of_parts",
+    "part_of",
+    "parts_of",
+    "row_folds",
+    "split_names",
+]
 
 PARTS = ("train", "valid", "test")
 _PART = r"(?P<part>(?i:train|test|valid|val))"
-_FIRST = re.compile(rf"{_PART}(?:ing|ation)?(?:[_./ -]|(?=[A-Z0-9]))(?P<name>.+)")
+_FIRST = re.compile(rf"{_PART}(?:ing|ation)?(?:[_./ -]|(?=[A-Z0-9]|idx|ind))(?P<name>.+)")
 _LAST = re.compile(rf"(?P<name>.+?)[_./ -]?{_PART}(?P<end>_?\d*)")
-_ROW_NUMBERS = re.compile(r"(?i:(.*[_.])?(idxs?|inds?|index|indexes|indices))")
+_ROW_NUMBERS = re.compile(r"(?i:(.*[_.])?(idxs?|inds?|index|indexes|indices|masks?|rows?))\d*")
 
 
 def part_of(name: str) -> tuple[str, str] | None:
@@ -58,6 +66,36 @@ def parts_of(names: Collection[str]) -> dict[str, dict[str, str]]:
         whole: {part: parts[part] for part in PARTS if part in parts}
         for whole, parts in wholes.items()
         if not _ROW_NUMBERS.fullmatch(whole)
+    }
+
+
+def split_names(names: Collection[str]) -> list[str]:
+    """List the arrays that number, or flag, the rows of a part.
+
+    Examples
+    --------
+    >>> split_names(["x_train", "trainIdx", "test_mask", "index"])
+    ['trainIdx', 'test_mask']
+    """
+    splits = {name: part_of(name) for name in names}
+    return [name for name, split in splits.items() if split and _ROW_NUMBERS.fullmatch(split[0])]
+
+
+def numbers_of_parts(names: Collection[str]) -> dict[str, dict[str, str]]:
+    """Collect arrays of row numbers by what they have in common, and by the part.
+
+    Examples
+    --------
+    >>> numbers_of_parts(["testIdx", "trainIdx"])
+    {'Idx': {'train': 'trainIdx', 'test': 'testIdx'}}
+    """
+    wholes: dict[str, dict[str, str]] = {}
+    for name in split_names(names):
+        whole, part = part_of(name) or ("", "")
+        wholes.setdefault(whole, {}).setdefault(part, name)
+    return {
+        whole: {part: parts[part] for part in PARTS if part in parts}
+        for whole, parts in wholes.items()
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["StoredArrays", "Unread", "one_per_row", "vector"]
+__all__ = ["StoredArrays", "Unread", "one_per_row", "vector", "with_way_out"]
 
 DEPTH = 2  # structures within one another that are read
 
@@ -32,11 +32,14 @@ class StoredArrays:
         Arrays of each cell array (``X1``, ``X2`` of ``X``) and structure (``s.face`` of ``s``).
     left_out : dict of str to str
         Variables that are no arrays, and the reason.
+    paths : dict of str to str
+        Whole path in a file of HDF5 to the name of its array.
     """
 
     arrays: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -120,6 +123,19 @@ def _unfit(array: Any) -> str | None:
     if kind == "c":
         return "complex numbers"
     return None if kind in "biufUSO" else "no numbers or texts"
+
+
+def with_way_out(reason: str) -> str:
+    """Add advice to the reason why a variable can't be read, unless it has some.
+
+    Examples
+    --------
+    >>> with_way_out("empty")
+    'empty; save it as an array of numbers, or of texts with astype(str)'
+    """
+    if "save" in reason:
+        return reason
+    return f"{reason}; save it as an array of numbers, or of texts with astype(str)"
 
 
 def one_per_row(shape: tuple[int, ...]) -> bool:
