@@ -599,17 +599,18 @@ def without(*names):
     return change
 
 
-def other_imputer(header, tensors):
-    """Give a view's columns a scaler in place of an imputer."""
+def other_medians(header, tensors):
+    """Give a view's columns a scaler in place of medians."""
     content = np.frombuffer(scaler_bytes(), dtype=np.uint8)
     tensors["x"] = content
     reference = {"tensor": "x", "dtype": "uint8", "shape": [len(content)]}
     columns = state(header)["columns_"]["dict"][0][1]["state"]
-    columns["imputer"] = {"skops": reference}
+    columns["medians"] = {"skops": reference}
 
 
-def no_imputer(header, tensors):
-    state(header)["columns_"]["dict"][0][1]["state"]["imputer"] = None
+def no_median(header, tensors):
+    medians = state(header)["columns_"]["dict"][0][1]["state"]["medians"]
+    tensors[medians["tensor"]] = np.full_like(tensors[medians["tensor"]], np.nan)
 
 
 def fewer_columns(header, tensors):
@@ -636,8 +637,8 @@ STEPS = {
     "no columns": without("columns_"),
     "no option": without("views"),
     "an option of a wrong type": put(0, "steps", 0, 1, "state", "levels"),
-    "columns of another kind": other_imputer,
-    "gaps that stay": no_imputer,
+    "columns of another kind": other_medians,
+    "gaps that stay": no_median,
     "columns of another view": fewer_columns,
     "other views": put({"tuple": ["b", "a"]}, "steps", 0, 1, "state", "view_names_"),
     "columns a number": put(3, "steps", 0, 1, "state", "columns_"),

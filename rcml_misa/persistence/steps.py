@@ -118,9 +118,8 @@ def _check_preparer(preparer: TablePreparer, model: Any) -> None:
     check_options(preparer)
     for name, columns in preparer.columns_.items():
         row = pd.DataFrame(index=[0], columns=list(columns.kinds.names), dtype=object)
-        gaps = np.full((1, len(columns.kinds.numbers) + len(columns.kinds.dates)), np.nan)
-        filled = columns.imputer.transform(gaps) if columns.imputer is not None else gaps
-        fits = filled.shape == gaps.shape and np.isfinite(filled).all()
+        measured = len(columns.kinds.numbers) + len(columns.kinds.dates)
+        fits = columns.medians.shape == (measured,) and np.isfinite(columns.medians).all()
         if not fits or columns.transform(row, name)[0].shape != (1, columns.width):
             raise DataError(f"its view {shortened(name, 40)!r} is not prepared as it should be")
     if model is not None:

@@ -244,7 +244,7 @@ class TablePreparer(  # type: ignore[call-arg]
             sentences.append(f"infinite numbers of {listed(infinite)} are read as gaps")
         shares = [f"{view} {100 * own.gap_share:.2g} %" for view, own in columns if own.gap_share]
         if shares:
-            flags = sum(own.gap_flags() for _, own in columns)
+            flags = sum(len(own.flagged) for _, own in columns)
             flagged = f", and flagged by columns of 0 and 1 ({flags} in all)" if flags else ""
             sentences.append(
                 f"gaps among numbers are filled with the medians of train rows{flagged}: "

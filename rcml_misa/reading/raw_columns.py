@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from rcml_misa.exceptions import DataError, shortened
@@ -42,10 +42,10 @@ class RawColumns:
     ----------
     kinds : ColumnKinds
         Columns, and what each is taken for.
-    imputer : SimpleImputer, optional
+    medians : ndarray of shape (p,)
         Medians of numbers and dates.
-    indicator : MissingIndicator, optional
-        Numbers and dates that have gaps in train rows.
+    flagged : ndarray of int
+        Places, among numbers and dates, of those whose gaps a column flags.
     encoder : OneHotEncoder, optional
         Levels of the categories.
     gap_share : float
@@ -55,8 +55,8 @@ class RawColumns:
     """
 
     kinds: ColumnKinds
-    imputer: SimpleImputer | None = None
-    indicator: MissingIndicator | None = None
+    medians: Array
+    flagged: NDArray[np.int64]
     encoder: OneHotEncoder | None = None
     gap_share: float = 0.0
     infinite: tuple[str, ...] = ()
@@ -72,19 +72,20 @@ class RawColumns:
         kinds: ColumnKinds | None = None,
     ) -> Self:
         """Learn kinds, medians and levels from train rows, (n, p), that have the view."""
-        columns = cls(column_kinds(frame) if kinds is None else kinds)
+        none = np.empty(0, dtype=np.int64)
+        columns = cls(column_kinds(frame) if kinds is None else kinds, np.empty(0), none)
         surprises: Surprises = Counter()
         measured = columns._measured(frame, view, surprises)
         columns.infinite = tuple(name for _, name, what in surprises if what == INFINITE)
         if measured.shape[1]:
             rows = len(measured)
             some = measured[evenly(rows, SAMPLE)] if rows > SAMPLE else measured
-            columns.imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(some)
+            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(some)
+            columns.medians = np.asarray(imputer.statistics_, dtype=np.float64)
             gaps = np.isnan(measured)
             columns.gap_share = float(gaps.mean())
-            if indicators and gaps.any():
-                indicator = MissingIndicator(features="missing-only", error_on_new=False)
-                columns.indicator = indicator.fit(measured)
+            if indicators:
+                columns.flagged = np.flatnonzero(gaps.any(axis=0)).astype(np.int64)
         if columns.kinds.categories:
             columns.encoder = OneHotEncoder(
                 handle_unknown="infrequent_if_exist",
@@ -113,11 +114,11 @@ class RawColumns:
             encoded = [_without_warnings(self.encoder, levels)]
         gaps[absent] = False
         filled, flags = measured, []
-        if self.imputer is not None and gaps.any():
+        if gaps.any():
             self._count_gaps(gaps, view, surprises)
-            filled = self.imputer.transform(measured)
-        if self.indicator is not None:
-            flags = [self.indicator.transform(measured).astype(np.float64)]
+            filled = np.where(gaps, self.medians, measured)
+        if len(self.flagged):
+            flags = [gaps[:, self.flagged].astype(np.float64)]
         parts = [filled, *flags, *encoded]
         values = np.concatenate(parts, axis=1) if len(parts) > 1 else filled
         if absent.any() and values is not measured:  # which may be the caller's
@@ -138,16 +139,11 @@ class RawColumns:
         """Name the columns that result."""
         measured = [*self.kinds.numbers, *self.kinds.dates]
         names = list(measured)
-        if self.indicator is not None:
-            names += [f"{measured[place]} missing" for place in self.indicator.features_]
+        names += [f"{measured[place]} missing" for place in self.flagged.tolist()]
         if self.encoder is not None:
             levels = self.encoder.get_feature_names_out(self.kinds.categories).tolist()
             names += [name.replace("_infrequent_sklearn", "_other") for name in levels]
         return names
-
-    def gap_flags(self) -> int:
-        """Count the columns that flag gaps."""
-        return 0 if self.indicator is None else len(self.indicator.features_)
 
     def level_counts(self) -> dict[str, int]:
         """Count the levels of each category."""
@@ -211,7 +207,7 @@ class RawColumns:
 
     def _count_gaps(self, gaps: NDArray[np.bool_], view: str, surprises: Surprises) -> None:
         measured = [*self.kinds.numbers, *self.kinds.dates]
-        seen = () if self.indicator is None else self.indicator.features_
+        seen = set(self.flagged.tolist())
         for place in np.flatnonzero(gaps.any(axis=0)).tolist():
             what = FILLED if place in seen else FIRST_GAPS
             surprises[view, measured[place], what] += int(gaps[:, place].sum())
