@@ -85,7 +85,7 @@ def predict(
     loaded, header = load_with_header(model, device=device)
     if _is_train_file(file, header):
         note = "the model was fitted on this file: answers about its train rows are no test"
-        echo(f"note: {file}: {note}", err=True)
+        echo(f"note: {file.name}: {note}", err=True)
     preparer, fitted = _preparer_and_model(loaded)
     _check_model(
         fitted, reject_above=reject_above, coverage=coverage, exclude_suspect=exclude_suspect
