@@ -240,7 +240,7 @@ def test_all_rows_say_what_a_column_is_and_train_rows_what_fills_it():
         alone.transform(whole)
     told = TablePreparer().fit(train, kinds_of=whole)
     assert told.columns_["a"].kinds.categories == ("c",)
-    assert told.columns_["a"].imputer.statistics_.tolist() == [2.0]
+    assert told.columns_["a"].medians.tolist() == [2.0]
     assert told.transform(whole)["a"][-1].tolist() == [99.0, 0.0, 0.0]
 
 
