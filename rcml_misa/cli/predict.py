@@ -9,11 +9,9 @@ import csv
 import math
 import sys
 import tempfile
-from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -21,6 +19,7 @@ import click
 
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, listed, refuse_same
+from rcml_misa.cli.tally import Tally
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 DIGITS = "%.6g"
-NAMED = 100  # labels of no class that are counted by name
 _REJECT = "Mark rows of a larger uncertainty, from 0 to 1, as refused."
 
 
@@ -90,7 +88,7 @@ def predict(
     _check_model(
         fitted, reject_above=reject_above, coverage=coverage, exclude_suspect=exclude_suspect
     )
-    tally, limit = _Tally(), reject_above
+    tally, limit = Tally(), reject_above
     layout = _layout(preparer or fitted, header)
     shown = _Shown(per_view, exclude_suspect)
     tables = _answers(preparer, fitted, layout, file, tally, shown, rows=chunk)
@@ -132,83 +130,6 @@ class _Shown(NamedTuple):
 
     per_view: bool
     exclude_suspect: bool
-
-
-@dataclass
-class _Tally:
-    """Counts over the rows that were answered."""
-
-    rows: int = 0
-    refused: int = 0
-    not_finite: int = 0
-    #: Rows per suspect view, or pair of views; None where the method has no suspects.
-    suspects: Counter[str] | None = None
-    #: Rows whose answer follows the other views; None where none may.
-    excluded: int | None = None
-    #: Infinite for a row without a finite answer, which no limit accepts.
-    #: Values that were filled, and levels that fit did not see.
-    surprises: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    uncertainty: array[float] = field(default_factory=lambda: array("d"))
-    #: Sum of absolute errors over the `scored` rows with a number in the file, and a finite score.
-    absolute_error: float = 0.0
-    scored: int = 0
-    #: Per row 1 where the predicted class is the file's label, 0 where not, 2 without a label.
-    correct: bytearray = field(default_factory=bytearray)
-    #: Rows per label that is no class of the model.
-    unknown: Counter[str] = field(default_factory=Counter)
-
-    def count_suspects(self, table: pd.DataFrame) -> None:
-        """Count the suspects of finite answers, and the rows whose answer does without one."""
-        if "suspect" in table:
-            self.suspects = Counter() if self.suspects is None else self.suspects
-            self.suspects.update(name for name in table["suspect"] if name)
-        if "excluded" in table:
-            self.excluded = (self.excluded or 0) + int(table["excluded"].eq(True).sum())
-
-    def count_unknown(self, labels: Iterable[str]) -> None:
-        """Count rows per label that is no class, by name for the first of these."""
-        for label in labels:
-            by_name = label in self.unknown or len(self.unknown) < NAMED
-            self.unknown[label if by_name else "others"] += 1
-
-    @property
-    def mae(self) -> float | None:
-        """Mean absolute error of scores on labelled rows."""
-        return self.absolute_error / self.scored if self.scored else None
-
-    def count_errors(self, labels: Any, scores: pd.Series[float]) -> None:
-        """Add the errors of finite scores of rows whose label is a number."""
-        import numpy as np
-
-        from rcml_misa.datasets.files import as_numbers
-
-        errors = np.abs(as_numbers(labels) - scores.to_numpy(dtype=np.float64))
-        errors = errors[np.isfinite(errors)]
-        self.absolute_error += float(errors.sum())
-        self.scored += len(errors)
-
-    def threshold(self, coverage: float) -> float:
-        """Largest uncertainty among the share `coverage` of the rows that has least.
-
-        Rows without a finite answer count among the rows, but are never accepted.
-        """
-        import numpy as np
-
-        values = np.frombuffer(self.uncertainty, dtype=np.float64)
-        accepted = max(int(np.ceil(coverage * len(values) - 1e-9)), 1)
-        values = values[np.isfinite(values)]
-        accepted = min(accepted, len(values))
-        return float(np.partition(values, accepted - 1)[accepted - 1]) if accepted else 0.0
-
-    def accuracy(self, limit: float | None = None) -> float | None:
-        """Accuracy on labelled rows, on those up to a limit of uncertainty if there is one."""
-        import numpy as np
-
-        correct = np.frombuffer(self.correct, dtype=np.uint8)
-        counted = correct < 2
-        if limit is not None:
-            counted &= np.frombuffer(self.uncertainty, dtype=np.float64) <= limit
-        return float(correct[counted].mean()) if counted.any() else None
 
 
 def _preparer_and_model(loaded: Any) -> tuple[TablePreparer | None, Any]:
@@ -336,7 +257,7 @@ def _answers(
     model: Any,
     layout: FileLayout,
     path: Path,
-    tally: _Tally,
+    tally: Tally,
     shown: _Shown,
     *,
     rows: int,
@@ -391,7 +312,7 @@ def _expected(
     return {view: widths[view] for view in preparer.view_names_}, preparer.texts
 
 
-def _prepared(preparer: TablePreparer | None, chunk: FileRows, tally: _Tally) -> Any:
+def _prepared(preparer: TablePreparer | None, chunk: FileRows, tally: Tally) -> Any:
     """Turn a chunk's tables into numbers as those of fit were, and count what is new in them."""
     if preparer is None:
         return chunk.views
@@ -423,7 +344,7 @@ def _clear_not_finite(table: pd.DataFrame, certainty: str) -> NDArray[np.bool_]:
     return flags
 
 
-def _correct(labels: Any, predicted: Any, classes: Sequence[Any], tally: _Tally) -> bytes:
+def _correct(labels: Any, predicted: Any, classes: Sequence[Any], tally: Tally) -> bytes:
     """Compare classes with labels by the rules of `fit`, and count labels of no class."""
     from rcml_misa.datasets.files.labels import match_labels
 
@@ -437,7 +358,7 @@ def _correct(labels: Any, predicted: Any, classes: Sequence[Any], tally: _Tally)
 
 
 def _write_answers(
-    tables: Iterator[pd.DataFrame], stream: TextIO, tally: _Tally, *, limit: float | None
+    tables: Iterator[pd.DataFrame], stream: TextIO, tally: Tally, *, limit: float | None
 ) -> None:
     """Write tables one after the other as csv; with a limit, mark rows above it as refused."""
     for number, table in enumerate(tables):
@@ -447,7 +368,7 @@ def _write_answers(
         table.to_csv(stream, index=False, header=number == 0, float_format=DIGITS)
 
 
-def _mark_refused(written: TextIO, stream: TextIO, tally: _Tally, *, limit: float) -> None:
+def _mark_refused(written: TextIO, stream: TextIO, tally: Tally, *, limit: float) -> None:
     """Copy a csv of answers and mark the rows above a limit that depends on all of them."""
     lines, writer = csv.reader(written), csv.writer(stream, lineterminator="\n")
     writer.writerow(next(lines))
