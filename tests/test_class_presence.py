@@ -405,7 +405,7 @@ def test_fit_and_check_say_it(csv, tmp_path):
     assert result.exit_code == 0, result.output
     text = " ".join(result.stderr.split())
     assert text.count("note: view a is in 0 of 60 rows of 2 classes (y, z)") == 1
-    assert "note: view a is missing in 60 of 90 rows" in text
+    assert "note: missing views: a in 60 of 90 rows" in text
     assert "warning" not in text.lower()
     result = CliRunner().invoke(main, ["datasets", "check", str(csv)])
     assert "view a is in 0 of 60 rows of 2 classes (y, z)" in " ".join(result.output.split())

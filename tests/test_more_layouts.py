@@ -404,10 +404,11 @@ def test_ranks_are_values_and_a_single_counter_is_none(tmp_path):
     own = read(write(tmp_path / "a.npz", {"a": ranks, "k": SHUFFLED[:, None], "y": Y}))
     assert isinstance(own.views["a"], np.ndarray)
     assert isinstance(own.views["k"], RawTable)
-    assert any("1 column that numbers the rows" in finding.what for finding in check_file(own))
+    assert any("view k: 1 column: 1 set aside" in finding.what for finding in check_file(own))
     quick = ("--method", "majority", "--runs", "1", "--jobs", "1")
     result = CliRunner().invoke(main, ["run", "--dataset", str(tmp_path / "a.npz"), *quick])
-    assert "view k has no column left and is set aside" in result.stderr
+    assert "column 0 of view k set aside, numbering the rows" in result.stderr
+    assert result.stderr.count("view k has no column left and is set aside") == 1
 
 
 @pytest.mark.parametrize("raw", [False, True])

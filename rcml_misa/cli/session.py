@@ -120,16 +120,6 @@ def _note_presence(dataset: Dataset) -> None:
         echo(f"note: {dataset.name}: {verdict.describe(labels)}. {verdict.consequence}", err=True)
 
 
-def _note_set_aside(dataset: Dataset) -> None:
-    """Say once, for all runs, which columns and views of raw tables no method reads."""
-    from rcml_misa.reading.preparer import TablePreparer
-
-    if "raw" in dataset.views.kinds:
-        for text in TablePreparer().fit(dataset.views).describe():
-            if "set aside" in text:
-                echo(f"note: {dataset.name}: {text}", err=True)
-
-
 def run_session(
     datasets: Sequence[Dataset],
     recipes: Sequence[Recipe],
@@ -146,10 +136,9 @@ def run_session(
 
     A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
     runs that it holds take the place of running them again. What was noted in reading the data sets
-    goes to stderr first. With `cells`, stderr gets a line for
-    each method that has done all its runs on a data set. With `parts` the runs are audits. The
-    first user's mistake that a run meets is raised; a method without weights, where a data set has
-    some, before any run.
+    goes to stderr first. With `cells`, stderr gets a line for each method that has done all its
+    runs on a data set. With `parts` the runs are audits. The first user's mistake that a run meets
+    is raised; a method without weights, where a data set has some, before any run.
     """
     from rcml_misa.estimators.registry import check_weights
     from rcml_misa.results import RunStore
@@ -175,7 +164,6 @@ def run_session(
     for dataset in datasets:
         _note_reading(dataset)
         if missing:
-            _note_set_aside(dataset)
             _note_presence(dataset)
     session = Session()
     board = _Board(datasets, missing, cells=cells)

@@ -224,6 +224,8 @@ class TablePreparer(  # type: ignore[call-arg]
         titles = Counter(name for view in self.columns_.values() for name in view.kinds.names)
 
         def named(view: str, names: Iterable[str]) -> list[str]:
+            if view not in self.matched_:
+                return [f"column {name} of view {view}" for name in names]
             return [name if titles[name] == 1 else f"{name} of view {view}" for name in names]
 
         columns = self.columns_.items()
