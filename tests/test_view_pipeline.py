@@ -356,3 +356,14 @@ def test_the_last_rows_alone_are_answered_as_among_others_after_loading(tmp_path
         [again.predict_opinion(frame.iloc[[row]]).projected_probability for row in range(5)]
     )
     np.testing.assert_allclose(alone, among[:5], rtol=1e-9)
+
+
+def test_a_target_without_an_index_of_its_own_follows_a_table_by_position():
+    table = pd.DataFrame({"a__x": np.arange(20.0) % 2, "b__y": np.arange(20.0) % 5})
+    table.index = [f"r{row}" for row in range(20)]
+    target = pd.Series(np.arange(20) % 2)  # numbered from 0, as scikit-learn's users have it
+    steps = [("prepare", TablePreparer(views="__")), ("model", KernelExpertClassifier())]
+    for model in (ViewPipeline(steps), KernelExpertClassifier(views="__")):
+        assert model.fit(table, target).score(table, target) == 1.0
+    with pytest.raises(DataError, match="y has no row 'r0'"):  # as for tables with an index
+        KernelExpertClassifier().fit({"a": table[["a__x"]], "b": table[["b__y"]]}, target)

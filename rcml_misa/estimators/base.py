@@ -269,7 +269,8 @@ class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _per_row(self, X: Any, values: Any, what: str = "y") -> Any:
         """Match one value per row, such as a target, with the rows of X by their index."""
-        return opened(what, match_target(row_index(X), values, what, one_table=not holds_views(X)))
+        one_table = X.one_table if isinstance(X, MultiView) else not holds_views(X)
+        return opened(what, match_target(row_index(X), values, what, one_table=one_table))
 
     def _heard(self, views: MultiView) -> NDArray[np.bool_]:
         """Mask of the views that each checked row has and that are not set aside, (n, N)."""

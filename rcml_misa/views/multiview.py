@@ -74,6 +74,8 @@ class MultiView:
         Names of each view's columns, None where its table had none.
     row_index : pandas.Index or None
         Labels of the rows, where a view had some.
+    one_table : bool
+        Whether the views were cut from one table.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class MultiView:
     arrays: tuple[ViewArray, ...]
     column_names: tuple[ColumnNames, ...]
     row_index: pd.Index[Any] | None
+    one_table: bool
 
     def __init__(
         self,
@@ -130,11 +133,13 @@ class MultiView:
         arrays: tuple[ViewArray, ...],
         columns: tuple[ColumnNames, ...],
         index: pd.Index[Any] | None,
+        one_table: bool = False,
     ) -> None:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "arrays", arrays)
         object.__setattr__(self, "column_names", columns)
         object.__setattr__(self, "row_index", index)
+        object.__setattr__(self, "one_table", one_table)
 
     @classmethod
     def _trusted(
@@ -143,16 +148,18 @@ class MultiView:
         arrays: tuple[ViewArray, ...],
         columns: tuple[ColumnNames, ...] | None = None,
         index: pd.Index[Any] | None = None,
+        one_table: bool = False,
     ) -> Self:
         """Build from arrays that are known to be valid, without looking at them again."""
         self = cls.__new__(cls)
         shared = tuple(frozen(array) for array in arrays)
-        self._set(names, shared, columns or (None,) * len(names), index)
+        self._set(names, shared, columns or (None,) * len(names), index, one_table)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # NumPy drops the read-only flag in a copy or another process; this sets it again
-        return (type(self)._trusted, (self.names, self.arrays, self.column_names, self.row_index))
+        parts = (self.names, self.arrays, self.column_names, self.row_index, self.one_table)
+        return (type(self)._trusted, parts)
 
     @classmethod
     def from_array(cls, X: Any, *, views: Any = None, raw: bool = False) -> Self:
@@ -215,7 +222,7 @@ class MultiView:
             if column.dtype.kind == "O" and any(isinstance(text, str) for text in column):
                 cuts[name] = column
         made = cls(cuts, raw=raw)
-        return cls._trusted(made.names, made.arrays, made.column_names, row_labels(X))
+        return cls._trusted(made.names, made.arrays, made.column_names, row_labels(X), True)
 
     @property
     def n_views(self) -> int:
@@ -313,7 +320,7 @@ class MultiView:
         index = index.astype(np.intp)
         labels = None if self.row_index is None else self.row_index.take(index)
         taken = tuple(array[index] for array in self.arrays)
-        return self._trusted(self.names, taken, self.column_names, labels)
+        return self._trusted(self.names, taken, self.column_names, labels, self.one_table)
 
     def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
         """Give some views new arrays; widths may change, rows may not.
@@ -341,9 +348,8 @@ class MultiView:
         merged = {**dict(self.items()), **dict(new.items())}
         columns = dict(zip(self.names, self.column_names, strict=True))
         columns |= dict(zip(new.names, new.column_names, strict=True))
-        return self._trusted(
-            self.names, tuple(merged.values()), tuple(columns.values()), self.row_index
-        )
+        parts = (tuple(merged.values()), tuple(columns.values()), self.row_index, self.one_table)
+        return self._trusted(self.names, *parts)
 
     def map(self, fn: Callable[[str, ViewArray], ArrayLike | ViewArray]) -> MultiView:
         """Apply a function of name and array to every view; the results are validated anew.
@@ -365,7 +371,7 @@ class MultiView:
         """
         new = MultiView(arrays)
         labels = self.row_index if new.n_samples == self.n_samples else None
-        return self._trusted(new.names, new.arrays, new.column_names, labels)
+        return self._trusted(new.names, new.arrays, new.column_names, labels, self.one_table)
 
     def arranged(self, names: Sequence[str], widths: Sequence[int]) -> MultiView:
         """Put views into the order of `names`; one that is lacking is missing for every row.
@@ -396,7 +402,7 @@ class MultiView:
             for name, width in zip(names, widths, strict=True)
         )
         ordered = tuple(columns.get(name) for name in names)
-        return self._trusted(tuple(names), arrays, ordered, self.row_index)
+        return self._trusted(tuple(names), arrays, ordered, self.row_index, self.one_table)
 
     def with_columns(self, orders: Mapping[str, Sequence[int]]) -> MultiView:
         """Take some views' columns, by position, in an order of their own.
@@ -411,9 +417,8 @@ class MultiView:
         for name, order in orders.items():
             arrays[name], labels = _reordered(arrays[name], list(order)), columns[name]
             columns[name] = None if labels is None else tuple(labels[place] for place in order)
-        return self._trusted(
-            self.names, tuple(arrays.values()), tuple(columns.values()), self.row_index
-        )
+        parts = (tuple(arrays.values()), tuple(columns.values()), self.row_index, self.one_table)
+        return self._trusted(self.names, *parts)
 
     def pooled(self, how: Pooling = "mean", *, text_columns: int = 1024) -> MultiView:
         """Turn sequence and text views into tables, row by row; nothing is fitted.
