@@ -178,6 +178,27 @@ def test_dates_are_days():
     assert TablePreparer().fit_transform({"a": frame})["a"][:, 1].tolist() == [2.0, 0.5, 31.0]
 
 
+@pytest.mark.parametrize("fitted", ["dates", "%d.%m.%Y", "%Y-%m-%d", "%m/%d/%Y"])
+@pytest.mark.parametrize("given", ["dates", "%d.%m.%Y", "%Y-%m-%d", "%Y/%m/%d %H:%M"])
+def test_dates_are_the_same_in_every_clear_form_and_each_alone(fitted, given):
+    days = pd.Series(pd.date_range("2025-03-28", periods=30))
+
+    def table(form, rows=slice(None)):
+        texts = days if form == "dates" else days.dt.strftime(form)
+        return {"a": pd.DataFrame({"d": texts, "n": 2.0 ** np.arange(30)[::-1]})[rows]}
+
+    preparer = TablePreparer().fit(table(fitted))
+    expected = (days - pd.Timestamp(0)).dt.days
+    read = preparer.transform(table(given))["a"][:, 1]
+    assert read.tolist() == expected.tolist()
+    alone = preparer.transform(table(given, slice(6, 7)))["a"][0, 1]  # the third of April
+    assert alone == expected[6]
+    unclear = pd.DataFrame({"d": ["31/12/2024"], "n": [1.0]})
+    if fitted != "%m/%d/%Y":
+        with pytest.raises(DataError, match="no date such as 2024-12-31"):
+            preparer.transform({"a": unclear})
+
+
 def test_new_levels_and_rare_ones_share_a_column():
     frame = pd.DataFrame({"c": ["a"] * 5 + ["b"] * 5 + ["rare"], "n": np.arange(11.0)[::-1] * 2})
     preparer = TablePreparer().fit({"v": frame})

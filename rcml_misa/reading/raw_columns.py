@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.reading.features import evenly
-from rcml_misa.views.column_kinds import GAP_WORDS, ColumnKinds, column_kinds
+from rcml_misa.views.column_kinds import GAP_WORDS, ColumnKinds, column_kinds, read_dates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -272,8 +272,8 @@ class _Column:
 
     def days(self, form: str | None) -> Array:
         """Count days since 1970."""
-        dates = pd.to_datetime(self.values, format=form, errors="coerce", utc=True)
-        self.refuse(np.flatnonzero(self.values.notna() & dates.isna()), "date")
+        dates = read_dates(self.values, form)
+        self.refuse(np.flatnonzero(self.values.notna() & dates.isna()), "date such as 2024-12-31")
         seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
         return np.asarray(seconds, dtype=np.float64) / SECONDS
 
@@ -283,8 +283,8 @@ class _Column:
             value = shortened(repr(self.values.iloc[places[0]]), 40)
             raise DataError(
                 f"view {self.view!r}, column {shortened(self.name, 40)!r} has {value} in row "
-                f"{self.first_row + places[0]}, which is no {what}, as the column was in "
-                "training; correct it or leave it empty."
+                f"{self.first_row + places[0]}, which is no {what}, as the column had in training; "
+                "correct it or leave it empty."
             )
 
 

@@ -15,7 +15,14 @@ from rcml_misa.exceptions import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GAP_WORDS", "MIXED", "ColumnKinds", "column_kinds", "numbering_columns"]
+__all__ = [
+    "GAP_WORDS",
+    "MIXED",
+    "ColumnKinds",
+    "column_kinds",
+    "numbering_columns",
+    "read_dates",
+]
 
 DISTINCT = 0.9  # share of different values from which texts identify their rows
 FEW = 10  # rows below which no values are taken for an identifier
@@ -38,6 +45,9 @@ DAYS = (
 )
 TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
 DATE_FORMATS = ("ISO8601", *(day + time for time in TIMES for day in DAYS))
+# those in which no other one can be meant
+CLEAR = ("%d.%m.%Y", "%Y/%m/%d", "%d-%b-%Y", "%d %b %Y")
+CLEAR_FORMATS = ("ISO8601", *(day + time for time in TIMES for day in CLEAR))
 PROBED = 50  # dates that rule formats out before all are read
 
 
@@ -197,6 +207,34 @@ def _kind_of_texts(name: str, texts: pd.Series[str]) -> tuple[str, Any]:
     if len(texts) >= FEW and (named or distinct >= DISTINCT * len(texts)):
         return "aside", MIXED if numbers.mean() >= 0.5 and not coded else DIFFERING
     return "category", None
+
+
+def read_dates(column: pd.Series[Any], form: str | None) -> pd.Series[Any]:
+    """Read dates one by one, in UTC: dates as such, texts of one form or of a form that is clear.
+
+    Any other value is NaT.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> texts = pd.Series(["03.04.2025", "2025-04-03", "3/4/2025", None])
+    >>> read_dates(texts, None).dt.strftime("%d %b").tolist()
+    ['03 Apr', '03 Apr', nan, nan]
+    >>> read_dates(texts, "%m/%d/%Y").dt.strftime("%d %b").tolist()[2]
+    '04 Mar'
+    """
+    from pandas import to_datetime
+
+    if getattr(column.dtype, "kind", "O") == "M":
+        return to_datetime(column, utc=True)
+    texts = column.map(str, na_action="ignore")
+    dates = to_datetime(texts, format=form or CLEAR_FORMATS[0], errors="coerce", utc=True)
+    for clear in CLEAR_FORMATS:
+        rest = dates.isna() & texts.notna()
+        if not rest.any():
+            break
+        dates[rest] = to_datetime(texts[rest], format=clear, errors="coerce", utc=True)
+    return dates
 
 
 def _date_format(texts: pd.Series[str]) -> tuple[str, Any]:
