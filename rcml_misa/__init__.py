@@ -53,6 +53,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"rcml_misa.{_HOMES.get(name, 'estimators')}"), name)

@@ -182,9 +182,9 @@ def test_a_folder_of_tables_is_joined_by_id(folder):
     np.testing.assert_allclose(found.views["voice"][here], views["voice"][here])
     assert read_own_file(folder, FileOptions(views="voice")).views.names == ("voice",)
     csv(folder / "voice.csv", pd.read_csv(folder / "voice.csv").assign(id=lambda t: "x" + t["id"]))
-    assert not any(
-        "left out" in note for note in read_own_file(folder, FileOptions(views="face")).notes
-    )
+    notes = read_own_file(folder, FileOptions(views="face")).notes
+    assert not any("have no label" in note for note in notes)
+    assert "table voice is in no view of --views and is left out" in notes
     found = read_own_file(folder, FileOptions())
     assert "9 rows of voice have no label and are left out" in found.notes
     assert not found.views.present[:, 1].any()

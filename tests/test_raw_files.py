@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from rcml_misa import TablePreparer
+from rcml_misa import KernelExpertClassifier, TablePreparer
 from rcml_misa.cli import main
 from rcml_misa.datasets.files import FileOptions, read_own_file
 from rcml_misa.datasets.files.labels import note_labels
@@ -351,3 +351,46 @@ def test_a_view_that_is_set_aside_may_have_any_columns(change):
     preparer = TablePreparer().fit({"a": table()[["a__0", "a__1"]], "ids": ids})
     new = {"a": change(table()[["a__0", "a__1"]]), "ids": change(ids)}
     assert preparer.transform(new).names == ("a",)
+
+
+def test_what_no_view_takes_is_noted(tmp_path):
+    frame = pd.DataFrame({"x": range(12), "age": range(12), "who": list("ab") * 6, "w": range(12)})
+    frame.assign(label=[0, 1] * 6).to_csv(tmp_path / "a.csv", index=False)
+    options = FileOptions(views="a=x", weight_column="w", leave_out="who")
+    notes = read_own_file(tmp_path / "a.csv", options).notes
+    assert "column age is in no view of --views and is left out" in notes
+    arrays = {"a": np.eye(6), "b": np.ones((6, 2)), "c": np.ones((6, 3)), "y": np.arange(6) % 2}
+    np.savez(tmp_path / "a.npz", **arrays)
+    notes = read_own_file(tmp_path / "a.npz", FileOptions(views="a")).notes
+    assert "arrays b, c are in no view of --views and are left out" in notes
+
+
+def test_a_column_like_a_split_is_offered(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(12.0) ** 2, "fold": ["train", "Test", "val"] * 4})
+    frame.assign(label=[0, 1] * 6).to_csv(tmp_path / "a.csv", index=False)
+    (note,) = (n for n in read_own_file(tmp_path / "a.csv", FileOptions()).notes if "fold" in n)
+    assert note.endswith("--split-column fold takes it for the split of the file")
+    taken = read_own_file(tmp_path / "a.csv", FileOptions(split_column="fold"))
+    assert not any("--split-column" in note for note in taken.notes)
+
+
+def test_a_file_of_no_known_kind_is_told_from_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    result = call("run", "--dataset", "a.json")
+    assert result.exit_code == 2
+    assert "the file a.json is of no known kind; give a csv" in " ".join(result.stderr.split())
+
+
+def test_no_row_is_refused_as_such():
+    frame = pd.DataFrame({"a": ["x", "y"] * 4, "b": range(8)})
+    preparer = TablePreparer().fit({"v": frame})
+    with pytest.raises(DataError, match="view 'v' has 0 sample"):
+        preparer.transform({"v": frame[:0]})
+
+
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_labels_with_gaps_are_refused_by_their_row(gap):
+    labels = ["no", "yes", gap, "yes"] * 3
+    with pytest.raises(DataError, match=r"3 of 12 rows have no label \(the first is row 2\)"):
+        KernelExpertClassifier().fit(np.eye(12), pd.Series(labels))

@@ -67,6 +67,10 @@ def find_entry(name: str) -> CatalogueEntry:
     entries = {entry.name: entry for entry in list_catalogue()} | list_own()
     entry = entries.get(name) or imported_entry(name)
     if entry is None:
+        if Path(name).is_file():
+            from rcml_misa.datasets.files.reading import KINDS
+
+            raise OptionError(f"the file {name} is of no known kind; give a {KINDS}.")
         names = [entry.name for entry in list_datasets(users=True)]
         raise OptionError(f"there is no data set {name!r}; {nearest(name, names)}")
     return entry

@@ -459,7 +459,11 @@ def class_labels(y: ArrayLike) -> NDArray[Any]:
     """Check a classifier's target: one label per row, of shape (n,)."""
     try:
         labels = column_or_1d(y, warn=True)
+        if missing := _missing(labels):
+            raise DataError(missing)
         check_classification_targets(labels)
+    except DataError:
+        raise
     except (TypeError, ValueError) as error:
         advice = "give one text or whole number per row"
         if np.ndim(y) == 2:
@@ -467,6 +471,19 @@ def class_labels(y: ArrayLike) -> NDArray[Any]:
         cause = " ".join(str(error).split("Maybe you")[0].split())
         raise DataError(f"{shortened(cause, 180).rstrip('.')}; {advice}.") from error
     return np.asarray(labels)
+
+
+def _missing(labels: NDArray[Any]) -> str:
+    """Say which rows have no label, None or NaN; nothing where all have one."""
+    if labels.dtype.kind not in "Of":
+        return ""
+    gaps = np.flatnonzero([value is None or value != value for value in labels.tolist()])  # noqa: PLR0124
+    if not len(gaps):
+        return ""
+    return (
+        f"y contains NaN or None: {len(gaps)} of {len(labels)} rows have no label (the first is "
+        f"row {gaps[0]}); fill these in, or leave these rows out."
+    )
 
 
 def target_numbers(y: ArrayLike) -> Array:

@@ -56,8 +56,7 @@ def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
     if len(shape) != 2:
         raise DataError(shape_message(what, shape))
     if 0 in shape:
-        unit = "sample(s)" if shape[0] == 0 else "feature(s)"
-        raise DataError(f"{what} has 0 {unit} (shape={shape}) while a minimum of 1 is required.")
+        raise DataError(_empty(what, shape))
     view = _sparse_floats(what, value) if issparse(value) else _floats(what, value)
     _check_finite(what, view)
     return frozen(view)
@@ -81,10 +80,17 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
     return array
 
 
+def _empty(what: str, shape: tuple[int, ...]) -> str:
+    unit = "sample(s)" if shape[0] == 0 else "feature(s)"
+    return f"{what} has 0 {unit} (shape={shape}) while a minimum of 1 is required."
+
+
 def _numbers_or_raw(what: str, value: Any) -> Any:
     """Return the numbers of a table, or a `RawTable`; what is no table stays for other checks."""
     if is_frame(value):
-        return numbers_or_raw(as_pandas(value)) if 0 not in value.shape else value
+        if 0 in value.shape:
+            raise DataError(_empty(what, value.shape))
+        return numbers_or_raw(as_pandas(value))
     if issparse(value):
         return value
     array = as_array(what, value)

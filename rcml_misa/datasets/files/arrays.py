@@ -30,6 +30,7 @@ from rcml_misa.datasets.files.array_tables import (
 )
 from rcml_misa.datasets.files.containers import opened_arrays
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
+from rcml_misa.datasets.files.guesses import unread_notes
 from rcml_misa.datasets.files.label_forms import numbered_folds, read_one_hot
 from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
@@ -70,6 +71,9 @@ def read_arrays(path: Path, options: FileOptions) -> OwnFile:
         if options.views is None:
             _refuse_no_view(path, stored, {target, *barred.names})
         layout = array_layout(stored.shapes, options, groups=stored.groups, barred=barred.names)
+        several = [name for name, shape in stored.shapes.items() if len(shape) > 1]
+        others = [name for name in several if name not in barred.names]
+        notes += unread_notes(others, layout, options, "array")
         tables, turned = _tables(path, stored, layout, len(labels), notes)
         if options.views is None:
             for view, first in find_twins(tables).items():

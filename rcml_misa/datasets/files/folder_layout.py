@@ -72,7 +72,8 @@ def folder_layout(
     if not targets:
         wanted = options.target or USUAL
         raise OptionError(
-            f"no table of {folder} has a column {wanted}; name it with --target."
+            f"no table of {folder} has a column {wanted}; name it with --target: "
+            f"{listed_names(sorted({name for names in free.values() for name in names}), 8)}."
             if not nameless or identifier is not None
             else f"no table of {folder} is called {wanted}, and their columns have no names; put "
             "the labels into a table labels.csv of one column."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from rcml_misa.datasets.catalogue import FileOptions
@@ -10,15 +11,17 @@ from rcml_misa.datasets.files.layout import (
     SEPARATOR,
     TARGETS,
     FileLayout,
+    items_of,
     listed_names,
 )
+from rcml_misa.datasets.files.role_names import Roles
 
-__all__ = ["guess_notes", "is_guess"]
+__all__ = ["guess_notes", "is_guess", "unread_notes"]
+
+Kind = Literal["column", "array", "table"]
 
 
-def guess_notes(
-    layout: FileLayout, options: FileOptions, kind: Literal["column", "array", "table"]
-) -> tuple[str, ...]:
+def guess_notes(layout: FileLayout, options: FileOptions, kind: Kind) -> tuple[str, ...]:
     """Note which target, id and views were chosen without an option that names them.
 
     Examples
@@ -58,6 +61,31 @@ def guess_notes(
         }[kind]
         notes.append(f"views: {listed_names(list(layout.views), 8)} ({how})")
     return tuple(notes)
+
+
+def unread_notes(
+    names: Iterable[str], layout: FileLayout, options: FileOptions, kind: Kind
+) -> tuple[str, ...]:
+    """Note the columns, arrays or tables that no view of ``options.views`` takes.
+
+    Examples
+    --------
+    >>> from rcml_misa.datasets.files.layout import table_layout
+    >>> options = FileOptions(views="a=x")
+    >>> layout = table_layout(["x", "age", "y"], options)
+    >>> unread_notes(["x", "age", "y"], layout, options, "column")
+    ('column age is in no view of --views and is left out',)
+    """
+    if options.views is None:
+        return ()
+    taken = {layout.target, layout.id, *Roles.of(options).names, *items_of(options.leave_out or "")}
+    taken |= {name for view, columns in layout.views.items() for name in (view, *columns)}
+    rest = [name for name in names if name and name not in taken]
+    if not rest:
+        return ()
+    if len(rest) == 1:
+        return (f"{kind} {rest[0]} is in no view of --views and is left out",)
+    return (f"{kind}s {listed_names(rest, 5)} are in no view of --views and are left out",)
 
 
 def is_guess(note: str) -> bool:

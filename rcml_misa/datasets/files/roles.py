@@ -16,7 +16,14 @@ from rcml_misa.datasets.files.labels import as_labels, as_texts
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["as_numbers", "describe_roles", "for_training", "read_target", "with_roles"]
+__all__ = [
+    "as_numbers",
+    "describe_roles",
+    "describe_split_like",
+    "for_training",
+    "read_target",
+    "with_roles",
+]
 
 #: Part of a split to its spellings in files, in small letters.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +33,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 WORDS = {word: part for part, spellings in PARTS.items() for word in spellings}
 SHOWN = 6  # values listed in a sentence
+PROBED = 200  # rows that tell most columns from a split
 
 Folds = dict[str, NDArray[np.int64]]
 
@@ -225,8 +233,8 @@ def for_training(own: OwnFile) -> OwnFile:
     test = own.folds["test"]
     rows = np.setdiff1d(np.arange(len(own.labels)), test)
     note = (
-        f"{len(test)} test rows of the file's own split are left out, so that `predict` can be "
-        "judged on them"
+        f"{len(test)} test rows of the file's own split are left out; in a file of their own they "
+        "can judge what `predict` answers"
     )
 
     def cut(values: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -242,6 +250,32 @@ def for_training(own: OwnFile) -> OwnFile:
         folds=None,
         notes=(*own.notes, note),
     )
+
+
+def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
+    """Note the columns of tables that hold the parts of a split and nothing else.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> describe_split_like({"a": pd.DataFrame({"fold": ["train", "Test", "train"], "x": 1.0})})
+    ('column fold holds Test, train; --split-column fold takes it for the split of the file',)
+    """
+    notes = []
+    for frame in frames.values():
+        for name, column in frame.items():
+            if getattr(column.dtype, "kind", "O") in "biufmM":
+                continue
+            values = column.head(PROBED).dropna().unique()
+            if len(values) > len(WORDS) or not {str(v).lower() for v in values} <= set(WORDS):
+                continue
+            texts = sorted(map(str, column.dropna().unique()))
+            if {WORDS.get(text.lower()) for text in texts} >= {"train", "test"} - {None}:
+                notes.append(
+                    f"column {name} holds {', '.join(texts[:SHOWN])}; --split-column {name} takes "
+                    "it for the split of the file"
+                )
+    return tuple(notes)
 
 
 def describe_roles(own: OwnFile) -> list[str]:

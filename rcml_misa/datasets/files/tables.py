@@ -21,10 +21,11 @@ from rcml_misa.datasets.files.frames import (
     is_frame_file,
     is_loose,
 )
+from rcml_misa.datasets.files.guesses import unread_notes
 from rcml_misa.datasets.files.layout import UNNAMED, FileLayout, table_layout
 from rcml_misa.datasets.files.omics import is_omics, omics_rows, read_omics
 from rcml_misa.datasets.files.role_names import Roles
-from rcml_misa.datasets.files.roles import read_target, with_roles
+from rcml_misa.datasets.files.roles import describe_split_like, read_target, with_roles
 from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.views import MultiView
 
@@ -43,6 +44,7 @@ def read_table(path: Path, options: FileOptions) -> OwnFile:
     if UNNAMED in head.names and layout.target != UNNAMED:
         use = "holds the ids of the rows" if layout.id == UNNAMED else "is left out"
         notes += (f"The column of {path.name} without a name, an index, {use}; it is no feature.",)
+    notes += unread_notes(head.names, layout, options, "column")
     return _labelled(path, layout, options, rows, notes)
 
 
@@ -55,6 +57,8 @@ def _labelled(
 ) -> OwnFile:
     labels = read_target(rows.labels, options, name=str(layout.target), path=path)
     ids = None if rows.ids is None else np.array(rows.ids)
+    if options.split_column is None and options.test_file is None:
+        notes += describe_split_like(rows.views)
     own = OwnFile(MultiView(rows.views, raw=True), labels, layout, ids, notes, options.task)
     return with_roles(own, rows.roles, options, path=path)
 
@@ -124,6 +128,7 @@ def read_folder(path: Path, options: FileOptions) -> OwnFile:
         if options.id is None:
             _refuse_row_numbers(path, heads, {layout.target, UNNAMED})
         notes += (f"The tables of {path.name} are joined by their index, which has no name.",)
+    notes += unread_notes([name for name in columns if name != owner], layout, options, "table")
     roles = Roles.of(options).names
     rows, more = _join_tables(path, layout, owner=owner, roles=roles)
     return _labelled(path, layout, options, rows, notes + more)
