@@ -440,10 +440,10 @@ def test_what_is_no_table_is_named_with_a_way_out(X, words):
     ("y", "words"),
     [
         (CODES, r"y.argmax\(axis=1\)"),
-        (np.where(Y == 1, np.nan, Y), "contains NaN; give one text or whole number per row"),
+        (np.where(Y == 1, np.nan, Y), "20 of 60 rows have no label .the first is row 7"),
         (Y + 0.3, "Unknown label type: continuous; give one"),
         (np.array([b"u", b"v", b"w"])[Y - 1], "bytes is not supported"),
-        ([None, *Y[1:].tolist()], "Unknown label type"),
+        ([None, *Y[1:].tolist()], "1 of 60 rows have no label .the first is row 0"),
     ],
 )
 def test_targets_that_are_no_classes_are_refused_in_a_sentence(y, words):

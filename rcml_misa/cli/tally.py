@@ -29,8 +29,8 @@ class Tally:
     excluded: int | None = None
     #: Values that were filled, and levels that fit did not see.
     surprises: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    #: Infinite for a row without a finite answer, which no limit accepts.
-    uncertainty: array[float] = field(default_factory=lambda: array("d"))
+    #: An array of floats, infinite for a row without a finite answer, which no limit accepts.
+    uncertainty: Any = field(default_factory=lambda: array("d"))
     #: Sum of absolute errors over the `scored` rows with a number in the file, and a finite score.
     absolute_error: float = 0.0
     scored: int = 0
