@@ -158,9 +158,7 @@ class RawColumns:
         """Numbers and dates of rows, (n, p), NaN at gaps."""
         measured = [*self.kinds.numbers, *self.kinds.dates]
         part = frame if measured == list(frame.columns) else frame[measured]
-        if (part.dtypes == np.float64).all():
-            values = part.to_numpy()  # without a copy, in the same order in memory
-        elif all(getattr(dtype, "kind", "O") in "biuf" for dtype in part.dtypes):
+        if all(getattr(dtype, "kind", "O") in "biuf" for dtype in part.dtypes):
             values = part.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             values = np.empty(part.shape)

@@ -147,10 +147,11 @@ def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list
         return []
     some = values[:SEEN]
     with np.errstate(invalid="ignore"):
+        differing = (np.diff(np.sort(some, axis=0), axis=0) > 0).all(axis=0)
         whole = (some == np.round(some)).all(axis=0)
     numbering: list[str] = []
     by_range: list[str] = []
-    for place in np.flatnonzero(whole).tolist():
+    for place in np.flatnonzero(whole & differing).tolist():
         column = values[:, place]
         named = ID_NAME.search(names[place]) is not None
         if not named and (rows < COUNTED or np.ptp(column) > SPAN * rows):
