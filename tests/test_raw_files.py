@@ -394,3 +394,17 @@ def test_labels_with_gaps_are_refused_by_their_row(gap):
     labels = ["no", "yes", gap, "yes"] * 3
     with pytest.raises(DataError, match=r"3 of 12 rows have no label \(the first is row 2\)"):
         KernelExpertClassifier().fit(np.eye(12), pd.Series(labels))
+
+
+def test_rows_without_any_value_are_left_out_and_told(tmp_path):
+    frame = raw_table(60).assign(part=np.where(np.arange(60) % 4 == 0, "test", "train"))
+    frame.loc[[7, 8], [name for name in frame if "__" in name]] = np.nan
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    own = read_own_file(tmp_path / "a.csv", FileOptions(split_column="part"))
+    assert own.views.n_samples == len(own.labels) == 58
+    assert "2 rows have no value in any view (the first is row 7) and are left out" in own.notes
+    rest = frame.drop([7, 8]).reset_index(drop=True)
+    assert own.labels.tolist() == rest["label"].tolist()
+    for part, rows in own.folds.items():
+        assert rows.tolist() == np.flatnonzero(rest["part"] == part).tolist()
+    done("run", "--dataset", tmp_path / "a.csv", "--method", "majority", "--runs", 1, "--jobs", 1)

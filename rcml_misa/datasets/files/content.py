@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,26 @@ class OwnFile:
     folds: Mapping[str, NDArray[np.int64]] | None = None
     groups: NDArray[Any] | None = None
     weights: NDArray[np.float64] | None = None
+
+    def take(self, rows: NDArray[np.int64], note: str) -> OwnFile:
+        """Keep some rows, in their order, with a note about the others."""
+
+        def cut(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        places = np.full(len(self.labels), -1)
+        places[rows] = np.arange(len(rows))
+        folds = {part: places[numbers] for part, numbers in (self.folds or {}).items()}
+        return replace(
+            self,
+            views=self.views.take(rows),
+            labels=self.labels[rows],
+            ids=cut(self.ids),
+            groups=cut(self.groups),
+            weights=cut(self.weights),
+            folds={part: numbers[numbers >= 0] for part, numbers in folds.items()} or None,
+            notes=(*self.notes, note),
+        )
 
 
 @dataclass(frozen=True)

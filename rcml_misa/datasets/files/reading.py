@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from rcml_misa import storage
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
@@ -33,6 +35,8 @@ from rcml_misa.datasets.files.tables import (
     rows_of_table,
 )
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
+from rcml_misa.views import RawTable
+from rcml_misa.views.column_kinds import column_kinds
 
 __all__ = [
     "content_sha256",
@@ -128,10 +132,28 @@ def _read(path: Path, options: FileOptions) -> OwnFile:
     kind: Literal["table", "column", "array"] = (
         "table" if path.is_dir() else "column" if is_frame_file(path) else "array"
     )
+    own = _without_empty_rows(own)
     guesses = guess_notes(own.layout, options, kind)
     words = note_labels(own.labels, str(own.layout.target))
     alike = (f"{what}. {advice}" for what, advice in describe_similarities(own.views))
     return replace(own, notes=(*guesses, *own.notes, *words, *alike))
+
+
+def _without_empty_rows(own: OwnFile) -> OwnFile:
+    """Leave out the rows that have no value in any view, but for what identifies them."""
+    present = own.views.present
+    for place, view in enumerate(own.views.arrays):
+        if isinstance(view, RawTable) and (aside := column_kinds(view.frame).aside):
+            read = [name for name in view.frame if str(name) not in aside]
+            present[:, place] = view.frame[read].notna().any(axis=1).to_numpy()
+    empty = np.flatnonzero(~present.any(axis=1))
+    if not len(empty) or len(empty) == len(present):
+        return own
+    rows = f"{len(empty)} rows have" if len(empty) > 1 else "1 row has"
+    first = f" (the first is row {empty[0]})" if len(empty) > 1 else f" (row {empty[0]})"
+    end = "are" if len(empty) > 1 else "is"
+    note = f"{rows} no value in any view{first} and {end} left out"
+    return own.take(np.flatnonzero(present.any(axis=1)), note)
 
 
 def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:

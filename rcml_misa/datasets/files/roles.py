@@ -236,20 +236,7 @@ def for_training(own: OwnFile) -> OwnFile:
         f"{len(test)} test rows of the file's own split are left out; in a file of their own they "
         "can judge what `predict` answers"
     )
-
-    def cut(values: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if values is None else values[rows]
-
-    return replace(
-        own,
-        views=own.views.take(rows),
-        labels=own.labels[rows],
-        ids=cut(own.ids),
-        groups=cut(own.groups),
-        weights=cut(own.weights),
-        folds=None,
-        notes=(*own.notes, note),
-    )
+    return replace(own.take(rows, note), folds=None)
 
 
 def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
