@@ -8,12 +8,11 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from commands import call, done
 from foreign_files import mmsa, save
 
 import rcml_misa
 from rcml_misa import persistence
-from rcml_misa.cli import main
 from rcml_misa.datasets import FileOptions
 from rcml_misa.datasets.files import FileLayout, read_own_file
 from rcml_misa.datasets.imported import import_dataset
@@ -35,16 +34,6 @@ def table(rows=90, seed=0):
     frame = MultiView(views).to_frame()
     frame.insert(0, "id", [f"r{number}" for number in range(rows)])
     return frame.assign(who=np.array(["ant", "bee", "cat"])[y])
-
-
-def call(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-def done(*words):
-    result = call(*words)
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")

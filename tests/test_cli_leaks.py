@@ -5,17 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-
-from rcml_misa.cli import main
+from commands import call
 
 N = 90
 RNG = np.random.default_rng(0)
 QUICK = ("--runs", "1", "--jobs", "1")
-
-
-def call(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 def frame(labels, **more):

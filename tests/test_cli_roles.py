@@ -7,11 +7,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from commands import call, done
 from sklearn.metrics import mean_absolute_error, r2_score
 
 import rcml_misa
-from rcml_misa.cli import main
 from rcml_misa.datasets import FileOptions, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import OptionError
@@ -41,16 +40,6 @@ def frame():
         w=rng.uniform(0.1, 3, ROWS),
         score=100 * values[:, 0] + 9 * rng.normal(size=ROWS),
     )
-
-
-def call(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-def done(*words):
-    result = call(*words)
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def refused(*words):

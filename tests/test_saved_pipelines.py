@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from raw_toys import raw
 from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
@@ -47,21 +48,6 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.persistence import FORMAT_VERSION, describe, save
 from rcml_misa.persistence.container import read_file, read_header
 from rcml_misa.persistence.transformers import LARGEST, read_transformer, write_transformer
-
-
-def raw(rows=60, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(rows) % 2
-    frame = pd.DataFrame(
-        {
-            "a__x": rng.normal(size=rows) + 2 * y,
-            "a__town": rng.choice(["ulm", "bonn", "kiel"], rows),
-            "b__day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 99, rows), "D"),
-            "b__z": rng.normal(size=rows) - y,
-        }
-    )
-    frame.loc[::7, "a__x"] = np.nan
-    return frame, np.array(["no", "yes"])[y]
 
 
 def model(**options):

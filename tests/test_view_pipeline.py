@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
+from raw_toys import raw
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.exceptions import NotFittedError
@@ -56,21 +57,6 @@ STATED = [
     "extract_features",
 ]
 every = pytest.mark.parametrize("name", MODELS)
-
-
-def raw(rows=60, seed=0):
-    rng = np.random.default_rng(seed)
-    y = np.arange(rows) % 2
-    frame = pd.DataFrame(
-        {
-            "a__x": rng.normal(size=rows) + 2 * y,
-            "a__town": rng.choice(["ulm", "bonn", "kiel"], rows),
-            "b__day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 99, rows), "D"),
-            "b__z": rng.normal(size=rows) - y,
-        }
-    )
-    frame.loc[::7, "a__x"] = np.nan
-    return frame, np.array(["no", "yes"])[y]
 
 
 def target(name, frame, y):

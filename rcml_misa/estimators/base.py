@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -475,9 +476,7 @@ def class_labels(y: ArrayLike) -> NDArray[Any]:
 
 def _missing(labels: NDArray[Any]) -> str:
     """Say which rows have no label, None or NaN; nothing where all have one."""
-    if labels.dtype.kind not in "Of":
-        return ""
-    gaps = np.flatnonzero([value is None or value != value for value in labels.tolist()])  # noqa: PLR0124
+    gaps = np.flatnonzero(pd.isna(labels))
     if not len(gaps):
         return ""
     return (

@@ -25,7 +25,7 @@ from rcml_misa.views import (
     match_columns,
     with_absent_views,
 )
-from rcml_misa.views.column_kinds import ColumnKinds, column_kinds
+from rcml_misa.views.column_kinds import ColumnKinds
 
 __all__ = ["TablePreparer", "describe_preparation"]
 
@@ -116,7 +116,7 @@ class TablePreparer(  # type: ignore[call-arg]
                 view=name,
                 indicators=self.indicators,
                 levels=self.levels,
-                kinds=None if kinds_of is None else _kinds(kinds_of, name, titles),
+                kinds=_kinds((kinds_of or views)[name]),
             )
             self.columns_[name] = columns
             if labels is not None:  # columns that are set aside are not asked for again
@@ -296,10 +296,9 @@ def _present(
     return frame if present.all() else frame[present]
 
 
-def _kinds(views: MultiView, name: str, titles: Sequence[str]) -> ColumnKinds:
-    """Decide what the columns of a view are, by the rows that have it."""
-    view: Any = views[name]
-    return column_kinds(_present(view, titles, views.present[:, views.names.index(name)]))
+def _kinds(view: Any) -> ColumnKinds | None:
+    """Return what the columns of a raw table are; numbers without gaps are seen to by `fit`."""
+    return view.kinds if isinstance(view, RawTable) else None
 
 
 def _frame(view: Any, names: Sequence[str]) -> pd.DataFrame:

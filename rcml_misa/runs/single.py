@@ -69,9 +69,9 @@ class FittedTask:
     """A trained estimator with the parts of the data that it belongs to.
 
     The data set has the views that the recipe keeps, prepared by what the train rows say where they
-    are raw tables; the task has a protocol that is settled for it;
-    `seconds` is the time of the training without that of looks at it, and `history` has measures
-    of train, validation and test rows after each epoch, on request.
+    are raw tables; the task has a protocol that is settled for it; `seconds` is the time of the
+    training without that of looks at it, and `history` has measures of train, validation and test
+    rows after each epoch, on request.
     """
 
     dataset: Dataset

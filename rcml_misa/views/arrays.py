@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
-from rcml_misa.views.containers import as_pandas, is_frame, is_pandas, numeric_values, opened
+from rcml_misa.views.containers import as_pandas, is_frame, is_pandas, numeric_values
 from rcml_misa.views.raw import RawTable, columns_of, numbers_alone, numbers_or_raw
 from rcml_misa.views.sequences import (
     LARGEST,
@@ -32,16 +32,15 @@ class _NotNumericError(DataError, TypeError):
 
 
 def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
-    """Validate one view, of whatever kind; with `raw` a table that is no numbers stays one."""
+    """Validate one `opened` view of any kind; with `raw` a table that is no numbers stays one."""
     what = f"view {name!r}"
     if value is None:
         raise DataError(f"{what} is None; give its table, or leave the view out.")
     if isinstance(value, RawTable):
         return value
-    if not isinstance(value, Sequences | Texts):
-        value = opened(what, value)
-        if not (isinstance(value, list | tuple) or is_frame(value) or issparse(value)):
-            value = as_array(what, value)
+    whole = isinstance(value, Sequences | Texts | list | tuple)
+    if not (whole or is_frame(value) or issparse(value)):
+        value = as_array(what, value)
     if (other := as_sequences_or_texts(what, value)) is not None:
         return other
     if raw:
@@ -62,8 +61,11 @@ def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
     return frozen(view)
 
 
-def as_array(what: str, value: Any) -> NDArray[Any]:
-    """Turn an array-like into an array; a masked entry counts as missing."""
+def as_array(what: str, value: Any, *, raw: bool = False) -> NDArray[Any]:
+    """Turn an array-like into an array; a masked entry counts as missing.
+
+    With `raw` numbers beside texts stay numbers.
+    """
     if isinstance(value, np.ma.MaskedArray):
         return np.ma.filled(value.astype(np.float64), np.nan)
     try:
@@ -77,6 +79,8 @@ def as_array(what: str, value: Any) -> NDArray[Any]:
             f"{what} is one {type(value).__name__} and no table; give a 2-D array or a frame, and "
             "for several views a dict or a list of these."
         )
+    if raw and array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        return np.array(value, dtype=object)
     return array
 
 
@@ -93,14 +97,12 @@ def _numbers_or_raw(what: str, value: Any) -> Any:
         return numbers_or_raw(as_pandas(value))
     if issparse(value):
         return value
-    array = as_array(what, value)
+    array = as_array(what, value, raw=True)
     if array.ndim != 2 or not array.size or array.dtype.kind == "c":
         return array
     if array.dtype.kind in "biuf":
         numbers = np.asarray(array, dtype=np.float64)
         return numbers if numbers_alone(numbers) else RawTable(columns_of(array))
-    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-        array = np.array(value, dtype=object)  # numbers beside texts stay numbers
     return numbers_or_raw(columns_of(array))
 
 

@@ -199,14 +199,12 @@ class MultiView:
         """
         X = opened("X", X)
         if not is_frame(X) and not issparse(X):
-            array = as_array("X", X)
+            array = as_array("X", X, raw=raw)
             if array.dtype.kind == "O" and array.size and axes(array.flat[0]) >= 2:
                 raise DataError(
                     f"X is an array of {array.size} tables, as a MATLAB cell is read; give "
                     "list(X.ravel())."
                 )
-            if raw and array.dtype.kind in "SU" and not isinstance(X, np.ndarray):
-                array = np.array(X, dtype=object)  # numbers beside texts stay numbers
             X = array
         if len(X.shape) != 2:
             raise DataError(shape_message("X", X.shape))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.views.column_kinds import numbering_columns
+from rcml_misa.views.column_kinds import ColumnKinds, column_kinds, numbering_columns
+from rcml_misa.views.sequences import read_only
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +53,15 @@ class RawTable:
         """Numbers of samples and columns."""
         return self.frame.shape
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.bool_]:
         """Mask (n_samples,) of the rows with one value at least."""
-        return np.asarray(self.frame.notna().to_numpy().any(axis=1))
+        return read_only(np.asarray(self.frame.notna().to_numpy().any(axis=1)))
+
+    @cached_property
+    def kinds(self) -> ColumnKinds:
+        """What each column is taken for, by the rows with one value at least."""
+        return column_kinds(self.frame if self.present.all() else self.frame[self.present])
 
     def digests(self) -> NDArray[np.uint64]:
         """Hash each row's values, (n_samples,); equal rows have equal hashes."""

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.views.column_kinds import SPAN
+
 __all__ = ["Classes", "Relation", "relate_scores", "rises_or_falls"]
 
 NEARLY = 0.99  # share of rows whose label a column tells, or correlation, to be a suspect
 SURE = 0.9999  # correlation with scores from which a column is taken for a copy
 RUNS = 0.25  # runs of equal labels over those expected in a random order, at most
-SPAN = 2  # range of a counter over the number of rows, at most
 
 Array = NDArray[np.float64]
 

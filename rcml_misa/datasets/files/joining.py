@@ -74,11 +74,7 @@ def _matched(
         )
     if given != columns:
         places = [given.index(column) for column in columns]
-        array = (
-            RawTable(array.frame.iloc[:, places])
-            if isinstance(array, RawTable)
-            else array[:, places]
-        )
+        array = test.views.with_columns({view: places})[view]
     widths = [int(values.shape[1]) for values in (own.views[view], array)]
     if widths[0] != widths[1]:
         raise DataError(

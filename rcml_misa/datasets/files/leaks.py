@@ -16,7 +16,7 @@ from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.correspondence import NEARLY, Classes, Relation, relate_scores
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import RawTable, Sequences, Texts, present_rows
-from rcml_misa.views.column_kinds import column_kinds
+from rcml_misa.views.column_kinds import read_dates
 
 __all__ = ["Leak", "find_leaks", "refuse_leaks"]
 
@@ -186,6 +186,7 @@ def _raw_table(name: str, view: RawTable, stored: Sequence[str]) -> _Table:
     names = [str(column) for column in view.frame.columns]
     columns: list[Array] = []
     ordered = np.zeros(len(names), dtype=bool)
+    numbers = set(view.kinds.numbers)
     # a column at a time, since their types differ
     for place, (_, column) in enumerate(view.frame.items()):
         kind = getattr(column.dtype, "kind", "O")
@@ -196,8 +197,13 @@ def _raw_table(name: str, view: RawTable, stored: Sequence[str]) -> _Table:
         elif kind in "mM":
             values = column.astype("int64").to_numpy(dtype=np.float64)
             values = np.where(column.isna(), np.nan, values)
-        elif (numbers := _numbers_of_texts(names[place], column)) is not None:
-            values, ordered[place] = numbers, True
+        elif names[place] in view.kinds.dates:
+            dates = read_dates(column, view.kinds.formats.get(names[place]))
+            seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+            values, ordered[place] = np.asarray(seconds, dtype=np.float64), True
+        elif names[place] in numbers:
+            values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+            values, ordered[place] = np.where(np.isinf(values), np.nan, values), True
         else:
             codes = pd.factorize(column.astype(str), sort=False)[0].astype(np.float64)
             values = np.where(column.isna(), np.nan, codes)
@@ -221,21 +227,6 @@ def _raw_table(name: str, view: RawTable, stored: Sequence[str]) -> _Table:
         [*names, *(names[place] for place in partial)] if single else None,
         np.concatenate([ordered, np.zeros(len(partial), dtype=bool)]),
     )
-
-
-def _numbers_of_texts(name: str, column: Any) -> Array | None:
-    """Read dates as seconds, and texts among which are numbers as these, (n,); None for others."""
-    import pandas as pd
-
-    kinds = column_kinds(column.to_frame(name))
-    if kinds.dates:
-        dates = pd.to_datetime(column, format=kinds.formats.get(name), errors="coerce", utc=True)
-        seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-        return np.asarray(seconds, dtype=np.float64)
-    if kinds.numbers:
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        return np.where(np.isinf(numbers), np.nan, numbers)
-    return None
 
 
 def _one_hot(table: _Table, classes: Classes) -> Relation | None:

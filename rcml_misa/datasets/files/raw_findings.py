@@ -10,7 +10,7 @@ import numpy as np
 
 from rcml_misa.exceptions import shortened
 from rcml_misa.views import RawTable
-from rcml_misa.views.column_kinds import GAP_WORDS, MIXED, ColumnKinds, column_kinds
+from rcml_misa.views.column_kinds import GAP_WORDS, MIXED, ColumnKinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,10 @@ def raw_findings(name: str, view: RawTable) -> Iterator[Finding]:
     frame = view.frame[view.present] if not view.present.all() else view.frame
     names = [str(column) for column in frame.columns]
     frame = frame.set_axis(names, axis=1)
-    kinds = column_kinds(frame)
     some = "1 column" if len(names) == 1 else f"{len(names)} columns"
-    yield Finding("fact", f"view {name}: {some}: {kinds.summary()}")
+    yield Finding("fact", f"view {name}: {some}: {view.kinds.summary()}")
     yield from _gaps(name, names, frame)
-    yield from _values(name, frame, kinds)
+    yield from _values(name, frame, view.kinds)
 
 
 def _gaps(name: str, names: Sequence[str], frame: pd.DataFrame) -> Iterator[Finding]:

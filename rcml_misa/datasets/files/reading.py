@@ -36,7 +36,6 @@ from rcml_misa.datasets.files.tables import (
 )
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError
 from rcml_misa.views import RawTable
-from rcml_misa.views.column_kinds import column_kinds
 
 __all__ = [
     "content_sha256",
@@ -143,8 +142,8 @@ def _without_empty_rows(own: OwnFile) -> OwnFile:
     """Leave out the rows that have no value in any view, but for what identifies them."""
     present = own.views.present
     for place, view in enumerate(own.views.arrays):
-        if isinstance(view, RawTable) and (aside := column_kinds(view.frame).aside):
-            read = [name for name in view.frame if str(name) not in aside]
+        if isinstance(view, RawTable) and view.kinds.aside:
+            read = [name for name in view.frame if str(name) not in view.kinds.aside]
             present[:, place] = view.frame[read].notna().any(axis=1).to_numpy()
     empty = np.flatnonzero(~present.any(axis=1))
     if not len(empty) or len(empty) == len(present):

@@ -257,7 +257,7 @@ def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
             if len(values) > len(WORDS) or not {str(v).lower() for v in values} <= set(WORDS):
                 continue
             texts = sorted(map(str, column.dropna().unique()))
-            if {WORDS.get(text.lower()) for text in texts} >= {"train", "test"} - {None}:
+            if {WORDS.get(text.lower()) for text in texts} >= {"train", "test"}:
                 notes.append(
                     f"column {name} holds {', '.join(texts[:SHOWN])}; --split-column {name} takes "
                     "it for the split of the file"

@@ -206,8 +206,8 @@ def _join_tables(
     """Join the tables of a folder, and note the rows that are left out.
 
     The rows are those of `owner`, the table with the target and the columns of `roles`; those of
-    all tables without it. A row that a table lacks is NaN in it. Without an id rows
-    are joined by position.
+    all tables without it. A row that a table lacks is NaN in it. Without an id rows are joined by
+    position.
     """
     views: dict[str, pd.DataFrame] = {}
     labels: Any = None
