@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ from uuid import uuid4
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["file_sha256", "files_sha256", "whole_file", "write_text"]
+__all__ = ["file_sha256", "files_sha256", "sweep_work", "whole_file", "work_folder", "write_text"]
 
 REMEDY = "free some space or give another folder"
+WORK = ".rcml-misa-work-"  # begins the name of a folder for one command's own files
+SETTLED = 5.0  # seconds after which a work folder without a lock has no owner
 
 
 @contextmanager
@@ -62,3 +65,44 @@ def files_sha256(paths: Iterable[Path]) -> str:
     """Compute the hexadecimal sha256 of the lines "file sha256" of several files."""
     lines = [f"{path.name} {file_sha256(path)}\n" for path in paths]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@contextmanager
+def work_folder(place: Path | None = None) -> Iterator[Path]:
+    """Give a private folder in `place`, or among the system's temporary files, and remove it.
+
+    What killed processes left there is removed too.
+    """
+    import shutil
+    import tempfile
+
+    from filelock import FileLock
+
+    base = Path(tempfile.gettempdir()) if place is None else place
+    sweep_work(base)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=WORK, dir=base)).resolve()
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{base} can't be written to ({reason}); {REMEDY}.") from error
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock:
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_work(base: Path) -> None:
+    """Remove the work folders of processes that are gone."""
+    import shutil
+
+    from filelock import FileLock, Timeout
+
+    for folder in base.glob(f"{WORK}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > SETTLED:
+                with FileLock(folder / ".lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # it is in use, or another user's
+            continue

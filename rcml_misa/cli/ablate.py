@@ -46,6 +46,7 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 @opt.value("--method", "|".join(PARTS), default="misa")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--rows", "A[,B]", "These rows of the table only, beside the first.")
 @opt.flag("--only-views", "Add a row for each view alone.")
 @opt.folder("--out", _OUT)
@@ -57,6 +58,7 @@ def ablate(
     method: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     rows: str | None,
     only_views: bool,
     out: Path | None,
@@ -91,7 +93,9 @@ def ablate(
             if row not in variants:
                 raise OptionError(f"the table has no row {row!r}; {nearest(row, variants)}")
         recipes = [recipes[0], *(made for made in recipes[1:] if made.variant in chosen)]
-    session = run_session([dataset], recipes, repeats, folder=out, resume=True)
+    session = run_session(
+        [dataset], recipes, repeats, workers=workers, folder=out, resume=True
+    )
     heading = protocol_text(dataset, Protocol())
     show_results(dataset, session, repeats, heading=heading, out=out, measures_alone=True)
     ctx.exit(session.status)

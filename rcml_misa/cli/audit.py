@@ -28,6 +28,7 @@ _OUT = "Keep tables, figures and a record per run here; runs that are here are n
 @opt.value("--methods", "NAME[,NAME]", _METHODS)
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--parts", "A[,B]", _PARTS, default="all")
 @opt.folder("--out", _OUT)
 @opt.json_option
@@ -39,6 +40,7 @@ def audit(
     methods: str | None,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     parts: str,
     out: Path | None,
     as_json: bool,
@@ -66,7 +68,14 @@ def audit(
     records = None if out is None else out / "records"
     protocol = Protocol(valid_share=HELD_BACK)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, parts=asked, folder=records, resume=True
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        protocol=protocol,
+        parts=asked,
+        folder=records,
+        resume=True,
     )
     if session.records:
         tables = audit_tables(session.records)

@@ -38,6 +38,7 @@ _METHODS = "Methods, the first being compared with each other one."
 @opt.value("--methods", "all|NAME[,NAME]", _METHODS, default="all")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--format form", None, "What is printed.", click.Choice(list(ENDINGS)), default="text")
 @opt.folder(
     "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
@@ -53,6 +54,7 @@ def compare(
     methods: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     form: Form,
     out: Path | None,
     records: Path | None,
@@ -75,7 +77,14 @@ def compare(
     if out is not None:
         RunStore(out)  # fails now rather than after the runs
     session = run_session(
-        sets, recipes, repeats, protocol=protocol, folder=records, resume=True, cells=True
+        sets,
+        recipes,
+        repeats,
+        workers=workers,
+        protocol=protocol,
+        folder=records,
+        resume=True,
+        cells=True,
     )
     if session.records:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)

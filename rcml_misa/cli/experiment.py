@@ -156,7 +156,7 @@ def _text(value: Any) -> str:
 @opt.value("--runs", "R", "Instead of the file's number of runs.", int)
 @opt.value("--seed", "S", "Instead of the file's first seed.", int)
 @opt.records_option
-@opt.jobs_option
+@opt.workers_options
 @opt.data_options("folder")
 @opt.flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
 @opt.flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
@@ -168,7 +168,7 @@ def experiment(
     runs: int | None,
     seed: int | None,
     records: Path | None,
-    jobs: int | None,
+    workers: opt.Workers,
     data: opt.DataOptions,
     full: bool,
     from_csv: bool,
@@ -183,7 +183,7 @@ def experiment(
     from rcml_misa.results import RunStore, runs_csv
 
     plan = read_plan(file)
-    given = {"runs": runs, "seed": seed, "jobs": jobs}
+    given = {"runs": runs, "seed": seed}
     repeats = replace(
         plan.repeats, **{name: number for name, number in given.items() if number is not None}
     )
@@ -200,7 +200,13 @@ def experiment(
         RunStore(place)  # fails now rather than after the runs
         recipes = [entry.recipe for entry in plan.entries]
         session = run_session(
-            datasets, recipes, repeats, protocol=plan.protocol, folder=records, resume=True
+            datasets,
+            recipes,
+            repeats,
+            workers=workers,
+            protocol=plan.protocol,
+            folder=records,
+            resume=True,
         )
         status = session.status
         if session.interrupted or not session.records:

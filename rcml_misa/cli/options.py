@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset, FileOptions
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
+    from rcml_misa.runs.backends import Engine
 
-__all__ = ["DataOptions", "MethodOptions", "Repeats"]
+__all__ = ["DataOptions", "MethodOptions", "Repeats", "Workers"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -82,7 +83,6 @@ def importable_here() -> None:
 
 
 json_option = flag("--json as_json", "Print one JSON object.")
-jobs_option = value("--jobs", "J", "Worker processes.  [default: all cores]", int)
 _RECORDS = "Keep a JSON record per run here, and skip the runs that are here already."
 records_option = folder("--records", _RECORDS)
 dataset_option = value(
@@ -210,21 +210,50 @@ def data_options(*sets: str) -> Decorator:
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """Number of runs, first seed and worker processes (all cores by default), checked."""
+class Workers:
+    """Choice of what carries out runs, checked; without a number of workers, one per core."""
 
-    runs: int
-    seed: int
+    engine: str = "local"
+    address: str | None = None
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        check_least(runs=(self.runs, 1), seed=(self.seed, 0), jobs=(self.jobs, 1))
+        check_least(jobs=(self.jobs, 1))
 
-    @property
-    def processes(self) -> int:
-        """Worker processes: as many as cores that are ours where none are named."""
+    def choose(self, runs: int) -> Engine:
+        """Choose the engine of so many runs, which has no more workers than runs."""
+        from rcml_misa.runs.backends import Engine
+
         affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
-        return self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+        jobs = self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+        return Engine(name=self.engine, address=self.address, jobs=max(min(jobs, runs), 1))
+
+
+_ENGINE = "What carries out the runs.  [default: local]"
+_ADDRESS = (
+    "Of a dask scheduler or ray cluster that is there (by default one is started here); for slurm "
+    "its parameters, such as partition=gpu,time=120."
+)
+workers_options = together(
+    "workers",
+    Workers,
+    (
+        value("--jobs", "J", "Workers.  [default: all cores]", int),
+        value("--engine", "local|dask|ray|slurm", _ENGINE, default="local", show_default=False),
+        value("--address", "ADDRESS", _ADDRESS),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Number of runs and first seed, checked."""
+
+    runs: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_least(runs=(self.runs, 1), seed=(self.seed, 0))
 
     @property
     def seeds(self) -> range:
@@ -238,7 +267,6 @@ repeats_options = together(
     (
         value("--runs", "R", "Runs per variant.", default=10),
         value("--seed", "S", "Run r uses seed S + r.", default=0),
-        jobs_option,
     ),
 )
 

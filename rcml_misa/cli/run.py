@@ -68,6 +68,7 @@ _COLLECTORS = (
 @opt.value("--preset", "default|notes", default="default")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.together(
     "outputs",
     _outputs,
@@ -100,6 +101,7 @@ def run(
     preset: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     outputs: RunOutputs,
     protocol: Protocol,
     report_uncertainty: bool,
@@ -117,7 +119,13 @@ def run(
     )
     dataset = data.load(name)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, outputs=outputs, folder=outputs.folder
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        protocol=protocol,
+        outputs=outputs,
+        folder=outputs.folder,
     )
     show_results(
         dataset,

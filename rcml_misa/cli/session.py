@@ -14,11 +14,11 @@ import click
 from rcml_misa.cli.console import echo, sentence
 
 if TYPE_CHECKING:
-    from rcml_misa.cli.options import Repeats
+    from rcml_misa.cli.options import Repeats, Workers
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
-    from rcml_misa.results import RunRecord
+    from rcml_misa.results import RunRecord, RunStore
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
 __all__ = ["Session", "run_session"]
@@ -89,12 +89,12 @@ class Session:
 
     records: list[RunRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    interrupted: int = 0  # exit status of the signal that ended it
 
     @property
     def status(self) -> int:
-        """Exit status: 0 done, 1 a run failed, 130 interrupted."""
-        return 130 if self.interrupted else int(bool(self.failures))
+        """Exit status: 0 done, 1 a run failed, 130, 143 or 129 ended by Ctrl-C, TERM or HUP."""
+        return self.interrupted or int(bool(self.failures))
 
 
 def _note_reading(dataset: Dataset) -> None:
@@ -120,11 +120,22 @@ def _note_presence(dataset: Dataset) -> None:
         echo(f"note: {dataset.name}: {verdict.describe(labels)}. {verdict.consequence}", err=True)
 
 
+def _resume_line(earlier: int, tasks: int, store: RunStore | None) -> str:
+    """Say what an interrupted command leaves, and how it goes on."""
+    if store is None:
+        return "interrupted: no run is kept; add --out DIR to keep each as it ends."
+    return (
+        f"interrupted: {earlier} of {tasks} runs are kept in {store.folder}; the same command goes "
+        "on from there."
+    )
+
+
 def run_session(
     datasets: Sequence[Dataset],
     recipes: Sequence[Recipe],
     repeats: Repeats,
     *,
+    workers: Workers,
     protocol: Protocol | None = None,
     outputs: RunOutputs | None = None,
     parts: Sequence[str] = (),
@@ -142,7 +153,8 @@ def run_session(
     """
     from rcml_misa.estimators.registry import check_weights
     from rcml_misa.results import RunStore
-    from rcml_misa.runs.pool import execute, interrupts_deferred
+    from rcml_misa.runs.engine import execute
+    from rcml_misa.runs.interrupts import exit_status
     from rcml_misa.runs.tasks import RunFailure, plan_tasks, split_known
 
     for recipe in recipes if any(data.weights is not None for data in datasets) else ():
@@ -169,25 +181,26 @@ def run_session(
     board = _Board(datasets, missing, cells=cells)
     with board.bar:
         try:
-            jobs = min(repeats.processes, max(len(missing), 1))
-            for result in execute(datasets, missing, jobs=jobs, on_event=board.show):
+            results = execute(
+                datasets,
+                missing,
+                store=store,
+                engine=workers.choose(len(missing)),
+                on_event=None if board.bar.disable else board.show,
+            )
+            for result in results if missing else ():
                 if isinstance(result, RunFailure):
                     label, seed = result.task.recipe.label, result.task.seed
                     session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
                     continue
-                with interrupts_deferred():  # a run counts as finished once its record is written
-                    if store is not None:
-                        store.write(result)
-                    session.records.append(result)
+                session.records.append(result)
                 board.count(result)
-        except KeyboardInterrupt:
-            session.interrupted = True
+        except KeyboardInterrupt as stop:
+            session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
     if session.interrupted:
-        finished = f"{len(session.records)} of {len(missing)} runs finished"
-        written = "" if folder is None else f" and are kept in {folder}"
-        click.echo(f"interrupted: {finished}{written}.", err=True)
+        echo(_resume_line(len(tasks) - len(missing), len(tasks), store), err=True)
     sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)
