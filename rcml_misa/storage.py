@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from rcml_misa.exceptions import DataError
 
-__all__ = ["file_sha256", "files_sha256", "sweep_work", "whole_file", "work_folder", "write_text"]
+__all__ = [
+    "file_sha256",
+    "files_sha256",
+    "sweep",
+    "sweep_work",
+    "whole_file",
+    "work_folder",
+    "write_text",
+]
 
 REMEDY = "free some space or give another folder"
+TEMPORARY = re.compile(r"\.writing-[0-9a-f]{32}")  # start of the names of unfinished files
 WORK = ".rcml-misa-work-"  # begins the name of a folder for one command's own files
+HOUR = 3600.0  # seconds
 SETTLED = 5.0  # seconds after which a work folder without a lock has no owner
 
 
@@ -47,6 +58,40 @@ def whole_file(path: Path, *, remedy: str = REMEDY, make_folder: bool = False) -
         raise DataError(f"{path} can't be written ({reason}); {remedy}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, *, age: float = HOUR) -> int:
+    """Remove what killed processes left unfinished in a folder, and count it.
+
+    Parameters
+    ----------
+    folder : Path
+        Only files directly in it, with the names that `whole_file` gives; a folder that does not
+        exist has none.
+    age : float
+        Seconds since the last change of a file, from which on it is removed; 0 removes all, those
+        that another process is writing too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     leftover = Path(name) / f".writing-{uuid4().hex}.rcml"
+    ...     _ = leftover.write_bytes(b"half a mod")
+    ...     sweep(Path(name)), sweep(Path(name), age=0)
+    (0, 1)
+    """
+    latest, count = time.time() - age, 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMPORARY.match(entry.name):
+                with suppress(OSError):  # another process may remove it meanwhile
+                    if entry.is_file(follow_symlinks=False) and (
+                        age <= 0 or entry.stat(follow_symlinks=False).st_mtime <= latest
+                    ):
+                        os.unlink(entry.path)
+                        count += 1
+    return count
 
 
 def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:

@@ -16,7 +16,13 @@ from typing import Any
 
 import click
 
-from rcml_misa.exceptions import LeakWarning, OptionError, PresenceWarning, RcmlMisaError
+from rcml_misa.exceptions import (
+    LeakWarning,
+    OptionError,
+    PresenceWarning,
+    RcmlMisaError,
+    RecordWarning,
+)
 from rcml_misa.runs.interrupts import exit_status, signals_interrupt
 
 __all__ = ["FriendlyGroup"]
@@ -38,6 +44,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning of a library without its place in the code; one about data is a note."""
     if isinstance(message, LeakWarning | PresenceWarning):
         echo(f"note: {message}", err=True)
+    elif isinstance(message, RecordWarning):  # names a file that anybody may have written
+        echo(f"note: {sentence(str(message))}", err=True)
     else:
         click.echo(f"warning: {sentence(str(message))}", err=True)
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.cli.console import echo
 from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
     from rcml_misa.datasets import Dataset, FileOptions
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
+    from rcml_misa.results import RunStore
     from rcml_misa.runs.backends import Engine
 
-__all__ = ["DataOptions", "MethodOptions", "Repeats", "Workers"]
+__all__ = ["DataOptions", "Keeping", "MethodOptions", "Repeats", "Workers"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -83,8 +86,6 @@ def importable_here() -> None:
 
 
 json_option = flag("--json as_json", "Print one JSON object.")
-_RECORDS = "Keep a JSON record per run here, and skip the runs that are here already."
-records_option = folder("--records", _RECORDS)
 dataset_option = value(
     "--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits"
 )
@@ -213,7 +214,7 @@ def data_options(*sets: str) -> Decorator:
 class Workers:
     """Choice of what carries out runs, checked; without a number of workers, one per core."""
 
-    engine: str = "local"
+    engine: Any = "local"
     address: str | None = None
     jobs: int | None = None
 
@@ -269,6 +270,56 @@ repeats_options = together(
         value("--seed", "S", "Run r uses seed S + r.", default=0),
     ),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Folders of what a command leaves: tables in `out`, records of runs, which are resumed."""
+
+    out: Path | None = None
+    records: Path | None = None
+    fresh: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the records; None where none are kept."""
+        if self.records is not None or self.out is None:
+            return self.records
+        return self.out / "records"
+
+    @contextmanager
+    def opened(self) -> Iterator[RunStore | None]:
+        """Check that the folders can be written to, and hold that of the records for a session.
+
+        Raises
+        ------
+        DataError
+            If a folder can't be made, written to or locked.
+        """
+        from rcml_misa.results import RunStore
+
+        if self.out is not None:
+            RunStore(self.out)  # fails now rather than after the runs
+        if self.folder is None:
+            yield None
+            return
+        store = RunStore(self.folder, option="--out" if self.records is None else "--records")
+        text = f"note: another command works in {store.folder}; waiting for it."
+        with store.locked(waiting=lambda: echo(text, err=True)):
+            yield store
+
+
+def keeping_options(text: str) -> Decorator:
+    """Add ``--out``, whose help begins with `text`, ``--records`` and ``--fresh``, as `keeping`."""
+    return together(
+        "keeping",
+        Keeping,
+        (
+            folder("--out", f"{text} Runs whose records are in DIR/records are not made again."),
+            folder("--records", "Keep and resume the records here.  [default: records in --out]"),
+            flag("--fresh", "Make every run anew, and replace the records."),
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,9 @@ def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, An
     parameters = {} if cluster == HERE else _sbatch(engine.address)
     own = {"folder": folder / "slurm", "cluster": cluster}
     stack.enter_context(
-        parallel_config("rcml-misa-slurm", parameters={"timeout_min": 60 * HOURS} | parameters, **own)
+        parallel_config(
+            "rcml-misa-slurm", parameters={"timeout_min": 60 * HOURS} | parameters, **own
+        )
     )
     return {"pre_dispatch": engine.jobs}
 

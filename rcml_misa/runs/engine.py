@@ -6,12 +6,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import DataError, RcmlMisaError
-from rcml_misa.results import RunRecord, RunStore
+from rcml_misa.results import RunRecord, RunStore, read_record
 from rcml_misa.runs.backends import Engine
 from rcml_misa.runs.interrupts import interrupts_deferred
 from rcml_misa.runs.orders import (
@@ -25,7 +26,7 @@ from rcml_misa.runs.orders import (
     starts,
     written,
 )
-from rcml_misa.runs.tasks import Event, RunFailure, Task, task_key
+from rcml_misa.runs.tasks import Event, RunFailure, Task, record_path
 from rcml_misa.storage import work_folder
 
 __all__ = ["execute"]
@@ -69,10 +70,8 @@ def execute(
         If workers can't start.
     """
     with ExitStack() as stack:
-        place = None if store is None else store.folder.resolve()
-        folder = stack.enter_context(work_folder(place))
-        if store is None:
-            store = RunStore(folder / "records")
+        folder = stack.enter_context(work_folder(None if store is None else store.folder))
+        records = (folder if store is None else store.folder).resolve()
         here = engine is not None and engine.here
         files: dict[int, DataFile] = {}
         for number in sorted({task.dataset for task in tasks}):
@@ -81,10 +80,9 @@ def execute(
         orders = [
             Order(
                 number,
-                task,
-                task_key(datasets[task.dataset], task),
+                replace(task, outputs=replace(task.outputs, folder=records)),
                 files[task.dataset],
-                store.folder.resolve(),
+                record_path(records, datasets[task.dataset], task),
                 folder / f"progress-{number}",
             )
             for number, task in enumerate(tasks)
@@ -100,7 +98,7 @@ def execute(
             if outcome.failure:
                 yield RunFailure(task, outcome.failure)
             else:
-                yield store.get(orders[outcome.place].key)
+                yield read_record(orders[outcome.place].record)
 
 
 def _outcomes(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iterator[Outcome]:
@@ -124,7 +122,9 @@ def _outcomes(orders: Sequence[Order], engine: Engine | None, folder: Path) -> I
         except (RcmlMisaError, GeneratorExit):
             raise
         except Exception as error:  # of the engine; those of runs are in their outcomes
-            counts = {place: starts(waiting[place].progress) for place in chosen if place in waiting}
+            counts = {
+                place: starts(waiting[place].progress) for place in chosen if place in waiting
+            }
             lost = [place for place, count in counts.items() if count > begun[place]]
             idle_breaks = 0 if lost else idle_breaks + 1
             if idle_breaks >= IDLE_BREAKS:
@@ -143,9 +143,8 @@ def _round(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iter
     """Send orders to the engine's workers, and give outcomes as they come."""
     from joblib import Parallel, delayed
 
-    started = nullcontext({}) if engine is None else engine.start(folder)
-    options: dict[str, Any]
-    with started as options:
+    none: dict[str, Any] = {}
+    with nullcontext(none) if engine is None else engine.start(folder) as options:
         with interrupts_deferred():
             outcomes = Parallel(return_as="generator_unordered", **options)(
                 delayed(carry_out)(order) for order in orders

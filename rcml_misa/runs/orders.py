@@ -7,7 +7,6 @@ which the worker appends, so that whoever gave the order can read it on any engi
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,15 +16,16 @@ from uuid import uuid4
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import DataError, RcmlMisaError
-from rcml_misa.results import RunRecord, RunStore
+from rcml_misa.results import RunRecord
 from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, Task
-from rcml_misa.storage import file_sha256
+from rcml_misa.storage import file_sha256, write_text
 
 __all__ = ["TRIES", "DataFile", "Order", "Outcome", "carry_out", "given", "starts", "written"]
 
 TRIES = 3  # times that a run is begun whose worker dies
+REMEDY = "free some space or give another --out folder"
 HELD = 8  # data sets that a worker holds at most
 
 _held: dict[str, Dataset] = {}  # of this process, by checksum
@@ -94,17 +94,16 @@ class Order:
     ----------
     place : int
         Number of the task among those of its caller.
-    key : str
-        Of the record that the run leaves in the folder `records`.
+    record : Path
+        File that the run leaves.
     progress : Path
         File to which the worker appends.
     """
 
     place: int
     task: Task
-    key: str
     data: DataFile
-    records: Path
+    record: Path
     progress: Path
 
 
@@ -138,8 +137,7 @@ def carry_out(order: Order) -> Outcome:
 
     An order that was begun `TRIES` times by workers that died is a failure.
     """
-    store = RunStore(order.records)
-    if store.has(order.key):
+    if order.record.exists():
         return Outcome(order.place)
     begun = starts(order.progress)
     if begun >= TRIES:
@@ -153,7 +151,10 @@ def carry_out(order: Order) -> Outcome:
                 stream.write(f"{event.epoch} {event.epochs} {event.loss}\n")
                 stream.flush()
 
-            store.write(_record(order.data.load(), order.task, report))
+            record = _record(order.data.load(), order.task, report)
+            write_text(
+                order.record, record.to_json(), remedy="free some space or give another --out"
+            )
         outcome = Outcome(order.place)
     except RcmlMisaError as error:
         outcome = Outcome(order.place, mistake=error)

@@ -13,7 +13,9 @@ from submitit import AutoExecutor
 
 __all__ = ["SlurmBackend"]
 
-LOOK = 0.1  # seconds between two looks at the jobs, of whose states submitit asks SLURM once a minute
+LOOK = (
+    0.1  # seconds between two looks at the jobs, of whose states submitit asks SLURM once a minute
+)
 
 
 class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
