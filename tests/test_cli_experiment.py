@@ -45,7 +45,12 @@ def test_tiny_grid(tmp_path) -> None:
     assert table["default"].tolist() == [1] * 4 + [0] * 4
     assert table["seed"].tolist() == [5, 5, 6, 6] * 2
     assert (table["accuracy"] > 0.8).all()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.csv", "tiny.md", "tiny.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "records",
+        "tiny.csv",
+        "tiny.md",
+        "tiny.toml",
+    ]
 
 
 @pytest.fixture
