@@ -33,11 +33,15 @@ TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks 
 
 def sentence(text: str, longest: int = LONGEST) -> str:
     """Put an error on one line of at most 300 characters, without control characters."""
-    line = " ".join(text.split())
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = _printable(" ".join(text.split()))
     if len(line) > longest:  # the value stands first and the way out last
         line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
     return line
+
+
+def _printable(text: str) -> str:
+    """Replace control characters that are no spaces, since a terminal would heed them."""
+    return "".join(c if c.isprintable() or c in "\t\r\n" else "?" for c in text)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -115,7 +119,8 @@ def echo(text: str, *, indent: int = 2, err: bool = False) -> None:
     wrapper = textwrap.TextWrapper(
         width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
-    click.echo(wrapper.fill(text.replace(": ", ":\0", 1)).replace("\0", " "), err=err)
+    line = _printable(text).replace(": ", ":\0", 1)
+    click.echo(wrapper.fill(line).replace("\0", " "), err=err)
 
 
 def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> None:

@@ -93,6 +93,9 @@ PATH = click.Path(path_type=Path)
 
 
 #: Options of a file of the user's own that reading takes as they stand.
+#: Way out of an --out that can't be written.
+WRITABLE = "give --out a file in a folder that exists and can be written"
+
 _OWN = (
     *("target", "views", "id", "leave_out", "accept_leak", "split_column", "group_column"),
     *("weight_column", "zero_is_missing"),

@@ -278,8 +278,11 @@ def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Pa
     subspaces, attention, and opinions for conflict, uncertainty and calibration. A folder's runs
     of one variant are drawn together.
     """
-    from rcml_misa.reporting.figures import draw, find_runs, in_style, save
+    from rcml_misa.reporting.figures import check_name, draw, find_runs, in_style, save
+    from rcml_misa.storage import check_writable
 
+    check_name(out)
+    check_writable(out, remedy=opt.WRITABLE)
     with in_style():
         runs = [find_runs(run, variant=variant) for run in (*others, path)]
         save(draw(what, runs), out)
