@@ -16,11 +16,17 @@ from typing import Any
 
 import click
 
-from rcml_misa.exceptions import LeakWarning, OptionError, PresenceWarning, RcmlMisaError
+from rcml_misa.exceptions import (
+    LONGEST,
+    LeakWarning,
+    OptionError,
+    PresenceWarning,
+    RcmlMisaError,
+    bounded,
+)
 
 __all__ = ["FriendlyGroup"]
 
-LONGEST = 300  # characters of an error's sentence
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
@@ -28,9 +34,7 @@ def sentence(text: str, longest: int = LONGEST) -> str:
     """Put an error on one line of at most 300 characters, without control characters."""
     line = " ".join(text.split())
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    if len(line) > longest:  # the value stands first and the way out last
-        line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
-    return line
+    return bounded(line, longest)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

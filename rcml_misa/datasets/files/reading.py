@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from rcml_misa import storage
+from rcml_misa.datasets.bounds import require_file
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
 from rcml_misa.datasets.files.check import describe_similarities
@@ -64,6 +65,7 @@ def file_sha256(path: Path, test_file: str | None = None) -> str:
     """
     if test_file is not None:
         return _text_sha256(f"{file_sha256(path)} {file_sha256(Path(test_file))}")
+    require_file(path)
     try:
         if path.is_dir():
             return storage.files_sha256(folder_files(path).values())
@@ -127,7 +129,7 @@ def _read(path: Path, options: FileOptions) -> OwnFile:
         own = _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
     except RcmlMisaError as error:
         text = str(error)
-        raise type(error)(text if str(path) in text else f"{path}: {text}") from error
+        raise type(error)(text if str(path)[:100] in text else f"{path}: {text}") from error
     kind: Literal["table", "column", "array"] = (
         "table" if path.is_dir() else "column" if is_frame_file(path) else "array"
     )
@@ -165,6 +167,7 @@ def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:
 
 
 def _refuse_unknown(path: Path) -> None:
+    require_file(path)
     if not path.exists():
         raise DataError(f"there is no file {path}; check its name.")
     if not (path.is_dir() or is_frame_file(path) or is_array_file(path)):

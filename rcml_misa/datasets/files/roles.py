@@ -250,9 +250,9 @@ def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
     """
     notes = []
     for frame in frames.values():
-        for name, column in frame.items():
-            if getattr(column.dtype, "kind", "O") in "biufmM":
-                continue
+        kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes.array]
+        for place in (place for place, kind in enumerate(kinds) if kind not in "biufmM"):
+            name, column = frame.columns[place], frame.iloc[:, place]
             values = column.head(PROBED).dropna().unique()
             if len(values) > len(WORDS) or not {str(v).lower() for v in values} <= set(WORDS):
                 continue
