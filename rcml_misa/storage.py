@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["file_sha256", "files_sha256", "whole_file", "write_text"]
+__all__ = ["file_sha256", "files_sha256", "require_file", "whole_file", "write_text"]
 
 REMEDY = "free some space or give another folder"
 
@@ -52,8 +53,25 @@ def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_file(path: Path, *, what: str = "data file") -> None:
+    """Refuse what is there and no regular file: a pipe, a device, a socket.
+
+    Reading one may wait for ever, or never end. Links are followed; a path that is not there, and
+    a folder, are left to the caller.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((word for test, word in kinds if test(mode)), "device")
+        raise DataError(f"{shortened(path)} is a {kind} and no {what}; give a regular file.")
+
+
 def file_sha256(path: Path) -> str:
-    """Compute the hexadecimal sha256 of a file's bytes; an OSError if it can't be read."""
+    """Compute the hexadecimal sha256 of a regular file's bytes; an OSError if it can't be read."""
+    require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

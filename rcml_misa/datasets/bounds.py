@@ -1,13 +1,12 @@
-"""Bounds of a data file: a regular file, and no more content than its size lets one expect.
+"""Bound of what a data file may become when it is read.
 
 A few bytes can stand for gigabytes in every format that packs, repeats or declares its content.
-What a file may become when it is read is bounded for all of them here.
+Here is the bound for all of them.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,13 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
-__all__ = ["LARGEST_VARIABLE", "SizeBound", "bounded_members", "require_file"]
+__all__ = ["LARGEST_VARIABLE", "LEAST_TEXT", "SizeBound", "bounded_members"]
 
 TIMES = 100  # bytes that each byte of a file may become
 LEAST = 2**28  # bytes that any file may become
 LEAST_TEXT = 2**25  # bytes of text, which take several times as much as numbers
 LARGEST_VARIABLE = "RCML_MISA_LARGEST_GB"  # environment variable that raises the bound
 MOST_MEMBERS = 10_000
-
-
-def require_file(path: Path, *, what: str = "data file") -> None:
-    """Refuse what is there and no regular file: a pipe, a device, a socket.
-
-    Reading one may wait for ever, or never end. Links are followed; a path that is not there, and
-    a folder, are left to the caller.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
-        kind = next((word for test, word in kinds if test(mode)), "device")
-        raise DataError(f"{shortened(path)} is a {kind} and no {what}; give a regular file.")
 
 
 def _raised() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from rcml_misa import storage
-from rcml_misa.datasets.bounds import require_file
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
 from rcml_misa.datasets.files.check import describe_similarities
@@ -65,7 +65,6 @@ def file_sha256(path: Path, test_file: str | None = None) -> str:
     """
     if test_file is not None:
         return _text_sha256(f"{file_sha256(path)} {file_sha256(Path(test_file))}")
-    require_file(path)
     try:
         if path.is_dir():
             return storage.files_sha256(folder_files(path).values())
@@ -167,8 +166,8 @@ def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:
 
 
 def _refuse_unknown(path: Path) -> None:
-    require_file(path)
-    if not path.exists():
+    storage.require_file(path)
+    if not os.path.exists(path):
         raise DataError(f"there is no file {path}; check its name.")
     if not (path.is_dir() or is_frame_file(path) or is_array_file(path)):
         raise DataError(f"{path} is of no known kind; give a {KINDS}.")

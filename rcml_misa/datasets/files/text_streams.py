@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 from zipfile import ZipFile
 
-from rcml_misa.datasets.bounds import LEAST_TEXT, SizeBound, bounded_members, require_file
+from rcml_misa.datasets.bounds import LEAST_TEXT, SizeBound, bounded_members
 from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.storage import require_file
 
 __all__ = ["COMPRESSIONS", "opened_text"]
 
