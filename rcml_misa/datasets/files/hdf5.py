@@ -22,11 +22,11 @@ from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["Hdf5Guard", "opened_hdf5"]
 
-MOST_ITEMS = 20_000
+MOST_ITEMS = 200_000
 DEEPEST = 32  # groups within one another
 RATIO = 1032  # most bytes that deflate makes of one
 PLAIN = "write the data anew as plain data sets"
-REFERENCE = 64  # bytes that following a reference counts
+FOLLOWED = 2  # references that are followed for each item of a file
 
 
 @contextmanager
@@ -52,6 +52,8 @@ class Hdf5Guard:
     path: Path
     checked: set[tuple[int, int]] = field(default_factory=set)
 
+    followed: int = 0
+
     def __post_init__(self) -> None:
         self.bound = SizeBound(self.path)
         self.copies = SizeBound(self.path)  # what is read through references, again and again
@@ -66,7 +68,9 @@ class Hdf5Guard:
             if not self._is_new(group):
                 continue
             if place.count("/") > DEEPEST:
-                raise self._refusal("has groups", place, f"more than {DEEPEST} deep; flatten them")
+                raise self._refusal(
+                    "has groups", place, f"more than {DEEPEST} deep; write it without them"
+                )
             for name in group:
                 where = f"{place}/{name}"
                 link = group.get(name, getlink=True)
@@ -81,8 +85,11 @@ class Hdf5Guard:
                 elif isinstance(item, h5py.Dataset) and self._is_new(item):
                     self._check(item, where)
         for group, name, where in soft:
-            if group.get(name) is None:
-                raise self._refusal("has the link", where, "that leads nowhere; delete it")
+            try:
+                group[name]
+            except (KeyError, OSError, RuntimeError) as error:
+                reason = "that leads nowhere, or in a circle; delete it"
+                raise self._refusal("has the link", where, reason) from error
 
     def follow(self, file: Any, reference: Any) -> Any:
         """Return the item that a reference of a cell names, checked too, or None for none."""
@@ -91,7 +98,12 @@ class Hdf5Guard:
         if not reference:
             return None
         item = file[reference]
-        self.copies.spend(REFERENCE)
+        self.followed += 1
+        if self.followed > FOLLOWED * (len(self.checked) + 1000):
+            raise DataError(
+                f"{shortened(self.path)} has cells that hold the same cells again and again; save "
+                "its arrays as variables of their own."
+            )
         if isinstance(item, h5py.Group):
             self.survey(item)
         elif isinstance(item, h5py.Dataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,7 +253,10 @@ def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
         kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes.array]
         for place in (place for place, kind in enumerate(kinds) if kind not in "biufmM"):
             name, column = frame.columns[place], frame.iloc[:, place]
-            values = column.head(PROBED).dropna().unique()
+            first = column.head(PROBED).dropna()
+            if any(isinstance(value, Sized) and not isinstance(value, str) for value in first):
+                continue  # lists, records and such
+            values = first.unique()
             if len(values) > len(WORDS) or not {str(v).lower() for v in values} <= set(WORDS):
                 continue
             texts = sorted(map(str, column.dropna().unique()))
