@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "LONGEST",
     "DataError",
     "LeakWarning",
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
     "RecordWarning",
+    "bounded",
     "nearest",
     "shortened",
     "validated",
@@ -28,11 +30,39 @@ __all__ = [
 Schema = TypeVar("Schema")
 
 
+LONGEST = 300  # characters of an error's sentence
+
+
+def bounded(text: str, longest: int = LONGEST) -> str:
+    """Cut a sentence in its middle, since the value stands first and the way out last.
+
+    Examples
+    --------
+    >>> bounded("a" * 12 + "b" * 12, 15)
+    'aaaaaaa ... bbb'
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {text[5 + longest // 2 - longest :]}"
+
+
 class RcmlMisaError(ValueError):
     """Base of every error that this package raises on purpose.
 
-    It is a `ValueError`, so that scikit-learn's tools treat it as bad input.
+    It is a `ValueError`, so that scikit-learn's tools treat it as bad input. Its sentence has at
+    most `LONGEST` characters, whatever names and values it quotes.
+
+    Examples
+    --------
+    >>> text = str(RcmlMisaError("x" * 1000 + "; give another name."))
+    >>> len(text), text[-25:]
+    (300, 'xxxxx; give another name.')
     """
+
+    def __init__(self, *args: object) -> None:
+        if args and isinstance(args[0], str):
+            args = (bounded(args[0]), *args[1:])
+        super().__init__(*args)
 
 
 class DataError(RcmlMisaError):

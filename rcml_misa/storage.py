@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ __all__ = [
     "check_writable",
     "file_sha256",
     "files_sha256",
+    "require_file",
     "sweep",
     "sweep_work",
     "whole_file",
@@ -143,8 +145,25 @@ def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_file(path: Path, *, what: str = "data file") -> None:
+    """Refuse what is there and no regular file: a pipe, a device, a socket.
+
+    Reading one may wait for ever, or never end. Links are followed; a path that is not there, and
+    a folder, are left to the caller.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((word for test, word in kinds if test(mode)), "device")
+        raise DataError(f"{shortened(path)} is a {kind} and no {what}; give a regular file.")
+
+
 def file_sha256(path: Path) -> str:
-    """Compute the hexadecimal sha256 of a file's bytes; an OSError if it can't be read."""
+    """Compute the hexadecimal sha256 of a regular file's bytes; an OSError if it can't be read."""
+    require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -17,26 +17,24 @@ from typing import Any
 import click
 
 from rcml_misa.exceptions import (
+    LONGEST,
     LeakWarning,
     OptionError,
     PresenceWarning,
     RcmlMisaError,
     RecordWarning,
+    bounded,
 )
 from rcml_misa.runs.interrupts import exit_status, signals_interrupt
 
 __all__ = ["FriendlyGroup"]
 
-LONGEST = 300  # characters of an error's sentence
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
 def sentence(text: str, longest: int = LONGEST) -> str:
     """Put an error on one line of at most 300 characters, without control characters."""
-    line = _printable(" ".join(text.split()))
-    if len(line) > longest:  # the value stands first and the way out last
-        line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
-    return line
+    return bounded(_printable(" ".join(text.split())), longest)
 
 
 def _printable(text: str) -> str:

@@ -92,8 +92,10 @@ def read_plan(file: Path) -> Plan:
     """Read and check an experiment's file; it raises `DataError` or `OptionError`."""
     from rcml_misa.datasets import FileOptions
     from rcml_misa.protocols import Protocol
+    from rcml_misa.storage import require_file
 
     opt.importable_here()
+    require_file(file, what="TOML file")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
