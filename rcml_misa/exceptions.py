@@ -61,7 +61,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'choose from CUB, PIE.'
     """
     names = {choice.lower(): shortened(choice, 40) for choice in choices}
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(names[word] for word in close)}?"
     listed = ", ".join(sorted(names.values(), key=str.lower))
