@@ -18,6 +18,7 @@ __all__ = [
     "PresenceWarning",
     "RcmlMisaError",
     "nearest",
+    "printable",
     "shortened",
     "validated",
 ]
@@ -67,6 +68,17 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     listed = ", ".join(sorted(names.values(), key=str.lower))
     shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
     return f"choose from {shown}."
+
+
+def printable(text: str, instead: str = " ") -> str:
+    r"""Replace line ends and control characters, which would break a line or steer a terminal.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def shortened(value: object, most: int = 100) -> str:

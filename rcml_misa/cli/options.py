@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
 
-__all__ = ["DataOptions", "MethodOptions", "Repeats", "check_least"]
+__all__ = ["DataOptions", "MethodOptions", "Repeats"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

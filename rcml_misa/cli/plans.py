@@ -52,10 +52,10 @@ class _File:
     """Keys of an experiment's file."""
 
     datasets: Annotated[list[str], MinLen(1), MaxLen(MOST_DATASETS)] = field(
-        metadata={"hint": f"give 1 to {MOST_DATASETS} names: datasets = ['digits']."}
+        metadata={"hint": f"give names, {MOST_DATASETS} at most: datasets = ['digits']."}
     )
     methods: Annotated[list[Any], MinLen(1), MaxLen(MOST_VARIANTS)] = field(
-        metadata={"hint": f"give 1 to {MOST_VARIANTS} names or tables: methods = ['lda']."}
+        metadata={"hint": f"give names, {MOST_VARIANTS} at most: methods = ['lda']."}
     )
     title: Annotated[str, MaxLen(300)] | None = field(
         default=None, metadata={"hint": "give a text of at most 300 characters, in quotes."}

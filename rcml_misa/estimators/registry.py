@@ -337,12 +337,12 @@ def _regressor(spec: MethodSpec, preset: str) -> str:
 
 def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     """Turn the text of ``key=text`` into a value of the parameter's kind."""
-    choices = choices_of(annotation)
+    choices, shown = choices_of(annotation), shortened(text, 80)
     if key == "scaling" and choices:
         choices = (*choices, LEAKY)
     if choices:
         if text not in choices:
-            raise OptionError(f"{key}={text} does not exist; {nearest(text, map(str, choices))}")
+            raise OptionError(f"{key}={shown} does not exist; {nearest(text, map(str, choices))}")
         return text
     if text.lower() in ("none", "null"):
         return None
@@ -359,7 +359,7 @@ def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
             return float(text)
     except (KeyError, ValueError):
         kind = type(default).__name__ if default is not None else "number"
-        raise OptionError(f"{key}={text} is not a {kind}; the default is {default}.") from None
+        raise OptionError(f"{key}={shown} is not a {kind}; the default is {default}.") from None
     if default is None and annotation is None:  # a foreign class has no annotations
         with suppress(ValueError):
             return _number(text)
@@ -398,7 +398,7 @@ def recipe(
     path, params = _regressor(spec, preset) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         others = nearest(preset, {"default", *spec.presets})
-        raise OptionError(f"method {method} has no preset {preset!r}; {others}")
+        raise OptionError(f"method {method} has no preset {shortened(preset, 60)!r}; {others}")
     if preset in spec.presets and not regression:
         path, given = spec.presets[preset]
         params |= given
@@ -408,7 +408,7 @@ def recipe(
         variant = overrides.get(spec.variant_parameter or "", recommended)
     if variant not in spec.variants:
         others = nearest(variant, spec.variants)
-        raise OptionError(f"method {method} has no variant {variant!r}; {others}")
+        raise OptionError(f"method {method} has no variant {shortened(variant, 60)!r}; {others}")
     if spec.variant_parameter is not None:
         overrides[spec.variant_parameter] = variant
     params |= overrides
@@ -442,9 +442,10 @@ def _overrides(
     for option in options:
         key, equals, text = option.partition("=")
         if not equals:
-            raise OptionError(f"--set {option} has no value; write it as key=value.")
+            raise OptionError(f"--set {shortened(option, 80)} has no value; write it as key=value.")
         if key not in settable:
-            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
+            others = nearest(key, settable)
+            raise OptionError(f"method {method} has no option {shortened(key, 60)!r}; {others}")
         overrides[key] = _parse(key, text, hints.get(key), defaults[key])
     for key, value in general.items():
         if value is not None and key in settable:
