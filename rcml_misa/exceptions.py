@@ -23,6 +23,7 @@ __all__ = [
     "RecordWarning",
     "bounded",
     "nearest",
+    "printable",
     "shortened",
     "validated",
 ]
@@ -98,12 +99,23 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'choose from CUB, PIE.'
     """
     names = {choice.lower(): shortened(choice, 40) for choice in choices}
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(names[word] for word in close)}?"
     listed = ", ".join(sorted(names.values(), key=str.lower))
     shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
     return f"choose from {shown}."
+
+
+def printable(text: str, instead: str = " ") -> str:
+    r"""Replace line ends and control characters, which would break a line or steer a terminal.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def shortened(value: object, most: int = 100) -> str:
