@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 from commands import call, done
-from filelock import FileLock
 
 from rcml_misa.cli.session import Session
 from rcml_misa.exceptions import DataError, RecordWarning
@@ -487,13 +485,21 @@ def test_two_commands_on_one_folder_share_the_work(tmp_path) -> None:
     assert len(times(tmp_path / "records")) == 4
 
 
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(1.5)
+"""
+
+
 def test_a_second_command_waits_and_says_so(tmp_path) -> None:
     done(*RUN, "--out", tmp_path)
-    lock = FileLock(tmp_path / "records" / ".lock", thread_local=False)
-    lock.acquire()
-    release = threading.Timer(1.0, lock.release)
-    release.start()
-    result = done(*RUN, "--out", tmp_path)
-    assert not release.is_alive()
+    lock = tmp_path / "records" / ".lock"
+    words = [sys.executable, "-c", HOLD, str(lock)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:  # noqa: S603
+        assert holder.stdout.readline() == "held\n"
+        result = done(*RUN, "--out", tmp_path)
     assert said(result.stderr).startswith("note: another command works in")
     assert "nothing is trained" in result.stderr
