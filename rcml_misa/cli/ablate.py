@@ -44,6 +44,7 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 @opt.value("--method", "|".join(PARTS), default="misa")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--rows", "A[,B]", "These rows of the table only, beside the first.")
 @opt.flag("--only-views", "Add a row for each view alone.")
 @opt.keeping_options("Write the table here, and a JSON record per run.")
@@ -55,6 +56,7 @@ def ablate(
     method: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     rows: str | None,
     only_views: bool,
     keeping: opt.Keeping,
@@ -89,7 +91,7 @@ def ablate(
             if row not in variants:
                 raise OptionError(f"the table has no row {row!r}; {nearest(row, variants)}")
         recipes = [recipes[0], *(made for made in recipes[1:] if made.variant in chosen)]
-    session = run_session([dataset], recipes, repeats, keeping=keeping)
+    session = run_session([dataset], recipes, repeats, workers=workers, keeping=keeping)
     heading = protocol_text(dataset, Protocol())
     show_results(dataset, session, repeats, heading=heading, keeping=keeping, measures_alone=True)
     ctx.exit(session.status)

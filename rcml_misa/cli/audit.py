@@ -26,6 +26,7 @@ _PARTS = "all, or of detection, rows, entropy, sensitivity, selection, conformal
 @opt.value("--methods", "NAME[,NAME]", _METHODS)
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--parts", "A[,B]", _PARTS, default="all")
 @opt.keeping_options("Write tables and figures here, and a record per run.")
 @opt.json_option
@@ -37,6 +38,7 @@ def audit(
     methods: str | None,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     parts: str,
     keeping: opt.Keeping,
     as_json: bool,
@@ -63,7 +65,13 @@ def audit(
         raise OptionError(f"an audit asks about classes and {name} has scores; give --task 3.")
     protocol = Protocol(valid_share=HELD_BACK)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, parts=asked, keeping=keeping
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        keeping=keeping,
+        protocol=protocol,
+        parts=asked,
     )
     if session.records and not session.interrupted:
         tables = audit_tables(session.records)

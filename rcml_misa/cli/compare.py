@@ -37,6 +37,7 @@ _METHODS = "Methods, the first being compared with each other one."
 @opt.value("--methods", "all|NAME[,NAME]", _METHODS, default="all")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--format form", None, "What is printed.", click.Choice(list(ENDINGS)), default="text")
 @opt.keeping_options(
     f"Write compare{', '.join(ENDINGS.values())} here, figures where matplotlib is, and records."
@@ -51,6 +52,7 @@ def compare(
     methods: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     form: Form,
     keeping: opt.Keeping,
     protocol: Protocol,
@@ -68,7 +70,9 @@ def compare(
     names = opt.words(datasets)
     recipes = settings.recommended(methods, regression=data.predicts_scores(names))
     sets = data.load_all(names)
-    session = run_session(sets, recipes, repeats, protocol=protocol, keeping=keeping, cells=True)
+    session = run_session(
+        sets, recipes, repeats, workers=workers, keeping=keeping, protocol=protocol, cells=True
+    )
     if session.records and not session.interrupted:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)
         rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)

@@ -71,6 +71,7 @@ _COLLECTORS = (
 @opt.value("--preset", "default|notes", default="default")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.together(
     "outputs",
     _outputs,
@@ -103,6 +104,7 @@ def run(
     preset: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     outputs: RunOutputs,
     keeping: opt.Keeping,
     protocol: Protocol,
@@ -122,7 +124,13 @@ def run(
     )
     dataset = data.load(name)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, outputs=outputs, keeping=keeping
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        keeping=keeping,
+        protocol=protocol,
+        outputs=outputs,
     )
     show_results(
         dataset,
@@ -270,8 +278,11 @@ def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Pa
     subspaces, attention, and opinions for conflict, uncertainty and calibration. A folder's runs
     of one variant are drawn together.
     """
-    from rcml_misa.reporting.figures import draw, find_runs, in_style, save
+    from rcml_misa.reporting.figures import check_name, draw, find_runs, in_style, save
+    from rcml_misa.storage import check_writable
 
+    check_name(out)
+    check_writable(out, remedy=opt.WRITABLE)
     with in_style():
         runs = [find_runs(run, variant=variant) for run in (*others, path)]
         save(draw(what, runs), out)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.bounds import check_total
 from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.estimators.registry import Recipe
 from rcml_misa.exceptions import DataError, OptionError, nearest
@@ -34,6 +35,7 @@ __all__ = [
     "parse_keep",
     "plan_tasks",
     "read_kept",
+    "record_path",
     "task_key",
 ]
 
@@ -130,7 +132,11 @@ def plan_tasks(
     outputs: RunOutputs | None = None,
     parts: Sequence[str] = (),
 ) -> list[Task]:
-    """List every recipe's R runs on every data set; run r uses seed S + r whatever the recipe."""
+    """List every recipe's R runs on every data set; run r uses seed S + r whatever the recipe.
+
+    More runs than `rcml_misa.bounds.check_total` lets pass are an OptionError.
+    """
+    check_total(datasets=datasets, variants=len(recipes), runs=runs)
     rules, files = protocol or Protocol(), outputs or RunOutputs()
     return [
         Task(recipe, dataset, run, seed + run, rules, files, tuple(parts))
@@ -163,6 +169,19 @@ def task_key(dataset: Dataset, task: Task) -> str:
     protocol = task.protocol.for_dataset(keep_views(dataset, task.recipe.keep))
     estimator = task.recipe.build(spawn_seeds(task.seed).model)
     return run_key(**run_identity(dataset, replace(task, protocol=protocol), estimator))
+
+
+def record_path(folder: Path, dataset: Dataset, task: Task) -> Path:
+    """Name the file of the record that a task on a data set leaves."""
+    recipe = task.recipe
+    stem = record_stem(
+        dataset=dataset.name,
+        method=recipe.method,
+        variant=recipe.variant,
+        seed=task.seed,
+        key=task_key(dataset, task),
+    )
+    return folder / f"{stem}.json"
 
 
 def throttled(task: Task, report: Callable[[Event], None]) -> Callable[[Any], None]:
