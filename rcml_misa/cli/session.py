@@ -152,7 +152,10 @@ def run_session(
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        outputs=replace(outputs or RunOutputs(), folder=keeping.folder),
+        # workers need not have this process's current folder
+        outputs=replace(
+            outputs or RunOutputs(), folder=keeping.folder and keeping.folder.resolve()
+        ),
         parts=parts,
     )
     with keeping.opened() as store:
@@ -167,9 +170,14 @@ def run_session(
                 _note_presence(dataset)
         for note in notes:
             echo(f"note: {note}.", err=True)
-        return _carry_out(
+        session = _carry_out(
             datasets, tasks, earlier, missing, workers=workers, store=store, cells=cells
         )
+        if session.interrupted:
+            line = _interruption(datasets, tasks, missing, store, fresh=keeping.fresh)
+            click.echo(f"interrupted: {line}.", err=True)
+        sys.stderr.flush()
+        return session
 
 
 def _resume(
@@ -192,18 +200,25 @@ def _resume(
 
 
 def _interruption(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore | None
+    datasets: Sequence[Dataset],
+    tasks: Sequence[Task],
+    missing: Sequence[Task],
+    store: RunStore | None,
+    *,
+    fresh: bool,
 ) -> str:
     """Say what an interrupted command leaves, and how it goes on."""
     from rcml_misa.runs.tasks import record_path
 
     if store is None:
-        return "interrupted: no run is kept; with --out DIR each is, as it ends."
-    done = sum(record_path(store.folder, datasets[task.dataset], task).exists() for task in tasks)
-    return (
-        f"interrupted: {done} of {len(tasks)} runs are kept in {store.folder}; the same command "
-        "goes on from there."
-    )
+        return "no run is kept; with --out DIR each is, as it ends"
+    paths = [record_path(store.folder, datasets[task.dataset], task) for task in missing]
+    made = sum(path.exists() for path in paths)
+    if fresh:
+        return f"{made} of {len(tasks)} runs in {store.folder} are made anew"
+    done = len(tasks) - len(missing) + made
+    kept = f"{done} of {len(tasks)} runs are kept in {store.folder}"
+    return f"{kept}; the same command goes on from there"
 
 
 def _carry_out(
@@ -243,9 +258,6 @@ def _carry_out(
             session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
-    if session.interrupted:
-        click.echo(_interruption(datasets, tasks, store), err=True)
-    sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)
         for task in tasks
