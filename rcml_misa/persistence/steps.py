@@ -125,7 +125,8 @@ def _check_preparer(preparer: TablePreparer, model: Any) -> None:
     if model is not None:
         seen = dict(zip(model.view_names_, model.widths_, strict=True))
         learnt = {name: columns.width for name, columns in preparer.columns_.items()}
+        learnt = {**preparer.given_widths_, **learnt}
         if preparer.view_names_ != model.view_names_ or any(
-            learnt.get(name, width) != width for name, width in seen.items()
+            learnt.get(name) != width for name, width in seen.items()
         ):
             raise DataError("the views that its steps prepare are not those of its estimator")
