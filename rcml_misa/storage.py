@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +14,24 @@ from uuid import uuid4
 
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["check_writable", "file_sha256", "files_sha256", "sweep", "whole_file", "write_text"]
+__all__ = [
+    "check_writable",
+    "file_sha256",
+    "files_sha256",
+    "require_file",
+    "sweep",
+    "sweep_work",
+    "whole_file",
+    "work_folder",
+    "write_text",
+]
 
 REMEDY = "free some space or give another folder"
 TEMPORARY = re.compile(r"\.writing-[0-9a-f]{32}")  # start of the names of unfinished files
+WORK = ".rcml-misa-work-"  # begins the name of a folder for one command's own files
 PROBE = bytes(2**16)  # a disk may be full although it takes the names of new files
 HOUR = 3600.0  # seconds
+SETTLED = 5.0  # seconds after which a work folder without a lock has no owner
 
 
 @contextmanager
@@ -134,8 +147,25 @@ def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_file(path: Path, *, what: str = "data file") -> None:
+    """Refuse what is there and no regular file: a pipe, a device, a socket.
+
+    Reading one may wait for ever, or never end. Links are followed; a path that is not there, and
+    a folder, are left to the caller.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((word for test, word in kinds if test(mode)), "device")
+        raise DataError(f"{shortened(path)} is a {kind} and no {what}; give a regular file.")
+
+
 def file_sha256(path: Path) -> str:
-    """Compute the hexadecimal sha256 of a file's bytes; an OSError if it can't be read."""
+    """Compute the hexadecimal sha256 of a regular file's bytes; an OSError if it can't be read."""
+    require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -144,3 +174,44 @@ def files_sha256(paths: Iterable[Path]) -> str:
     """Compute the hexadecimal sha256 of the lines "file sha256" of several files."""
     lines = [f"{path.name} {file_sha256(path)}\n" for path in paths]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@contextmanager
+def work_folder(place: Path | None = None) -> Iterator[Path]:
+    """Give a private folder in `place`, or among the system's temporary files, and remove it.
+
+    What killed processes left there is removed too.
+    """
+    import shutil
+    import tempfile
+
+    from filelock import FileLock
+
+    base = Path(tempfile.gettempdir()) if place is None else place
+    sweep_work(base)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=WORK, dir=base)).resolve()
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{base} can't be written to ({reason}); {REMEDY}.") from error
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock:
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_work(base: Path) -> None:
+    """Remove the work folders of processes that are gone."""
+    import shutil
+
+    from filelock import FileLock, Timeout
+
+    for folder in base.glob(f"{WORK}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > SETTLED:
+                with FileLock(folder / ".lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # it is in use, or another user's
+            continue

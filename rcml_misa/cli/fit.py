@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.bounds import check_least
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_same
 from rcml_misa.exceptions import DataError, OptionError, shortened
@@ -59,7 +60,7 @@ def fit(
     from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.storage import check_writable
 
-    opt.check_least(seed=(seed, 0))
+    check_least(seed=(seed, 0))
     if data.test_file is not None:
         raise OptionError("fit reads no test rows; leave --test-file out, and give it to predict.")
     regression = data.predicts_scores([name])
@@ -100,7 +101,7 @@ def fit(
         echo_json({**facts, "fit_seconds": seconds})
         return
     target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
-    click.echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
+    echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
     echo(f"  {facts['train_rows']} rows, {target}, views {listed(facts['views'])}")
     click.echo(f"written: {out} ({file_size(facts['bytes'])})")
     way_out = "; --no-landmarks fits without them" if facts["landmark_rows"] else ""

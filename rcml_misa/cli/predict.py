@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
+from rcml_misa.bounds import check_least
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, listed, refuse_same
 from rcml_misa.cli.tally import Tally
@@ -73,7 +74,7 @@ def predict(
     from rcml_misa.reading.raw_columns import describe_surprises
     from rcml_misa.storage import check_writable
 
-    opt.check_least(chunk=(chunk, 1))
+    check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
         raise click.UsageError("--reject-above and --coverage both refuse rows; give one of them")
     for name, share in (("reject-above", reject_above), ("coverage", coverage)):
