@@ -17,10 +17,10 @@ fuzz_models = load_script("fuzz_models")
 
 def test_mutated_files_are_refused_or_answer_within_their_bounds():
     methods = {name: fuzz_models.METHODS[name] for name in ("rcml", "kernel-expert")}
-    counts, failures = fuzz_models.fuzz(60, 3, methods=methods)
+    counts, failures = fuzz_models.fuzz(25, 3, methods=methods)
     assert failures == []
-    assert counts["refused"] > 20
-    assert counts["accepted"] > 3  # or nothing was asked for answers
+    assert counts["refused"] > 10
+    assert counts["accepted"] > 1  # or nothing was asked for answers
 
 
 def test_what_must_not_happen_is_noticed(tmp_path, monkeypatch):

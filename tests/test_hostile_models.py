@@ -175,6 +175,10 @@ CASES = {
         "prepared",
         put("steps", 0, 1, "state", "columns_", {"dict": []}),
     ),
+    "columns matched of another view": (
+        "prepared",
+        put("steps", 0, 1, "state", "matched_", {"dict": [["y" * 5000, {"tuple": ["a"]}]]}),
+    ),
     # tensors
     "a weight not a number": ("network", tensor("module_", first(np.nan))),
     "a weight infinite": ("laplace", tensor("module_", first(-np.inf))),
