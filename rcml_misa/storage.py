@@ -83,6 +83,8 @@ def check_writable(path: Path, *, remedy: str = REMEDY) -> None:
     """
     name, way_out = shortened(path, 140), "give the name of a file"
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()  # fails for names that can't be
         if path.is_dir():
             raise DataError(f"{name} can't be written (it is a folder); {way_out} in it.")
         if path.exists() and not path.is_file():
