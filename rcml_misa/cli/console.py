@@ -17,32 +17,34 @@ from typing import Any
 import click
 
 from rcml_misa.exceptions import (
+    LONGEST,
     LeakWarning,
     OptionError,
     PresenceWarning,
     RcmlMisaError,
+    RecordWarning,
+    bounded,
     printable,
 )
+from rcml_misa.runs.interrupts import exit_status, signals_interrupt
 
 __all__ = ["FriendlyGroup"]
 
-LONGEST = 300  # characters of an error's sentence
 SAFE_PATH = "PYTHONSAFEPATH"  # environment variable of Python's option -P
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
 def sentence(text: str, longest: int = LONGEST) -> str:
     """Put an error on one line of at most 300 characters, without control characters."""
-    line = printable(" ".join(text.split()), "?")
-    if len(line) > longest:  # the value stands first and the way out last
-        line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
-    return line
+    return bounded(printable(" ".join(text.split()), "?"), longest)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning of a library without its place in the code; one about data is a note."""
     if isinstance(message, LeakWarning | PresenceWarning):
         echo(f"note: {message}", err=True)
+    elif isinstance(message, RecordWarning):  # names a file that anybody may have written
+        echo(f"note: {sentence(str(message))}", err=True)
     else:
         click.echo(f"warning: {sentence(str(message))}", err=True)
 
@@ -66,9 +68,9 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         _stop(ctx, f"{message}{end}{where}", 2)
     except RcmlMisaError as error:
         _stop(ctx, str(error), 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         click.echo("interrupted", err=True)
-        ctx.exit(130)
+        ctx.exit(exit_status(stop))
     except OSError as error:
         if error.errno == errno.EPIPE:  # click ends quietly when the reader of stdout has gone
             raise
@@ -102,7 +104,8 @@ class FriendlyGroup(click.Group):
     """Group of commands that ends in one sentence and an exit status, never in a traceback.
 
     A `RcmlMisaError`, a wrong option or an unusable file becomes ``error: ...`` on stderr and exit
-    status 2, an interruption by the keyboard exit status 130, any other exception exit status 1.
+    status 2, any other exception exit status 1. Ctrl-C is exit status 130, and SIGTERM and SIGHUP,
+    which end a command in the same way, are 143 and 129.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -113,7 +116,12 @@ class FriendlyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn exceptions into exit statuses, warnings into lines."""
-        with _one_sentence(ctx), _children_without_folder(), warnings.catch_warnings():
+        with (
+            _one_sentence(ctx),
+            signals_interrupt(),
+            _children_without_folder(),
+            warnings.catch_warnings(),
+        ):
             warnings.showwarning = _show_warning
             return super().invoke(ctx)
 

@@ -15,6 +15,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError, shortened
 from rcml_misa.views import MultiView
@@ -120,6 +121,7 @@ class TableClassifier(MultiViewClassifier):
         self.estimator = estimator
         self.views = views
 
+    @serves_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows, if the classifier has some.
 
