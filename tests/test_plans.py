@@ -76,6 +76,7 @@ def loaded(tmp_path_factory) -> None:
         (LDA + "datasets = 1979-05-27", "datasets='1979-05-27'; give names"),
         (LDA + 'datasets = ["digits", "digits"]', "has digits twice"),
         (LDA + 'datasets = ["dig\\u0000its"]', "no data set"),
+        (LDA + f'datasets = ["{"x" * 30_000}"]', "no data set 'xxx"),
         (ONE + LDA + "task = 3", "task=3; give a text"),
         (ONE + LDA + 'task = "9"', "task '9' does not exist"),
         # settings of a method
