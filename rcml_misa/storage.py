@@ -210,7 +210,7 @@ def sweep_work(base: Path) -> None:
 
     for folder in base.glob(f"{WORK}*"):
         try:
-            if time.time() - folder.stat().st_mtime > SETTLED:
+            if time.time() - folder.lstat().st_mtime > SETTLED and not folder.is_symlink():
                 with FileLock(folder / ".lock", timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):  # it is in use, or another user's

@@ -130,10 +130,12 @@ def read_plan(file: Path, *, allow_code: bool = False) -> Plan:
         and `allow_code` is False.
     """
     from rcml_misa.datasets import FileOptions
+    from rcml_misa.datasets.dataset import check_task
     from rcml_misa.protocols import Protocol
 
-    content = _content(file)
-    plan = validated(_File, content, where=str(file), error=OptionError)
+    plan = validated(_File, _content(file), where=str(file), error=OptionError)
+    if plan.task is not None:
+        check_task(plan.task)
     check_least(f"{file}: ", runs=(plan.runs, 1), seed=(plan.seed, 0))
     where = f"{file}: protocol"
     protocol = validated(Protocol, plan.protocol, where=where, error=OptionError)
