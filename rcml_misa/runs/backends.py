@@ -89,8 +89,12 @@ class Engine:
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    from multiprocessing import resource_tracker
+
     from joblib import parallel_config
 
+    # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
+    resource_tracker.ensure_running()
     stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
     return {
         "pre_dispatch": 2 * engine.jobs,
@@ -163,9 +167,25 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     from ray.util.joblib.ray_backend import RayBackend
 
     class Backend(RayBackend):  # type: ignore[misc]
-        """Ray as joblib has it, with results as they come."""
+        """Ray as joblib has it, with results as they come and calls to workers that have none."""
 
         supports_return_generator = True
+
+        def configure(self, *args: Any, **more: Any) -> Any:
+            jobs = super().configure(*args, **more)
+            pool = self._pool
+            send, calls = pool._run_batch, dict.fromkeys(range(len(pool._actor_pool)))
+
+            def run_batch(_: int, func: Any, batch: Any) -> Any:  # the pool takes them in turn
+                sent = [call for call in calls.values() if call is not None]
+                waiting = ray.wait(sent, num_returns=len(sent), timeout=0)[1] if sent else []
+                idle = (place for place, call in calls.items() if call not in waiting)
+                place = next(idle, 0)
+                calls[place] = call = send(place, func, batch)
+                return call
+
+            pool._run_batch = run_batch
+            return jobs
 
     register_parallel_backend("rcml-misa-ray", Backend)
     options: dict[str, Any] = {"address": engine.address}
