@@ -26,7 +26,7 @@ MOST_ITEMS = 200_000
 DEEPEST = 32  # groups within one another
 RATIO = 1032  # most bytes that deflate makes of one
 PLAIN = "write the data anew as plain data sets"
-FOLLOWED = 2  # references that are followed for each item of a file
+VISITS = 2  # times that each item of a file is read
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class Hdf5Guard:
     path: Path
     checked: set[tuple[int, int]] = field(default_factory=set)
 
-    followed: int = 0
+    visited: int = 0
 
     def __post_init__(self) -> None:
         self.bound = SizeBound(self.path)
@@ -98,12 +98,6 @@ class Hdf5Guard:
         if not reference:
             return None
         item = file[reference]
-        self.followed += 1
-        if self.followed > FOLLOWED * (len(self.checked) + 1000):
-            raise DataError(
-                f"{shortened(self.path)} has cells that hold the same cells again and again; save "
-                "its arrays as variables of their own."
-            )
         if isinstance(item, h5py.Group):
             self.survey(item)
         elif isinstance(item, h5py.Dataset):
@@ -112,7 +106,20 @@ class Hdf5Guard:
             self.copies.spend(prod(item.shape or ()) * item.dtype.itemsize)
         return item
 
-    def address(self, item: Any) -> tuple[int, int]:
+    def visit(self, item: Any) -> tuple[int, int]:
+        """Count that an item is read, and tell which object of the file it is.
+
+        Cells and groups can hold the same ones again, which doubles with each level.
+        """
+        self.visited += 1
+        if self.visited > VISITS * (len(self.checked) + 1000):
+            raise DataError(
+                f"{shortened(self.path)} holds the same cells or groups again and again; save its "
+                "arrays as variables of their own."
+            )
+        return self._address(item)
+
+    def _address(self, item: Any) -> tuple[int, int]:
         """Tell which object of the file an item is."""
         import h5py
 
@@ -120,7 +127,7 @@ class Hdf5Guard:
         return int(facts.fileno), int(facts.addr)
 
     def _is_new(self, item: Any) -> bool:
-        key = self.address(item)
+        key = self._address(item)
         if key in self.checked:
             return False
         self.checked.add(key)

@@ -110,7 +110,7 @@ def _stored(file: Any, item: Any, guard: Hdf5Guard, within: tuple[Any, ...] = ()
         return Unread("a cell without content")
     if not isinstance(item, h5py.Dataset | h5py.Group):
         return Unread("a named type")
-    place = guard.address(item)
+    place = guard.visit(item)
     if place in within:
         raise DataError(
             f"{guard.path} has a cell that holds itself; save its arrays as variables of their own."
