@@ -70,7 +70,7 @@ class RawTable:
         try:
             digests = hash_pandas_object(self.frame, index=False)
         except TypeError:  # lists, records and such
-            frame = self.frame.astype({k: str for k, t in self.frame.dtypes.items() if t == object})
+            frame = self.frame.astype({k: str for k, t in self.frame.dtypes.items() if t.kind == "O"})
             digests = hash_pandas_object(frame, index=False)
         return np.asarray(digests, dtype=np.uint64)
 
