@@ -70,7 +70,9 @@ class RawTable:
         try:
             digests = hash_pandas_object(self.frame, index=False)
         except TypeError:  # lists, records and such
-            frame = self.frame.astype({k: str for k, t in self.frame.dtypes.items() if t.kind == "O"})
+            frame = self.frame.astype(
+                {k: str for k, t in self.frame.dtypes.items() if t.kind == "O"}
+            )
             digests = hash_pandas_object(frame, index=False)
         return np.asarray(digests, dtype=np.uint64)
 
