@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
 __all__ = [
@@ -18,8 +20,10 @@ __all__ = [
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
+    "RecordWarning",
     "bounded",
     "nearest",
+    "printable",
     "shortened",
     "validated",
 ]
@@ -78,6 +82,10 @@ class PresenceWarning(UserWarning):
     """A view is there for rows of some classes and not for those of others."""
 
 
+class RecordWarning(UserWarning):
+    """A file among the records of runs is damaged or no record, and is passed over."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Name the choices closest to a word that is not one of them; else as many as fit.
 
@@ -91,12 +99,23 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'choose from CUB, PIE.'
     """
     names = {choice.lower(): shortened(choice, 40) for choice in choices}
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(names[word] for word in close)}?"
     listed = ", ".join(sorted(names.values(), key=str.lower))
     shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
     return f"choose from {shown}."
+
+
+def printable(text: str, instead: str = " ") -> str:
+    r"""Replace line ends and control characters, which would break a line or steer a terminal.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def shortened(value: object, most: int = 100) -> str:
@@ -148,19 +167,27 @@ def validated(
     Traceback (most recent call last):
     rcml_misa.exceptions.DataError: p.json has x='1.5'; give a number.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     missing = [key for key in required if isinstance(content, Mapping) and key not in content]
     problems: Sequence[ErrorDetails] = ()
+    kind: Any = schema  # mypy takes no type variable for hashable
     try:
         # JSON has no tuples, so that strict types still take a list for one
         text = json.dumps(content, default=str)
-        result = TypeAdapter(schema).validate_json(text, strict=True, extra="forbid")
+        result: Schema = _adapter(kind).validate_json(text, strict=True, extra="forbid")
     except ValidationError as caught:
         problems = caught.errors(include_url=False)
     if problems or missing:
         raise error(f"{where} {_complaint(schema, problems, missing)}")
     return result
+
+
+@functools.cache
+def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 _HINTS = {
