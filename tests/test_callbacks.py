@@ -199,7 +199,6 @@ def test_clones_and_pickles_keep_callbacks_and_parameters_do_not_show_them(kind,
 # the checks that look at state: parameters, attributes, clones, copies, pickles, repeated fits
 OF_STATE = (
     "check_dict_unchanged",
-    "check_dont_overwrite_attributes",
     "check_estimator_cloneable",
     "check_estimators_fit_returns_self",
     "check_estimators_overwrite_params",
