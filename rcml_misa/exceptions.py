@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "LONGEST",
     "DataError",
     "LeakWarning",
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
+    "RecordWarning",
+    "bounded",
     "nearest",
+    "printable",
     "shortened",
     "validated",
 ]
@@ -25,11 +31,39 @@ __all__ = [
 Schema = TypeVar("Schema")
 
 
+LONGEST = 300  # characters of an error's sentence
+
+
+def bounded(text: str, longest: int = LONGEST) -> str:
+    """Cut a sentence in its middle, since the value stands first and the way out last.
+
+    Examples
+    --------
+    >>> bounded("a" * 12 + "b" * 12, 15)
+    'aaaaaaa ... bbb'
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {text[5 + longest // 2 - longest :]}"
+
+
 class RcmlMisaError(ValueError):
     """Base of every error that this package raises on purpose.
 
-    It is a `ValueError`, so that scikit-learn's tools treat it as bad input.
+    It is a `ValueError`, so that scikit-learn's tools treat it as bad input. Its sentence has at
+    most `LONGEST` characters, whatever names and values it quotes.
+
+    Examples
+    --------
+    >>> text = str(RcmlMisaError("x" * 1000 + "; give another name."))
+    >>> len(text), text[-25:]
+    (300, 'xxxxx; give another name.')
     """
+
+    def __init__(self, *args: object) -> None:
+        if args and isinstance(args[0], str):
+            args = (bounded(args[0]), *args[1:])
+        super().__init__(*args)
 
 
 class DataError(RcmlMisaError):
@@ -48,6 +82,10 @@ class PresenceWarning(UserWarning):
     """A view is there for rows of some classes and not for those of others."""
 
 
+class RecordWarning(UserWarning):
+    """A file among the records of runs is damaged or no record, and is passed over."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Name the choices closest to a word that is not one of them; else as many as fit.
 
@@ -61,12 +99,23 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'choose from CUB, PIE.'
     """
     names = {choice.lower(): shortened(choice, 40) for choice in choices}
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(names[word] for word in close)}?"
     listed = ", ".join(sorted(names.values(), key=str.lower))
     shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
     return f"choose from {shown}."
+
+
+def printable(text: str, instead: str = " ") -> str:
+    r"""Replace line ends and control characters, which would break a line or steer a terminal.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def shortened(value: object, most: int = 100) -> str:
@@ -118,19 +167,27 @@ def validated(
     Traceback (most recent call last):
     rcml_misa.exceptions.DataError: p.json has x='1.5'; give a number.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     missing = [key for key in required if isinstance(content, Mapping) and key not in content]
     problems: Sequence[ErrorDetails] = ()
+    kind: Any = schema  # mypy takes no type variable for hashable
     try:
         # JSON has no tuples, so that strict types still take a list for one
         text = json.dumps(content, default=str)
-        result = TypeAdapter(schema).validate_json(text, strict=True, extra="forbid")
+        result: Schema = _adapter(kind).validate_json(text, strict=True, extra="forbid")
     except ValidationError as caught:
         problems = caught.errors(include_url=False)
     if problems or missing:
         raise error(f"{where} {_complaint(schema, problems, missing)}")
     return result
+
+
+@functools.cache
+def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 _HINTS = {
