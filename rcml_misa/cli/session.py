@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
-__all__ = ["Session", "run_session"]
+__all__ = ["Session", "note_presence", "note_reading", "run_session"]
 
 
 class _Board:
@@ -97,7 +97,7 @@ class Session:
         return 130 if self.interrupted else int(bool(self.failures))
 
 
-def _note_reading(dataset: Dataset) -> None:
+def note_reading(dataset: Dataset) -> None:
     """Say what was noted in reading a data set, and how raw tables are prepared."""
     from rcml_misa.reading.preparer import describe_preparation
 
@@ -106,7 +106,7 @@ def _note_reading(dataset: Dataset) -> None:
         echo(f"note: {note if dataset.name in note else f'{dataset.name}: {note}'}", err=True)
 
 
-def _note_presence(dataset: Dataset) -> None:
+def note_presence(dataset: Dataset) -> None:
     """Say once, for all runs, which views' presence depends on the class."""
     import numpy as np
 
@@ -162,9 +162,9 @@ def run_session(
     if store is not None and resume:
         earlier, missing = split_known(datasets, tasks, store.read())
     for dataset in datasets:
-        _note_reading(dataset)
+        note_reading(dataset)
         if missing:
-            _note_presence(dataset)
+            note_presence(dataset)
     session = Session()
     board = _Board(datasets, missing, cells=cells)
     with board.bar:

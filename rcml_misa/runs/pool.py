@@ -17,6 +17,7 @@ from rcml_misa.results import RunRecord
 from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, RunFailure, Task
+from rcml_misa.runs.tuning import tune_task
 
 __all__ = ["execute", "interrupts_deferred"]
 
@@ -47,8 +48,8 @@ def _work(task: Task) -> RunRecord:
 
 
 def _carry_out(dataset: Dataset, task: Task, report: Callable[[Event], None]) -> RunRecord:
-    """Run a task, or audit its method where it names parts of an audit."""
-    work = audit_task if task.parts else run_task
+    """Run a task, audit its method where it names parts of an audit, or try a setting."""
+    work = audit_task if task.parts else tune_task if task.inner else run_task
     return work(dataset, task, report=report)
 
 

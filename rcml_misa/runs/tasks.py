@@ -66,7 +66,9 @@ class RunOutputs:
 class Task:
     """One run: a recipe, a data set's number, the run, the protocol, and its files.
 
-    With `parts`, names of `rcml_misa.runs.audit.PARTS`, it is an audit of the method.
+    With `parts`, names of `rcml_misa.runs.audit.PARTS`, it is an audit of the method. With `inner`
+    it is a trial of a search, see `rcml_misa.runs.tuning`: scored on so many inner folds of the
+    train rows, or on the validation rows where it is 1.
     """
 
     recipe: Recipe
@@ -76,6 +78,7 @@ class Task:
     protocol: Protocol = field(default_factory=Protocol)
     outputs: RunOutputs = field(default_factory=RunOutputs)
     parts: tuple[str, ...] = ()
+    inner: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def task_config(task: Task, estimator: Any, protocol: Protocol) -> dict[str, Any
     """Describe in a record's form what a task depends on, but the seed's draws and the data."""
     views = {"keep": task.recipe.keep} if task.recipe.keep else {}
     parts = {"parts": task.parts} if task.parts else {}
-    config = {**estimator.get_params(deep=False), "leaky": task.recipe.leaky, **views, **parts}
+    inner = {"inner": task.inner} if task.inner else {}
+    config = {**estimator.get_params(deep=False), "leaky": task.recipe.leaky}
+    config |= {**views, **parts, **inner}
     return {"run": task.run, "config": plain(config), "protocol": plain(asdict(protocol))}
 
 

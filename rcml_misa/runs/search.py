@@ -1,0 +1,391 @@
+"""A search over the settings of a method: rounds of fixed size, kept in Optuna's journal.
+
+What a round proposes depends on the seed and on the trials of the rounds before it, never on how
+many workers carry them out nor on which of them ended first. A search that was killed thus asks
+for the same settings again, and their records take the place of trying them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from rcml_misa.estimators.spaces import SearchSpace, space_size
+from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.options import Choice, Span, option_text
+from rcml_misa.results import plain
+from rcml_misa.results.statistics import LOWER_IS_BETTER
+from rcml_misa.storage import whole_file
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+__all__ = [
+    "DEFAULT_NUMBER",
+    "ROUND",
+    "STARTUP",
+    "Search",
+    "Trial",
+    "best_trial",
+    "need_optuna",
+    "opened",
+]
+
+STARTUP = 12  # trials of the first round, drawn at random
+ROUND = 4  # trials of each later round, proposed together
+DEFAULT_NUMBER = (
+    -1
+)  # number of the trial of the method's default setting, which is no part of the search
+JOURNAL = "journal.log"
+LOCK = ".search.lock"
+
+Setting: TypeAlias = dict[str, Any]  # parameter to a number, or to the text of a choice
+
+
+def need_optuna() -> None:
+    """Refuse to search, with `OptionError`, where Optuna is not installed."""
+    if find_spec("optuna") is None:
+        raise OptionError(
+            "a search needs Optuna, which is not installed: pip install 'rcml-misa[tune]'."
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting and what it scored; `note` says why it has no measures, where that is so."""
+
+    number: int
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    crashed: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The setting as ``key=value`` texts."""
+        return tuple(f"{key}={option_text(value)}" for key, value in self.setting.items())
+
+    @property
+    def name(self) -> str:
+        """Name of the trial in tables."""
+        return "default" if self.number == DEFAULT_NUMBER else f"trial {self.number}"
+
+    @property
+    def variant(self) -> str:
+        """Variant of the trial's record, which no run has."""
+        return "trial default" if self.number == DEFAULT_NUMBER else self.name
+
+    def value(self, metric: str) -> float:
+        """Value of a measure; NaN where the trial has none."""
+        return float(self.measures.get(metric, math.nan))
+
+
+def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
+    """Choose the best trial: by the metric, then by nll where it is measured, then the first.
+
+    Raises
+    ------
+    DataError
+        If no trial has a finite value.
+
+    Examples
+    --------
+    >>> trials = [Trial(k, measures={"accuracy": a}) for k, a in enumerate((0.5, 0.75, 0.75))]
+    >>> best_trial(trials, "accuracy").number
+    1
+    """
+    return ranked(trials, metric)[0]
+
+
+def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
+    """Sort the trials that have a finite value, the best first; see `best_trial`."""
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+
+    def place(trial: Trial) -> tuple[float, float, int]:
+        # sums over folds differ in the last bits where values are the same
+        nll = trial.value("nll")
+        worst = math.inf if math.isnan(nll) else round(nll, 12)
+        return sign * round(trial.value(metric), 12), worst, trial.number
+
+    scored = [trial for trial in trials if math.isfinite(trial.value(metric))]
+    if not scored:
+        notes = [trial.note for trial in trials if trial.note]
+        why = f"; the first says: {notes[0]}" if notes else ""
+        raise DataError(f"no setting of {len(trials)} has a finite {metric}{why}")
+    return sorted(scored, key=place)
+
+
+class Search:
+    """The trials of one search, asked for and told in rounds.
+
+    The first `STARTUP` trials are drawn at random at once. Each later round of `ROUND` is proposed
+    by a tree-structured Parzen estimator from all trials of the rounds before it; the trials of
+    one round count as bad for each other meanwhile. A space of no more settings than trials is
+    gone through in order instead.
+
+    Parameters
+    ----------
+    space : mapping of str to Span or Choice
+    metric : str
+        Measure to optimise; lower is better for those of
+        `rcml_misa.results.statistics.LOWER_IS_BETTER`.
+    trials : int
+        Number of trials; in a space of fewer settings it is their number.
+    seed : int
+    depends : mapping
+        What the values depend on beside the setting. It and the space tell one search in a journal
+        from another.
+    storage : optuna storage, optional
+        Journal that keeps the finished trials, see `opened`; memory by default.
+
+    References
+    ----------
+    Akiba et al., Optuna, KDD 2019; Watanabe, Tree-structured Parzen estimator, arXiv 2304.11127.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> search = Search({"x": Span(0.0, 1.0)}, metric="mae", trials=20, seed=0)
+    >>> while not search.done:
+    ...     for trial in search.ask():
+    ...         search.tell([replace(trial, measures={"mae": abs(trial.setting["x"] - 0.3)})])
+    >>> len(search.trials), best_trial(search.trials, "mae").value("mae") < 0.1
+    (20, True)
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        metric: str,
+        trials: int,
+        seed: int,
+        depends: Mapping[str, Any] | None = None,
+        storage: optuna.storages.BaseStorage | None = None,
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        size = space_size(space)
+        self.space, self.metric, self.seed = space, metric, seed
+        self.counted = size <= trials  # every setting is tried
+        self.number = int(min(trials, size))
+        self.distributions = {key: _distribution(part) for key, part in space.items()}
+        self.direction: Literal["minimize", "maximize"] = (
+            "minimize" if metric in LOWER_IS_BETTER else "maximize"
+        )
+        facts: dict[str, Any] = {
+            "space": {key: repr(part) for key, part in space.items()},
+            "metric": metric,
+        }
+        facts |= {"counted": self.counted, **(depends or {})}
+        digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode()).hexdigest()
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=f"seed {seed}, {digest[:16]}",
+            direction=self.direction,
+            load_if_exists=True,
+        )
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Finished trials in order; those beyond the number asked for are left out."""
+        finished = self.study.get_trials(deepcopy=False)[: self.number]
+        return [_trial(number, each) for number, each in enumerate(finished)]
+
+    @property
+    def done(self) -> bool:
+        """Whether all trials are finished."""
+        return len(self.study.get_trials(deepcopy=False)) >= self.number
+
+    def ask(self) -> list[Trial]:
+        """Propose the settings of the round that are not finished."""
+        told = len(self.study.get_trials(deepcopy=False))
+        start = 0 if told < STARTUP else told - (told - STARTUP) % ROUND
+        end = min(start + ROUND if start else STARTUP, self.number)
+        proposed = self._counted(start, end) if self.counted else self._proposed(start, end)
+        numbered = [Trial(start + place, setting) for place, setting in enumerate(proposed)]
+        return numbered[told - start :]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Keep finished trials, which follow those before them."""
+        from optuna.trial import TrialState, create_trial
+
+        for trial in sorted(trials, key=lambda each: each.number):
+            value = trial.value(self.metric)
+            state = TrialState.COMPLETE
+            if not math.isfinite(value):
+                state = TrialState.FAIL if trial.crashed else TrialState.PRUNED
+            self.study.add_trial(
+                create_trial(
+                    state=state,
+                    value=value if math.isfinite(value) else None,
+                    params=dict(trial.setting),
+                    distributions=self.distributions,
+                    user_attrs={"measures": plain(trial.measures), "note": trial.note},
+                )
+            )
+
+    def _counted(self, start: int, end: int) -> list[Setting]:
+        """List settings of a space of few by their place in it."""
+        every = product(*(_values(part) for part in self.space.values()))
+        return [dict(zip(self.space, values, strict=True)) for values in islice(every, start, end)]
+
+    def _proposed(self, start: int, end: int) -> list[Setting]:
+        """Propose settings from the first `start` trials, whichever process finished them."""
+        import optuna
+
+        number = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
+        sampler = optuna.samplers.TPESampler(
+            seed=number, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+        )
+        study = optuna.create_study(sampler=sampler, direction=self.direction)
+        study.add_trials(self.study.get_trials(deepcopy=False)[:start])
+        return [dict(study.ask(self.distributions).params) for _ in range(start, end)]
+
+
+def _values(part: Span | Choice) -> Sequence[Any]:
+    """Values of a parameter that can be counted, choices as texts."""
+    values = part.values or ()
+    return [option_text(value) for value in values] if isinstance(part, Choice) else values
+
+
+def _distribution(part: Span | Choice) -> BaseDistribution:
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if isinstance(part, Choice):
+        return CategoricalDistribution([option_text(option) for option in part.options])
+    if part.whole:
+        step = int(part.step or 1)
+        high = part.values[-1] if part.values else part.high  # the last value that a step meets
+        return IntDistribution(int(part.low), int(high), log=part.log, step=step)
+    high = part.high if part.values is None else part.values[-1]
+    return FloatDistribution(float(part.low), float(high), log=part.log, step=part.step)
+
+
+def _trial(number: int, kept: optuna.trial.FrozenTrial) -> Trial:
+    measures = {
+        name: math.nan if value is None else float(value)
+        for name, value in kept.user_attrs.get("measures", {}).items()
+    }
+    note = str(kept.user_attrs.get("note", ""))
+    return Trial(number, kept.params, measures, note, crashed=kept.state.name == "FAIL")
+
+
+@contextmanager
+def opened(folder: Path | None, *, waiting: Any = None) -> Iterator[tuple[Any, str]]:
+    """Open the journal of a folder, for this process alone, and say what was damaged in it.
+
+    Lines from the first damaged one on are cut off, and the whole file is set aside; trials that
+    are lost so have their records still. Another process that searches in the folder is waited
+    for, after `waiting` is called. Without a folder there is no storage.
+
+    Raises
+    ------
+    DataError
+        If the journal can't be read or written.
+    """
+    if folder is None:
+        yield None, ""
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is not None:
+            waiting()
+        lock.acquire()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{folder} can't be used ({reason}); give another --out.") from error
+    try:
+        yield _storage(folder / JOURNAL, lock)
+    finally:
+        lock.release()
+
+
+class _Held:
+    """A journal's lock, which this process holds anyway; none outlives it, as a link would."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _storage(path: Path, lock: Any) -> tuple[Any, str]:
+    """Open a journal, mended where need be; storage and note."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    held: Any = _Held(lock)
+    note = _mend(path)
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=held)), note
+    except Exception:  # lines that are JSON but tell of no study fail in many ways
+        note = _set_aside(path, b"")
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=held)), note
+
+
+def _mend(path: Path) -> str:
+    """Cut a journal off at its first damaged line, such as one torn by a kill."""
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is no file; remove it, or give another --out.")
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path} can't be read ({reason}); give another --out.") from error
+    whole = 0
+    for line in io.BytesIO(content):
+        if not _is_entry(line):
+            return _set_aside(path, content[:whole])
+        whole += len(line)
+    return ""
+
+
+def _is_entry(line: bytes) -> bool:
+    """Whether a line is an entry of a journal, with its end."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return line.endswith(b"\n") and isinstance(entry, dict) and {"op_code", "worker_id"} <= {*entry}
+
+
+def _set_aside(path: Path, sound: bytes) -> str:
+    """Keep the sound part of a damaged journal in its place, and the file under another name."""
+    numbers = (f"{path.name}.damaged{number or ''}" for number in range(1000))
+    aside = next(path.with_name(name) for name in numbers if not path.with_name(name).exists())
+    with whole_file(aside) as temporary:
+        temporary.write_bytes(path.read_bytes())
+    with whole_file(path) as temporary:
+        temporary.write_bytes(sound)
+    lines = len(sound.splitlines())
+    return (
+        f"{path} was damaged; it is set aside as {aside.name}, {lines} sound lines stay; trials "
+        "that it lost are taken from their records."
+    )
