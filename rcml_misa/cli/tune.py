@@ -68,6 +68,27 @@ class _Tuning:
 
 
 @dataclass(frozen=True)
+class _Keeping:
+    """Folders of what is kept, which are made; `fresh` if what is there does not count."""
+
+    out: Path | None
+    records: Path | None
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        from rcml_misa.results import RunStore
+
+        for folder in (self.out, self.folder):
+            if folder is not None:
+                RunStore(folder)  # fails now rather than after the runs
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the records."""
+        return self.records or (None if self.out is None else self.out / "records")
+
+
+@dataclass(frozen=True)
 class _Study:
     """What all searches of one command share."""
 
@@ -154,9 +175,7 @@ def tune(
     seeds = repeats.seeds if nested else repeats.seeds[:1]
     first = study.task(default, run=0, seed=seeds[0], inner=0)
     study = replace(study, inner=inner_folds(dataset, first, asked=inner))
-    keeping = _keep(out, records, fresh=fresh)
-    if out is not None and fresh:
-        (out / JOURNAL).unlink(missing_ok=True)
+    keeping = _Keeping(out, records, fresh)
     note_reading(dataset)
     note_presence(dataset)
     waiting = f"note: another command searches in {out}; this one goes on when that ends."
@@ -164,7 +183,7 @@ def tune(
         if damage:
             echo(f"note: {damage}", err=True)
         tunings = [
-            _Tuning(_search(study, space, trials, seed, storage), run, seed)
+            _Tuning(_search(study, space, trials, seed, storage, fresh=fresh), run, seed)
             for run, seed in enumerate(seeds)
         ]
         session = _carry_on(study, tunings, repeats, keeping)
@@ -186,7 +205,9 @@ def tune(
     elif out is None:
         echo("trials: not kept; add --out DIR to keep them and a plan of what was found")
     if out is not None:
-        echo(f"written: {out} ({', '.join(texts)}, {JOURNAL}; a JSON per trial in {keeping})")
+        echo(
+            f"written: {out} ({', '.join(texts)}, {JOURNAL}; a JSON per trial in {keeping.folder})"
+        )
     ctx.exit(session.status)
 
 
@@ -204,7 +225,7 @@ def _fixed(settings: opt.MethodOptions) -> list[str]:
 
 
 def _search(
-    study: _Study, space: Mapping[str, Any], trials: int, seed: int, storage: Any
+    study: _Study, space: Mapping[str, Any], trials: int, seed: int, storage: Any, *, fresh: bool
 ) -> Search:
     """Make the search of one seed, or take it up from the journal."""
     from rcml_misa.runs.search import Search
@@ -218,27 +239,18 @@ def _search(
         "inner": study.inner,
     }
     return Search(
-        space, metric=study.metric, trials=trials, seed=seed, depends=depends, storage=storage
+        space,
+        metric=study.metric,
+        trials=trials,
+        seed=seed,
+        depends=depends,
+        storage=storage,
+        fresh=fresh,
     )
 
 
-def _keep(out: Path | None, records: Path | None, *, fresh: bool) -> Path | None:
-    """Settle the folder of records, and check that both folders can be written to."""
-    from rcml_misa.results import RunStore
-
-    folder = records or (None if out is None else out / "records")
-    if out is not None:
-        RunStore(out)
-    if folder is not None:
-        RunStore(folder)
-        if fresh:
-            for path in folder.glob("*-seed*.json"):
-                path.unlink()
-    return folder
-
-
 def _carry_on(
-    study: _Study, tunings: Sequence[_Tuning], repeats: opt.Repeats, folder: Path | None
+    study: _Study, tunings: Sequence[_Tuning], repeats: opt.Repeats, keeping: _Keeping
 ) -> Session:
     """Carry out the rounds of all searches, side by side, until each is done."""
     whole = Session()
@@ -255,7 +267,7 @@ def _carry_on(
                 tasks.append(study.task(made, run=tuning.run, seed=tuning.seed, inner=study.inner))
             except OptionError as error:
                 outcomes[tuning.seed, trial.options] = replace(trial, note=str(error))
-        session = _carry_out(study.dataset, tasks, repeats, folder)
+        session = _carry_out(study.dataset, tasks, repeats, keeping)
         whole.failures += session.failures
         if session.interrupted:
             whole.interrupted = True
@@ -276,17 +288,18 @@ def _carry_on(
 
 
 def _carry_out(
-    dataset: Dataset, tasks: Sequence[Task], repeats: opt.Repeats, folder: Path | None
+    dataset: Dataset, tasks: Sequence[Task], repeats: opt.Repeats, keeping: _Keeping
 ) -> Session:
     """Carry out tasks on one data set over processes; records that a folder has are taken."""
     from rcml_misa.results import RunStore
     from rcml_misa.runs.pool import execute, interrupts_deferred
     from rcml_misa.runs.tasks import RunFailure, split_known
 
+    folder = keeping.folder
     store = None if folder is None else RunStore(folder)
     earlier: list[RunRecord] = []
     missing = list(tasks)
-    if store is not None:
+    if store is not None and not keeping.fresh:
         earlier, missing = split_known([dataset], tasks, store.read())
     session = Session(records=earlier)
     try:
@@ -314,7 +327,7 @@ def _score(
     tunings: Sequence[_Tuning],
     best: Sequence[Trial],
     repeats: opt.Repeats,
-    folder: Path | None,
+    keeping: _Keeping,
 ) -> Session:
     """Run what each search found, and the default setting, on its split's test rows."""
     tasks = []
@@ -324,7 +337,7 @@ def _score(
             study.task(made, run=tuning.run, seed=tuning.seed, inner=0)
             for made in (found, replace(study.default, variant=DEFAULT))
         ]
-    session = _carry_out(study.dataset, tasks, repeats, folder)
+    session = _carry_out(study.dataset, tasks, repeats, keeping)
     session.records.sort(key=lambda record: (record.variant != TUNED, record.seed))
     return session
 

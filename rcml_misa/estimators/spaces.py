@@ -45,6 +45,7 @@ def search_space(
     {'C': Span(low=1.0, high=100.0, log=True, ...), 'scaling': Choice(...)}
     """
     base = configure(())
+    _refuse_leak(base)
     declared: SearchSpace = {}
     if not base.foreign:
         params = base.build(0).get_params(deep=False)
@@ -89,9 +90,15 @@ def space_size(space: SearchSpace) -> float:
 def _value(key: str, text: str, configure: Configure) -> Any:
     """Parse and check one value of a parameter by the estimator's own rules."""
     made = configure((f"{key}={text}",))
-    if made.leaky:
-        raise OptionError(f"{key}={text} looks at test rows; search other values.")
+    _refuse_leak(made)
     return made.params[key]
+
+
+def _refuse_leak(made: Recipe) -> None:
+    if made.leaky:
+        raise OptionError(
+            "scaling=paper-leaky looks at test rows, which a search must not; choose another one."
+        )
 
 
 def _read(text: str, configure: Configure) -> tuple[str, Space]:

@@ -149,6 +149,8 @@ class Search:
         from another.
     storage : optuna storage, optional
         Journal that keeps the finished trials, see `opened`; memory by default.
+    fresh : bool
+        Whether the journal's trials of this search are forgotten.
 
     References
     ----------
@@ -174,6 +176,7 @@ class Search:
         seed: int,
         depends: Mapping[str, Any] | None = None,
         storage: optuna.storages.BaseStorage | None = None,
+        fresh: bool = False,
     ) -> None:
         import optuna
 
@@ -192,9 +195,12 @@ class Search:
         }
         facts |= {"counted": self.counted, **(depends or {})}
         digest = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode()).hexdigest()
+        name = f"seed {seed}, {digest[:16]}"
+        if fresh and storage is not None and name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
         self.study = optuna.create_study(
             storage=storage,
-            study_name=f"seed {seed}, {digest[:16]}",
+            study_name=name,
             direction=self.direction,
             load_if_exists=True,
         )
