@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
+    "RecordWarning",
     "nearest",
     "shortened",
     "validated",
@@ -46,6 +49,10 @@ class LeakWarning(UserWarning):
 
 class PresenceWarning(UserWarning):
     """A view is there for rows of some classes and not for those of others."""
+
+
+class RecordWarning(UserWarning):
+    """A file among the records of runs is damaged or no record, and is passed over."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -118,19 +125,27 @@ def validated(
     Traceback (most recent call last):
     rcml_misa.exceptions.DataError: p.json has x='1.5'; give a number.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     missing = [key for key in required if isinstance(content, Mapping) and key not in content]
     problems: Sequence[ErrorDetails] = ()
+    kind: Any = schema  # mypy takes no type variable for hashable
     try:
         # JSON has no tuples, so that strict types still take a list for one
         text = json.dumps(content, default=str)
-        result = TypeAdapter(schema).validate_json(text, strict=True, extra="forbid")
+        result: Schema = _adapter(kind).validate_json(text, strict=True, extra="forbid")
     except ValidationError as caught:
         problems = caught.errors(include_url=False)
     if problems or missing:
         raise error(f"{where} {_complaint(schema, problems, missing)}")
     return result
+
+
+@functools.cache
+def _adapter(schema: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 _HINTS = {

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import rcml_misa.datasets
 from rcml_misa.cli import main
 from rcml_misa.results import RunStore
-from rcml_misa.runs import pool
+from rcml_misa.runs import orders
 
 FAST = ("--methods", "lda,majority", "--runs", "2", "--jobs", "1")
 
@@ -75,14 +75,14 @@ def test_out_keeps_everything_and_resumes(tmp_path: Path, monkeypatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a run that is kept was repeated")
 
-    monkeypatch.setattr(pool, "audit_task", refuse)
+    monkeypatch.setattr(orders, "audit_task", refuse)
     assert call(*FAST, "--out", tmp_path).stdout == result.stdout
     # other parts are another run
     assert call(*FAST, "--out", tmp_path, "--parts", "selection").exit_code == 1
 
 
 def test_interruption_keeps_finished_runs(tmp_path: Path, monkeypatch) -> None:
-    real, runs = pool.audit_task, []
+    real, runs = orders.audit_task, []
 
     def interrupted(dataset, task, **options):
         runs.append(task)
@@ -90,7 +90,7 @@ def test_interruption_keeps_finished_runs(tmp_path: Path, monkeypatch) -> None:
             raise KeyboardInterrupt
         return real(dataset, task, **options)
 
-    monkeypatch.setattr(pool, "audit_task", interrupted)
+    monkeypatch.setattr(orders, "audit_task", interrupted)
     result = call(*FAST, "--parts", "selection", "--out", tmp_path)
     assert result.exit_code == 130
     assert "interrupted: 1 of 4 runs finished" in result.stderr
@@ -98,14 +98,14 @@ def test_interruption_keeps_finished_runs(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_failed_run_leaves_the_others(monkeypatch) -> None:
-    real = pool.audit_task
+    real = orders.audit_task
 
     def failing(dataset, task, **options):
         if task.recipe.method == "lda":
             raise RuntimeError("boom")
         return real(dataset, task, **options)
 
-    monkeypatch.setattr(pool, "audit_task", failing)
+    monkeypatch.setattr(orders, "audit_task", failing)
     result = call(*FAST, "--parts", "selection")
     assert result.exit_code == 1
     assert "a run failed: lda, seed 0: RuntimeError: boom" in result.stderr

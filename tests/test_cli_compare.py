@@ -146,12 +146,12 @@ def test_all_means_every_method(monkeypatch) -> None:
 
 
 def test_a_failed_run_is_told(monkeypatch) -> None:
-    from rcml_misa.runs import pool
+    from rcml_misa.runs import orders
 
     def broken(dataset, task, **rest):
         raise RuntimeError("a wheel came off")
 
-    monkeypatch.setattr(pool, "run_task", broken)
+    monkeypatch.setattr(orders, "run_task", broken)
     result = call(*QUICK)
     assert result.exit_code == 1
     assert "a wheel came off" in result.stderr

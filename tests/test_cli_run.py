@@ -223,7 +223,7 @@ def test_impossible_value_writes_nothing(tmp_path) -> None:
 
 
 def test_a_failed_run_is_told_and_the_rest_is_shown(monkeypatch) -> None:
-    from rcml_misa.runs import pool as runs
+    from rcml_misa.runs import orders as runs
 
     real = runs.run_task
 

@@ -18,9 +18,10 @@ from rcml_misa.estimators.registry import Recipe, recipe
 from rcml_misa.exceptions import OptionError
 from rcml_misa.protocols import Protocol, conflict_views, spawn_seeds, split_rows
 from rcml_misa.results import RunRecord, plain, summarise
-from rcml_misa.runs import pool
-from rcml_misa.runs import tasks as module
-from rcml_misa.runs.pool import execute
+from rcml_misa.runs import engine
+from rcml_misa.runs.backends import Engine
+from rcml_misa.runs.engine import execute
+from rcml_misa.runs.interrupts import interrupts_deferred
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, RunFailure, Task, plan_tasks, split_known
 from rcml_misa.views import MultiView
@@ -202,8 +203,8 @@ def known_config(monkeypatch) -> None:
 def test_jobs_do_not_change_numbers() -> None:
     tasks = plan_tasks([LDA, RCML, fake(Broken)], datasets=1, runs=1, seed=0)
     events: list[Event] = []
-    alone = list(execute([toy()], tasks, jobs=1))
-    together = list(execute([toy()], tasks, jobs=2, on_event=events.append))
+    alone = list(execute([toy()], tasks, engine=Engine(jobs=1)))
+    together = list(execute([toy()], tasks, engine=Engine(jobs=2), on_event=events.append))
     np.testing.assert_equal(
         *(scores([r for r in some if isinstance(r, RunRecord)]) for some in (alone, together))
     )
@@ -216,7 +217,7 @@ def test_jobs_do_not_change_numbers() -> None:
 def test_one_failure_does_not_take_the_others_along() -> None:
     tasks = plan_tasks([LDA, fake(Broken)], datasets=1, runs=2, seed=0)
     events: list[Event] = []
-    results = list(execute([toy()], tasks, jobs=1, on_event=events.append))
+    results = list(execute([toy()], tasks, engine=Engine(jobs=1), on_event=events.append))
     assert [type(one) for one in results] == [RunRecord, RunFailure] * 2
     failure = results[1]
     assert failure.task == tasks[1]
@@ -226,7 +227,7 @@ def test_one_failure_does_not_take_the_others_along() -> None:
 
 def test_a_users_mistake_ends_it_all() -> None:
     tasks = plan_tasks([LDA, fake(Refusing)], datasets=1, runs=2, seed=0)
-    results = execute([toy()], tasks, jobs=1)
+    results = execute([toy()], tasks, engine=Engine(jobs=1))
     assert isinstance(next(results), RunRecord)
     with pytest.raises(OptionError, match="can't be done"):
         next(results)
@@ -236,27 +237,32 @@ def test_a_users_mistake_ends_it_all() -> None:
 def test_a_users_mistake_in_a_worker_ends_it_all() -> None:
     tasks = plan_tasks([fake(Refusing)], datasets=1, runs=2, seed=0)
     with pytest.raises(OptionError, match="can't be done"):
-        list(execute([toy()], tasks, jobs=2))
+        list(execute([toy()], tasks, engine=Engine(jobs=2)))
 
 
-def test_events_tell_of_epochs(monkeypatch) -> None:
-    monkeypatch.setattr(module, "QUIET", 0.0)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_events_tell_of_epochs(monkeypatch, jobs) -> None:
+    monkeypatch.setattr(engine, "LOOK", 0.001)
     events: list[Event] = []
-    (_,) = execute([toy()], [Task(RCML, 0, 0, 0)], jobs=1, on_event=events.append)
-    assert [(event.epoch, event.epochs, event.done) for event in events] == [
-        (0, 0, False),
-        (1, 2, False),
-        (2, 2, False),
-        (0, 0, True),
-    ]
-    assert math.isfinite(events[1].loss)
+    made = recipe("rcml", epochs=150, device="cpu")
+    tasks = plan_tasks([made], datasets=1, runs=2, seed=0)
+    workers = Engine(jobs=jobs)
+    assert len(list(execute([toy()], tasks, engine=workers, on_event=events.append))) == 2
+    for task in tasks:
+        own = [event for event in events if event.task == task]
+        assert own[-1].done
+        assert not any(event.done for event in own[:-1])
+        epochs = [event.epoch for event in own[:-1]]
+        assert epochs == sorted(set(epochs))
+        assert {event.epochs for event in own if event.epoch} == {150}
+        assert all(math.isfinite(event.loss) for event in own if event.epoch)
 
 
 def test_thread_limits_are_restored() -> None:
     import torch
 
     before = torch.get_num_threads()
-    list(execute([toy()], [Task(LDA, 0, 0, 0)], jobs=1))
+    list(execute([toy()], [Task(LDA, 0, 0, 0)], engine=Engine(jobs=1)))
     assert torch.get_num_threads() == before
 
 
@@ -388,7 +394,7 @@ def test_an_interrupt_waits_until_workers_have_started(interruptible) -> None:
     seen = []
 
     def start() -> None:
-        with pool.interrupts_deferred():
+        with interrupts_deferred():
             os.kill(os.getpid(), signal.SIGINT)
             # children inherit the mask
             seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))

@@ -22,7 +22,8 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.protocols import Protocol, conflict_views, partition_rows
 from rcml_misa.protocols.corruptions import drop_views
 from rcml_misa.results import RunRecord, compare, summarise
-from rcml_misa.runs.pool import execute
+from rcml_misa.runs.backends import Engine
+from rcml_misa.runs.engine import execute
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import RunOutputs, plan_tasks
 from rcml_misa.views import MultiView, TokenTexts
@@ -350,7 +351,7 @@ def test_runs_come_in_the_order_of_their_tasks() -> None:
     data = _dataset()
     made = [recipe("misa", options=[*QUICK, f"epochs={n}"], regression=True) for n in (1, 2)]
     tasks = plan_tasks(made, datasets=1, runs=1, seed=0)
-    found = list(execute([data], tasks, jobs=1))
+    found = list(execute([data], tasks, engine=Engine(jobs=1)))
     assert [one.config["epochs"] for one in found] == [1, 2]
 
 

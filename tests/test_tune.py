@@ -20,6 +20,7 @@ from rcml_misa.estimators.spaces import search_space, space_size
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.options import Choice, Span, check_options, option_text
 from rcml_misa.protocols import Protocol, partition_rows
+from rcml_misa.runs import orders
 from rcml_misa.runs.search import ROUND, STARTUP, Search, Trial, best_trial, opened
 from rcml_misa.runs.tasks import Task
 from rcml_misa.runs.tuning import INNER, inner_folds, tune_task
@@ -78,17 +79,15 @@ def words(path, *more, trials=5):
 
 def counted(monkeypatch, *, after=math.inf):
     """Count the tasks that are carried out; Ctrl-C comes after some of them."""
-    from rcml_misa.runs import pool
-
-    carried, carry_out = [], pool._carry_out
+    carried, make = [], orders._record
 
     def counting(dataset, task, report):
         if len(carried) >= after:
             raise KeyboardInterrupt
         carried.append((task.seed, task.recipe.variant, task.inner))
-        return carry_out(dataset, task, report)
+        return make(dataset, task, report)
 
-    monkeypatch.setattr(pool, "_carry_out", counting)
+    monkeypatch.setattr(orders, "_record", counting)
     return carried
 
 
@@ -385,7 +384,7 @@ def test_leaks_are_refused(look) -> None:
 def test_setting_that_can_not_be_fitted_is_a_note_in_its_record() -> None:
     task = replace(task_of(options=["calibration_fraction=0.999"]), inner=3)
     record = tune_task(small_digits(), task)
-    assert record.metrics == {}
+    assert record.metrics == {INNER: {}}
     assert "calibration_fraction" in record.failures[INNER]
 
 
@@ -541,7 +540,8 @@ def test_nested_search(toy, tmp_path, monkeypatch) -> None:
     for seed in range(3):
         plan = read_plan(out / f"best-seed{seed}.toml")
         assert (plan.repeats.runs, plan.repeats.seed) == (1, seed)
-        path = out / "records" / f"toy.csv-logistic-regression-tuned-seed{seed}.json"
+        stem = f"toy.csv-logistic-regression-tuned-seed{seed}"
+        (path,) = (out / "records").glob(f"{stem}-*.json")
         config = json.loads(path.read_text())["config"]
         for key, value in plan.entries[0].recipe.params.items():
             assert config[key] == value
@@ -621,16 +621,14 @@ def test_without_optuna_it_is_a_sentence(monkeypatch, toy) -> None:
 
 
 def test_crashed_trial_ends_alone(toy, monkeypatch) -> None:
-    from rcml_misa.runs import pool
-
-    carry_out = pool._carry_out
+    make = orders._record
 
     def crashing(dataset, task, report):
         if task.recipe.variant == "trial 1":
             raise MemoryError("no more")
-        return carry_out(dataset, task, report)
+        return make(dataset, task, report)
 
-    monkeypatch.setattr(pool, "_carry_out", crashing)
+    monkeypatch.setattr(orders, "_record", crashing)
     result = call(*words(toy))
     assert result.exit_code == 1
     assert "MemoryError" in result.stderr

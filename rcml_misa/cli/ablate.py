@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ablate"]
 
-_OUT = "Keep a JSON record per run and the table here; runs that are here are not repeated."
 _TERMS = {f"minus {term}": [f"{term}_weight=0"] for term in ("sim", "diff", "recon")}
 #: Method -> name of a row to the options that take the part away.
 PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -46,9 +44,10 @@ PARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
 @opt.value("--method", "|".join(PARTS), default="misa")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--rows", "A[,B]", "These rows of the table only, beside the first.")
 @opt.flag("--only-views", "Add a row for each view alone.")
-@opt.folder("--out", _OUT)
+@opt.keeping_options("Write the table here, and a JSON record per run.")
 @click.pass_context
 def ablate(
     ctx: click.Context,
@@ -57,9 +56,10 @@ def ablate(
     method: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     rows: str | None,
     only_views: bool,
-    out: Path | None,
+    keeping: opt.Keeping,
 ) -> None:
     """Run a method whole and without each part; show every measure and paired differences.
 
@@ -91,9 +91,9 @@ def ablate(
             if row not in variants:
                 raise OptionError(f"the table has no row {row!r}; {nearest(row, variants)}")
         recipes = [recipes[0], *(made for made in recipes[1:] if made.variant in chosen)]
-    session = run_session([dataset], recipes, repeats, folder=out, resume=True)
+    session = run_session([dataset], recipes, repeats, workers=workers, keeping=keeping)
     heading = protocol_text(dataset, Protocol())
-    show_results(dataset, session, repeats, heading=heading, out=out, measures_alone=True)
+    show_results(dataset, session, repeats, heading=heading, keeping=keeping, measures_alone=True)
     ctx.exit(session.status)
 
 

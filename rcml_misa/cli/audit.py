@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,6 @@ __all__ = ["audit"]
 DEFAULTS = ("rcml-misa", "rcml", "kernel-expert", "deep-ensemble", "softmax")
 _METHODS = f"Methods to audit.  [default: {','.join(DEFAULTS)}]"
 _PARTS = "all, or of detection, rows, entropy, sensitivity, selection, conformal."
-_OUT = "Keep tables, figures and a record per run here; runs that are here are not repeated."
 
 
 @click.command()
@@ -28,8 +26,9 @@ _OUT = "Keep tables, figures and a record per run here; runs that are here are n
 @opt.value("--methods", "NAME[,NAME]", _METHODS)
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--parts", "A[,B]", _PARTS, default="all")
-@opt.folder("--out", _OUT)
+@opt.keeping_options("Write tables and figures here, and a record per run.")
 @opt.json_option
 @click.pass_context
 def audit(
@@ -39,8 +38,9 @@ def audit(
     methods: str | None,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     parts: str,
-    out: Path | None,
+    keeping: opt.Keeping,
     as_json: bool,
 ) -> None:
     """Ask what critics of evidential learning ask, of every method on R splits.
@@ -63,12 +63,17 @@ def audit(
     dataset = data.load(name)
     if dataset.task != "classification":
         raise OptionError(f"an audit asks about classes and {name} has scores; give --task 3.")
-    records = None if out is None else out / "records"
     protocol = Protocol(valid_share=HELD_BACK)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, parts=asked, folder=records, resume=True
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        keeping=keeping,
+        protocol=protocol,
+        parts=asked,
     )
-    if session.records:
+    if session.records and not session.interrupted:
         tables = audit_tables(session.records)
         count = max(record.run for record in session.records) + 1
         seeds = f"1 run, seed {repeats.seed}"
@@ -79,13 +84,15 @@ def audit(
         record = audit_json(session.records, **facts, parts=list(asked), how=how)
         heading = f"{dataset.name}: {how}"
         files = "not kept; add --out DIR to keep tables, figures and a JSON per run"
-        if out is not None:
+        if keeping.folder is not None:
+            files = f"{keeping.folder} (a JSON per run)"
+        if (out := keeping.out) is not None:
             texts = {f"audit-{key}.csv": render([table], "csv") for key, table in tables.items()}
             texts["audit.md"] = f"{heading}\n\n{render(list(tables.values()), 'markdown')}"
             texts["audit.json"] = json.dumps(record, allow_nan=False)
             write_texts(out, texts)
             names = [*texts, *(path.name for path in draw_audit(session.records, out))]
-            files = f"{out} ({', '.join(names)}; a JSON per run in records)"
+            files += f"; tables and figures: {out} ({', '.join(names)})"
         if as_json:
             echo_json(record)
         else:

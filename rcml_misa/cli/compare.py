@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,11 +37,11 @@ _METHODS = "Methods, the first being compared with each other one."
 @opt.value("--methods", "all|NAME[,NAME]", _METHODS, default="all")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.value("--format form", None, "What is printed.", click.Choice(list(ENDINGS)), default="text")
-@opt.folder(
-    "--out", f"Write compare{', '.join(ENDINGS.values())} here, and figures where matplotlib is."
+@opt.keeping_options(
+    f"Write compare{', '.join(ENDINGS.values())} here, figures where matplotlib is, and records."
 )
-@opt.records_option
 @opt.protocol_options
 @opt.flag("--report-uncertainty", "Add the tables of uncertainty scores.")
 @click.pass_context
@@ -53,9 +52,9 @@ def compare(
     methods: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     form: Form,
-    out: Path | None,
-    records: Path | None,
+    keeping: opt.Keeping,
     protocol: Protocol,
     report_uncertainty: bool,
 ) -> None:
@@ -67,22 +66,19 @@ def compare(
     """
     from rcml_misa.reporting import PAGE_WIDTH, experiment_tables, terminal_width
     from rcml_misa.reporting.figures import draw_all
-    from rcml_misa.results import RunStore
 
     names = opt.words(datasets)
     recipes = settings.recommended(methods, regression=data.predicts_scores(names))
     sets = data.load_all(names)
-    if out is not None:
-        RunStore(out)  # fails now rather than after the runs
     session = run_session(
-        sets, recipes, repeats, protocol=protocol, folder=records, resume=True, cells=True
+        sets, recipes, repeats, workers=workers, keeping=keeping, protocol=protocol, cells=True
     )
-    if session.records:
+    if session.records and not session.interrupted:
         tables = experiment_tables(session.records, uncertainty=report_uncertainty)
         rules = dict.fromkeys(protocol.for_dataset(dataset).describe() for dataset in sets)
         seeds = f"seeds {repeats.seeds[0]} to {repeats.seeds[-1]}"
         how = f"{seeds}, {'; '.join(rules)}"
-        if out is not None:
+        if (out := keeping.out) is not None:
             texts = {
                 f"compare{ending}": _shown(kind, tables, session.records, how, width=PAGE_WIDTH)
                 for kind, ending in ENDINGS.items()

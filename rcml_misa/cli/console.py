@@ -16,7 +16,14 @@ from typing import Any
 
 import click
 
-from rcml_misa.exceptions import LeakWarning, OptionError, PresenceWarning, RcmlMisaError
+from rcml_misa.exceptions import (
+    LeakWarning,
+    OptionError,
+    PresenceWarning,
+    RcmlMisaError,
+    RecordWarning,
+)
+from rcml_misa.runs.interrupts import exit_status, signals_interrupt
 
 __all__ = ["FriendlyGroup"]
 
@@ -37,6 +44,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning of a library without its place in the code; one about data is a note."""
     if isinstance(message, LeakWarning | PresenceWarning):
         echo(f"note: {message}", err=True)
+    elif isinstance(message, RecordWarning):  # names a file that anybody may have written
+        echo(f"note: {sentence(str(message))}", err=True)
     else:
         click.echo(f"warning: {sentence(str(message))}", err=True)
 
@@ -60,9 +69,9 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         _stop(ctx, f"{message}{end}{where}", 2)
     except RcmlMisaError as error:
         _stop(ctx, str(error), 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         click.echo("interrupted", err=True)
-        ctx.exit(130)
+        ctx.exit(exit_status(stop))
     except OSError as error:
         if error.errno == errno.EPIPE:  # click ends quietly when the reader of stdout has gone
             raise
@@ -80,7 +89,8 @@ class FriendlyGroup(click.Group):
     """Group of commands that ends in one sentence and an exit status, never in a traceback.
 
     A `RcmlMisaError`, a wrong option or an unusable file becomes ``error: ...`` on stderr and exit
-    status 2, an interruption by the keyboard exit status 130, any other exception exit status 1.
+    status 2, any other exception exit status 1. Ctrl-C is exit status 130, and SIGTERM and SIGHUP,
+    which end a command in the same way, are 143 and 129.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -91,7 +101,7 @@ class FriendlyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn exceptions into exit statuses, warnings into lines."""
-        with _one_sentence(ctx), warnings.catch_warnings():
+        with _one_sentence(ctx), signals_interrupt(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return super().invoke(ctx)
 

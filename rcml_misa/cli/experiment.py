@@ -152,11 +152,10 @@ def _text(value: Any) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@opt.folder("--out", "Folder for the page and the runs' csv.  [default: beside FILE]")
+@opt.keeping_options("Folder for the page, the runs' csv and records.  [default: beside FILE]")
 @opt.value("--runs", "R", "Instead of the file's number of runs.", int)
 @opt.value("--seed", "S", "Instead of the file's first seed.", int)
-@opt.records_option
-@opt.jobs_option
+@opt.workers_options
 @opt.data_options("folder")
 @opt.flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
 @opt.flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
@@ -164,11 +163,10 @@ def _text(value: Any) -> str:
 def experiment(
     ctx: click.Context,
     file: Path,
-    out: Path | None,
+    keeping: opt.Keeping,
     runs: int | None,
     seed: int | None,
-    records: Path | None,
-    jobs: int | None,
+    workers: opt.Workers,
     data: opt.DataOptions,
     full: bool,
     from_csv: bool,
@@ -180,14 +178,15 @@ def experiment(
     all tables: every method on each data set, all paired differences, ranks, uncertainty.
     """
     from rcml_misa.reporting import experiment_page
-    from rcml_misa.results import RunStore, runs_csv
+    from rcml_misa.results import runs_csv
 
     plan = read_plan(file)
-    given = {"runs": runs, "seed": seed, "jobs": jobs}
+    given = {"runs": runs, "seed": seed}
     repeats = replace(
         plan.repeats, **{name: number for name, number in given.items() if number is not None}
     )
-    place = out or file.parent
+    place = keeping.out or file.parent
+    keeping = replace(keeping, out=place)  # what is interrupted goes on in any case
     table = place / f"{file.stem}.csv"
     status = 0
     if not from_csv and not (full and _is_complete(plan, table, repeats)):
@@ -197,10 +196,14 @@ def experiment(
                 f"{file} would replace its data set {table} by its table; give another folder with "
                 "--out."
             )
-        RunStore(place)  # fails now rather than after the runs
         recipes = [entry.recipe for entry in plan.entries]
         session = run_session(
-            datasets, recipes, repeats, protocol=plan.protocol, folder=records, resume=True
+            datasets,
+            recipes,
+            repeats,
+            workers=workers,
+            keeping=keeping,
+            protocol=plan.protocol,
         )
         status = session.status
         if session.interrupted or not session.records:

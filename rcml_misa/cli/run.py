@@ -29,18 +29,21 @@ _PANEL = "A second panel for subspaces, such as the same without regularisers."
 
 
 def _outputs(
-    out: Path | None, per_epoch: bool, save_samples: bool, save_features: bool, keep: str | None
+    per_epoch: bool, save_samples: bool, save_features: bool, keep: str | None
 ) -> RunOutputs:
-    """Gather what each run leaves beside its record, all of which needs a folder."""
+    """Gather what each run leaves beside its record."""
     from rcml_misa.runs.tasks import RunOutputs, parse_keep
 
-    outputs = RunOutputs(out, per_epoch, save_samples, save_features, parse_keep(keep))
-    asked = (per_epoch, save_samples, save_features, outputs.keep)
+    return RunOutputs(None, per_epoch, save_samples, save_features, parse_keep(keep))
+
+
+def _check_outputs(outputs: RunOutputs, keeping: opt.Keeping) -> None:
+    """Refuse files of a run where there is no folder for them."""
+    asked = (outputs.per_epoch, outputs.samples, outputs.features, outputs.keep)
     options = ("--per-epoch", "--save-samples", "--save-features", "--keep")
     for option in compress(options, asked):
-        if out is None:
+        if keeping.folder is None:
             raise OptionError(f"{option} needs a folder to write to; add --out DIR.")
-    return outputs
 
 
 def _list_methods(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -68,17 +71,18 @@ _COLLECTORS = (
 @opt.value("--preset", "default|notes", default="default")
 @opt.method_options
 @opt.repeats_options
+@opt.workers_options
 @opt.together(
     "outputs",
     _outputs,
     (
-        opt.folder("--out", "Keep a JSON record per run, summary.csv and summary.md here."),
         opt.flag("--per-epoch", "Score all rows after each epoch, into the records' history."),
         opt.flag("--save-samples", "Write each test row's answer, a CSV per run."),
         opt.flag("--save-features", "Write private, shared and fused features, an npz per run."),
         opt.value("--keep", "WHAT[,WHAT]", _KEEP),
     ),
 )
+@opt.keeping_options("Write summary.csv and summary.md here, and a JSON record per run.")
 @opt.protocol_options
 @opt.flag("--report-uncertainty", "Add calibration and detection.")
 @opt.json_option
@@ -100,7 +104,9 @@ def run(
     preset: str,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
+    workers: opt.Workers,
     outputs: RunOutputs,
+    keeping: opt.Keeping,
     protocol: Protocol,
     report_uncertainty: bool,
     as_json: bool,
@@ -112,19 +118,26 @@ def run(
     a given split keeps it, unless --split says otherwise. A method is a name of --list-methods or
     module:Class, any scikit-learn classifier of your own.
     """
+    _check_outputs(outputs, keeping)
     recipes = _recipes(
         methods, settings, collectors, preset=preset, regression=data.predicts_scores([name])
     )
     dataset = data.load(name)
     session = run_session(
-        [dataset], recipes, repeats, protocol=protocol, outputs=outputs, folder=outputs.folder
+        [dataset],
+        recipes,
+        repeats,
+        workers=workers,
+        keeping=keeping,
+        protocol=protocol,
+        outputs=outputs,
     )
     show_results(
         dataset,
         session,
         repeats,
         heading=", ".join([protocol_text(dataset, protocol), *settings.options]),
-        out=outputs.folder,
+        keeping=keeping,
         as_json=as_json,
         uncertainty=report_uncertainty,
     )
@@ -178,7 +191,7 @@ def show_results(
     repeats: opt.Repeats,
     *,
     heading: str,
-    out: Path | None,
+    keeping: opt.Keeping,
     as_json: bool = False,
     uncertainty: bool = False,
     measures_alone: bool = False,
@@ -186,7 +199,8 @@ def show_results(
     """Print the tables of one data set's runs, or one JSON object; write them beside the records.
 
     Classes have a ``summary``, sets of scores have ``measures``, both as .csv and .md. With
-    `measures_alone`, every measure stands in place of the accuracy of each run.
+    `measures_alone`, every measure stands in place of the accuracy of each run. An interrupted
+    session has no tables.
     """
     from rcml_misa.reporting import (
         details,
@@ -199,7 +213,7 @@ def show_results(
     from rcml_misa.results import summarise
 
     rows = summarise(session.records)
-    if not rows:
+    if session.interrupted or not rows:
         return
     scored = [row for row in rows if row.test_set != "valid"]
     clean = [row for row in scored if row.test_set == "clean"]
@@ -231,8 +245,8 @@ def show_results(
         shown += [] if detection is None else [detection]
         shown += details.robustness_tables(dataset.name, session.records)
         shown += details.uncertainty_tables(dataset.name, session.records)
-    if out is not None:
-        write_texts(out, texts)
+    if keeping.out is not None:
+        write_texts(keeping.out, texts)
     if as_json:
         echo_json(record)
         return
@@ -242,9 +256,12 @@ def show_results(
         runs = f"{count} runs, seeds {repeats.seed} to {repeats.seed + count - 1}"
     echo(f"{dataset.name}: {runs}, {heading}")
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
-    files = f"{out} (one JSON per run, {', '.join(texts)})"
-    missing = "not kept; add --out DIR to keep one JSON per run and the tables"
-    echo(f"records: {missing if out is None else files}")
+    files = "not kept; add --out DIR to keep one JSON per run and the tables"
+    if keeping.folder is not None:
+        files = f"{keeping.folder} (one JSON per run)"
+    if keeping.out is not None:
+        files += f"; tables: {keeping.out} ({', '.join(texts)})"
+    echo(f"records: {files}")
 
 
 @click.command()

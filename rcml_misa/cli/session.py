@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,14 +13,14 @@ import click
 from rcml_misa.cli.console import echo, sentence
 
 if TYPE_CHECKING:
-    from rcml_misa.cli.options import Repeats
+    from rcml_misa.cli.options import Keeping, Repeats, Workers
     from rcml_misa.datasets import Dataset
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
-    from rcml_misa.results import RunRecord
+    from rcml_misa.results import RunRecord, RunStore
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
-__all__ = ["Session", "note_presence", "note_reading", "run_session"]
+__all__ = ["Session", "note_presence", "note_reading", "run_session", "run_tasks"]
 
 
 class _Board:
@@ -89,12 +88,12 @@ class Session:
 
     records: list[RunRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    interrupted: int = 0  # exit status of the signal that ended it
 
     @property
     def status(self) -> int:
-        """Exit status: 0 done, 1 a run failed, 130 interrupted."""
-        return 130 if self.interrupted else int(bool(self.failures))
+        """Exit status: 0 done, 1 a run failed, 130, 143 or 129 ended by Ctrl-C, TERM or HUP."""
+        return self.interrupted or int(bool(self.failures))
 
 
 def note_reading(dataset: Dataset) -> None:
@@ -125,25 +124,23 @@ def run_session(
     recipes: Sequence[Recipe],
     repeats: Repeats,
     *,
+    workers: Workers,
+    keeping: Keeping,
     protocol: Protocol | None = None,
     outputs: RunOutputs | None = None,
     parts: Sequence[str] = (),
-    folder: Path | None = None,
-    resume: bool = False,
     cells: bool = False,
 ) -> Session:
-    """Carry out every recipe's runs on every data set over processes, and gather the records.
+    """Carry out every recipe's runs on every data set by the workers, and gather the records.
 
-    A `folder` gets each record as soon as its run ends; with `resume`, the records of the same
-    runs that it holds take the place of running them again. What was noted in reading the data sets
-    goes to stderr first. With `cells`, stderr gets a line for each method that has done all its
-    runs on a data set. With `parts` the runs are audits. The first user's mistake that a run meets
-    is raised; a method without weights, where a data set has some, before any run.
+    The folder of `keeping` gets each record as soon as its run ends, and the records of the same
+    runs that it holds take the place of making them again, which is said on stderr after what was
+    noted in reading the data sets. With `cells`, stderr gets a line for each method that has done
+    all its runs on a data set. With `parts` the runs are audits. The first user's mistake that a
+    run meets is raised; a method without weights, where a data set has some, before any run.
     """
     from rcml_misa.estimators.registry import check_weights
-    from rcml_misa.results import RunStore
-    from rcml_misa.runs.pool import execute, interrupts_deferred
-    from rcml_misa.runs.tasks import RunFailure, plan_tasks, split_known
+    from rcml_misa.runs.tasks import RunOutputs, plan_tasks
 
     for recipe in recipes if any(data.weights is not None for data in datasets) else ():
         check_weights(recipe.build(repeats.seed), method=recipe.label)
@@ -153,41 +150,119 @@ def run_session(
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        outputs=outputs,
+        outputs=replace(outputs or RunOutputs(), folder=keeping.folder),
         parts=parts,
     )
-    store = None if folder is None else RunStore(folder)
+    with keeping.opened() as store:
+        earlier: list[RunRecord] = []
+        missing: Sequence[Task] = tasks
+        notes: list[str] = []
+        if store is not None:
+            earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
+        for dataset in datasets:
+            note_reading(dataset)
+            if missing:
+                note_presence(dataset)
+        for note in notes:
+            echo(f"note: {note}.", err=True)
+        session = _carry_out(
+            datasets, tasks, earlier, missing, workers=workers, store=store, cells=cells
+        )
+        if session.interrupted:
+            click.echo(_interruption(datasets, tasks, store), err=True)
+        return session
+
+
+def run_tasks(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    *,
+    workers: Workers,
+    store: RunStore | None,
+    fresh: bool = False,
+) -> Session:
+    """Carry out tasks on one data set, but those whose records are in the store of a session.
+
+    Notes are left to the caller, and so is what an interruption says.
+    """
     earlier: list[RunRecord] = []
     missing: Sequence[Task] = tasks
-    if store is not None and resume:
-        earlier, missing = split_known(datasets, tasks, store.read())
-    for dataset in datasets:
-        note_reading(dataset)
-        if missing:
-            note_presence(dataset)
+    if store is not None:
+        earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
+    return _carry_out([dataset], tasks, earlier, missing, workers=workers, store=store, cells=False)
+
+
+def _resume(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore, *, fresh: bool
+) -> tuple[list[RunRecord], list[Task], list[str]]:
+    """Find the records that stand for tasks, the tasks that have none, and notes about both."""
+    from rcml_misa.runs.resuming import resume
+
+    found = resume(datasets, tasks, store, fresh=fresh)
+    records, notes = list(found.records.values()), []
+    if records and not found.missing:
+        count = "the run is" if len(records) == 1 else f"all {len(records)} runs are"
+        notes.append(f"{count} kept in {store.folder}; nothing is trained")
+    elif records:
+        kept = f"{len(records)} of {len(tasks)} runs"
+        notes.append(f"{kept} are kept in {store.folder}; the others are made now")
+    if changed := found.describe_versions():
+        notes.append(changed)
+    return records, found.missing, notes
+
+
+def _interruption(
+    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore | None
+) -> str:
+    """Say what an interrupted command leaves, and how it goes on."""
+    from rcml_misa.runs.tasks import record_path
+
+    if store is None:
+        return "interrupted: no run is kept; with --out DIR each is, as it ends."
+    done = sum(record_path(store.folder, datasets[task.dataset], task).exists() for task in tasks)
+    return (
+        f"interrupted: {done} of {len(tasks)} runs are kept in {store.folder}; the same command "
+        "goes on from there."
+    )
+
+
+def _carry_out(
+    datasets: Sequence[Dataset],
+    tasks: Sequence[Task],
+    earlier: Sequence[RunRecord],
+    missing: Sequence[Task],
+    *,
+    workers: Workers,
+    store: RunStore | None,
+    cells: bool,
+) -> Session:
+    """Carry out the missing tasks; all records in the order of the tasks."""
+    from rcml_misa.runs.engine import execute
+    from rcml_misa.runs.interrupts import exit_status
+    from rcml_misa.runs.tasks import RunFailure
+
     session = Session()
     board = _Board(datasets, missing, cells=cells)
     with board.bar:
         try:
-            jobs = min(repeats.processes, max(len(missing), 1))
-            for result in execute(datasets, missing, jobs=jobs, on_event=board.show):
+            results = execute(
+                datasets,
+                missing,
+                store=store,
+                engine=workers.choose(len(missing)),
+                on_event=None if board.bar.disable else board.show,
+            )
+            for result in results if missing else ():
                 if isinstance(result, RunFailure):
                     label, seed = result.task.recipe.label, result.task.seed
                     session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
                     continue
-                with interrupts_deferred():  # a run counts as finished once its record is written
-                    if store is not None:
-                        store.write(result)
-                    session.records.append(result)
+                session.records.append(result)
                 board.count(result)
-        except KeyboardInterrupt:
-            session.interrupted = True
+        except KeyboardInterrupt as stop:
+            session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
-    if session.interrupted:
-        finished = f"{len(session.records)} of {len(missing)} runs finished"
-        written = "" if folder is None else f" and are kept in {folder}"
-        click.echo(f"interrupted: {finished}{written}.", err=True)
     sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)

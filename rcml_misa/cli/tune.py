@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rcml_misa.cli import options as opt
-from rcml_misa.cli.console import echo, sentence, write_texts
+from rcml_misa.cli.console import echo, write_texts
 from rcml_misa.cli.run import protocol_text, show_results
-from rcml_misa.cli.session import Session, note_presence, note_reading
+from rcml_misa.cli.session import Session, note_presence, note_reading, run_tasks
 from rcml_misa.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _INNER = (
     "such rows, else 3]"
 )
 _NESTED = "Search on each of the R splits, then score what it finds, and the default, on its tests."
-_OUT = "Keep journal, trials.csv, plans and a record per trial here; the same again goes on."
+_OUT = "Write trials.csv and a plan of what was found here, and keep journal and records."
 TUNED = "tuned"  # variant of runs with the settings that were found
 DEFAULT = "default"  # variant of runs with the default setting beside them
 CRASHED = "its run failed"
@@ -65,27 +65,6 @@ class _Tuning:
         """Keep the trials of a round."""
         self.default += [trial for trial in trials if not trial.setting]
         self.search.tell([trial for trial in trials if trial.setting])
-
-
-@dataclass(frozen=True)
-class _Keeping:
-    """Folders of what is kept, which are made; `fresh` if what is there does not count."""
-
-    out: Path | None
-    records: Path | None
-    fresh: bool
-
-    def __post_init__(self) -> None:
-        from rcml_misa.results import RunStore
-
-        for folder in (self.out, self.folder):
-            if folder is not None:
-                RunStore(folder)  # fails now rather than after the runs
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder of the records."""
-        return self.records or (None if self.out is None else self.out / "records")
 
 
 @dataclass(frozen=True)
@@ -133,9 +112,8 @@ class _Study:
 @opt.flag("--nested", _NESTED)
 @opt.method_options
 @opt.repeats_options
-@opt.folder("--out", _OUT)
-@opt.folder("--records", "Keep the records here instead.")
-@opt.flag("--fresh", "Forget the trials and records that are here.")
+@opt.workers_options
+@opt.keeping_options(_OUT)
 @opt.protocol_options
 @click.pass_context
 def tune(
@@ -150,9 +128,8 @@ def tune(
     nested: bool,
     settings: opt.MethodOptions,
     repeats: opt.Repeats,
-    out: Path | None,
-    records: Path | None,
-    fresh: bool,
+    workers: opt.Workers,
+    keeping: opt.Keeping,
     protocol: Protocol,
 ) -> None:
     """Search the settings of a method on train rows; write the best as a plan of `experiment`.
@@ -175,40 +152,52 @@ def tune(
     seeds = repeats.seeds if nested else repeats.seeds[:1]
     first = study.task(default, run=0, seed=seeds[0], inner=0)
     study = replace(study, inner=inner_folds(dataset, first, asked=inner))
-    keeping = _Keeping(out, records, fresh)
     note_reading(dataset)
     note_presence(dataset)
-    waiting = f"note: another command searches in {out}; this one goes on when that ends."
-    with opened(out, waiting=lambda: echo(waiting, err=True)) as (storage, damage):
+    with keeping.opened() as store, opened(keeping.out) as (storage, damage):
         if damage:
             echo(f"note: {damage}", err=True)
         tunings = [
-            _Tuning(_search(study, space, trials, seed, storage, fresh=fresh), run, seed)
+            _Tuning(_search(study, space, trials, seed, storage, fresh=keeping.fresh), run, seed)
             for run, seed in enumerate(seeds)
         ]
-        session = _carry_on(study, tunings, repeats, keeping)
-    if session.interrupted:
-        ctx.exit(session.status)
-    best = [best_trial(tuning.trials, metric) for tuning in tunings]
-    _show_search(study, tunings)
-    texts = {} if out is None else _texts(name, data, study, tunings, best, repeats)
-    if out is not None:
-        write_texts(out, texts)
-    if nested:
-        outer = _score(study, tunings, best, repeats, keeping)
-        session.failures += outer.failures
-        session.interrupted = outer.interrupted
-        heading = f"found by {len(tunings)} searches of {tunings[0].search.number} settings, "
-        heading += protocol_text(dataset, protocol)
-        if not outer.interrupted:
-            show_results(dataset, outer, repeats, heading=heading, out=out)
-    elif out is None:
-        echo("trials: not kept; add --out DIR to keep them and a plan of what was found")
-    if out is not None:
-        echo(
-            f"written: {out} ({', '.join(texts)}, {JOURNAL}; a JSON per trial in {keeping.folder})"
-        )
+        carry_out = partial(run_tasks, dataset, workers=workers, store=store, fresh=keeping.fresh)
+        session = _carry_on(study, tunings, carry_out)
+        if session.interrupted:
+            _say_interrupted(tunings, session, keeping)
+            ctx.exit(session.status)
+        best = [best_trial(tuning.trials, metric) for tuning in tunings]
+        _show_search(study, tunings)
+        texts = _texts(name, data, study, tunings, best, repeats)
+        if keeping.out is not None:
+            write_texts(keeping.out, texts)
+            echo(f"written: {keeping.out} ({', '.join(texts)}, {JOURNAL})")
+        else:
+            echo("trials: not kept; add --out DIR to keep them and a plan of what was found")
+        if nested:
+            outer = _score(study, tunings, best, carry_out)
+            outer.failures += session.failures
+            heading = f"found by {len(tunings)} searches of {tunings[0].search.number} settings, "
+            heading += protocol_text(dataset, protocol)
+            show_results(dataset, outer, repeats, heading=heading, keeping=keeping)
+            if outer.interrupted:
+                _say_interrupted(tunings, outer, keeping)
+            session = outer
     ctx.exit(session.status)
+
+
+def _say_interrupted(tunings: Sequence[_Tuning], session: Session, keeping: opt.Keeping) -> None:
+    """Say what an interrupted search leaves, and how it goes on."""
+    if keeping.folder is None:
+        text = "interrupted: no trial is kept; with --out DIR each is, as it ends."
+    else:
+        number = sum(tuning.search.number + 1 for tuning in tunings)
+        done = sum(len(tuning.trials) for tuning in tunings) + len(session.records)
+        text = (
+            f"interrupted: {min(done, number)} of {number} trials are kept in {keeping.folder}; "
+            "the same command goes on from there."
+        )
+    click.echo(text, err=True)
 
 
 def _space(study: _Study, searches: Sequence[str]) -> Mapping[str, Any]:
@@ -250,9 +239,11 @@ def _search(
 
 
 def _carry_on(
-    study: _Study, tunings: Sequence[_Tuning], repeats: opt.Repeats, keeping: _Keeping
+    study: _Study, tunings: Sequence[_Tuning], carry_out: Callable[[Sequence[Task]], Session]
 ) -> Session:
     """Carry out the rounds of all searches, side by side, until each is done."""
+    from rcml_misa.runs.interrupts import interrupts_deferred
+
     whole = Session()
     while asked := [(tuning, trial) for tuning in tunings for trial in tuning.ask()]:
         # a setting that was tried before is not tried again
@@ -267,67 +258,31 @@ def _carry_on(
                 tasks.append(study.task(made, run=tuning.run, seed=tuning.seed, inner=study.inner))
             except OptionError as error:
                 outcomes[tuning.seed, trial.options] = replace(trial, note=str(error))
-        session = _carry_out(study.dataset, tasks, repeats, keeping)
+        session = carry_out(tasks)
         whole.failures += session.failures
         if session.interrupted:
-            whole.interrupted = True
-            break
+            return replace(session, failures=whole.failures)
         records = {(record.seed, record.variant): record for record in session.records}
         for tuning, trial in asked:
             if record := records.get((tuning.seed, trial.variant)):
                 outcomes[tuning.seed, trial.options] = study.outcome(trial, record)
-        for tuning in tunings:
-            tuning.tell(
-                [
-                    replace(outcomes[tuning.seed, trial.options], number=trial.number)
-                    for owner, trial in asked
-                    if owner is tuning
-                ]
-            )
+        with interrupts_deferred():
+            for tuning in tunings:
+                tuning.tell(
+                    [
+                        replace(outcomes[tuning.seed, trial.options], number=trial.number)
+                        for owner, trial in asked
+                        if owner is tuning
+                    ]
+                )
     return whole
-
-
-def _carry_out(
-    dataset: Dataset, tasks: Sequence[Task], repeats: opt.Repeats, keeping: _Keeping
-) -> Session:
-    """Carry out tasks on one data set over processes; records that a folder has are taken."""
-    from rcml_misa.results import RunStore
-    from rcml_misa.runs.pool import execute, interrupts_deferred
-    from rcml_misa.runs.tasks import RunFailure, split_known
-
-    folder = keeping.folder
-    store = None if folder is None else RunStore(folder)
-    earlier: list[RunRecord] = []
-    missing = list(tasks)
-    if store is not None and not keeping.fresh:
-        earlier, missing = split_known([dataset], tasks, store.read())
-    session = Session(records=earlier)
-    try:
-        for result in execute([dataset], missing, jobs=min(repeats.processes, len(missing) or 1)):
-            if isinstance(result, RunFailure):
-                label, seed = result.task.recipe.label, result.task.seed
-                session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
-                continue
-            with interrupts_deferred():
-                if store is not None:
-                    store.write(result)
-                session.records.append(result)
-    except KeyboardInterrupt:
-        session.interrupted = True
-    for failure in session.failures:
-        click.echo(f"a run failed: {failure}", err=True)
-    if session.interrupted:
-        kept = "" if folder is None else f"; trials are kept in {folder}, the same goes on"
-        click.echo(f"interrupted{kept}.", err=True)
-    return session
 
 
 def _score(
     study: _Study,
     tunings: Sequence[_Tuning],
     best: Sequence[Trial],
-    repeats: opt.Repeats,
-    keeping: _Keeping,
+    carry_out: Callable[[Sequence[Task]], Session],
 ) -> Session:
     """Run what each search found, and the default setting, on its split's test rows."""
     tasks = []
@@ -337,7 +292,7 @@ def _score(
             study.task(made, run=tuning.run, seed=tuning.seed, inner=0)
             for made in (found, replace(study.default, variant=DEFAULT))
         ]
-    session = _carry_out(study.dataset, tasks, repeats, keeping)
+    session = carry_out(tasks)
     session.records.sort(key=lambda record: (record.variant != TUNED, record.seed))
     return session
 

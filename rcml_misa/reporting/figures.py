@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.datasets import find_entry
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.metrics.answers import COVERAGES
 from rcml_misa.opinions import pairwise_conflict
 from rcml_misa.reporting import panels
@@ -24,7 +25,14 @@ from rcml_misa.reporting.audit import COVERED, SHARES, pooled_coverage
 from rcml_misa.reporting.comparison import rankings
 from rcml_misa.reporting.style import has_matplotlib, in_style, need_matplotlib, new_figure, save
 from rcml_misa.reporting.tables import by_dataset, by_label, by_variant
-from rcml_misa.results import Ranking, RunRecord, alike_groups, summarise
+from rcml_misa.results import (
+    Ranking,
+    RunRecord,
+    alike_groups,
+    read_folder,
+    read_record,
+    summarise,
+)
 from rcml_misa.runs.tasks import Kept, kept_path, read_kept
 
 if TYPE_CHECKING:
@@ -68,24 +76,38 @@ class Runs:
 def find_runs(path: Path, *, variant: str | None = None) -> Runs:
     """Read a run's JSON, or the records of one variant in the folder given as ``--out``.
 
-    A folder with several gives the named variant or method, by default the recommended one.
+    A folder with several gives the named variant or method, by default the recommended one. Where
+    it holds several settings of that with one seed, it is an `OptionError`, and one record is to
+    be given.
     """
-    files = [path] if path.is_file() else sorted(path.glob("*-seed*.json"))
-    if not files:
-        raise DataError(
-            f"{path} holds no record of a run; give a record or the folder of `run --out DIR`."
-        )
     groups: dict[Key, list[tuple[RunRecord, Path]]] = {}
-    for file in files:
-        try:
-            record = RunRecord.from_json(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, DataError) as error:
-            raise DataError(f"{file} can't be read as a record ({error}).") from error
+    for file, record in _records_at(path).items():
         key = (record.dataset, record.method, record.variant)
         groups.setdefault(key, []).append((record, file))
     chosen = _choose(path, groups, variant)
     records, paths = zip(*sorted(groups[chosen], key=lambda pair: pair[0].seed), strict=True)
+    for (first, second), other in zip(pairwise(records), paths[1:], strict=True):
+        if first.seed == second.seed:
+            raise OptionError(
+                f"{shortened(path)} holds {first.label} with seed {first.seed} in several "
+                f"settings; give one record, such as {other.name}."
+            )
     return Runs(records, paths)
+
+
+def _records_at(path: Path) -> dict[Path, RunRecord]:
+    """Read a record, or those of a folder and of the folder ``records`` in it."""
+    if path.is_file():
+        try:
+            return {path: read_record(path)}
+        except DataError as error:
+            raise DataError(f"{path} can't be read as a record ({error}).") from error
+    records = read_folder(path) | read_folder(path / "records")
+    if not records:
+        raise DataError(
+            f"{path} holds no record of a run; give a record or the folder of `run --out DIR`."
+        )
+    return records
 
 
 def _choose(

@@ -1,42 +1,67 @@
-"""Records of runs, written whole or not at all, and their summary over runs."""
+"""The record of a run: its content, its key, and the checks of one that is read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from rcml_misa.exceptions import DataError
-from rcml_misa.storage import write_text
+from rcml_misa.exceptions import DataError, shortened, validated
 
-__all__ = [
-    "AFTER_SCALING",
-    "LEAKS",
-    "RunRecord",
-    "RunStore",
-    "SummaryRow",
-    "mean_scores",
-    "plain",
-    "record_stem",
-    "summarise",
-]
+__all__ = ["AFTER_SCALING", "LEAKS", "RunRecord", "plain", "run_key", "variant_label"]
 
 SCHEMA = 2
+LARGEST = sys.float_info.max
+SEAL = "content_sha256"  # key of a record's JSON beside the fields: the sha256 of all of them
+SUMS = {"count", "confidence", "correct"}  # of each bin of confidence
+#: Fields of numbers, whose nulls are NaN.
+NUMBERS = ("metrics", "timing", "bins", "history", "scores", "curves", "checkpoints")
+#: Fields that say what a run is; its key is their hash. Versions and times are not among them.
+IDENTITY = ("dataset", "method", "variant", "config", "data_sha256", "run", "seed", "protocol")
 LEAKS = "†"  # marks what test rows had a say in
 AFTER_SCALING = " after scaling"  # ends a test set's name where its bins are of scaled answers
 
 
-def _label(method: str, variant: str, *, leaky: bool) -> str:
-    """Name a variant in a table: the method, its variant if it has some, a mark if it leaks."""
+def variant_label(method: str, variant: str, *, leaky: bool) -> str:
+    """Name a variant in a table: the method, its variant if it has some, a mark if it leaks.
+
+    Examples
+    --------
+    >>> variant_label("rcml", "mean", leaky=False), variant_label("lda", "-", leaky=True)
+    ('rcml mean', 'lda †')
+    """
     words = [method, *([variant] if variant != "-" else []), *([LEAKS] if leaky else [])]
     return " ".join(words)
+
+
+def run_key(**identity: Any) -> str:
+    """Hash what a run is: its data set, method, options, data, seed and protocol.
+
+    Parameters
+    ----------
+    **identity : Any
+        The fields `dataset`, `method`, `variant`, `config`, `data_sha256`, `run`, `seed` and
+        `protocol` of a `RunRecord`.
+
+    Returns
+    -------
+    str
+        Hexadecimal sha256, the same for a run that is planned and for the record that it wrote.
+    """
+    content = {name: identity[name] for name in IDENTITY}
+    return _canonical_sha256(plain(content))
+
+
+def _canonical_sha256(content: Any) -> str:
+    """Hash plain values, whatever the order of their names."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +108,10 @@ class RunRecord:
         ``valid``, or test sets for ``best-test-epoch``, to the epoch that counts.
     failures : dict
         Test set to the sentence that says why there is no answer.
+    outputs : dict
+        What the run left beside its scores (``per_epoch``, ``samples``, ``features``, and what
+        was kept for figures) to the sha256 of the file beside the record, or to "" if it stands
+        in `history`.
     """
 
     dataset: str
@@ -110,12 +139,18 @@ class RunRecord:
     checkpoints: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     chosen: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
     def label(self) -> str:
         """Method, variant where there are several, and a mark if test rows decided anything."""
-        return _label(self.method, self.variant, leaky=self.leaky)
+        return variant_label(self.method, self.variant, leaky=self.leaky)
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal sha256 of what the run is; see `run_key`."""
+        return run_key(**{name: getattr(self, name) for name in IDENTITY})
 
     @property
     def leaky(self) -> bool:
@@ -124,36 +159,102 @@ class RunRecord:
         return bool(self.config.get("leaky")) or chosen
 
     def to_json(self) -> str:
-        """Write strict JSON; NaN becomes null."""
-        return json.dumps(plain(asdict(self)), indent=1, allow_nan=False) + "\n"
+        """Write strict JSON with the sha256 of its content; NaN becomes null."""
+        fields = plain(asdict(self))
+        sealed = {SEAL: _canonical_sha256(fields), **fields}
+        return json.dumps(sealed, indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; null metrics become NaN.
+    def from_json(cls, text: str, *, sealed: bool = False) -> Self:
+        """Read what `to_json` wrote; null numbers become NaN.
+
+        Parameters
+        ----------
+        text : str
+        sealed : bool
+            Whether to refuse a record without the sha256 of its content, as 0.1 wrote them.
 
         Raises
         ------
         DataError
-            If the text is no record of this schema.
+            If the text is no record of this schema, a value is out of its range, or its content
+            is not that of its sha256.
         """
         try:
-            fields = json.loads(text)
-            if fields["schema"] != SCHEMA:
-                raise DataError(
-                    f"a run's record has schema {fields['schema']}, not {SCHEMA}: another version "
-                    "wrote it; give another folder of records."
-                )
-            for name in ("metrics", "scores"):
-                fields[name] = _with_nan(fields[name])
-            return cls(**fields)
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise DataError(f"this is not a run's record: {error}.") from error
+            fields = json.loads(text, parse_constant=_refuse_constant)
+            if not isinstance(fields, dict):
+                raise DataError(f"it is no table but {shortened(repr(fields), 60)}")
+            seal = fields.pop(SEAL, None)
+            if fields.get("schema") != SCHEMA:
+                schema = shortened(repr(fields.get("schema")), 40)
+                raise DataError(f"its schema is {schema}, not {SCHEMA}: another version wrote it")
+            if seal != _canonical_sha256(fields) and (sealed or seal is not None):
+                raise DataError("its content does not have the checksum that it states")
+            fields |= {name: _with_nan(fields[name]) for name in NUMBERS if name in fields}
+            validated(cls, fields, where="it")
+            record = cls(**fields)
+            record._check()
+        # json names no kind of its own for depth, huge numbers and NaN
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise DataError(
+                f"this is not a run's record: {shortened(str(error).rstrip('.'), 140)}; give "
+                "another file, or run it again."
+            ) from error
+        return record
+
+    def _check(self) -> None:
+        """Refuse with `DataError` values that no run has; their types are checked."""
+        for name in ("run", "seed", "train_rows", "test_rows"):
+            if getattr(self, name) < 0:
+                raise DataError(f"{name} is below 0")
+        if not self.metrics:
+            raise DataError("it has no measures")
+        if self.rows and len(self.rows) != self.test_rows:
+            raise DataError(f"it has {len(self.rows)} rows and test_rows={self.test_rows}")
+        for name, digits in self.correct.items():
+            if len(digits) != self.test_rows or set(digits) - {"0", "1"}:
+                raise DataError(f"correct.{name} is not one digit 0 or 1 per test row")
+        for name, sums in self.bins.items():
+            if set(sums) != SUMS or len(set(map(len, sums.values()))) > 1:
+                raise DataError(f"bins.{name} is not {', '.join(sorted(SUMS))} of equal length")
+        for name in NUMBERS:
+            for path, number in _leaves(getattr(self, name), (name,)):
+                low, high = _limits(path)
+                if not (math.isnan(number) or low <= number <= high):
+                    raise DataError(f"{'.'.join(path)}={number:g} is not in [{low:g}, {high:g}]")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Iterate over the numbers of nested tables and lists, with the keys that lead to them."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from _leaves(part, path)
+    else:
+        yield path, float(value)
+
+
+def _limits(path: Sequence[str]) -> tuple[float, float]:
+    """Least and largest value of a number of a record."""
+    name = path[-1]
+    accuracy = name.startswith("acc") and name != "accuracy_change"  # acc2, accuracy_copied, ...
+    if path[0] in ("curves", "checkpoints") or accuracy or name in ("auroc", "aupr", "fpr95"):
+        return 0.0, 1.0
+    return (0.0 if path[0] in ("timing", "bins") else -LARGEST), LARGEST
 
 
 def _with_nan(value: Any) -> Any:
-    """Turn the nulls of nested mappings into NaN again."""
-    if isinstance(value, Mapping):
+    """Turn the nulls of nested tables and lists into NaN again."""
+    if isinstance(value, dict):
         return {name: _with_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(part) for part in value]
     return math.nan if value is None else value
 
 
@@ -176,215 +277,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)
-
-
-def record_stem(dataset: str, method: str, variant: str, seed: int) -> str:
-    """Name a run's files, without their endings.
-
-    Examples
-    --------
-    >>> record_stem("PIE", "my.module:Mine", "-", 0)
-    'PIE-my.module_Mine---seed0'
-    """
-    return re.sub(r"[/:]", "_", f"{dataset}-{method}-{variant}-seed{seed}")
-
-
-class RunStore:
-    """A folder of run records, one JSON file each.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist.
-
-    Raises
-    ------
-    DataError
-        If the folder can't be made or written to.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".probe"
-            probe.write_text("x", encoding="utf-8")
-            probe.unlink()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise DataError(
-                f"the output folder {folder} can't be written to ({reason}); give another --out."
-            ) from error
-
-    def write(self, record: RunRecord) -> Path:
-        """Write one record; an earlier one of the same run is replaced."""
-        name = record_stem(record.dataset, record.method, record.variant, record.seed)
-        path = self.folder / f"{name}.json"
-        write_text(path, record.to_json(), remedy="free some space or give another --out folder")
-        return path
-
-    def read(self) -> list[RunRecord]:
-        """Read all records of the folder, by file name."""
-        paths = sorted(self.folder.glob("*-seed*.json"))
-        return [RunRecord.from_json(path.read_text(encoding="utf-8")) for path in paths]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SummaryRow:
-    """Runs of one variant on one test set: every measure's values and their moments.
-
-    Attributes
-    ----------
-    dataset, method, variant, test_set : str
-    default, leaky : bool
-        Whether this variant is the method's recommended one; whether test rows decided anything.
-    seconds_per_run : float
-        Median over all runs of the variant.
-    values : mapping of str to tuple of float
-        Measure to one value per run, in the order of the runs; NaN where a run lacks it.
-    pooled_ece : float
-        Expected calibration error over the rows of all runs together; NaN without bins.
-    pooled_temperature_ece : float
-        The same after temperature scaling; NaN where no rows were held back for that.
-
-    Examples
-    --------
-    >>> row = SummaryRow(dataset="digits", method="lda", values={"accuracy": (0.5, 1.0)})
-    >>> row.runs, row.label, row.mean, row.moments("accuracy")
-    (2, 'lda', 0.75, (0.75, 0.0625, 0.25))
-    """
-
-    dataset: str
-    method: str
-    variant: str = "-"
-    test_set: str = "clean"
-    default: bool = False
-    leaky: bool = False
-    seconds_per_run: float = math.nan
-    values: Mapping[str, tuple[float, ...]]
-    pooled_ece: float = math.nan
-    pooled_temperature_ece: float = math.nan
-
-    @property
-    def runs(self) -> int:
-        """Number of runs that answered about this test set."""
-        return max(map(len, self.values.values()), default=0)
-
-    @property
-    def label(self) -> str:
-        """Method, variant where there are several, and a mark if test rows decided anything."""
-        return _label(self.method, self.variant, leaky=self.leaky)
-
-    def moments(self, measure: str) -> tuple[float, float, float]:
-        """Mean, population variance and population standard deviation over the runs."""
-        values = np.array(self.values.get(measure) or (math.nan,))
-        return float(values.mean()), float(values.var()), float(values.std())
-
-    @property
-    def accuracy(self) -> tuple[float, ...]:
-        """Accuracy of each run, a fraction; empty where scores are predicted."""
-        return tuple(self.values.get("accuracy", ()))
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy; NaN where scores are predicted."""
-        return self.moments("accuracy")[0]
-
-    @property
-    def var(self) -> float:
-        """Population variance of accuracy (divided by the number of runs)."""
-        return self.moments("accuracy")[1]
-
-    @property
-    def std(self) -> float:
-        """Population standard deviation of accuracy."""
-        return self.moments("accuracy")[2]
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """Mean of each measure over the runs that could take it, and the pooled errors."""
-        means = {name: _nanmean(values) for name, values in self.values.items()}
-        means["pooled_ece"] = self.pooled_ece
-        if not math.isnan(self.pooled_temperature_ece):
-            means["pooled_temperature_ece"] = self.pooled_temperature_ece
-        return means
-
-    def as_dict(self) -> dict[str, Any]:
-        """Fields of the row in the JSON of ``run`` and ``compare``."""
-        names = "dataset method variant test_set default leaky runs seconds_per_run"
-        moments = "accuracy mean var std measures"
-        return {name: getattr(self, name) for name in f"{names} {moments}".split()}
-
-
-def _nanmean(values: Sequence[float]) -> float:
-    """Average the values of the runs that have one; NaN where none has."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return float(np.nanmean(values))
-
-
-def _pooled_ece(group: Sequence[RunRecord], test_set: str) -> float:
-    """Expected calibration error over the rows of all runs together."""
-    bins = [record.bins[test_set] for record in group if test_set in record.bins]
-    if not bins:
-        return math.nan
-    count, confidence, correct = (
-        np.sum([sums[name] for sums in bins], axis=0) for name in ("count", "confidence", "correct")
-    )
-    return float(np.abs(confidence - correct).sum() / count.sum())
-
-
-def summarise(records: Iterable[RunRecord]) -> list[SummaryRow]:
-    """Aggregate records to a row per variant and test set, in the order of first appearance.
-
-    A test set that a method could not answer about in some run has a row of the other runs.
-    """
-    groups: dict[tuple[str, str, str], list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault((record.dataset, record.method, record.variant), []).append(record)
-    rows = []
-    for (dataset, method, variant), runs in groups.items():
-        every = sorted(runs, key=lambda record: record.run)
-        seconds = float(np.median([sum(record.timing.values()) for record in every]))
-        for test_set in dict.fromkeys(name for record in every for name in record.metrics):
-            group = [record for record in every if test_set in record.metrics]
-            metrics = [record.metrics[test_set] for record in group]
-            names = dict.fromkeys(name for measures in metrics for name in measures)
-            rows.append(
-                SummaryRow(
-                    dataset=dataset,
-                    method=method,
-                    variant=variant,
-                    test_set=test_set,
-                    default=group[0].default,
-                    leaky=any(record.leaky for record in group),
-                    seconds_per_run=seconds,
-                    values={
-                        name: tuple(float(measures.get(name, math.nan)) for measures in metrics)
-                        for name in names
-                    },
-                    pooled_ece=_pooled_ece(group, test_set),
-                    pooled_temperature_ece=_pooled_ece(group, test_set + AFTER_SCALING),
-                )
-            )
-    return rows
-
-
-def mean_scores(
-    records: Sequence[RunRecord], *, test_set: str, task: str
-) -> dict[str, dict[str, float]]:
-    """Average ``auroc``, ``aupr`` and ``fpr95`` of each uncertainty score over a variant's runs.
-
-    The task is ``errors``, ``altered`` or ``held_out``, rows to be told apart from the others; the
-    scores are those of every run that has any.
-    """
-    every = [record.scores.get(test_set, {}).get(task, {}) for record in records]
-    rankings = [ranking for ranking in every if ranking]
-    return {
-        score: {
-            measure: _nanmean([ranking[score][measure] for ranking in rankings])
-            for measure in measures
-        }
-        for score, measures in (rankings[0] if rankings else {}).items()
-        if all(score in ranking for ranking in rankings)
-    }

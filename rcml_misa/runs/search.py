@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -254,9 +255,11 @@ class Search:
         import optuna
 
         number = int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
-        sampler = optuna.samplers.TPESampler(
-            seed=number, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
-        )
+        with warnings.catch_warnings():  # two options are experimental before Optuna 5
+            warnings.simplefilter("ignore")
+            sampler = optuna.samplers.TPESampler(
+                seed=number, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+            )
         study = optuna.create_study(sampler=sampler, direction=self.direction)
         study.add_trials(self.study.get_trials(deepcopy=False)[:start])
         return [dict(study.ask(self.distributions).params) for _ in range(start, end)]

@@ -48,17 +48,16 @@ from rcml_misa.reading.preparer import TablePreparer
 from rcml_misa.results import AFTER_SCALING, RunRecord
 from rcml_misa.runs.tasks import (
     Event,
-    RunOutputs,
     Task,
     check_outputs,
-    task_config,
+    run_identity,
     throttled,
     write_outputs,
 )
 from rcml_misa.runs.watching import Watcher, epoch_recorders, target_scores
 from rcml_misa.views import MultiView
 
-__all__ = ["FittedTask", "fit_task", "run_task"]
+__all__ = ["FittedTask", "current_versions", "fit_task", "run_task"]
 
 WATCHED = ("clean", "conflict")  # test sets that checkpoints and best-test-epoch look at
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
@@ -165,7 +164,7 @@ def fit_task(
     history: dict[str, list[float]] = {}
     parts = {"train": part.train, "valid": part.valid, "test": part.test}
     given = dataset
-    if task.outputs != RunOutputs():
+    if task.outputs.names:
         given = replace(dataset, views=_scaled(dataset, task, dataset.views))
     watcher = Watcher(
         estimator,
@@ -226,9 +225,10 @@ def run_task(
         if name == "clean":
             seconds = time.perf_counter() - started
     watcher.load_best("clean")
-    if task.outputs != RunOutputs():
+    outputs: dict[str, str] = {}
+    if task.outputs.names:
         copy = made.get("conflict")
-        write_outputs(
+        outputs = write_outputs(
             replace(dataset, views=fitted.scaled(dataset.views)),
             task,
             fitted.estimator,
@@ -243,28 +243,28 @@ def run_task(
         history={**getattr(fitted.estimator, "history_", {}), **fitted.history},
         checkpoints=watcher.checkpoints,
         chosen=watcher.chosen,
+        outputs=outputs,
         **{**scored, "failures": failures | scored.get("failures", {})},
     )
 
 
 def make_record(fitted: FittedTask, **fields: Any) -> RunRecord:
     """Make the record of a task: what it depends on, and the other `fields`, measured ones."""
-    dataset, task, part = fitted.dataset, fitted.task, fitted.part
+    task, part = fitted.task, fitted.part
     return RunRecord(
-        dataset=dataset.name,
-        method=task.recipe.method,
-        variant=task.recipe.variant,
         default=task.recipe.default,
-        seed=task.seed,
-        versions={"python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
-        data_sha256=dataset.sha256,
+        versions=current_versions(),
         train_rows=len(part.train),
         test_rows=len(part.test),
         rows=part.test.tolist(),
-        **task_config(task, fitted.estimator, task.protocol),
+        **run_identity(fitted.dataset, task, fitted.estimator),
         **fields,
     )
+
+
+def current_versions() -> dict[str, str]:
+    """Look up the versions of Python, this package and its libraries, as records state them."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:

@@ -6,21 +6,21 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets import Dataset
+from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.estimators.registry import Recipe
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.metrics.answers import ask
 from rcml_misa.protocols import Protocol, spawn_seeds
-from rcml_misa.results import RunRecord, plain, record_stem
-from rcml_misa.storage import whole_file, write_text
+from rcml_misa.results import plain, record_stem, run_key
+from rcml_misa.storage import file_sha256, whole_file, write_text
 from rcml_misa.views import MultiView
 
 __all__ = [
@@ -34,7 +34,8 @@ __all__ = [
     "parse_keep",
     "plan_tasks",
     "read_kept",
-    "split_known",
+    "record_path",
+    "task_key",
 ]
 
 #: what can be kept -> the figures that it is for.
@@ -43,6 +44,12 @@ KEEPABLE = {
     "codes": "subspaces",
     "attention": "attention",
     "opinions": "conflict, uncertainty, calibration",
+}
+#: Output to the ending of its file beside the record; the others stand in the record's history.
+ENDINGS = {
+    "samples": "samples.csv",
+    "features": "features.npz",
+    **dict.fromkeys(("codes", "attention", "opinions"), "kept.npz"),
 }
 # what an estimator must have for it
 NEEDED = {"history": "loss_terms", "codes": "extract_features", "attention": "mean_attention"}
@@ -60,6 +67,23 @@ class RunOutputs:
     samples: bool = False  # a CSV of the test rows' answers
     features: bool = False  # an npz of all rows' features
     keep: tuple[str, ...] = ()  # arrays for figures: keys of `KEEPABLE`
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what is asked for, as a record has them in its `outputs`."""
+        asked = ("per_epoch", "samples", "features")
+        return (*(name for name in asked if getattr(self, name)), *self.keep)
+
+    def joined(self, names: Iterable[str]) -> RunOutputs:
+        """Ask for what a record names in its `outputs` too."""
+        names = set(names)
+        return replace(
+            self,
+            per_epoch=self.per_epoch or "per_epoch" in names,
+            samples=self.samples or "samples" in names,
+            features=self.features or "features" in names,
+            keep=tuple(name for name in KEEPABLE if name in {*names, *self.keep}),
+        )
 
 
 @dataclass(frozen=True)
@@ -120,36 +144,44 @@ def plan_tasks(
     ]
 
 
-def task_config(task: Task, estimator: Any, protocol: Protocol) -> dict[str, Any]:
-    """Describe in a record's form what a task depends on, but the seed's draws and the data."""
-    views = {"keep": task.recipe.keep} if task.recipe.keep else {}
+def run_identity(dataset: Dataset, task: Task, estimator: Any) -> dict[str, Any]:
+    """Describe what a run is, in the form of its record, for a task whose protocol is settled."""
+    recipe = task.recipe
+    views = {"keep": recipe.keep} if recipe.keep else {}
     parts = {"parts": task.parts} if task.parts else {}
     inner = {"inner": task.inner} if task.inner else {}
-    config = {**estimator.get_params(deep=False), "leaky": task.recipe.leaky}
+    config = {**estimator.get_params(deep=False), "leaky": recipe.leaky}
     config |= {**views, **parts, **inner}
-    return {"run": task.run, "config": plain(config), "protocol": plain(asdict(protocol))}
+    return {
+        "dataset": dataset.name,
+        "method": recipe.method,
+        "variant": recipe.variant,
+        "config": plain(config),
+        "data_sha256": dataset.sha256,
+        "run": task.run,
+        "seed": task.seed,
+        "protocol": plain(asdict(task.protocol)),
+    }
 
 
-def split_known(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], earlier: Sequence[RunRecord]
-) -> tuple[list[RunRecord], list[Task]]:
-    """Part tasks into the records of those done before, and the rest.
+def task_key(dataset: Dataset, task: Task) -> str:
+    """Compute the key of the record that a task on a data set leaves; see `RunRecord.key`."""
+    protocol = task.protocol.for_dataset(keep_views(dataset, task.recipe.keep))
+    estimator = task.recipe.build(spawn_seeds(task.seed).model)
+    return run_key(**run_identity(dataset, replace(task, protocol=protocol), estimator))
 
-    A record stands for a task if options, data and protocol are the same.
-    """
-    done = {(old.dataset, old.method, old.variant, old.seed): old for old in earlier}
-    records, missing = [], []
-    for task in tasks:
-        data, recipe = datasets[task.dataset], task.recipe
-        record = done.get((data.name, recipe.method, recipe.variant, task.seed))
-        estimator = recipe.build(spawn_seeds(task.seed).model)
-        wanted = task_config(task, estimator, task.protocol.for_dataset(data))
-        wanted["data_sha256"] = data.sha256
-        if record is not None and wanted == {name: getattr(record, name) for name in wanted}:
-            records.append(record)
-        else:
-            missing.append(task)
-    return records, missing
+
+def record_path(folder: Path, dataset: Dataset, task: Task) -> Path:
+    """Name the file of the record that a task on a data set leaves."""
+    recipe = task.recipe
+    stem = record_stem(
+        dataset=dataset.name,
+        method=recipe.method,
+        variant=recipe.variant,
+        seed=task.seed,
+        key=task_key(dataset, task),
+    )
+    return folder / f"{stem}.json"
 
 
 def throttled(task: Task, report: Callable[[Event], None]) -> Callable[[Any], None]:
@@ -199,7 +231,12 @@ def check_outputs(estimator: Any, outputs: RunOutputs) -> None:
 
 def kept_path(record: Path) -> Path:
     """Name the file of a run's arrays, given that of its record."""
-    return record.with_name(f"{record.stem}-kept.npz")
+    return output_path(record, "codes")
+
+
+def output_path(record: Path, name: str) -> Path:
+    """Name the file of one of a run's outputs, given that of its record."""
+    return record.with_name(f"{record.stem}-{ENDINGS[name]}")
 
 
 @dataclass(frozen=True)
@@ -244,16 +281,18 @@ def write_outputs(
     test: NDArray[np.int64],
     views: Mapping[str, MultiView],
     replaced: NDArray[np.bool_] | None = None,
-) -> None:
-    """Write the files that a task asks for beside the run's record.
+) -> dict[str, str]:
+    """Write the files that a task asks for beside the run's record; their sha256 by output.
 
     Data set and views are in the units that the fitted estimator is given; `test` has the numbers
     of the test rows, `views` the rows themselves (``"clean"``) and, where there is one, their
     conflictive copy (``"conflict"``), of whose rows `replaced` flags those with a replaced view.
     """
-    recipe, outputs = task.recipe, task.outputs
-    stem = record_stem(dataset.name, recipe.method, recipe.variant, task.seed)
-    folder = outputs.folder or Path()
+    outputs = task.outputs
+    identity = run_identity(dataset, task, estimator)
+    named = {name: identity[name] for name in ("dataset", "method", "variant", "seed")}
+    stem = record_stem(**named, key=run_key(**identity))
+    record = (outputs.folder or Path()) / f"{stem}.json"
     if outputs.keep:
         arrays: dict[str, Array] = {}
         if "codes" in outputs.keep:
@@ -275,15 +314,17 @@ def write_outputs(
                 arrays["replaced"] = replaced
         meta = json.dumps({"views": list(views["clean"].names)})
         arrays["meta"] = np.frombuffer(meta.encode("utf-8"), dtype=np.uint8)
-        _write_arrays(folder / f"{stem}-kept.npz", arrays)
+        _write_arrays(kept_path(record), arrays)
     if outputs.samples:
-        _write_samples(folder / f"{stem}-samples.csv", dataset, estimator, test)
+        _write_samples(output_path(record, "samples"), dataset, estimator, test)
     if outputs.features:
         codes = estimator.extract_features(dataset.views)
         ids = np.arange(dataset.views.n_samples) if dataset.ids is None else dataset.ids
         arrays = {"id": ids, "target": dataset.target}
         arrays |= {name: _small(getattr(codes, name)) for name in ("private", "shared", "fused")}
-        _write_arrays(folder / f"{stem}-features.npz", arrays)
+        _write_arrays(output_path(record, "features"), arrays)
+    files = {name: output_path(record, name) for name in outputs.names if name in ENDINGS}
+    return {name: file_sha256(files[name]) if name in files else "" for name in outputs.names}
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -93,7 +93,7 @@ def tune_task(
     )
     return make_record(
         shell,
-        metrics={} if failures else {INNER: _means(scored)},
+        metrics={INNER: {} if failures else _means(scored)},
         timing={"fit_seconds": seconds},
         failures=failures,
     )

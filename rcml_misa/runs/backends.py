@@ -1,0 +1,235 @@
+"""Where runs go: workers of this machine, or of a dask, ray or SLURM cluster, through joblib."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.runs.parent import follow_parent
+
+__all__ = ["ENGINES", "Engine", "EngineName"]
+
+EngineName = Literal["local", "dask", "ray", "slurm"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+CONNECT = 10  # seconds that a scheduler has to answer
+HERE = "local"  # address for SLURM: processes of this machine in place of jobs
+HOURS = 12  # of a job of SLURM, unless the address says otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Choice of what carries out runs.
+
+    Parameters
+    ----------
+    name : {"local", "dask", "ray", "slurm"}
+        ``"local"``: processes of this machine (loky).
+    address : str, optional
+        Of a dask scheduler or a ray cluster that is there; without one, both are started on this
+        machine for the time of the runs. For SLURM, parameters of submitit such as
+        ``partition=gpu,time=120,mem_gb=8``, or ``local``.
+    jobs : int
+        Workers. On a cluster that is there: runs at a time.
+
+    Raises
+    ------
+    OptionError
+        If there is no such engine, or it takes no address.
+
+    Examples
+    --------
+    >>> Engine(name="dask", jobs=2)
+    Engine(name='dask', address=None, jobs=2)
+    """
+
+    name: EngineName = "local"
+    address: str | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise OptionError(f"there is no engine {self.name!r}; {nearest(self.name, ENGINES)}")
+        if self.name == "local" and self.address is not None:
+            raise OptionError(
+                f"the local engine has no address {self.address}; choose --engine dask, ray or "
+                "slurm with it."
+            )
+
+    @property
+    def here(self) -> bool:
+        """Whether runs are made in this process."""
+        return self.name == "local" and self.jobs == 1
+
+    @contextmanager
+    def start(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Start or reach the workers; give joblib's options that send calls to them.
+
+        Files of the engine's own go to `folder`. An engine that isn't installed, or doesn't answer,
+        is an `OptionError`.
+        """
+        if self.here:
+            yield {"n_jobs": 1, "backend": "sequential"}
+            return
+        with ExitStack() as stack:
+            try:
+                options = _STARTS[self.name](self, folder, stack)
+            except ImportError as error:
+                raise OptionError(
+                    f"--engine {self.name} needs the package {error.name or self.name}, which is "
+                    f"not installed; pip install 'rcml-misa[{self.name}]'."
+                ) from error
+            yield {"n_jobs": self.jobs, "batch_size": 1, **options}
+
+
+def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    from joblib import parallel_config
+
+    stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
+    return {
+        "pre_dispatch": 2 * engine.jobs,
+        "initializer": follow_parent,
+        "initargs": (os.getpid(),),
+        "max_nbytes": None,  # data sets are mapped already
+    }
+
+
+def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
+    import dask
+    from distributed import Client, LocalCluster
+    from joblib import parallel_config, register_parallel_backend
+
+    register_parallel_backend("rcml-misa-dask", _dask_backend())
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.worker.daemon": False,
+        # who gave the order counts its tries
+        "distributed.scheduler.allowed-failures": 1000,
+        "distributed.comm.timeouts.connect": CONNECT,
+    }
+    stack.enter_context(dask.config.set(settings))
+    place: Any = engine.address
+    if place is None:
+        place = stack.enter_context(
+            LocalCluster(
+                n_workers=engine.jobs,
+                threads_per_worker=1,
+                dashboard_address=None,
+                local_directory=str(folder),
+            )
+        )
+    try:
+        client = stack.enter_context(Client(place, timeout=CONNECT))
+    except (OSError, ValueError) as error:
+        raise _no_answer(engine) from error
+    stack.enter_context(parallel_config("rcml-misa-dask", client=client))
+    return {"pre_dispatch": engine.jobs}
+
+
+def _dask_backend() -> type[Any]:
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        """Dask as joblib has it, but for a call whose workers died too often: it ends."""
+
+        def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
+            future = super().submit(func, callback)
+
+            def ended(future: Any) -> None:
+                error = future.exception()
+                if error is not None and callback is not None:
+                    callback(error)
+
+            future.add_done_callback(ended)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, BaseException):
+                raise out
+            return super().retrieve_result_callback(out)
+
+    return Backend
+
+
+def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
+    import ray
+    from joblib import parallel_config, register_parallel_backend
+    from ray.util.joblib.ray_backend import RayBackend
+
+    class Backend(RayBackend):  # type: ignore[misc]
+        """Ray as joblib has it, with results as they come."""
+
+        supports_return_generator = True
+
+    register_parallel_backend("rcml-misa-ray", Backend)
+    options: dict[str, Any] = {"address": engine.address}
+    if engine.address is None:
+        options = {"num_cpus": max(engine.jobs, 2), "include_dashboard": False}
+    try:
+        ray.init(log_to_driver=False, configure_logging=False, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise _no_answer(engine) from error
+    stack.callback(ray.shutdown)
+    stack.enter_context(parallel_config("rcml-misa-ray"))
+    # with one worker joblib would stay in this process
+    return {"pre_dispatch": engine.jobs, "n_jobs": max(engine.jobs, 2)}
+
+
+def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
+    from joblib import parallel_config, register_parallel_backend
+
+    from rcml_misa.runs.slurm import SlurmBackend
+
+    register_parallel_backend("rcml-misa-slurm", SlurmBackend)
+    cluster = HERE if engine.address == HERE else "slurm"
+    parameters = {} if cluster == HERE else _sbatch(engine.address)
+    own = {"folder": folder / "slurm", "cluster": cluster}
+    stack.enter_context(
+        parallel_config(
+            "rcml-misa-slurm", parameters={"timeout_min": 60 * HOURS} | parameters, **own
+        )
+    )
+    return {"pre_dispatch": engine.jobs}
+
+
+def _sbatch(address: str | None) -> Mapping[str, Any]:
+    """Read ``partition=gpu,time=120``: parameters of submitit, those of SLURM without a prefix."""
+    from submitit import AutoExecutor
+
+    general = AutoExecutor._typed_parameters()
+    parameters: dict[str, Any] = {}
+    for part in (address or "").split(","):
+        key, equals, text = part.strip().partition("=")
+        if not part.strip():
+            continue
+        if not equals:
+            raise OptionError(f"--address {part} has no value; write it as partition=NAME.")
+        kind = general.get(key, str)
+        try:
+            parameters[key if key in general else f"slurm_{key}"] = (
+                int(text) if kind is str and text.isdigit() else kind(text)
+            )
+        except ValueError:
+            raise OptionError(f"--address {part} is no {kind.__name__}; give a number.") from None
+    return parameters
+
+
+def _no_answer(engine: Engine) -> OptionError:
+    return OptionError(
+        f"no {engine.name} cluster answers at {engine.address} within {CONNECT} s; start it, give "
+        "another --address, or leave --address out for one on this machine."
+    )
+
+
+_STARTS: Mapping[str, Callable[[Engine, Path, ExitStack], dict[str, Any]]] = {
+    "local": _start_local,
+    "dask": _start_dask,
+    "ray": _start_ray,
+    "slurm": _start_slurm,
+}

@@ -1,0 +1,114 @@
+"""Signals that end a command as Ctrl-C does, and pieces of work that they may not cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Interrupted", "exit_status", "interrupts_deferred", "signals_interrupt"]
+
+PATIENCE = 10.0  # seconds that a command has to end after the first signal
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interruption by a signal.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def exit_status(stop: KeyboardInterrupt) -> int:
+    """Tell the exit status of an interrupted command: 128 and the number of the signal.
+
+    Examples
+    --------
+    >>> exit_status(Interrupted(15)), exit_status(KeyboardInterrupt())
+    (143, 130)
+    """
+    return 128 + getattr(stop, "number", signal.SIGINT)
+
+
+def _numbers() -> list[signal.Signals]:
+    """List the signals; those that whoever started the process ignores stay ignored."""
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    return [each for each in numbers if signal.getsignal(each) != signal.SIG_IGN]
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Raise `Interrupted` at the first of SIGINT, SIGTERM and SIGHUP; further ones change nothing.
+
+    The process ends at the latest `PATIENCE` seconds after the first, whatever hangs.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    seen: list[int] = []
+    over = threading.Event()
+
+    def handle(number: int, _: Any) -> None:
+        if seen:
+            return
+        seen.append(number)
+        threading.Thread(target=_end, args=(128 + number, over), daemon=True).start()
+        raise Interrupted(number)
+
+    previous = {number: signal.signal(number, handle) for number in _numbers()}
+    try:
+        yield
+    finally:
+        over.set()
+        _restore(previous)
+
+
+def _end(status: int, over: threading.Event) -> None:
+    if not over.wait(PATIENCE):
+        os._exit(status)
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold the signals back until the end, and block Ctrl-C for children that start meanwhile.
+
+    It works in the main thread; no signal is handled elsewhere.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    caught: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: caught.append(number))
+        for number in _numbers()
+    }
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _restore(previous)
+        if caught:
+            os.kill(os.getpid(), caught[0])
