@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,23 +47,29 @@ class _Tuning:
     search: Search
     run: int
     seed: int
-    default: list[Trial] = field(default_factory=list)  # the default setting, once it was tried
 
     @property
     def trials(self) -> list[Trial]:
-        """The default's trial, then those of the search."""
-        return [*self.default, *self.search.trials]
+        """The default setting's trial, then those of the search."""
+        default = self.search.default
+        return [*([] if default is None else [default]), *self.search.trials]
+
+    @property
+    def number(self) -> int:
+        """Number of trials when all are done."""
+        return self.search.number + 1
 
     def ask(self) -> list[Trial]:
         """Propose a round, the default setting first; nothing once all are done."""
         from rcml_misa.runs.search import DEFAULT_NUMBER, Trial
 
-        first = [] if self.default else [Trial(DEFAULT_NUMBER)]
+        first = [Trial(DEFAULT_NUMBER)] if self.search.default is None else []
         return first + ([] if self.search.done else self.search.ask())
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Keep the trials of a round."""
-        self.default += [trial for trial in trials if not trial.setting]
+        for trial in (trial for trial in trials if not trial.setting):
+            self.search.default = trial
         self.search.tell([trial for trial in trials if trial.setting])
 
 
@@ -161,6 +167,7 @@ def tune(
             _Tuning(_search(study, space, trials, seed, storage, fresh=keeping.fresh), run, seed)
             for run, seed in enumerate(seeds)
         ]
+        _say_kept(tunings, keeping)
         carry_out = partial(run_tasks, dataset, workers=workers, store=store, fresh=keeping.fresh)
         session = _carry_on(study, tunings, carry_out)
         if session.interrupted:
@@ -186,12 +193,23 @@ def tune(
     ctx.exit(session.status)
 
 
+def _say_kept(tunings: Sequence[_Tuning], keeping: opt.Keeping) -> None:
+    """Say how many trials an earlier command left."""
+    kept = sum(len(tuning.trials) for tuning in tunings)
+    number = sum(tuning.number for tuning in tunings)
+    if kept == number:
+        echo(f"note: all {number} trials are kept in {keeping.out}; nothing is searched.", err=True)
+    elif kept:
+        text = f"{kept} of {number} trials are kept in {keeping.out}; the others are made now"
+        echo(f"note: {text}.", err=True)
+
+
 def _say_interrupted(tunings: Sequence[_Tuning], session: Session, keeping: opt.Keeping) -> None:
     """Say what an interrupted search leaves, and how it goes on."""
     if keeping.folder is None:
         text = "interrupted: no trial is kept; with --out DIR each is, as it ends."
     else:
-        number = sum(tuning.search.number + 1 for tuning in tunings)
+        number = sum(tuning.number for tuning in tunings)
         done = sum(len(tuning.trials) for tuning in tunings) + len(session.records)
         text = (
             f"interrupted: {min(done, number)} of {number} trials are kept in {keeping.folder}; "

@@ -210,7 +210,20 @@ class Search:
     def trials(self) -> list[Trial]:
         """Finished trials in order; those beyond the number asked for are left out."""
         finished = self.study.get_trials(deepcopy=False)[: self.number]
-        return [_trial(number, each) for number, each in enumerate(finished)]
+        return [
+            _read_trial(number, each.params, each.user_attrs)
+            for number, each in enumerate(finished)
+        ]
+
+    @property
+    def default(self) -> Trial | None:
+        """Trial of the default setting, kept beside those of the search, once it is told."""
+        kept = self.study.user_attrs.get("default")
+        return None if kept is None else _read_trial(DEFAULT_NUMBER, {}, kept)
+
+    @default.setter
+    def default(self, trial: Trial) -> None:
+        self.study.set_user_attr("default", _attributes(trial))
 
     @property
     def done(self) -> bool:
@@ -241,7 +254,7 @@ class Search:
                     value=value if math.isfinite(value) else None,
                     params=dict(trial.setting),
                     distributions=self.distributions,
-                    user_attrs={"measures": plain(trial.measures), "note": trial.note},
+                    user_attrs=_attributes(trial),
                 )
             )
 
@@ -288,13 +301,19 @@ def _distribution(part: Span | Choice) -> BaseDistribution:
     return FloatDistribution(float(part.low), float(high), log=part.log, step=part.step)
 
 
-def _trial(number: int, kept: optuna.trial.FrozenTrial) -> Trial:
+def _attributes(trial: Trial) -> dict[str, Any]:
+    """Describe in a journal what a trial scored."""
+    return {"measures": plain(trial.measures), "note": trial.note, "crashed": trial.crashed}
+
+
+def _read_trial(number: int, setting: Mapping[str, Any], kept: Mapping[str, Any]) -> Trial:
+    """Read a trial from what `_attributes` wrote."""
     measures = {
         name: math.nan if value is None else float(value)
-        for name, value in kept.user_attrs.get("measures", {}).items()
+        for name, value in kept.get("measures", {}).items()
     }
-    note = str(kept.user_attrs.get("note", ""))
-    return Trial(number, kept.params, measures, note, crashed=kept.state.name == "FAIL")
+    note, crashed = str(kept.get("note", "")), bool(kept.get("crashed"))
+    return Trial(number, dict(setting), measures, note, crashed)
 
 
 @contextmanager
