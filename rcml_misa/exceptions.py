@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "LONGEST",
     "DataError",
     "LeakWarning",
     "OptionError",
     "PresenceWarning",
     "RcmlMisaError",
     "RecordWarning",
+    "bounded",
     "nearest",
+    "printable",
     "shortened",
     "validated",
 ]
@@ -28,11 +31,39 @@ __all__ = [
 Schema = TypeVar("Schema")
 
 
+LONGEST = 300  # characters of an error's sentence
+
+
+def bounded(text: str, longest: int = LONGEST) -> str:
+    """Cut a sentence in its middle, since the value stands first and the way out last.
+
+    Examples
+    --------
+    >>> bounded("a" * 12 + "b" * 12, 15)
+    'aaaaaaa ... bbb'
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {text[5 + longest // 2 - longest :]}"
+
+
 class RcmlMisaError(ValueError):
     """Base of every error that this package raises on purpose.
 
-    It is a `ValueError`, so that scikit-learn's tools treat it as bad input.
+    It is a `ValueError`, so that scikit-learn's tools treat it as bad input. Its sentence has at
+    most `LONGEST` characters, whatever names and values it quotes.
+
+    Examples
+    --------
+    >>> text = str(RcmlMisaError("x" * 1000 + "; give another name."))
+    >>> len(text), text[-25:]
+    (300, 'xxxxx; give another name.')
     """
+
+    def __init__(self, *args: object) -> None:
+        if args and isinstance(args[0], str):
+            args = (bounded(args[0]), *args[1:])
+        super().__init__(*args)
 
 
 class DataError(RcmlMisaError):
@@ -68,12 +99,23 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'choose from CUB, PIE.'
     """
     names = {choice.lower(): shortened(choice, 40) for choice in choices}
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100].lower(), names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(names[word] for word in close)}?"
     listed = ", ".join(sorted(names.values(), key=str.lower))
     shown = textwrap.shorten(listed, 180, placeholder=" and more", break_on_hyphens=False)
     return f"choose from {shown}."
+
+
+def printable(text: str, instead: str = " ") -> str:
+    r"""Replace line ends and control characters, which would break a line or steer a terminal.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a [31mb'
+    """
+    return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def shortened(value: object, most: int = 100) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_ori
 
 from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
 
+from rcml_misa.bounds import MOST
 from rcml_misa.exceptions import OptionError, nearest
 
 __all__ = [
@@ -34,7 +35,8 @@ _FRACTION = Interval(Real, 0, 1, closed="neither")
 
 # a name means the same in every estimator; of a tuple every part is checked
 _CONSTRAINTS: Mapping[str, Any] = {
-    **dict.fromkeys(("epochs", "batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
+    "epochs": Interval(Integral, 1, MOST["epochs"], closed="both"),
+    **dict.fromkeys(("batch_size", "heads", "feedforward", "layers", "trees"), _COUNT),
     **dict.fromkeys(("hidden", "landmarks", "sequence_hidden", "update_epochs"), _COUNT),
     **dict.fromkeys(("patience", "rounds", "groups", "selection_landmarks"), _COUNT),
     **dict.fromkeys(("text_layers", "annealing_epochs", "random_state"), _COUNT_OR_ZERO),
@@ -123,13 +125,15 @@ def _limit(value: Any, constraint: Any, several: bool, default: Any) -> tuple[st
         return f"is not {'a text' if isinstance(default, str) else 'True or False'}", way_out
     left, right, closed = constraint.left, constraint.right, constraint.closed
     low = f" above {left:g}" if closed == "neither" else f" of {left:g} or more"
-    high = "" if right is None else f" and {'up to' if closed == 'both' else 'below'} {right:g}"
+    most = right if constraint.type is Integral else format(right or 0, "g")
+    high = "" if right is None else f" and {'up to' if closed == 'both' else 'below'} {most}"
     kind = "whole" if constraint.type is Integral else "finite"
     if several:
         count = "one or more " if value == () else ""
         return f"is not a tuple of {count}{kind} numbers{low}{high}", way_out
     close = _closest(value, constraint)
-    way_out = way_out if close is None else f"the nearest is {close:g}."
+    shown = f"{close}" if constraint.type is Integral else f"{close or 0:g}"
+    way_out = way_out if close is None else f"the nearest is {shown}."
     return f"is not a {kind} number{low}{high}", way_out
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 
 __all__ = [
+    "check_writable",
     "file_sha256",
     "files_sha256",
+    "require_file",
     "sweep",
     "sweep_work",
     "whole_file",
@@ -26,6 +29,7 @@ __all__ = [
 REMEDY = "free some space or give another folder"
 TEMPORARY = re.compile(r"\.writing-[0-9a-f]{32}")  # start of the names of unfinished files
 WORK = ".rcml-misa-work-"  # begins the name of a folder for one command's own files
+PROBE = bytes(2**16)  # a disk may be full although it takes the names of new files
 HOUR = 3600.0  # seconds
 SETTLED = 5.0  # seconds after which a work folder without a lock has no owner
 
@@ -47,7 +51,7 @@ def whole_file(path: Path, *, remedy: str = REMEDY, make_folder: bool = False) -
     ...     sorted(file.name for file in Path(folder).iterdir())
     ['numbers.txt']
     """
-    temporary = path.with_name(f".writing-{uuid4().hex}{path.suffix}")
+    temporary = _temporary(path)
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +59,50 @@ def whole_file(path: Path, *, remedy: str = REMEDY, make_folder: bool = False) -
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path} can't be written ({reason}); {remedy}.") from error
+        raise DataError(f"{shortened(path, 140)} can't be written ({reason}); {remedy}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that has become read-only
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, *, remedy: str = REMEDY) -> None:
+    """Check that a file can be written, before the work that it is to hold.
+
+    A small temporary file is written beside it and removed; an existing file stays as it is.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist, is read-only or full, or `path` is a folder or a device.
+
+    Examples
+    --------
+    >>> check_writable(Path("no such folder/model.rcml"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rcml_misa.exceptions.DataError: no such folder/model.rcml can't be written (No such file or ...
+    """
+    name, way_out = shortened(path, 140), "give the name of a file"
+    try:
+        if path.is_dir():
+            raise DataError(f"{name} can't be written (it is a folder); {way_out} in it.")
+        if path.exists() and not path.is_file():
+            raise DataError(f"{name} can't be written (it is a device or a pipe); {way_out}.")
+        temporary = _temporary(path)
+        try:
+            temporary.write_bytes(PROBE)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name} can't be written ({reason}); {remedy}.") from error
+
+
+def _temporary(path: Path) -> Path:
+    """Name an unfinished file beside `path`, with its ending."""
+    return path.with_name(f".writing-{uuid4().hex}{path.suffix}")
 
 
 def sweep(folder: Path, *, age: float = HOUR) -> int:
@@ -100,8 +145,25 @@ def write_text(path: Path, text: str, *, remedy: str = REMEDY) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_file(path: Path, *, what: str = "data file") -> None:
+    """Refuse what is there and no regular file: a pipe, a device, a socket.
+
+    Reading one may wait for ever, or never end. Links are followed; a path that is not there, and
+    a folder, are left to the caller.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((word for test, word in kinds if test(mode)), "device")
+        raise DataError(f"{shortened(path)} is a {kind} and no {what}; give a regular file.")
+
+
 def file_sha256(path: Path) -> str:
-    """Compute the hexadecimal sha256 of a file's bytes; an OSError if it can't be read."""
+    """Compute the hexadecimal sha256 of a regular file's bytes; an OSError if it can't be read."""
+    require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rcml_misa.callbacks import EpochTasks
 from rcml_misa.exceptions import OptionError
 
 __all__ = [
     "Device",
+    "EpochCallback",
     "History",
     "Optimisation",
     "Progress",
@@ -40,11 +42,19 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a training: `epoch` of `epochs` done, and the mean loss of that epoch."""
+    """State of a training: `epoch` of `epochs` done, and the means of that epoch.
+
+    `terms` holds what the epoch adds to `history_`, by name: the loss and its terms, and what was
+    measured on validation rows.
+    """
 
     epoch: int
     epochs: int
     loss: float
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+
+EpochCallback = Callable[[Progress], bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +295,27 @@ class _Descent:
             value.copy_(weight)
 
 
+@dataclass(frozen=True)
+class _Listener:
+    """The callback of a training, whose own draws from torch change nothing."""
+
+    callback: EpochCallback | None
+    epochs: int
+
+    def begin(self, epoch: int) -> None:
+        """Announce an epoch, where its start is of interest."""
+        if isinstance(self.callback, EpochTasks):
+            with torch.random.fork_rng():
+                self.callback.begin(epoch, self.epochs)
+
+    def end(self, epoch: int, means: Mapping[str, float]) -> bool:
+        """Report an epoch; True if it is to be the last."""
+        if self.callback is None:
+            return False
+        with torch.random.fork_rng():
+            return self.callback(Progress(epoch, self.epochs, means["loss"], means)) is True
+
+
 def _groups(module: nn.Module, settings: Optimisation) -> list[dict[str, Any]]:
     """Groups of parameters of like learning rate and decay, for the optimiser."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -312,7 +343,7 @@ def train(
     batches: Callable[[], Sequence[Batch]],
     settings: Optimisation,
     validate: Callable[[], Mapping[str, float]] | None = None,
-    callback: Callable[[Progress], None] | None = None,
+    callback: EpochCallback | None = None,
 ) -> History:
     """Train `module` in place, and return the means of the loss terms and validation per epoch.
 
@@ -333,7 +364,8 @@ def train(
         named numbers for the history. The first of them selects the epoch whose weights are
         restored at the end; without it the last epoch counts and `patience` has no effect.
     callback : callable, optional
-        Called after each epoch and its validation, in the same mode and with the same weights.
+        Called after each epoch and its validation, in the same mode and with the same weights;
+        one that returns True ends the training. What it draws from torch changes nothing.
 
     Returns
     -------
@@ -357,11 +389,12 @@ def train(
     else:
         steps, epochs = settings.epochs * steps_per_epoch, settings.epochs
         total, share = epochs * len(first), len(first)
-    descent = _Descent(module, settings, steps)
+    descent, listener = _Descent(module, settings, steps), _Listener(callback, epochs)
     best = _Best(module, descent.trained)
     history: History = {}
     seen = 0
     for epoch in range(1, epochs + 1):
+        listener.begin(epoch)
         drawn = first if epoch == 1 else batches()
         sums: dict[str, float] = {}
         counted = 0
@@ -394,11 +427,10 @@ def train(
             means |= measured
         for name, number in means.items():
             history.setdefault(name, []).append(number)
-        if callback is not None:
-            callback(Progress(epoch=epoch, epochs=epochs, loss=means["loss"]))
+        stopped = listener.end(epoch, means)
         # without `validate` no epoch is waited for
         waited = settings.patience is not None and best.waited >= settings.patience
-        if waited or epoch == epochs:
+        if waited or stopped or epoch == epochs:
             break
         descent.swap()
     best.restore()

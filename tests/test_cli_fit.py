@@ -251,8 +251,8 @@ def test_whole_number_labels_are_compared_as_numbers(files, tmp_path):
         (("fit", "--dataset", "digit", "--out", "{t}/m"), "did you mean digits?"),
         (("fit", "--dataset", "digits", "--target", "y", "--out", "{t}/m"), "known views"),
         (("fit", "--dataset", "digits"), "Missing option '--out'"),
-        (("fit", "--dataset", "digits", "--out", "{t}/no/m"), "no file in a folder that exists"),
-        (("fit", "--dataset", "digits", "--out", "{t}"), "no file in a folder that exists"),
+        (("fit", "--dataset", "digits", "--out", "{t}/no/m"), "file in a folder that exists"),
+        (("fit", "--dataset", "digits", "--out", "{t}"), "is a folder"),
         (("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "lda"), "lda can't be saved"),
         (
             ("fit", "--dataset", "digits", "--out", "{t}/m", "--method", "sklearn.svm:SVC"),

@@ -37,6 +37,10 @@ class NeedsMore:
     def __init__(self, kernel: str) -> None:
         self.kernel = kernel
 
+    def fit(self, X, y): ...
+
+    def predict(self, X): ...
+
 
 class Voter(ClassifierMixin, BaseEstimator):
     """Has predict alone."""
@@ -119,7 +123,9 @@ def test_recipe_of_a_path_takes_typed_options():
         (path("NeedsMore"), "no usable classifier.*kernel"),
         ("sklearn.preprocessing:StandardScaler", "no fit or no predict"),
         ("collections:OrderedDict", "no usable classifier"),
-        (":X", "can't be imported"),
+        (":X", "no method.*my.module:MyClassifier"),
+        ("subprocess:Popen", "no fit or no predict"),
+        ("os:getcwd", "neither a class nor a function"),
     ],
 )
 def test_what_is_no_classifier(name, match):

@@ -29,7 +29,7 @@ def call(*words: object) -> Result:
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("kept")
     assert call(*FEW, *SMALL, "--keep", "all", "--out", out).exit_code == 0
-    return out
+    return out / "records"
 
 
 def test_names_of_what_is_kept() -> None:
@@ -41,7 +41,7 @@ def test_names_of_what_is_kept() -> None:
 
 def test_everything_that_figures_need_is_kept(folder) -> None:
     (record,) = RunStore(folder).read()
-    (path,) = folder.glob("*-seed0.json")
+    (path,) = folder.glob("*-seed0-*.json")
     kept = read_kept(kept_path(path))
     views, rows = len(kept.views), record.test_rows
     arrays = kept.arrays
@@ -64,10 +64,10 @@ def test_everything_that_figures_need_is_kept(folder) -> None:
 
 def test_keeping_changes_no_result(folder, tmp_path) -> None:
     assert call(*FEW, *SMALL, "--out", tmp_path).exit_code == 0
-    (with_it,), (without,) = RunStore(folder).read(), RunStore(tmp_path).read()
+    (with_it,), (without,) = RunStore(folder).read(), RunStore(tmp_path / "records").read()
     assert with_it.metrics == without.metrics
     assert {name: with_it.history[name] for name in without.history} == without.history
-    assert not list(tmp_path.glob("*.npz"))
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 @pytest.mark.parametrize("method", ["misa", "rcml-misa"])
@@ -79,9 +79,9 @@ def test_a_regressions_codes_and_validation_losses_are_kept(tmp_path, monkeypatc
     out = tmp_path / "out"
     result = call(*words, *collectors, *FEW, "--keep", "all", "--out", out)
     assert result.exit_code == 0, result.stderr
-    (record,) = RunStore(out).read()
+    (record,) = RunStore(out / "records").read()
     assert {"train sim", "valid sim", "valid diff", "valid recon"} <= set(record.history)
-    (path,) = out.glob("*-seed0.json")
+    (path,) = out.glob("records/*-seed0-*.json")
     assert {"private", "shared", "attention"} <= set(read_kept(kept_path(path)).arrays)
 
 
@@ -97,7 +97,7 @@ def test_what_a_method_lacks_is_refused_before_training(tmp_path) -> None:
 def test_controls_keep_their_answers(tmp_path) -> None:
     result = call("--method", "lda", *FEW[:4], "--keep", "opinions", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
-    (path,) = tmp_path.glob("*-seed0.json")
+    (path,) = tmp_path.glob("records/*-seed0-*.json")
     arrays = read_kept(kept_path(path)).arrays
     assert "clean.right" in arrays
     assert "clean.views" not in arrays
@@ -137,7 +137,7 @@ def test_recorder_takes_as_many_rows_of_each_part() -> None:
 
 
 def test_records_stay_strict_json(folder) -> None:
-    (path,) = folder.glob("*-seed0.json")
+    (path,) = folder.glob("*-seed0-*.json")
     json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
@@ -145,5 +145,5 @@ def test_a_method_given_by_its_path_finds_what_it_kept(tmp_path) -> None:
     method = ("--method", "sklearn.naive_bayes:GaussianNB", "--keep", "opinions")
     result = call("--dataset", "digits", *method, "--runs", 1, "--jobs", 1, "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
-    (record,) = tmp_path.glob("*-seed0.json")
+    (record,) = tmp_path.glob("records/*-seed0-*.json")
     assert "clean.right" in read_kept(kept_path(record)).arrays

@@ -175,7 +175,10 @@ def test_the_map_has_the_layers_of_the_contract():
     assert " → ".join(f"`{layer}`" for layer in layers[1:]) in rooms
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+# test_callbacks.py runs that one, which needs a command's records
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "callbacks.md"], ids=lambda path: path.name
+)
 def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some of it writes files
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)

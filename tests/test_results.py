@@ -74,7 +74,7 @@ def test_numpy_values_become_plain() -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (make(schema=99).to_json(), "schema 99, not 2"),
+        (make(schema=99).to_json(), "schema is 99, not 2"),
         ("{}", "not a run's record"),
         ("[]", "not a run's record"),
         ('{"schema": 2', "not a run's record"),

@@ -341,9 +341,11 @@ def test_options_of_a_preparer_that_a_file_cannot_hold(tmp_path):
 
 
 def rewrite(path, change):
+    """Write the file again with a change, as a version without checksum."""
     header, tensors = read_file(path)
+    del header["sha256"]
     change(header, tensors)
-    text = json.dumps({**header, "format_version": FORMAT_VERSION})
+    text = json.dumps({**header, "format_version": 3})
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     save_file(arrays, path, metadata={"rcml-misa": text})
 
@@ -525,7 +527,7 @@ def test_a_file_with_hostile_transformers_is_refused_in_one_sentence(tmp_path):
         rewrite(path, replace(content))
         with pytest.raises(DataError, match="is not a usable model file") as caught:
             rcml_misa.load(path)
-        assert len(str(caught.value)) <= 300 + len(str(path))
+        assert len(str(caught.value)) <= 300
         assert "\n" not in str(caught.value)
 
 
@@ -637,7 +639,7 @@ def test_hostile_steps_are_refused_in_one_sentence(name, saved):
     with pytest.raises((DataError, OptionError)) as caught:
         rcml_misa.load(saved)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) <= 300 + len(str(saved))
+    assert len(str(caught.value)) <= 300
 
 
 def test_an_untouched_rewrite_is_read(saved):
@@ -648,6 +650,8 @@ def test_an_untouched_rewrite_is_read(saved):
 
 def test_random_damage_is_refused_or_harmless(saved):
     header, tensors = read_file(saved)
+    header = {**header, "format_version": 3}
+    del header["sha256"]
     name = next(name for name in tensors if name.endswith("encoder"))
     rng = np.random.default_rng(0)
     for _ in range(40):
@@ -663,7 +667,7 @@ def test_random_damage_is_refused_or_harmless(saved):
 
 
 def test_what_inspect_says(saved):
-    assert read_header(saved)["format_version"] == 3
+    assert read_header(saved)["format_version"] == FORMAT_VERSION
     facts = describe(*load_with_header(saved), saved)
     assert json.loads(json.dumps(facts)) == facts
     assert facts["steps"] == {"prepare": "TablePreparer"}

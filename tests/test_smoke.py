@@ -139,7 +139,7 @@ def run(name: str) -> Result:
     )  # fmt: skip
     if not Path(out).is_dir():
         return result
-    records = RunStore(Path(out)).read()
+    records = RunStore(Path(out) / "records").read()
     assert records
     assert all(record.metrics["clean"] for record in records)
     stem = "measures" if kind.task else "summary"
@@ -189,7 +189,10 @@ def ablate(name: str) -> Result:
     out = Path(f"{name} ablation")
     result = call("ablate", *words, "--jobs", 1, "--epochs", 1, "--out", out, *kind.words)
     if out.is_dir():
-        assert {record.variant for record in RunStore(out).read()} == {"whole", "minus sim"}
+        assert {record.variant for record in RunStore(out / "records").read()} == {
+            "whole",
+            "minus sim",
+        }
         assert (out / "measures.csv").exists()
     return result
 

@@ -305,10 +305,11 @@ def test_ablate(toy, tmp_path) -> None:
         assert name in result.stdout
     assert "minus sim" not in result.stdout
     assert "paired differences" in result.stdout
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-seed*.json")}
+    records = tmp_path / "records"
+    before = {path: path.stat().st_mtime_ns for path in records.glob("*-seed*.json")}
     assert len(before) == 10
     again = _call(*words, *rows)  # what is done is not done again
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-seed*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in records.glob("*-seed*.json")} == before
     assert again.stdout == result.stdout
 
 

@@ -84,15 +84,15 @@ def audit(
         record = audit_json(session.records, **facts, parts=list(asked), how=how)
         heading = f"{dataset.name}: {how}"
         files = "not kept; add --out DIR to keep tables, figures and a JSON per run"
-        if keeping.folder is not None:
-            files = f"{keeping.folder} (a JSON per run)"
         if (out := keeping.out) is not None:
             texts = {f"audit-{key}.csv": render([table], "csv") for key, table in tables.items()}
             texts["audit.md"] = f"{heading}\n\n{render(list(tables.values()), 'markdown')}"
             texts["audit.json"] = json.dumps(record, allow_nan=False)
             write_texts(out, texts)
             names = [*texts, *(path.name for path in draw_audit(session.records, out))]
-            files += f"; tables and figures: {out} ({', '.join(names)})"
+            files = f"{out} ({', '.join(names)}; a JSON per run in {keeping.folder})"
+        elif keeping.folder is not None:
+            files = f"{keeping.folder} (a JSON per run)"
         if as_json:
             echo_json(record)
         else:

@@ -17,27 +17,26 @@ from typing import Any
 import click
 
 from rcml_misa.exceptions import (
+    LONGEST,
     LeakWarning,
     OptionError,
     PresenceWarning,
     RcmlMisaError,
     RecordWarning,
+    bounded,
+    printable,
 )
 from rcml_misa.runs.interrupts import exit_status, signals_interrupt
 
 __all__ = ["FriendlyGroup"]
 
-LONGEST = 300  # characters of an error's sentence
+SAFE_PATH = "PYTHONSAFEPATH"  # environment variable of Python's option -P
 TRACEBACK = "RCML_MISA_TRACEBACK"  # environment variable that shows tracebacks of faults
 
 
 def sentence(text: str, longest: int = LONGEST) -> str:
     """Put an error on one line of at most 300 characters, without control characters."""
-    line = " ".join(text.split())
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
-    if len(line) > longest:  # the value stands first and the way out last
-        line = f"{line[: longest // 2]} ... {line[5 + longest // 2 - longest :]}"
-    return line
+    return bounded(printable(" ".join(text.split()), "?"), longest)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -85,6 +84,22 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         _stop(ctx, f"{place}: {error}; {way_out}.", 1)
 
 
+@contextmanager
+def _children_without_folder() -> Iterator[None]:
+    """Let no Python that is started meanwhile put the current folder first on its path.
+
+    Workers are started by ``python -m`` and ``python -c``, which do so: a file `numpy.py` there
+    would be run by each of them.
+    """
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(SAFE_PATH, None)
+
+
 class FriendlyGroup(click.Group):
     """Group of commands that ends in one sentence and an exit status, never in a traceback.
 
@@ -101,7 +116,12 @@ class FriendlyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn exceptions into exit statuses, warnings into lines."""
-        with _one_sentence(ctx), signals_interrupt(), warnings.catch_warnings():
+        with (
+            _one_sentence(ctx),
+            signals_interrupt(),
+            _children_without_folder(),
+            warnings.catch_warnings(),
+        ):
             warnings.showwarning = _show_warning
             return super().invoke(ctx)
 
@@ -109,13 +129,15 @@ class FriendlyGroup(click.Group):
 def echo(text: str, *, indent: int = 2, err: bool = False) -> None:
     """Print a line, wrapped between words to the width of the terminal.
 
-    It is not broken after its first colon, so that a path stays beside its name.
+    It is not broken after its first colon, so that a path stays beside its name. Characters that
+    are not printable, which a terminal may obey, become spaces.
     """
     width = max(shutil.get_terminal_size((80, 24)).columns, 40)
     wrapper = textwrap.TextWrapper(
         width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
-    click.echo(wrapper.fill(text.replace(": ", ":\0", 1)).replace("\0", " "), err=err)
+    line = printable(text).replace(": ", ":\0", 1)
+    click.echo(wrapper.fill(line).replace("\0", " "), err=err)
 
 
 def echo_json(record: Any, *, indent: int | None = None, err: bool = False) -> None:

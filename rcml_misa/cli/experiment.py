@@ -2,152 +2,24 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import click
-from annotated_types import Interval, MinLen
 
+from rcml_misa.bounds import check_total
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import write_texts
+from rcml_misa.cli.plans import Plan, read_plan
 from rcml_misa.cli.session import run_session
-from rcml_misa.exceptions import DataError, OptionError, validated
+from rcml_misa.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
-    from rcml_misa.datasets import FileOptions
-    from rcml_misa.estimators.registry import Recipe
-    from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunRecord
 
-__all__ = ["experiment", "read_plan"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """Keys of an experiment's file."""
-
-    datasets: Annotated[list[str], MinLen(1)] = field(
-        metadata={"hint": "give names: datasets = ['digits']."}
-    )
-    methods: Annotated[list[Any], MinLen(1)] = field(
-        metadata={"hint": "give names: methods = ['lda']."}
-    )
-    title: str | None = None
-    runs: int = 10
-    seed: int = 0
-    protocol: Any = field(default_factory=dict)
-    task: str | None = None
-    files: Any = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Method:
-    """Keys of one method of the file."""
-
-    method: str = field(metadata={"hint": "give method = NAME."})
-    variant: str | None = None
-    preset: str = "default"
-    set: dict[str, Any] = field(
-        default_factory=dict, metadata={"hint": "give a table, such as set = { C = 1.0 }."}
-    )
-    grid: dict[str, list[Any]] = field(
-        default_factory=dict, metadata={"hint": "give lists, such as grid = { C = [1.0, 10.0] }."}
-    )
-    label: str | None = None
-    figure: Annotated[float, Interval(ge=0, le=1)] | None = field(
-        default=None, metadata={"hint": "give a fraction, such as 0.76."}
-    )
-    keep: list[str] = field(
-        default_factory=list, metadata={"hint": "give names of views: keep = ['a']."}
-    )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Configured method of an experiment: recipe, its grid's values, a published accuracy."""
-
-    recipe: Recipe
-    setting: str = ""
-    figure: float | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Content of an experiment's file, checked; `files` says how the user's own are read."""
-
-    title: str
-    datasets: Sequence[str]
-    entries: Sequence[Entry]
-    repeats: opt.Repeats
-    protocol: Protocol
-    files: FileOptions
-    task: str | None = None
-
-
-def read_plan(file: Path) -> Plan:
-    """Read and check an experiment's file; it raises `DataError` or `OptionError`."""
-    from rcml_misa.datasets import FileOptions
-    from rcml_misa.protocols import Protocol
-
-    opt.importable_here()
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} can't be read ({error.strerror}); give a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not TOML: {error}.") from error
-    plan = validated(_File, content, where=str(file), error=OptionError)
-    where = f"{file}: protocol"
-    protocol = validated(Protocol, plan.protocol, where=where, error=OptionError)
-    files = validated(FileOptions, plan.files, where=f"{file}: files", error=OptionError)
-    regression = opt.DataOptions(task=plan.task).predicts_scores(plan.datasets)
-    entries = tuple(made for method in plan.methods for made in _entries(method, file, regression))
-    names = [(entry.recipe.method, entry.recipe.variant) for entry in entries]
-    for name in names:
-        if names.count(name) > 1:
-            raise OptionError(f"{file} has {' '.join(name)} twice; give each its own label.")
-    title, repeats = plan.title or file.stem, opt.Repeats(plan.runs, plan.seed)
-    return Plan(title, plan.datasets, entries, repeats, protocol, files, plan.task)
-
-
-def _entries(entry: Any, file: Path, regression: bool) -> Iterator[Entry]:
-    """Configure one method of the file: a name, or a table with its options and their grid."""
-    from rcml_misa.estimators.registry import METHODS, recipe
-
-    if isinstance(entry, str):
-        for name in METHODS if entry == "all" else [entry]:
-            yield Entry(recipe(name, regression=regression))
-        return
-    method = validated(_Method, entry, where=f"{file}: a method", error=OptionError)
-    fixed = [f"{key}={_text(value)}" for key, value in method.set.items()]
-    for values in product(*method.grid.values()):
-        setting = [f"{key}={_text(value)}" for key, value in zip(method.grid, values, strict=True)]
-        made = recipe(
-            method.method,
-            variant=method.variant,
-            preset=method.preset,
-            options=[*fixed, *setting],
-            regression=regression,
-        )
-        # configurations of one method stay apart by what was set
-        changed = fixed or setting or method.keep
-        names = [made.variant] if made.variant != "-" or not changed else []
-        names += [f"only {' '.join(method.keep)}"] if method.keep else []
-        words = [*names, *fixed] if method.label is None else [method.label]
-        variant = " ".join([*words, *setting])
-        made = replace(made, variant=variant, keep=tuple(method.keep))
-        yield Entry(made, " ".join(setting), method.figure)
-
-
-def _text(value: Any) -> str:
-    """Write a TOML value as ``--set`` takes it."""
-    if isinstance(value, list):
-        return ",".join(_text(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+__all__ = ["experiment"]
 
 
 @click.command()
@@ -159,6 +31,7 @@ def _text(value: Any) -> str:
 @opt.data_options("folder")
 @opt.flag("--full", "Print every table, of FILE.csv without any run where that has all runs.")
 @opt.flag("--from-csv", "Make the page of FILE.csv as it is; nothing runs.")
+@opt.code_option
 @click.pass_context
 def experiment(
     ctx: click.Context,
@@ -170,6 +43,7 @@ def experiment(
     data: opt.DataOptions,
     full: bool,
     from_csv: bool,
+    allow_code: bool,
 ) -> None:
     """Run FILE's grid of data sets and methods; write FILE's name with .md and .csv.
 
@@ -180,11 +54,12 @@ def experiment(
     from rcml_misa.reporting import experiment_page
     from rcml_misa.results import runs_csv
 
-    plan = read_plan(file)
+    plan = read_plan(file, allow_code=allow_code)
     given = {"runs": runs, "seed": seed}
     repeats = replace(
         plan.repeats, **{name: number for name, number in given.items() if number is not None}
     )
+    check_total(datasets=len(plan.datasets), variants=len(plan.entries), runs=len(repeats.seeds))
     place = keeping.out or file.parent
     keeping = replace(keeping, out=place)  # what is interrupted goes on in any case
     table = place / f"{file.stem}.csv"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.bounds import check_least
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_same
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import DataError, OptionError, shortened
 
 if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["fit", "inspect"]
 
 _DATASET = "A data set, a file of your own (table or arrays), or a folder of tables."
+_NO_CHECKSUM = "none, as in all files before format version 4; save the model again to have one"
 _NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the training data."
 
 
@@ -52,18 +56,18 @@ def fit(
     from rcml_misa.datasets.files import for_training
     from rcml_misa.estimators import ViewPipeline
     from rcml_misa.estimators.registry import check_weights, load_with_header
-    from rcml_misa.persistence import check_savable, describe, save
+    from rcml_misa.persistence import check_savable, describe
     from rcml_misa.reading.preparer import TablePreparer
+    from rcml_misa.storage import check_writable
 
-    opt.check_least(seed=(seed, 0))
+    check_least(seed=(seed, 0))
     if data.test_file is not None:
         raise OptionError("fit reads no test rows; leave --test-file out, and give it to predict.")
     regression = data.predicts_scores([name])
     recipe = _recipe(method, settings, no_landmarks, regression=regression)
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
-    if not out.parent.is_dir() or out.is_dir():
-        raise click.UsageError(f"--out {out} is no file in a folder that exists")
+    check_writable(out, remedy=opt.WRITABLE)
     own, about = load_labelled(
         name, data.file_options, data_dir=data.data_dir, task=data.task, default_task="3"
     )
@@ -90,18 +94,59 @@ def fit(
     layout = own.layout.without(
         column for columns in preparer.columns_.values() for column in columns.kinds.aside
     )
-    save(fitted, out, about={**about, "method": method, "layout": layout.to_json()})
+    _save(fitted, out, about={**about, "method": method, "layout": layout.to_json()})
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
         echo_json({**facts, "fit_seconds": seconds})
         return
     target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
-    click.echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
+    echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
     echo(f"  {facts['train_rows']} rows, {target}, views {listed(facts['views'])}")
     click.echo(f"written: {out} ({file_size(facts['bytes'])})")
     way_out = "; --no-landmarks fits without them" if facts["landmark_rows"] else ""
     echo(f"landmarks: {_landmarks(facts)}{way_out}")
+
+
+def _save(model: Any, out: Path, *, about: Mapping[str, Any]) -> None:
+    """Write a model file; where that fails, another one, which the error names."""
+    from rcml_misa.persistence import save
+
+    try:
+        save(model, out, about=about)
+    except DataError as error:
+        fallback = _fallback(model, about)
+        if fallback is None:
+            raise
+        raise DataError(
+            f"{shortened(error, 120).rstrip('.')}; the fitted model is in {fallback}: move it from "
+            "there."
+        ) from error
+
+
+def _fallback(model: Any, about: Mapping[str, Any]) -> Path | None:
+    """Write a model file into a temporary folder, else into the current one; None if none can be.
+
+    A model that no file can hold has none either.
+    """
+    from rcml_misa.persistence import save
+
+    places: tuple[Callable[[], str], ...] = (
+        lambda: tempfile.mkdtemp(prefix="rcml-misa-"),
+        lambda: tempfile.mkdtemp(prefix="rcml-misa-", dir=Path.cwd()),
+    )
+    for make_folder in places:
+        folder = None
+        try:
+            folder = make_folder()
+            save(model, path := Path(folder) / "model.rcml", about=about)
+        except (OSError, DataError):
+            if folder is not None:
+                with suppress(OSError):
+                    os.rmdir(folder)
+        else:
+            return path
+    return None
 
 
 @click.command()
@@ -117,7 +162,8 @@ def inspect(model: Path, as_json: bool) -> None:
     if as_json:
         echo_json(facts)
         return
-    about = facts["about"] if isinstance(facts["about"], dict) else {}
+    about = {"method": facts["method"], "dataset": "unnamed", **(facts["about"] or {})}
+    about = {name: shortened(value, 80) for name, value in about.items()}
     target = "none, scores are predicted"
     if facts["classes"] is not None:
         classes = [str(label) for label in facts["classes"]]
@@ -125,18 +171,19 @@ def inspect(model: Path, as_json: bool) -> None:
         target = f"{len(classes)}: {', '.join(classes[:12])}{more}"
     shown = {
         "file": f"{model} ({file_size(facts['bytes'])}, format version {facts['format_version']})",
-        "method": f"{about.get('method', facts['method'])} ({facts['method']})",
+        "method": f"{about['method']} ({facts['method']})",
         "views": listed(facts["views"]),
         **_views_told(facts),
         **({"steps": listed(facts["steps"])} if facts["steps"] else {}),
         **({"prepared": ". ".join(facts["prepared"])} if facts["prepared"] else {}),
         "classes": target,
-        "data": f"{about.get('dataset', 'unnamed')}, {facts['train_rows']} rows, sha256 of rows "
+        "data": f"{about['dataset']}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
         "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),
         "network": f"{facts['network_parameters']} parameters{_networks(facts)}{_share(facts)}",
         "versions": listed(facts["versions"] or {}),
         "landmarks": _landmarks(facts),
+        "checksum": f"sha256 {facts['sha256']}" if facts["sha256"] else _NO_CHECKSUM,
     }
     for name, text in shown.items():
         echo(f"{name:<11}{text}", indent=11)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.bounds import check_least
 from rcml_misa.cli.console import echo
 from rcml_misa.exceptions import OptionError
 
@@ -72,20 +72,17 @@ def words(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
-def check_least(**given: tuple[int | None, int]) -> None:
-    """Refuse numbers below their least value; each option is a pair of both."""
-    for name, (number, least) in given.items():
-        if number is not None and number < least:
-            raise OptionError(f"--{name} {number} is below {least}; give {least} or more.")
-
-
-def importable_here() -> None:
-    """Let methods be named by modules in the current folder, as ``python -m`` does."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def folder_of_code() -> str:
+    """Folder in which methods ``module:Class`` may be, as they are named: the current one."""
+    with suppress(OSError):  # it may be gone
+        return os.getcwd()
+    return ""
 
 
 json_option = flag("--json as_json", "Print one JSON object.")
+code_option = flag(
+    "--allow-code", "Import methods that FILE names as module:Class, which runs their code."
+)
 dataset_option = value(
     "--dataset name", "NAME|FILE", "A data set, or a file of your own.", default="digits"
 )
@@ -93,6 +90,9 @@ PATH = click.Path(path_type=Path)
 
 
 #: Options of a file of the user's own that reading takes as they stand.
+#: Way out of an --out that can't be written.
+WRITABLE = "give --out a file in a folder that exists and can be written"
+
 _OWN = (
     *("target", "views", "id", "leave_out", "accept_leak", "split_column", "group_column"),
     *("weight_column", "zero_is_missing"),
@@ -341,9 +341,9 @@ class MethodOptions:
         """Configure one variant of a method; see `rcml_misa.estimators.registry.recipe`."""
         from rcml_misa.estimators.registry import recipe
 
-        importable_here()
-        options = (*self.options, *more)
-        return recipe(method, options=options, epochs=self.epochs, device=self.device, **choice)
+        general: dict[str, Any] = {"epochs": self.epochs, "device": self.device}
+        options, code = (*self.options, *more), folder_of_code()
+        return recipe(method, options=options, code=code, **general, **choice)
 
     def recommended(self, methods: str, *, regression: bool = False) -> list[Recipe]:
         """Configure methods, or all of them, each in its recommended variant."""

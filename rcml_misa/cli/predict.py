@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
+from rcml_misa.bounds import check_least
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, echo_json, listed, refuse_same
 from rcml_misa.cli.tally import Tally
@@ -71,8 +72,9 @@ def predict(
     """
     from rcml_misa.estimators.registry import load_with_header
     from rcml_misa.reading.raw_columns import describe_surprises
+    from rcml_misa.storage import check_writable
 
-    opt.check_least(chunk=(chunk, 1))
+    check_least(chunk=(chunk, 1))
     if reject_above is not None and coverage is not None:
         raise click.UsageError("--reject-above and --coverage both refuse rows; give one of them")
     for name, share in (("reject-above", reject_above), ("coverage", coverage)):
@@ -80,6 +82,7 @@ def predict(
             raise OptionError(f"--{name} {share} is not above 0 and up to 1.")
     if out is not None:
         refuse_same(out, model, file)
+        check_writable(out, remedy=opt.WRITABLE)
     loaded, header = load_with_header(model, device=device)
     if _is_train_file(file, header):
         note = "the model was fitted on this file: answers about its train rows are no test"
@@ -231,8 +234,7 @@ def _layout(model: Any, header: Mapping[str, Any]) -> FileLayout:
     from rcml_misa.datasets.files import FileLayout
 
     names = tuple(getattr(model, "given_widths_", model.view_names_))
-    about = header.get("about")
-    stored = about.get("layout") if isinstance(about, dict) else None
+    stored = header.get("about", {}).get("layout")
     if stored is None:
         return FileLayout({name: (name,) for name in names})
     layout = FileLayout.from_json(stored)
@@ -245,11 +247,10 @@ def _is_train_file(path: Path, header: Mapping[str, Any]) -> bool:
     """Ask whether a model was fitted on a file; one of another size is not read for that."""
     from rcml_misa.datasets.files import file_bytes, file_sha256
 
-    about = header.get("about")
-    about = about if isinstance(about, dict) else {}
+    about = header.get("about", {})
     if not path.exists() or about.get("file_bytes") not in (None, str(file_bytes(path))):
         return False
-    return about.get("file_sha256") == file_sha256(path)
+    return bool(about.get("file_sha256") == file_sha256(path))
 
 
 def _answers(
@@ -387,10 +388,8 @@ def _output(out: Path | None) -> Iterator[TextIO]:
     if out is None:
         yield sys.stdout
         return
-    if out.is_dir():
-        raise DataError(f"{out} is a folder; give --out the name of a file in it.")
     with (
-        whole_file(out, remedy="give a file in a folder that exists") as temporary,
+        whole_file(out, remedy=opt.WRITABLE) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         yield stream

@@ -257,10 +257,11 @@ def show_results(
     echo(f"{dataset.name}: {runs}, {heading}")
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
     files = "not kept; add --out DIR to keep one JSON per run and the tables"
-    if keeping.folder is not None:
-        files = f"{keeping.folder} (one JSON per run)"
-    if keeping.out is not None:
-        files += f"; tables: {keeping.out} ({', '.join(texts)})"
+    if keeping.records is not None:
+        files = f"{keeping.records} (one JSON per run)"
+        files += "" if keeping.out is None else f"; tables: {keeping.out} ({', '.join(texts)})"
+    elif keeping.out is not None:
+        files = f"{keeping.out} (one JSON per run, {', '.join(texts)})"
     echo(f"records: {files}")
 
 
@@ -277,8 +278,11 @@ def plot(path: Path, what: str, out: Path, variant: str | None, others: tuple[Pa
     subspaces, attention, and opinions for conflict, uncertainty and calibration. A folder's runs
     of one variant are drawn together.
     """
-    from rcml_misa.reporting.figures import draw, find_runs, in_style, save
+    from rcml_misa.reporting.figures import check_name, draw, find_runs, in_style, save
+    from rcml_misa.storage import check_writable
 
+    check_name(out)
+    check_writable(out, remedy=opt.WRITABLE)
     with in_style():
         runs = [find_runs(run, variant=variant) for run in (*others, path)]
         save(draw(what, runs), out)

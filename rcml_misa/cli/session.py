@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rcml_misa.cli.console import echo, sentence
+from rcml_misa.exceptions import printable
 
 if TYPE_CHECKING:
     from rcml_misa.cli.options import Keeping, Repeats, Workers
@@ -30,12 +31,12 @@ class _Board:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, markup=False)
         self.bar = Progress(
             TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
             BarColumn(bar_width=24),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -57,7 +58,7 @@ class _Board:
             text = f"{self.names[task.dataset]}, {text}"
         if event.epochs:
             text += f", epoch {event.epoch}/{event.epochs}, loss {event.loss:.3f}"
-        self.bar.update(self.line, description=text)
+        self.bar.update(self.line, description=printable(text))
 
     def count(self, record: RunRecord) -> None:
         """Print a line when this record is the last of its method on its data set."""
@@ -78,7 +79,8 @@ class _Board:
         seconds = sum(sum(run.timing.values()) for run in records) / len(records)
         runs = f"{len(records)} run{'s' if len(records) > 1 else ''}"
         self.console.print(
-            f"{record.dataset}: {record.label}: {', '.join(figures)} ({runs}, {seconds:.1f} s each)"
+            printable(f"{record.dataset}: {record.label}: {', '.join(figures)} ")
+            + f"({runs}, {seconds:.1f} s each)"
         )
 
 

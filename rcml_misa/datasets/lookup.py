@@ -21,7 +21,7 @@ from rcml_misa.datasets.catalogue import (
     write_own,
 )
 from rcml_misa.datasets.dataset import Dataset, as_task
-from rcml_misa.exceptions import DataError, LeakWarning, OptionError, nearest
+from rcml_misa.exceptions import DataError, LeakWarning, OptionError, nearest, shortened
 
 if TYPE_CHECKING:
     from rcml_misa.datasets.files import OwnFile
@@ -72,7 +72,7 @@ def find_entry(name: str) -> CatalogueEntry:
 
             raise OptionError(f"the file {name} is of no known kind; give a {KINDS}.")
         names = [entry.name for entry in list_datasets(users=True)]
-        raise OptionError(f"there is no data set {name!r}; {nearest(name, names)}")
+        raise OptionError(f"there is no data set {shortened(name, 60)!r}; {nearest(name, names)}")
     return entry
 
 

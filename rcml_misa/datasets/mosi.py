@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcml_misa.datasets.dataset import Dataset
+from rcml_misa.datasets.files.hdf5 import opened_hdf5
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.storage import whole_file
 from rcml_misa.views import MultiView, Sequences, Texts
@@ -190,14 +191,7 @@ def _timing(
     Seconds, but for the pace, which is seconds per letter. A pause is whatever lies between two
     words, or between a word and its segment's end.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(
-            "MOSI-words has its word timings in an HDF5 file, which takes h5py to read; install it "
-            "with pip install 'rcml-misa[hdf5]'."
-        ) from None
-    with h5py.File(path, "r") as store:
+    with opened_hdf5(path) as (store, _):
         videos = store["CMU_MOSI_ModifiedTimestampedWords/data"]
 
         @cache

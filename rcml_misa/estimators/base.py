@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
+from rcml_misa.callbacks import CallbackSupport
 from rcml_misa.exceptions import DataError, PresenceWarning, shortened
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
@@ -70,7 +71,7 @@ class TrainRows(NamedTuple):
         return TrainRows(self.views.take(rows), self.codes[rows], weights)
 
 
-class MultiViewEstimator(BaseEstimator):  # type: ignore[misc]
+class MultiViewEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     """Base of all multi-view estimators, which check their options and rows alike.
 
     Parameters that several estimators have mean the same in each of them. Every `fit` raises a

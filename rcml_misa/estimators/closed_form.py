@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from numpy.typing import ArrayLike
 
 from rcml_misa.calibration import Calibrator
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import ClassWeight, TrainRows
 from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.pooling import PoolingClassifier
@@ -62,6 +63,7 @@ class _ExpertClassifier(PoolingClassifier):
     def _members(self) -> Any:
         """New members, to be fitted."""
 
+    @serves_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit every member on views X, one label per row y and weights of the rows."""
         rows = self._check_train(X, y, sample_weight)

@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
 from rcml_misa.options import Choice, Space, Span, keyword_parameters
@@ -115,6 +116,7 @@ class ControlClassifier(MultiViewClassifier):
     calibration_fraction: float = 0.0
     random_state: int | None = None
 
+    @serves_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows, but none for ``"lda"``."""
         rows, apart = self._set_apart(self._check_train(X, y, sample_weight))

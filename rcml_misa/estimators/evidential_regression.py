@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Self, TypeAlias
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rcml_misa.calibration import ScaleCalibrator, conformal_factor
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewRegressor, check_presence, target_numbers
 from rcml_misa.estimators.opinion import ScoreOpinion
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
@@ -27,7 +28,7 @@ from rcml_misa.nn.tokens import AttentionMask, Sharing
 from rcml_misa.opinions.nig import NIG, Regulariser, fuse_nig, nig_gains, nig_loss
 from rcml_misa.options import Space, Span, keyword_parameters
 from rcml_misa.reading.rows import hold_out
-from rcml_misa.training import Progress
+from rcml_misa.training import EpochCallback
 from rcml_misa.views import MultiView
 
 __all__ = ["RCMLMISARegressor"]
@@ -137,13 +138,14 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     calibration_fraction: float = 0.0
     suspect: SuspectUse = "report"
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         *,
         validation: Labelled | None = None,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X and one number per row y; see `MISAClassifier.fit`.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Self
@@ -13,13 +15,24 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewClassifier
-from rcml_misa.exceptions import OptionError
+from rcml_misa.exceptions import OptionError, shortened
 from rcml_misa.views import MultiView
 
-__all__ = ["TableClassifier", "build_foreign", "load_object"]
+__all__ = ["TableClassifier", "build_foreign", "importable", "load_object"]
 
 Array = NDArray[np.float64]
+
+
+def importable(folder: str) -> None:
+    """Let modules of a folder be imported in this process, after all others; "" is none.
+
+    It stands last on `sys.path`, so that no file in it takes the place of an installed module.
+    """
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
 
 
 def load_object(path: str) -> Any:
@@ -28,11 +41,16 @@ def load_object(path: str) -> Any:
         return resolve_name(path)
     except (ImportError, ValueError) as error:
         raise OptionError(
-            f"the method {path!r} can't be imported ({error}); write it as my.module:MyClassifier, "
-            "the module being installed or in this folder."
+            f"the method {path!r} can't be imported ({shortened(error)}); write it as "
+            "my.module:MyClassifier, the module being installed or in this folder."
         ) from error
     except AttributeError as error:
-        raise OptionError(f"the method {path!r} does not exist: {error}.") from error
+        raise OptionError(f"the method {path!r} does not exist: {shortened(error)}.") from error
+    except (Exception, SystemExit) as error:  # the module is anybody's, and may fail in any way
+        raise OptionError(
+            f"the method {path!r} can't be imported ({type(error).__name__}: {shortened(error)}); "
+            "see that its module can be imported by itself."
+        ) from error
 
 
 def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any:
@@ -51,7 +69,9 @@ def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any
     try:
         if not inspect.isclass(made) and hasattr(made, "get_params"):
             estimator = clone(made)
-        elif callable(made):
+        elif inspect.isclass(made) and not (hasattr(made, "fit") and hasattr(made, "predict")):
+            raise TypeError("it has no fit or no predict")
+        elif callable(made) and not inspect.isbuiltin(made):
             estimator = made()
         else:
             raise TypeError("it is neither a class nor a function nor an estimator")
@@ -63,8 +83,8 @@ def build_foreign(path: str, params: Mapping[str, Any], seed: int | None) -> Any
         estimator.set_params(**seeds, **params)
         if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
             raise TypeError("it has no fit or no predict")
-    except (TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+    except (TypeError, ValueError, AttributeError, SystemExit) as error:
+        reason = shortened(error)
         raise OptionError(f"the method {path!r} is no usable classifier: {reason}.") from error
     if "views" in estimator.get_params(deep=False):
         return estimator
@@ -101,6 +121,7 @@ class TableClassifier(MultiViewClassifier):
         self.estimator = estimator
         self.views = views
 
+    @serves_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on views X, one label per row y and weights of the rows, if the classifier has some.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewClassifier, MultiViewRegressor
 from rcml_misa.estimators.outputs import in_row_order, weighted_loss
 from rcml_misa.estimators.view_networks import HeldOut, Labelled, ViewNetworkEstimator
@@ -29,7 +30,7 @@ from rcml_misa.nn.misa import MISANet, MISAOutput, MISAVariant
 from rcml_misa.options import keyword_parameters
 from rcml_misa.reading.inputs import PreparedViews
 from rcml_misa.reading.rows import hold_out
-from rcml_misa.training import Progress, pick_device
+from rcml_misa.training import EpochCallback, pick_device
 from rcml_misa.views import MultiView
 
 __all__ = ["MISABase", "MISAClassifier", "MISARegressor"]
@@ -60,7 +61,7 @@ class MISABase(ViewNetworkEstimator):
         views: MultiView,
         target: Tensor,
         validation: Labelled | None,
-        callback: Callable[[Progress], None] | None,
+        callback: EpochCallback | None,
     ) -> None:
         """Train on checked rows, some of which are held out where no validation rows are given."""
         held: HeldOut | None = None
@@ -238,13 +239,14 @@ class MISAClassifier(MultiViewClassifier, MISABase):
 
     calibration_fraction: float = 0.0
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         *,
         validation: Labelled | None = None,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X and one label per row y.
 
@@ -298,13 +300,14 @@ class MISARegressor(MultiViewRegressor, MISABase):
     (40,)
     """
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         *,
         validation: Labelled | None = None,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X and one number per row y; see `MISAClassifier.fit`."""
         views, target = self._check_train(X, y)

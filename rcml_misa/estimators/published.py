@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import ClassWeight, MultiViewClassifier, TrainRows
 from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
@@ -31,8 +32,8 @@ from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,
+    EpochCallback,
     Optimisation,
-    Progress,
     Schedule,
     permuted_batches,
     pick_device,
@@ -84,13 +85,14 @@ class EpochTrainer(MultiViewClassifier):
         """Batches of an epoch: numbers (B,) of rows, or (B, 1 + N), the views' rows after each."""
         return permuted_batches(len(rows.codes), self.batch_size, rng, rows.weights)
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X, one label per row y and weights of the rows.
 

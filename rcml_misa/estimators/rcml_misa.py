@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import ClassWeight, TrainRows
 from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.closed_form import fit_members
@@ -49,7 +50,7 @@ from rcml_misa.opinions import ViewFusionOperator
 from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
-from rcml_misa.training import Progress, pick_device
+from rcml_misa.training import EpochCallback, pick_device
 from rcml_misa.views import MultiView, ViewMeans
 
 __all__ = ["RCMLMISAClassifier"]
@@ -228,13 +229,14 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     validation_fraction: float = 0.1
     patience: int = 10
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X, one label per row y and weights of the rows."""
         rows = self._check_train(X, y, sample_weight)
@@ -358,7 +360,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         seeds: Sequence[np.random.SeedSequence],
         *,
         held: TrainRows | None,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> None:
         """Train networks on parts of rows of tables; `held` rows select the epoch."""
         train_tables(
@@ -381,7 +383,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         parts: Sequence[Rows],
         seeds: Sequence[np.random.SeedSequence],
         *,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> None:
         """Fit readers to rows with sequences or texts, and networks to parts of them."""
         train_classes(

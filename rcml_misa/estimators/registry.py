@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from rcml_misa.estimators.foreign import build_foreign, load_object
+from rcml_misa.estimators.foreign import build_foreign, importable, load_object
 from rcml_misa.estimators.pipeline import ViewPipeline
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import OptionError, nearest, shortened
 from rcml_misa.options import check_options, choices_of
 from rcml_misa.persistence import read_model
 from rcml_misa.training import Device
@@ -25,6 +26,7 @@ __all__ = [
     "check_weights",
     "exported_estimators",
     "find_method",
+    "is_foreign",
     "load",
     "load_with_header",
     "recipe",
@@ -32,6 +34,8 @@ __all__ = [
 
 LEAKY = "paper-leaky"  # a value of `scaling` that the run carries out, not the estimator
 HERE = "rcml_misa.estimators"
+# module and name, each of identifiers with dots between them, as Python imports them
+_PATH = re.compile(r"(?!\d)\w+(\.(?!\d)\w+){0,30}:(?!\d)\w+(\.(?!\d)\w+){0,30}")
 _CONTROL = f"{HERE}.controls:ControlClassifier"
 
 
@@ -243,9 +247,21 @@ def find_method(name: str) -> MethodSpec:
     """
     if name in METHODS:
         return METHODS[name]
-    if ":" in name:
+    if _PATH.fullmatch(name):
         return MethodSpec(name=name, summary="given by its path", path=name)
-    raise OptionError(f"there is no method {name!r}; {nearest(name, METHODS)}")
+    way_out = "write it as my.module:MyClassifier." if ":" in name else nearest(name, METHODS)
+    raise OptionError(f"there is no method {shortened(name, 60)!r}; {way_out}")
+
+
+def is_foreign(method: str) -> bool:
+    """Tell whether a method is the path to code, which `recipe` imports and so runs.
+
+    Examples
+    --------
+    >>> is_foreign("rcml"), is_foreign("my.module:MyClassifier")
+    (False, True)
+    """
+    return find_method(method).name not in METHODS
 
 
 @dataclass(frozen=True)
@@ -262,6 +278,9 @@ class Recipe:
         Views that are used; empty for all.
     foreign : bool
         Whether it is the user's own classifier, given by its path.
+    code : str
+        Folder that the module of a foreign method may be in, beside those that Python knows;
+        empty for none. Any process that builds the method looks there too.
     """
 
     method: str
@@ -272,6 +291,7 @@ class Recipe:
     leaky: bool
     keep: tuple[str, ...] = ()
     foreign: bool = False
+    code: str = ""
 
     @property
     def label(self) -> str:
@@ -281,6 +301,7 @@ class Recipe:
     def build(self, seed: int) -> Any:
         """Make the estimator; `seed` becomes its `random_state`."""
         if self.foreign:
+            importable(self.code)
             return build_foreign(self.path, self.params, seed)
         return load_object(self.path)(**self.params, random_state=seed)
 
@@ -316,12 +337,12 @@ def _regressor(spec: MethodSpec, preset: str) -> str:
 
 def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
     """Turn the text of ``key=text`` into a value of the parameter's kind."""
-    choices = choices_of(annotation)
+    choices, shown = choices_of(annotation), shortened(text, 80)
     if key == "scaling" and choices:
         choices = (*choices, LEAKY)
     if choices:
         if text not in choices:
-            raise OptionError(f"{key}={text} does not exist; {nearest(text, map(str, choices))}")
+            raise OptionError(f"{key}={shown} does not exist; {nearest(text, map(str, choices))}")
         return text
     if text.lower() in ("none", "null"):
         return None
@@ -338,7 +359,7 @@ def _parse(key: str, text: str, annotation: Any, default: Any) -> Any:
             return float(text)
     except (KeyError, ValueError):
         kind = type(default).__name__ if default is not None else "number"
-        raise OptionError(f"{key}={text} is not a {kind}; the default is {default}.") from None
+        raise OptionError(f"{key}={shown} is not a {kind}; the default is {default}.") from None
     if default is None and annotation is None:  # a foreign class has no annotations
         with suppress(ValueError):
             return _number(text)
@@ -358,21 +379,26 @@ def recipe(
     device: str | None = None,
     epochs: int | None = None,
     regression: bool = False,
+    code: str = "",
 ) -> Recipe:
     """Configure one variant of a method from names and ``key=value`` texts.
 
-    A name, key or value that does not exist is an OptionError, which names the nearest ones.
+    A name, key or value that does not exist is an OptionError, which names the nearest ones. A
+    method ``module:name`` is imported, which runs the module's code; `code` names a folder that the
+    module may be in.
 
     Examples
     --------
     >>> recipe("rcml", options=["epochs=3", "scaling=paper-leaky"]).params["epochs"]
     3
     """
-    spec = find_method(method)
+    spec, foreign = find_method(method), is_foreign(method)
+    if foreign:
+        importable(code)
     path, params = _regressor(spec, preset) if regression else spec.path, dict(spec.params)
     if preset != "default" and preset not in spec.presets:
         others = nearest(preset, {"default", *spec.presets})
-        raise OptionError(f"method {method} has no preset {preset!r}; {others}")
+        raise OptionError(f"method {method} has no preset {shortened(preset, 60)!r}; {others}")
     if preset in spec.presets and not regression:
         path, given = spec.presets[preset]
         params |= given
@@ -382,7 +408,7 @@ def recipe(
         variant = overrides.get(spec.variant_parameter or "", recommended)
     if variant not in spec.variants:
         others = nearest(variant, spec.variants)
-        raise OptionError(f"method {method} has no variant {variant!r}; {others}")
+        raise OptionError(f"method {method} has no variant {shortened(variant, 60)!r}; {others}")
     if spec.variant_parameter is not None:
         overrides[spec.variant_parameter] = variant
     params |= overrides
@@ -391,8 +417,8 @@ def recipe(
         params["scaling"] = "none"
     changed = set(overrides) - {"device", spec.variant_parameter}
     default = variant == recommended and preset == "default" and not changed
-    foreign = method not in METHODS
-    configured = Recipe(method, variant, default, path, params, leaky, foreign=foreign)
+    folder = code if foreign else ""
+    configured = Recipe(method, variant, default, path, params, leaky, foreign=foreign, code=folder)
     estimator = configured.build(0)
     if not foreign:
         check_options(estimator)
@@ -416,9 +442,10 @@ def _overrides(
     for option in options:
         key, equals, text = option.partition("=")
         if not equals:
-            raise OptionError(f"--set {option} has no value; write it as key=value.")
+            raise OptionError(f"--set {shortened(option, 80)} has no value; write it as key=value.")
         if key not in settable:
-            raise OptionError(f"method {method} has no option {key!r}; {nearest(key, settable)}")
+            others = nearest(key, settable)
+            raise OptionError(f"method {method} has no option {shortened(key, 60)!r}; {others}")
         overrides[key] = _parse(key, text, hints.get(key), defaults[key])
     for key, value in general.items():
         if value is not None and key in settable:

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import ClassWeight, MultiViewClassifier, TrainRows, row_blocks
 from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
@@ -31,8 +32,8 @@ from rcml_misa.reading.features import Scaling
 from rcml_misa.reading.rows import InputTable, spare_rows
 from rcml_misa.training import (
     Device,
+    EpochCallback,
     Optimisation,
-    Progress,
     in_turns,
     permuted_batches,
     pick_device,
@@ -96,13 +97,14 @@ class SoftmaxNetworks(MultiViewClassifier):
     def _finish(self, rows: TrainRows, columns: InputTable) -> None:
         """Fit what rests on the trained networks, to their train rows."""
 
+    @serves_callbacks
     def fit(
         self,
         X: Any,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        callback: Callable[[Progress], None] | None = None,
+        callback: EpochCallback | None = None,
     ) -> Self:
         """Train on views X, one label per row y and weights of the rows."""
         given, apart = self._set_apart(self._check_train(X, y, sample_weight))

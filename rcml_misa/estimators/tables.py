@@ -17,7 +17,14 @@ from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.rows import InputTable
-from rcml_misa.training import Optimisation, Progress, in_turns, permuted_batches, seeded, train
+from rcml_misa.training import (
+    EpochCallback,
+    Optimisation,
+    in_turns,
+    permuted_batches,
+    seeded,
+    train,
+)
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["Tables", "train_tables"]
@@ -67,7 +74,7 @@ def train_tables(
     parts: Sequence[Rows],
     seeds: Sequence[np.random.SeedSequence],
     held: TrainRows | None = None,
-    callback: Callable[[Progress], None] | None = None,
+    callback: EpochCallback | None = None,
     **settings: Any,
 ) -> None:
     """Set `module_` and `history_` of an estimator with `maps_`: build networks and train them.

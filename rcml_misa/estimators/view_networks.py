@@ -30,8 +30,8 @@ from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
+    EpochCallback,
     Optimisation,
-    Progress,
     Schedule,
     bucketed_batches,
     in_turns,
@@ -80,7 +80,7 @@ def train_views(
     batch_size: int,
     held: MultiView | None = None,
     validate: Callable[[PreparedViews], Mapping[str, float]] | None = None,
-    callback: Callable[[Progress], None] | None = None,
+    callback: EpochCallback | None = None,
     **settings: Any,
 ) -> None:
     """Set `readers_`, `module_` and `history_` of an estimator: read train rows, build and train.
@@ -248,7 +248,7 @@ class ViewNetworkEstimator(TokenEstimator):
         views: MultiView,
         target: Tensor,
         held: HeldOut | None,
-        callback: Callable[[Progress], None] | None,
+        callback: EpochCallback | None,
     ) -> None:
         """Fit readers and network; the epoch of the least task loss on held-out rows counts."""
         self.device_ = pick_device(self.device)

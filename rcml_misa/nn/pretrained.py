@@ -56,7 +56,8 @@ def _loaded(kind: str, name: str, *, local: bool, **options: Any) -> Any:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # unused weights, such as a pooler's, are no news
     try:
-        return getattr(transformers, kind).from_pretrained(path, local_files_only=local, **options)
+        options |= {"local_files_only": local, "trust_remote_code": False}  # no code of its own
+        return getattr(transformers, kind).from_pretrained(path, **options)
     except (OSError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:160]
         raise OptionError(

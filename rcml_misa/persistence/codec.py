@@ -16,13 +16,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
-from rcml_misa.exceptions import DataError
+from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.experts.expert import Columns, KernelExpert
 from rcml_misa.experts.gaussians import RowGaussians, ViewGaussians, WhiteColumns
 from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
+from rcml_misa.persistence.facts import check_state
 from rcml_misa.persistence.transformers import read_transformer, write_transformer
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
@@ -212,14 +213,17 @@ class Decoder:
     def _tensor(self, reference: dict[str, Any]) -> NDArray[Any]:
         name, dtype, shape = (reference.get(key) for key in ("tensor", "dtype", "shape"))
         if not isinstance(name, str) or name not in self.tensors:
-            raise DataError(f"its header asks for a tensor {name!r} that the file lacks")
+            raise DataError(
+                f"its header asks for a tensor {shortened(name, 64)!r} that the file lacks"
+            )
         if name not in self._made:
             array = self.tensors[name]
             array = array.T if reference.get("turned") is True else array
             if [*array.shape] != shape or array.dtype.name != dtype:
                 raise DataError(
-                    f"its tensor {name!r} is {array.dtype.name} of shape {[*array.shape]} where "
-                    f"its header tells {dtype} of shape {shape}"
+                    f"its tensor {shortened(name, 50)!r} is {array.dtype.name} of shape "
+                    f"{[*array.shape]} where its header tells {shortened(dtype, 20)} of shape "
+                    f"{shortened(shape, 40)}"
                 )
             self._made[name] = array
         return self._made[name]
@@ -227,12 +231,17 @@ class Decoder:
     def _object(self, name: Any, state: Any, depth: int) -> Any:
         kind = CLASSES.get(name) if isinstance(name, str) else None
         if kind is None or not isinstance(state, dict):
-            raise DataError(f"its header asks for an object of unknown class {name!r}")
+            raise DataError(
+                f"its header asks for an object of unknown class {shortened(name, 64)!r}"
+            )
         values = self.state(kind, state, depth + 1)
         if is_dataclass(kind) and not issubclass(kind, BaseEstimator):
             if set(values) != (needed := set(_init_fields(kind))):
-                raise DataError(f"its {name} has {sorted(values)} where {sorted(needed)} are meant")
+                wrong = ", ".join(sorted(needed ^ set(values)))
+                raise DataError(f"its {name} lacks or has too much: {shortened(wrong, 80)}")
+            check_state(kind, values)
             return kind(**values)
+        check_state(kind, values)
         instance: Any = object.__new__(kind)
         instance.__dict__.update(values)
         return instance

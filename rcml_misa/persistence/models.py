@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +17,21 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.options import check_options
 from rcml_misa.persistence.codec import Decoder, Encoder, fitted_state
-from rcml_misa.persistence.container import FORMAT_VERSION, read_file, write_file
+from rcml_misa.persistence.container import read_file, write_file
+from rcml_misa.persistence.facts import check_facts, check_state
 from rcml_misa.persistence.steps import HERE, encode_step, parted, read_steps, refuse_last
+from rcml_misa.persistence.trial import answer_zeros, check_layers, check_views, try_out
 from rcml_misa.reading.inputs import ViewReaders
 from rcml_misa.training import Device, pick_device, seeded
-from rcml_misa.views import MultiView, ViewKind
 
 __all__ = ["check_savable", "describe", "read_model", "save"]
 
 LIBRARIES = ("rcml-misa", "numpy", "scipy", "scikit-learn", "torch")
 MODULE = "module_."  # start of the names of a network's tensors
 KEPT_APART = ("module_", "device_")
-KINDS = get_args(ViewKind)
 
 
 def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
@@ -63,13 +63,7 @@ def save(model: Any, path: str | Path, *, about: Mapping[str, Any] | None = None
     check_savable(type(model))
     parameters = model.get_params(deep=False)
     attributes = fitted_state(model, leave=(*parameters, *KEPT_APART))
-    newer = any(hasattr(model, name) for name in ("readers_", "share_", "membership_"))
-    # earlier versions would not heed these
-    newer = newer or bool(model.set_aside_) or model.view_columns_ is not None
-    older = is_classifier(model) and hasattr(model, "predict_opinion") and not newer
-    version_without_steps = 1 if older else 2
     header = {
-        "format_version": version_without_steps if steps is None else FORMAT_VERSION,
         **({} if steps is None else {"steps": steps, "last_step": last_name}),
         "estimator": type(model).__name__,
         "params": {key: encoder.encode(value, key) for key, value in parameters.items()},
@@ -130,20 +124,24 @@ def read_model(
     """
     header, tensors = read_file(Path(path))
     try:
+        check_facts(header)
         model = _rebuilt(header, tensors, classes, device)
-        _try_out(model)
+        try_out(model)
         if "steps" in header:
             model = pipeline(read_steps(header, tensors, model))
     except OptionError:
         raise
     except DataError as error:
-        raise DataError(f"{path} is not a usable model file: {str(error).rstrip('.')}.") from error
+        raise _unusable(path, shortened(error, 220).rstrip(".")) from error
     except Exception as error:  # whatever a hostile or damaged header leads to
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(
-            f"{path} is not a usable model file: its tensors do not fit its header ({cause})."
-        ) from error
+        cause = shortened(error, 100) or type(error).__name__
+        raise _unusable(path, f"its tensors do not fit its header ({cause})") from error
     return model, header
+
+
+def _unusable(path: str | Path, cause: str) -> DataError:
+    most = 300 - len(cause) - len(" is not a usable model file: .")
+    return DataError(f"{shortened(path, most)} is not a usable model file: {cause}.")
 
 
 def _rebuilt(
@@ -152,27 +150,31 @@ def _rebuilt(
     classes: Mapping[str, type[Any]],
     device: Device | None,
 ) -> Any:
-    name = header.get("estimator")
-    kind = classes.get(name) if isinstance(name, str) else None
+    name, stored = header["estimator"], header["attributes"]
+    kind = classes.get(name)
     if kind is None or not getattr(kind, "_savable", False):
-        raise DataError(f"its header names no estimator of this package but {str(name)[:64]!r}")
-    parts = [header.get("params"), header.get("attributes")]
-    if not all(isinstance(part, dict) for part in parts):
-        raise DataError("its header lacks parameters or attributes")
-    if missing := [key for key in getattr(kind, "_needed", ()) if key not in (parts[1] or {})]:
+        raise DataError(f"its header names no estimator of this package but {name[:64]!r}")
+    if missing := [key for key in getattr(kind, "_needed", ()) if key not in stored]:
         raise DataError(
             f"it has no {missing[0]}, since {_writer(header)} wrote it before {name} came to learn "
             "that: fit it again, or load it there"
         )
+    if damaged := [key for key, tensor in tensors.items() if not _is_finite(tensor)]:
+        raise DataError(f"its tensor {shortened(damaged[0], 60)!r} holds NaN or infinite numbers")
     decoder = Decoder({k: v for k, v in tensors.items() if not k.startswith(MODULE)})
-    parameters = decoder.state(kind, parts[0] or {})
-    if unknown := set(parameters) - set(inspect.signature(kind).parameters):
-        raise DataError(f"its header has parameters that {name} lacks ({', '.join(unknown)})")
+    parameters = decoder.state(kind, header["params"])
+    if unknown := sorted(set(parameters) - set(inspect.signature(kind).parameters)):
+        raise DataError(f"{name} has no parameter {shortened(unknown[0], 60)!r}")
     model = kind(**parameters)
     check_options(model)
-    for key, value in decoder.state(kind, parts[1] or {}).items():
+    attributes = decoder.state(kind, stored)
+    if apart := [key for key in attributes if key.startswith(KEPT_APART)]:
+        raise DataError(f"its header has an attribute of the name {apart[0][:64]!r}")
+    check_state(kind, attributes)
+    for key, value in attributes.items():
         setattr(model, key, value)
-    _check_facts(model, sum(tensor.size for tensor in tensors.values()))
+    check_views(model, sum(tensor.size for tensor in tensors.values()))
+    check_layers(model, sum(key.startswith(MODULE) for key in tensors))
     if hasattr(model, "device"):
         model.device_ = pick_device(model.device if device is None else device)
     for key, value in vars(model).items():
@@ -185,35 +187,8 @@ def _rebuilt(
     return model
 
 
-def _check_facts(model: Any, size: int) -> None:
-    """Check the facts of every estimator; nothing may ask for more memory than the file holds."""
-    names, widths, kinds = model.view_names_, model.widths_, model.kinds_
-    classes = getattr(model, "classes_", None) if is_classifier(model) else np.arange(2)
-    if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(set(classes.tolist())) < 2:
-        raise DataError("its classes are no list of two or more labels")
-    texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
-    if not texts or not names or len(set(names)) != len(names):
-        raise DataError("its views have no names of their own")
-    whole = isinstance(widths, tuple) and all(type(width) is int and width > 0 for width in widths)
-    if not whole or len(widths) != len(names) or sum(widths) > size:
-        raise DataError("the widths of its views do not fit its tensors")
-    if not isinstance(kinds, tuple) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
-        raise DataError("its views are of no kind that exists")
-    columns = (None,) * len(names) if model.view_columns_ is None else model.view_columns_
-    if not isinstance(columns, tuple) or len(columns) != len(names):
-        raise DataError("the names of its columns are not those of its views")
-    for labels, width in zip(columns, widths, strict=True):
-        if labels is not None and not (
-            isinstance(labels, tuple)
-            and len(labels) == width
-            and all(isinstance(label, str | int) for label in labels)
-        ):
-            raise DataError("the names of a view's columns do not fit its width")
-    aside = model.set_aside_
-    if not isinstance(aside, tuple) or not set(aside) < set(names):
-        raise DataError("the views that it sets aside are not some of its views")
-    if getattr(model, "layers", 0) * getattr(model, "networks_", 1) > size:
-        raise DataError("the layers of its networks do not fit its tensors")
+def _is_finite(tensor: NDArray[Any]) -> bool:
+    return tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all())
 
 
 def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> nn.Module:
@@ -224,7 +199,7 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str,
     if shapes != stored:
         wrong = sorted(key for key in {*shapes, *stored} if shapes.get(key) != stored.get(key))
         raise DataError(
-            f"its network's tensors do not fit its header ({', '.join(wrong[:2])[:80]}), or "
+            f"its network's tensors do not fit its header ({shortened(', '.join(wrong), 60)}), or "
             f"{_writer(header)} wrote it for another network: fit it again, or load it there"
         )
     with seeded(0):  # these draws are overwritten
@@ -235,39 +210,7 @@ def _network(model: Any, state: Mapping[str, NDArray[Any]], header: Mapping[str,
 
 def _writer(header: Mapping[str, Any]) -> str:
     """Name the version that wrote a file."""
-    versions = header.get("versions")
-    number = versions.get(LIBRARIES[0]) if isinstance(versions, dict) else None
-    return f"rcml-misa {str(number)[:20]}"
-
-
-def _try_out(model: Any) -> None:
-    """Predict one row, so that parts that do not fit together show now."""
-    answers = _answer_zeros(model)
-    if is_classifier(model) and hasattr(answers, "evidence"):
-        parts = [answers.evidence, answers.probability, *answers.views.values()]
-    elif hasattr(answers, "score"):
-        parts = [answers.score, answers.scale]
-    else:
-        parts = [answers]
-    shape = (1, len(model.classes_)) if is_classifier(model) else (1,)
-    if not all(part.shape == shape and np.isfinite(part).all() for part in parts):
-        raise DataError("its tensors do not give predictions of its target")
-
-
-def _answer_zeros(model: Any) -> Any:
-    """Opinion about one row of zeros, or probabilities, or a score, as the method states them."""
-    row: dict[str, Any] = {
-        name: [""] if kind == "text" else np.zeros((1, 1, w) if kind == "sequence" else (1, w))
-        for name, kind, w in zip(model.view_names_, model.kinds_, model.widths_, strict=True)
-    }
-    zeros = MultiView(row)
-    views, model.views = model.views, None
-    try:
-        if hasattr(model, "predict_opinion"):
-            return model.predict_opinion(zeros)
-        return model.predict_proba(zeros) if is_classifier(model) else model.predict(zeros)
-    finally:
-        model.views = views
+    return f"rcml-misa {header.get('versions', {}).get(LIBRARIES[0], 'of unknown version')[:20]}"
 
 
 def _needs(model: Any) -> dict[str, str]:
@@ -279,7 +222,8 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
     """Gather the facts about a model file, ready for JSON.
 
     Of these, ``views`` has their columns, ``needs`` the pretrained models that have to be
-    installed beside the file, ``landmark_rows`` the train rows that kernel experts keep,
+    installed beside the file, ``sha256`` the checksum of header and tensors (None in files before
+    format version 4), ``landmark_rows`` the train rows that kernel experts keep,
     ``network_share`` the share of ``networks`` in a pool with closed-form members; ``classes`` is
     None for a score. ``suspect_limits`` are the gains beyond which a view is suspected, and clearly
     so, and ``suspect_rows`` says what rows they were set on; both are None where the method names
@@ -297,7 +241,8 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
-        "format_version": header.get("format_version", FORMAT_VERSION),
+        "format_version": header["format_version"],
+        "sha256": header.get("sha256"),
         "method": type(model).__name__,
         "options": {
             name: value if isinstance(value, str | int | float | None) else repr(value)
@@ -328,7 +273,7 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
 
 def _suspects(model: Any) -> tuple[list[float] | None, str | None]:
     """Limits of suspects' gains, and the rows that they were set on; None without suspects."""
-    opinion = _answer_zeros(model) if hasattr(model, "predict_opinion") else None
+    opinion = answer_zeros(model) if hasattr(model, "predict_opinion") else None
     if len(model.view_names_) < 2 or getattr(opinion, "view_gains", None) is None:
         return None, None
     limits = [float(limit) for limit in opinion.limits]  # type: ignore[union-attr]

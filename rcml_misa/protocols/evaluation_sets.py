@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.protocols.corruptions import (
     MinMaxSpace,
     drop_views,
@@ -25,12 +25,12 @@ __all__ = ["EvaluationSet", "conflict_views", "make_test_set"]
 Rows = NDArray[np.int64]
 Donors = Literal["train", "test", "any"]
 
-# kind -> name of its number, least value, and whether that may be above 1
+# kind -> name of its number and its largest value; noise is in units of a column's range
 _NUMBERS = {
-    "conflict": ("SHARE", False),
-    "noise": ("SIGMA", True),
-    "missing": ("RATE", False),
-    "shuffle": ("RATE", False),
+    "conflict": ("SHARE", 1.0),
+    "noise": ("SIGMA", 1e6),
+    "missing": ("RATE", 1.0),
+    "shuffle": ("RATE", 1.0),
 }
 _FORMS = (
     "clean",
@@ -199,26 +199,27 @@ class NamedSet:
 
 def parse_test_set(text: str) -> NamedSet:
     """Read a test set's name; one that does not exist or is out of range is an `OptionError`."""
+    shown = repr(shortened(text, 60))
     kind, *rest = text.split(":")
     if kind in ("clean", "conflict") and not rest:
         return NamedSet(kind)
     if kind not in _NUMBERS or not rest or len(rest) > (2 if kind == "conflict" else 1):
-        raise OptionError(f"there is no test set {text!r}; {nearest(text, _FORMS)}")
-    word, unbounded = _NUMBERS[kind]
+        raise OptionError(f"there is no test set {shown}; {nearest(text, _FORMS)}")
+    word, high = _NUMBERS[kind]
     try:
         amount = float(rest[0])
     except ValueError:
-        raise OptionError(f"the test set {text!r} has no number; write {kind}:{word}.") from None
-    high = np.inf if unbounded else 1.0
-    if not (0 <= amount <= high and amount < np.inf) or (kind == "missing" and amount == 1):
-        limit = "0 or more" if unbounded else "in [0, 1)" if kind == "missing" else "in [0, 1]"
-        raise OptionError(f"the test set {text!r} has a {word} that is not {limit}.")
+        raise OptionError(f"the test set {shown} has no number; write {kind}:{word}.") from None
+    if not 0 <= amount <= high or (kind == "missing" and amount == 1):
+        shares = "in [0, 1)" if kind == "missing" else "in [0, 1]"
+        limit = shares if high == 1 else f"0 or more and up to {high:g}"
+        raise OptionError(f"the test set {shown} has a {word} that is not {limit}.")
     if len(rest) == 1:
         return NamedSet(kind, amount)
     for donors in get_args(Donors):
         if rest[1] == donors:
             return NamedSet(kind, amount, donors)
-    raise OptionError(f"the test set {text!r}: {nearest(rest[1], get_args(Donors))}")
+    raise OptionError(f"the test set {shown}: {nearest(rest[1], get_args(Donors))}")
 
 
 @dataclass(frozen=True)

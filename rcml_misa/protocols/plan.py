@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.exceptions import DataError, OptionError, nearest
+from rcml_misa.bounds import check_least
+from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.protocols.corruptions import imbalanced_rows, noisy_labels, only_tables
 from rcml_misa.protocols.evaluation_sets import parse_test_set
 from rcml_misa.protocols.splits import (
@@ -32,6 +33,7 @@ Selection = Literal["last", "best-valid", "best-test-epoch"]
 BEST_TEST: Selection = "best-test-epoch"  # reads the test rows' classes; to reproduce papers only
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 TEST_SHARE = 0.2  # of drawn splits, by default
+MOST_ASKED = 1_000  # test sets, and checkpoints
 GROUP_SHARES = {"test": 1 / 3, "train": 0.15}  # of the groups, where validation comes from there
 
 
@@ -109,7 +111,13 @@ class Protocol:
         )
         for name, fits, words in limits:
             if not fits:
-                raise OptionError(f"{name}={getattr(self, name)} is not {words}.")
+                raise OptionError(f"{name}={shortened(getattr(self, name))} is not {words}.")
+        check_least("", folds=(self.folds, 0), held_out=(self.held_out, 0))
+        for name in ("test_sets", "checkpoints"):
+            if len(getattr(self, name)) > MOST_ASKED:
+                raise OptionError(
+                    f"{name} has {len(getattr(self, name))} items; give {MOST_ASKED} at most."
+                )
         if self.split == "given" and self.folds:
             raise OptionError("split='given' has its own folds; leave folds=0.")
         if self.selection == "best-valid" and not self.valid_share and self.split != "given":

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rcml_misa.callbacks import CallbackSupport, serves_callbacks
 from rcml_misa.exceptions import DataError
 from rcml_misa.options import check_options
 from rcml_misa.reading.raw_columns import RawColumns, Surprises, listed
@@ -31,6 +32,7 @@ __all__ = ["TablePreparer", "describe_preparation"]
 
 
 class TablePreparer(  # type: ignore[call-arg]
+    CallbackSupport,
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
     auto_wrap_output_keys=None,  # views are no single frame, whatever set_output asks for
@@ -92,6 +94,7 @@ class TablePreparer(  # type: ignore[call-arg]
         self.indicators = indicators
         self.levels = levels
 
+    @serves_callbacks
     def fit(self, X: Any, y: Any = None, *, kinds_of: MultiView | None = None) -> Self:  # noqa: ARG002
         """Learn from train rows what each column is, its median or its levels; y plays no part.
 

@@ -23,7 +23,14 @@ from rcml_misa.opinions import pairwise_conflict
 from rcml_misa.reporting import panels
 from rcml_misa.reporting.audit import COVERED, SHARES, pooled_coverage
 from rcml_misa.reporting.comparison import rankings
-from rcml_misa.reporting.style import has_matplotlib, in_style, need_matplotlib, new_figure, save
+from rcml_misa.reporting.style import (
+    check_name,
+    has_matplotlib,
+    in_style,
+    need_matplotlib,
+    new_figure,
+    save,
+)
 from rcml_misa.reporting.tables import by_dataset, by_label, by_variant
 from rcml_misa.results import (
     Ranking,
@@ -38,7 +45,17 @@ from rcml_misa.runs.tasks import Kept, kept_path, read_kept
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "Runs", "draw", "draw_all", "draw_audit", "find_runs", "in_style", "save"]
+__all__ = [
+    "FIGURES",
+    "Runs",
+    "check_name",
+    "draw",
+    "draw_all",
+    "draw_audit",
+    "find_runs",
+    "in_style",
+    "save",
+]
 
 PARTS = ("clean", "conflict")
 STEP = 0.32  # inches between two names of a diagram of ranks

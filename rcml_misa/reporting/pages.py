@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rcml_misa.exceptions import printable
 from rcml_misa.reporting import comparison, details
-from rcml_misa.reporting.render import render
+from rcml_misa.reporting.render import markdown_text, render
 from rcml_misa.reporting.table import Table
 from rcml_misa.reporting.tables import (
     MEASURES,
@@ -119,16 +121,17 @@ def experiment_page(
     given = all(record.protocol.get("split") == "given" for record in records)
     seeds = sorted({record.seed for record in records})
     versions = ", ".join(f"{name} {number}" for name, number in records[0].versions.items())
+    command = printable(command).replace("`", "'")  # which would end the code
     line = f"{command} --full`" if full else f"{command}`; `--full` prints every table"
     split = "the data set's own split" if given else how
     lines = [
-        f"# {title}",
+        f"# {markdown_text(title)}",
         "",
         f"Regenerate with `rcml-misa experiment {line}. Seeds {seeds[0]} to {seeds[-1]}, "
         f"{split}, shared by all methods; means over runs, population standard deviation. "
         "Seconds aside, the same file gives the same page.",
         "",
-        f"Measured with {versions}.",
+        f"Measured with {markdown_text(versions)}.",
     ]
     if not full:
         for table in _short_tables(records, PAGE_LINES - len(lines)):
@@ -136,7 +139,9 @@ def experiment_page(
         return "\n".join(lines) + "\n"
     for table in experiment_tables(records, stated=stated):
         body = render([replace(table, title="")], "text").split("\n", 1)[1]
-        lines += ["", f"{'#' * table.level} {table.title}", "", "```", body, "```"]
+        fence = "`" * max([3, *(1 + len(ticks) for ticks in re.findall("`+", body))])
+        heading = f"{'#' * table.level} {markdown_text(table.title)}"
+        lines += ["", heading, "", fence, body, fence]
     return "\n".join(lines) + "\n"
 
 

@@ -15,12 +15,22 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from rcml_misa.reporting.table import Cell, Table, Text, printable
+from rcml_misa.exceptions import printable
+from rcml_misa.reporting.table import Cell, Table, Text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PAGE_WIDTH", "Form", "html_page", "render", "table_json", "terminal_width", "wrapped"]
+__all__ = [
+    "PAGE_WIDTH",
+    "Form",
+    "html_page",
+    "markdown_text",
+    "render",
+    "table_json",
+    "terminal_width",
+    "wrapped",
+]
 
 Form = Literal["text", "markdown", "latex", "csv", "json", "html"]
 
@@ -121,13 +131,25 @@ def _templates() -> Environment:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"markdown": _markdown, "latex": _latex, "html": _html}
+    environment.filters |= {"markdown": markdown_text, "latex": _latex, "html": _html}
     return environment
 
 
-def _markdown(content: Cell | str) -> str:
-    """Escape what would be read as a column, an emphasis, code or a tag."""
-    return re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", printable(str(content)))
+# column, emphasis, code, tag, entity, struck text, and the middle of a link or a picture
+_MARKUP = re.compile(
+    r"[\\|*`]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|~(?=~)|(?<![\w_])_(?=\S)|(?<=\])(?=[(\[:])"
+)
+
+
+def markdown_text(content: Cell | str) -> str:
+    r"""Escape what Markdown would read as a column, an emphasis, code, a tag or a link.
+
+    Examples
+    --------
+    >>> print(markdown_text("[a](b) <b>|* 1 < 2"))
+    [a]\(b) \<b>\|\* 1 < 2
+    """
+    return _MARKUP.sub(lambda found: "\\" + found[0], printable(str(content)))
 
 
 def _latex(content: Cell | str) -> str:

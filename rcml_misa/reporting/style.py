@@ -9,13 +9,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import OptionError, shortened
+from rcml_misa.storage import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["has_matplotlib", "in_style", "need_matplotlib", "new_figure", "save", "view_colours"]
+__all__ = [
+    "check_name",
+    "has_matplotlib",
+    "in_style",
+    "need_matplotlib",
+    "new_figure",
+    "save",
+    "view_colours",
+]
 
 COLUMN = 3.4  # inches: one column of a two-column page
 FORMATS = (".svg", ".pdf", ".png")
@@ -67,16 +76,20 @@ def view_colours(names: Sequence[str], order: Sequence[str] = ()) -> dict[str, s
     return {name: PALETTE[places.index(name) % len(PALETTE)] for name in names}
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as svg, pdf or png by its name's end; the same figure gives the same bytes."""
+def check_name(path: Path) -> str:
+    """Return the format that a figure's name ends in; an `OptionError` for another end."""
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise OptionError(f"{path.name} is no name for a figure; end it in {', '.join(FORMATS)}.")
+        raise OptionError(
+            f"{shortened(path.name)} is no name for a figure; end it in {', '.join(FORMATS)}."
+        )
+    return kind
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as svg, pdf or png by its name's end; the same figure gives the same bytes."""
+    kind = check_name(path)
     # dates would make each file another one
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(kind)
-    try:
-        figure.savefig(path, format=kind[1:], metadata=undated)
-    except OSError as error:
-        raise DataError(
-            f"{path} can't be written ({error.strerror or error}); give another --out."
-        ) from error
+    with whole_file(path, remedy="give another --out") as temporary:
+        figure.savefig(temporary, format=kind[1:], metadata=undated)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from rcml_misa.exceptions import printable
+
 __all__ = ["Cell", "Column", "Number", "Numbers", "Row", "Spec", "Table", "Text", "joined"]
 
 Item = TypeVar("Item")
@@ -214,8 +216,3 @@ def _values(cell: Cell) -> list[Any]:
         return [str(cell)]
     numbers = cell.numbers if isinstance(cell, Numbers) else (cell,)
     return [number.value if math.isfinite(number.value) else None for number in numbers]
-
-
-def printable(text: str) -> str:
-    """Replace line ends and control characters, which would break a line or a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

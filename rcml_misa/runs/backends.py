@@ -188,13 +188,11 @@ def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, An
 
     register_parallel_backend("rcml-misa-slurm", SlurmBackend)
     cluster = HERE if engine.address == HERE else "slurm"
-    parameters = {} if cluster == HERE else _sbatch(engine.address)
-    own = {"folder": folder / "slurm", "cluster": cluster}
-    stack.enter_context(
-        parallel_config(
-            "rcml-misa-slurm", parameters={"timeout_min": 60 * HOURS} | parameters, **own
-        )
-    )
+    parameters: dict[str, Any] = {"timeout_min": 60 * HOURS}
+    if cluster != HERE:
+        parameters.update(_sbatch(engine.address))
+    own = {"folder": folder / "slurm", "cluster": cluster, "parameters": parameters}
+    stack.enter_context(parallel_config("rcml-misa-slurm", **own))
     return {"pre_dispatch": engine.jobs}
 
 

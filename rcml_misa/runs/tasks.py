@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcml_misa.bounds import check_total
 from rcml_misa.datasets import Dataset, keep_views
 from rcml_misa.estimators.registry import Recipe
 from rcml_misa.exceptions import DataError, OptionError, nearest
@@ -134,7 +135,11 @@ def plan_tasks(
     outputs: RunOutputs | None = None,
     parts: Sequence[str] = (),
 ) -> list[Task]:
-    """List every recipe's R runs on every data set; run r uses seed S + r whatever the recipe."""
+    """List every recipe's R runs on every data set; run r uses seed S + r whatever the recipe.
+
+    More runs than `rcml_misa.bounds.check_total` lets pass are an OptionError.
+    """
+    check_total(datasets=datasets, variants=len(recipes), runs=runs)
     rules, files = protocol or Protocol(), outputs or RunOutputs()
     return [
         Task(recipe, dataset, run, seed + run, rules, files, tuple(parts))

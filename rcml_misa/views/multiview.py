@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +50,8 @@ class MultiView:
 
     Immutable: the arrays cannot be written to. A float64 array is kept without a copy, so do
     not change the original afterwards. It behaves like a mapping from a view's name to its array.
+    Scikit-learn's cross-validation and searches split it by rows, as they would an array: it has a
+    `shape`, and ``views[rows, ...]`` is ``views.take(rows)``.
 
     Parameters
     ----------
@@ -253,7 +256,20 @@ class MultiView:
         """
         return np.column_stack([present_rows(array) for array in self.arrays])
 
-    def __getitem__(self, name: str) -> ViewArray:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows, and of columns of all views: what scikit-learn counts samples by."""
+        return self.n_samples, sum(self.widths)
+
+    @overload
+    def __getitem__(self, name: str) -> ViewArray: ...
+
+    @overload
+    def __getitem__(self, name: tuple[Any, EllipsisType]) -> MultiView: ...
+
+    def __getitem__(self, name: str | tuple[Any, EllipsisType]) -> ViewArray | MultiView:
+        if isinstance(name, tuple) and len(name) == 2 and name[1] is Ellipsis:
+            return self.take(name[0])  # scikit-learn's way to select rows of an array
         self._check_names([name])
         return self.arrays[self.names.index(name)]
 

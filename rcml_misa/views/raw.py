@@ -138,7 +138,10 @@ def _stored_as_numbers(frame: pd.DataFrame) -> pd.DataFrame:
         if kind == "boolean":
             columns[place] = column.astype("boolean")
         elif kind in NUMBERS or (kind == "empty" and len(column)):
-            columns[place] = pd.to_numeric(column, errors="coerce")
+            try:
+                columns[place] = pd.to_numeric(column, errors="coerce")
+            except OverflowError:  # whole numbers beyond those of floats are infinite
+                columns[place] = pd.to_numeric(column.map(str), errors="coerce")
     if not columns:
         return frame
     parts = [columns.get(place, frame.iloc[:, place]) for place in range(frame.shape[1])]

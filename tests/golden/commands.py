@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from . import toys
 
 RUNNER = Path(__file__).with_name("runner.py")
 TIMES = ("second", "s/run", "Measured with")  # what tells times or versions, in names and texts
+KEY = re.compile(r"(?<=-seed\d)-[0-9a-f]{16}")  # in names of records, which holds their options
 DROPPED = ("timing", "versions", "machine", "path", "bytes")
 SMALL = ["--set", "landmarks=30", "--set", "hidden=8", "--set", "feedforward=12"]
 ONE = ["--runs", "1", "--jobs", "1"]
@@ -286,10 +288,12 @@ def _written(folder: Path, name: str) -> dict[str, Any]:
     parts: dict[str, Any] = {"status": status}
     parts["stdout"] = _form(printed.read_text(encoding="utf-8").replace(f"{folder}", "."))
     out = COMMANDS[name].out
-    for path in sorted((folder / out).iterdir()) if out else []:
+    written = [*(folder / out).iterdir(), *(folder / out / "records").glob("*")] if out else []
+    for path in sorted(written):
         if path.suffix in (".json", ".csv", ".md"):
             text = path.read_text(encoding="utf-8")
-            parts[path.name] = _rows(text) if path.suffix == ".csv" else _form(text)
+            name = KEY.sub("", path.name)
+            parts[name] = _rows(text) if path.suffix == ".csv" else _form(text)
     return parts
 
 

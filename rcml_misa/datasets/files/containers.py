@@ -10,15 +10,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 
+from rcml_misa.datasets.bounds import SizeBound, bounded_members
 from rcml_misa.datasets.files.faults import readable
+from rcml_misa.datasets.files.hdf5 import opened_hdf5
 from rcml_misa.datasets.files.hdf5_items import arrays_of_hdf5
 from rcml_misa.datasets.files.layout import IDS, usual_target
 from rcml_misa.datasets.files.matlab_variables import variables_of_v5, variables_of_v73
 from rcml_misa.datasets.files.stored import StoredArrays, Unread
-from rcml_misa.exceptions import DataError
 
 __all__ = ["is_array_file", "is_hdf5_file", "opened_arrays"]
 
@@ -47,7 +49,7 @@ def opened_arrays(path: Path) -> Iterator[StoredArrays]:
     """
     stored = StoredArrays()
     if is_hdf5_file(path):
-        with _opened_hdf5(path) as file:
+        with opened_hdf5(path) as (file, _):
             arrays, stored.paths = arrays_of_hdf5(file)
             stored.add_all(_records_apart(arrays))
             yield stored
@@ -57,21 +59,10 @@ def opened_arrays(path: Path) -> Iterator[StoredArrays]:
     yield stored
 
 
-@contextmanager
-def _opened_hdf5(path: Path) -> Iterator[Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(
-            f"{path} is an HDF5 file (a MATLAB file of version 7.3 is one), which takes h5py to "
-            "read: pip install 'rcml-misa[hdf5]', or save it in another format."
-        ) from error
-    with readable(path), h5py.File(path, "r") as file:
-        yield file
-
-
 def _arrays_of_npz(path: Path) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
+    with ZipFile(path) as archive:
+        bounded_members(archive, SizeBound(path))
     with np.load(path, allow_pickle=False) as content:
         for name in content.files:
             try:
@@ -112,6 +103,6 @@ def _of_matlab(path: Path) -> dict[str, Any]:
         head = stream.read(512 + len(SIGNATURE))
     # version 7.3 is HDF5, after a block of MATLAB's own or at once
     if SIGNATURE in (head[: len(SIGNATURE)], head[512:]):
-        with _opened_hdf5(path) as file:
-            return variables_of_v73(file)
+        with opened_hdf5(path) as (file, guard):
+            return variables_of_v73(file, guard)
     return variables_of_v5(path)

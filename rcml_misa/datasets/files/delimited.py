@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
-import codecs
 import csv
-import gzip
 import io
-import lzma
 import re
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from rcml_misa.datasets.files.text_streams import COMPRESSIONS, opened_text
 from rcml_misa.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +25,6 @@ __all__ = [
     "MARK",
     "TextForm",
     "has_names",
-    "opened_text",
     "text_chunks",
     "text_ending",
     "unmarked",
@@ -38,12 +32,9 @@ __all__ = [
 
 # endings of text tables, and the separator that each usually has
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "", ".data": ""}
-OPENERS: Mapping[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-COMPRESSIONS = (*OPENERS, ".zip")
 CANDIDATES = (",", "\t", ";", "|", " ")
 SNIFFED = 2**16  # characters after the first line from which the form is told
 WORDS = {"\t": "tabs", ";": "semicolons", "|": "pipes", " ": "spaces", ",": "commas"}
-ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+\s*")
 EXCEL_LINE = re.compile(r'\s*"?sep=([,;|\t])"?\s*', re.IGNORECASE)  # before a table, for Excel
@@ -95,33 +86,6 @@ def text_ending(path: Path) -> str | None:
     name = path.name.lower()
     name = next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
     return next((end for end in SEPARATORS if name.endswith(end)), None)
-
-
-@contextmanager
-def opened_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file, compressed or not, in UTF-8 or with the mark of UTF-16."""
-    compression = next((end for end in COMPRESSIONS if path.name.lower().endswith(end)), "")
-    with _opened_bytes(path, compression) as stream:
-        buffered = io.BufferedReader(stream)
-        encoding = ENCODINGS.get(buffered.peek(2)[:2], "utf-8-sig")
-        with io.TextIOWrapper(buffered, encoding=encoding, newline="") as text:
-            yield text
-
-
-@contextmanager
-def _opened_bytes(path: Path, compression: str) -> Iterator[Any]:
-    if compression != ".zip":
-        with OPENERS.get(compression, open)(path, "rb") as stream:
-            yield stream
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
-        if len(members) != 1:
-            raise DataError(
-                f"{path} holds {len(members)} files; put one table alone into a zip file."
-            )
-        with archive.open(members[0]) as stream:
-            yield stream
 
 
 def _form(path: Path, stream: TextIO) -> TextForm:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from rcml_misa.datasets.files.content import OwnFile
 from rcml_misa.datasets.files.correspondence import NEARLY, Classes, Relation, relate_scores
-from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.exceptions import LONGEST, DataError, shortened
 from rcml_misa.views import RawTable, Sequences, Texts, present_rows
 from rcml_misa.views.column_kinds import read_dates
 
@@ -27,7 +27,6 @@ PAIRS = 512  # pairs of rows of the same class, and of two classes, that columns
 STEPS = 96  # evenly spread rows on which the order of columns is compared first
 RANKED = 128  # rows on which ranks of columns are compared with those of scores first
 BLOCK = 4_000_000  # values that are held at once
-LONGEST = 300  # characters of an error
 SAMPLE = 20_000  # rows that correlations, and views as a whole, are computed on
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
+from rcml_misa.datasets.bounds import SizeBound
+from rcml_misa.datasets.files.hdf5 import Hdf5Guard
 from rcml_misa.datasets.files.stored import Unread
+from rcml_misa.exceptions import DataError
 
 __all__ = ["load_matlab", "sparse_group", "variables_of_v5", "variables_of_v73"]
 
 WAY_OUT = "which MATLAB alone reads; save texts with cellstr(x) and tables as matrices"
 PLAIN = ("", "double", "single", "logical", *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32)))
+COMPRESSED, BLOCK = 15, 2**20  # type of a packed variable; bytes unpacked at once
+DEEPEST = 10  # cells within one another that are read
 NUMBERS = (*PLAIN, "int64", "uint64")
 
 
@@ -22,8 +29,30 @@ def load_matlab(path: Path) -> dict[str, Any]:
     """Read a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
     from scipy.io import loadmat
 
+    _count_packed(path)
     content = loadmat(str(path), appendmat=False)
     return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+def _count_packed(path: Path) -> None:
+    """Unpack the packed variables of a file of version 5 once, as far as its bound lets them be."""
+    bound = SizeBound(path)
+    with path.open("rb") as stream:
+        head = stream.read(128)
+        if len(head) < 128 or head[126:] not in (b"IM", b"MI") or 0 in head[:4]:
+            return  # version 4, which packs nothing, or no such file
+        order = "<" if head[126:] == b"IM" else ">"
+        while len(tag := stream.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            if kind != COMPRESSED:
+                stream.seek(size, 1)
+                continue
+            unpacker = zlib.decompressobj()
+            while size and (packed := stream.read(min(size, BLOCK))):
+                size -= len(packed)
+                while packed:
+                    bound.spend(len(unpacker.decompress(packed, BLOCK)))
+                    packed = unpacker.unconsumed_tail
 
 
 def variables_of_v5(path: Path) -> dict[str, Any]:
@@ -68,17 +97,28 @@ def _object(kind: str) -> Unread:
     )
 
 
-def variables_of_v73(file: Any) -> dict[str, Any]:
+def variables_of_v73(file: Any, guard: Hdf5Guard) -> dict[str, Any]:
     """Read the variables of an opened file of version 7.3, which is HDF5."""
-    return {name: _stored(file, item) for name, item in file.items() if not name.startswith("#")}
+    names = [name for name in file if not name.startswith("#")]
+    return {name: _stored(file, file[name], guard) for name in names}
 
 
-def _stored(file: Any, item: Any, depth: int = 0) -> Any:
+def _stored(file: Any, item: Any, guard: Hdf5Guard, within: tuple[Any, ...] = ()) -> Any:
     import h5py
 
+    if item is None:
+        return Unread("a cell without content")
+    if not isinstance(item, h5py.Dataset | h5py.Group):
+        return Unread("a named type")
+    place = guard.address(item)
+    if place in within:
+        raise DataError(
+            f"{guard.path} has a cell that holds itself; save its arrays as variables of their own."
+        )
+    within = (*within, place)
     kind = item.attrs.get("MATLAB_class", b"")
     kind = kind.decode("latin1") if isinstance(kind, bytes) else str(kind)
-    if depth > 9:  # a file can hold itself
+    if len(within) > DEEPEST:
         return Unread("cells within one another")
     if "MATLAB_object_decode" in item.attrs or kind not in (*NUMBERS, "char", "cell", "struct"):
         return _object(kind)
@@ -86,13 +126,15 @@ def _stored(file: Any, item: Any, depth: int = 0) -> Any:
         matrix = sparse_group(item)
         if matrix is not None:
             return matrix
-        return {name: _stored(file, part, depth + 1) for name, part in item.items()}
+        return {name: _stored(file, part, guard, within) for name, part in item.items()}
     if item.attrs.get("MATLAB_empty", 0):
         return [] if kind == "cell" else np.empty((0, 0))
     # axes lie in reverse
     values = np.asarray(item[()]).T
     if item.dtype == h5py.ref_dtype:
-        return [_stored(file, file[part], depth + 1) for part in values.ravel("F")]
+        return [
+            _stored(file, guard.follow(file, part), guard, within) for part in values.ravel("F")
+        ]
     return _texts(values) if kind == "char" else values
 
 

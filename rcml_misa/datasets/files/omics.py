@@ -14,12 +14,12 @@ import numpy as np
 
 from rcml_misa.datasets.catalogue import FileOptions
 from rcml_misa.datasets.files.content import FileRows, OwnFile, require_views
-from rcml_misa.datasets.files.delimited import opened_text
 from rcml_misa.datasets.files.faults import readable
 from rcml_misa.datasets.files.frames import TableHead, frame_chunks, frame_head
 from rcml_misa.datasets.files.layout import FileLayout, without_left_out
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target
+from rcml_misa.datasets.files.text_streams import opened_text
 from rcml_misa.exceptions import DataError, OptionError, nearest
 from rcml_misa.views import MultiView
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def _read(path: Path, options: FileOptions) -> OwnFile:
         own = _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
     except RcmlMisaError as error:
         text = str(error)
-        raise type(error)(text if str(path) in text else f"{path}: {text}") from error
+        raise type(error)(text if str(path)[:100] in text else f"{path}: {text}") from error
     kind: Literal["table", "column", "array"] = (
         "table" if path.is_dir() else "column" if is_frame_file(path) else "array"
     )
@@ -165,7 +166,8 @@ def _with_gaps(own: OwnFile, options: FileOptions) -> OwnFile:
 
 
 def _refuse_unknown(path: Path) -> None:
-    if not path.exists():
+    storage.require_file(path)
+    if not os.path.exists(path):
         raise DataError(f"there is no file {path}; check its name.")
     if not (path.is_dir() or is_frame_file(path) or is_array_file(path)):
         raise DataError(f"{path} is of no known kind; give a {KINDS}.")

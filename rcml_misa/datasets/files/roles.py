@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,10 +250,13 @@ def describe_split_like(frames: Mapping[str, Any]) -> tuple[str, ...]:
     """
     notes = []
     for frame in frames.values():
-        for name, column in frame.items():
-            if getattr(column.dtype, "kind", "O") in "biufmM":
-                continue
-            values = column.head(PROBED).dropna().unique()
+        kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes.array]
+        for place in (place for place, kind in enumerate(kinds) if kind not in "biufmM"):
+            name, column = frame.columns[place], frame.iloc[:, place]
+            first = column.head(PROBED).dropna()
+            if any(isinstance(value, Sized) and not isinstance(value, str) for value in first):
+                continue  # lists, records and such
+            values = first.unique()
             if len(values) > len(WORDS) or not {str(v).lower() for v in values} <= set(WORDS):
                 continue
             texts = sorted(map(str, column.dropna().unique()))

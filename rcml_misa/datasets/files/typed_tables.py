@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import numpy as np
 
+from rcml_misa.datasets.bounds import LEAST_TEXT, SizeBound, bounded_members
 from rcml_misa.datasets.files.delimited import MARK, has_names
 from rcml_misa.exceptions import DataError
 
@@ -20,6 +23,8 @@ __all__ = ["ArrowTable", "Sheet"]
 FEATHER = ".feather"
 BUFFER = 2**20  # bytes read at once of a column
 SNIFFED_ROWS = 20
+NUMBER = 8  # bytes of a number, or of a place in a table of texts
+CELL = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")  # of a row too, which has no letters
 
 
 class ArrowTable:
@@ -59,6 +64,7 @@ class ArrowTable:
             # without these the columns of all row groups are fetched ahead and held in memory
             self._parquet: Any = ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
             schema = self._parquet.schema_arrow
+            _bound_parquet(path, self._parquet)
         self.names = [str(name) for name in schema.names]
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self.range_index = len(index) == 1 and isinstance(index[0], dict) and not index[0]["name"]
@@ -90,6 +96,61 @@ class ArrowTable:
             yield table.slice(start, rows)
 
 
+def _bound_parquet(path: Path, file: Any) -> None:
+    """Count the values of a parquet file, and the bytes of its texts where few stand for many."""
+    import pyarrow as pa
+    from pyarrow import compute
+    from pyarrow.parquet import ParquetFile
+
+    bound, facts = SizeBound(path), file.metadata
+    texts: set[str] = set()
+    for number in range(facts.num_row_groups):
+        group = facts.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            bound.spend(NUMBER * max(column.num_values, 0))
+            packed, plain = column.total_compressed_size, column.total_uncompressed_size
+            if packed > bound.size or min(packed, plain) < 0:
+                raise DataError(
+                    f"{path} is damaged: it states sizes that do not fit; fetch it again."
+                )
+            bound.spend(plain)
+            if column.physical_type == "BYTE_ARRAY" and column.num_values * plain > bound.left:
+                texts.add(column.path_in_schema)
+    flat = [name for name in file.schema_arrow.names if name in texts]
+    if not flat:
+        return
+    coded = ParquetFile(path, read_dictionary=flat, pre_buffer=False, buffer_size=BUFFER)
+    for batch in coded.iter_batches(batch_size=2**16, columns=flat):
+        for column in batch.columns:
+            if not pa.types.is_dictionary(column.type):
+                bound.spend(column.nbytes)
+                continue
+            lengths = compute.binary_length(column.dictionary)
+            bound.spend(compute.sum(lengths.take(column.indices)).as_py() or 0)
+
+
+def _bound_sheets(path: Path) -> None:
+    """Count the content of an Excel file, and the cells that its sheets span."""
+    bound = SizeBound(path, least=LEAST_TEXT)
+    with ZipFile(path) as archive:
+        for member in bounded_members(archive, bound):
+            if not member.filename.startswith("xl/worksheets/"):
+                continue
+            rows, columns = 0, 0
+            with archive.open(member) as stream:
+                rest = b""
+                while part := stream.read(2**20):
+                    part = rest + part
+                    for letters, digits in CELL.findall(part):
+                        width = 0
+                        for letter in letters:
+                            width = 26 * width + letter - 64
+                        rows, columns = max(rows, int(digits)), max(columns, width)
+                    rest = part[-32:]
+            bound.spend(NUMBER * rows * columns)
+
+
 def _marked(value: object) -> str:
     return f"{MARK}{value}"
 
@@ -117,6 +178,7 @@ class Sheet:
                 "'rcml-misa[excel]', or save it as csv."
             ) from error
         self.path = path
+        _bound_sheets(path)
         with pd.ExcelFile(path, engine="openpyxl") as book:
             sheets = [str(name) for name in book.sheet_names]
             head = pd.read_excel(

@@ -89,7 +89,7 @@ def read_pickle(path: Path) -> Any:
         reason = "is damaged: a value does not fit its place"
     raise DataError(
         f"{path} is not read because it {reason}; such a file may hold NumPy arrays and plain "
-        "containers only, so check where it comes from or fetch it again."
+        "containers only; check where it is from."
     )
 
 

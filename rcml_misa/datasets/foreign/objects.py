@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.datasets.foreign.source import Bytes, Global, RefusedError, Span, as_data
+from rcml_misa.datasets.foreign.source import ENTRY, Bytes, Global, RefusedError, Span, as_data
 
 __all__ = ["ArgumentTuple", "ArrayDraft", "Builder", "ElementType", "FloatList"]
 
 HASH_BITS = 61  # bits of an int up to which few have the same hash
+MOST_ALIKE = 100  # longer ints whose hash another one has
 
 
 class FloatList(UserList[Any]):
@@ -121,7 +122,8 @@ class Builder:
 
     def __init__(self, spend: Callable[[int], None]) -> None:
         self.spend = spend
-        self.long_keys = 0
+        self.firsts: dict[int, int] = {}  # by hash
+        self.alike = 0
 
     def call(self, function: Global, arguments: Any) -> Any:
         """Return the result of a call; arrays come as drafts, element types as such."""
@@ -146,9 +148,11 @@ class Builder:
         if not isinstance(key, (str, int, float, bytes, np.generic, type(None))):
             raise RefusedError(f"has a {type(key).__name__} where a name or a number belongs")
         if isinstance(key, int) and key.bit_length() > HASH_BITS:
-            # any number of these may share one hash: each is compared with all before it
-            self.long_keys += 1
-            self.spend(self.long_keys)
+            # any number of these may share one hash: each would be compared with all before it
+            self.spend(ENTRY)
+            self.alike += self.firsts.setdefault(hash(key), key) != key
+            if self.alike > MOST_ALIKE:
+                raise RefusedError(f"has more than {MOST_ALIKE} keys of one hash")
         return key
 
     def _reconstruct(self, kind: Any, *_: Any) -> ArrayDraft:
