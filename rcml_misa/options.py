@@ -58,7 +58,7 @@ _CONSTRAINTS: Mapping[str, Any] = {
     "text_encoder": str,
 }
 _NEVER_EMPTY = ("groups", "penalties")
-MOST = 1000  # values of a choice, or of a range with a step
+MOST_VALUES = 1000  # of a choice, or of a range with a step
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ class Span:
         if self.step is None:
             return None
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.low + place * self.step for place in range(min(count, MOST))]
+        return [self.low + place * self.step for place in range(min(count, MOST_VALUES))]
 
 
 @dataclass(frozen=True)
@@ -232,10 +232,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         texts = [option_text(option) for option in self.options]
-        if not 1 < len(set(texts)) == len(texts) <= MOST:
+        if not 1 < len(set(texts)) == len(texts) <= MOST_VALUES:
             shown = "|".join(texts)[:80]
             raise OptionError(
-                f"{shown!r} is no choice of 2 to {MOST} different values; give such a|b."
+                f"{shown!r} is no choice of 2 to {MOST_VALUES} different values; give such a|b."
             )
 
     @property

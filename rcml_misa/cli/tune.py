@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rcml_misa.bounds import check_least, check_total
 from rcml_misa.cli import options as opt
 from rcml_misa.cli.console import echo, write_texts
+from rcml_misa.cli.plans import plan_text
 from rcml_misa.cli.run import protocol_text, show_results
 from rcml_misa.cli.session import Session, note_presence, note_reading, run_tasks
 from rcml_misa.exceptions import OptionError
@@ -145,11 +146,13 @@ def tune(
     number of workers, so that a seed has one search. --nested has a search of its own on each of
     the R splits, and scores the found and the default setting on the split's test rows.
     """
-    from rcml_misa.runs.search import JOURNAL, best_trial, need_optuna, opened
+    from rcml_misa.runs.journal import JOURNAL, opened
+    from rcml_misa.runs.search import best_trial, need_optuna
     from rcml_misa.runs.tuning import check_metric, inner_folds
 
     need_optuna()
-    opt.check_least(trials=(trials, 1), inner=(inner, 1))
+    check_least(trials=(trials, 1), inner=(inner, 1))
+    check_total(datasets=1, variants=trials + 1, runs=repeats.runs if nested else 1)
     default = settings.recipe(method, regression=data.predicts_scores([name]))
     dataset = data.load(name)
     metric = check_metric(dataset, metric)
@@ -385,7 +388,7 @@ def _texts(
                 "tune with --nested."
             )
         stem = "best" if len(tunings) == 1 else f"best-seed{tuning.seed}"
-        texts[f"{stem}.toml"] = toml_text(content, remarks=remarks)
+        texts[f"{stem}.toml"] = plan_text(content, remarks=remarks)
     return texts
 
 
@@ -393,35 +396,3 @@ def _changes(options: Any) -> dict[str, Any]:
     """Collect the fields of a dataclass that are not as by default."""
     pairs = ((each.name, getattr(options, each.name), each.default) for each in fields(options))
     return {name: value for name, value, default in pairs if value != default}
-
-
-def toml_text(content: Mapping[str, Any], *, remarks: Sequence[str] = ()) -> str:
-    """Write a plan as TOML: remarks, keys, a line per item of lists of tables, then its tables."""
-    lines = [f"# {' '.join(remark.split())}" for remark in remarks]
-    tables = {key: part for key, part in content.items() if isinstance(part, Mapping)}
-    for key, part in content.items():
-        if key in tables:
-            continue
-        if isinstance(part, list) and part and isinstance(part[0], Mapping):
-            lines += [f"{key} = [", *(f"    {_toml(item)}," for item in part), "]"]
-        else:
-            lines.append(f"{key} = {_toml(part)}")
-    for key, part in tables.items():
-        if part:
-            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in part.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    """Write a value of TOML on one line; None is the text ``none``, as ``--set`` takes it."""
-    if isinstance(value, Mapping):
-        pairs = [f"{key} = {_toml(part)}" for key, part in value.items()]  # keys are identifiers
-        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(part) for part in value)}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    text = "none" if value is None else str(value)
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

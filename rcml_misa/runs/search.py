@@ -8,16 +8,13 @@ for the same settings again, and their records take the place of trying them.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice, product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -27,7 +24,6 @@ from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.options import Choice, Span, option_text
 from rcml_misa.results import plain
 from rcml_misa.results.statistics import LOWER_IS_BETTER
-from rcml_misa.storage import whole_file
 
 if TYPE_CHECKING:
     import optuna
@@ -41,7 +37,6 @@ __all__ = [
     "Trial",
     "best_trial",
     "need_optuna",
-    "opened",
 ]
 
 STARTUP = 12  # trials of the first round, drawn at random
@@ -49,8 +44,6 @@ ROUND = 4  # trials of each later round, proposed together
 DEFAULT_NUMBER = (
     -1
 )  # number of the trial of the method's default setting, which is no part of the search
-JOURNAL = "journal.log"
-LOCK = ".search.lock"
 
 Setting: TypeAlias = dict[str, Any]  # parameter to a number, or to the text of a choice
 
@@ -149,7 +142,8 @@ class Search:
         What the values depend on beside the setting. It and the space tell one search in a journal
         from another.
     storage : optuna storage, optional
-        Journal that keeps the finished trials, see `opened`; memory by default.
+        Journal that keeps the finished trials, see `rcml_misa.runs.journal.opened`; by default
+        memory does.
     fresh : bool
         Whether the journal's trials of this search are forgotten.
 
@@ -314,106 +308,3 @@ def _read_trial(number: int, setting: Mapping[str, Any], kept: Mapping[str, Any]
     }
     note, crashed = str(kept.get("note", "")), bool(kept.get("crashed"))
     return Trial(number, dict(setting), measures, note, crashed)
-
-
-@contextmanager
-def opened(folder: Path | None, *, waiting: Any = None) -> Iterator[tuple[Any, str]]:
-    """Open the journal of a folder, for this process alone, and say what was damaged in it.
-
-    Lines from the first damaged one on are cut off, and the whole file is set aside; trials that
-    are lost so have their records still. Another process that searches in the folder is waited
-    for, after `waiting` is called. Without a folder there is no storage.
-
-    Raises
-    ------
-    DataError
-        If the journal can't be read or written.
-    """
-    if folder is None:
-        yield None, ""
-        return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if waiting is not None:
-            waiting()
-        lock.acquire()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{folder} can't be used ({reason}); give another --out.") from error
-    try:
-        yield _storage(folder / JOURNAL, lock)
-    finally:
-        lock.release()
-
-
-class _Held:
-    """A journal's lock, which this process holds anyway; none outlives it, as a link would."""
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _storage(path: Path, lock: Any) -> tuple[Any, str]:
-    """Open a journal, mended where need be; storage and note."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    held: Any = _Held(lock)
-    note = _mend(path)
-    try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=held)), note
-    except Exception:  # lines that are JSON but tell of no study fail in many ways
-        note = _set_aside(path, b"")
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=held)), note
-
-
-def _mend(path: Path) -> str:
-    """Cut a journal off at its first damaged line, such as one torn by a kill."""
-    try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path} is no file; remove it, or give another --out.")
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{path} can't be read ({reason}); give another --out.") from error
-    whole = 0
-    for line in io.BytesIO(content):
-        if not _is_entry(line):
-            return _set_aside(path, content[:whole])
-        whole += len(line)
-    return ""
-
-
-def _is_entry(line: bytes) -> bool:
-    """Whether a line is an entry of a journal, with its end."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return line.endswith(b"\n") and isinstance(entry, dict) and {"op_code", "worker_id"} <= {*entry}
-
-
-def _set_aside(path: Path, sound: bytes) -> str:
-    """Keep the sound part of a damaged journal in its place, and the file under another name."""
-    numbers = (f"{path.name}.damaged{number or ''}" for number in range(1000))
-    aside = next(path.with_name(name) for name in numbers if not path.with_name(name).exists())
-    with whole_file(aside) as temporary:
-        temporary.write_bytes(path.read_bytes())
-    with whole_file(path) as temporary:
-        temporary.write_bytes(sound)
-    lines = len(sound.splitlines())
-    return (
-        f"{path} was damaged; it is set aside as {aside.name}, {lines} sound lines stay; trials "
-        "that it lost are taken from their records."
-    )
