@@ -16,8 +16,6 @@ MOST: Mapping[str, int] = {
     "epochs": 1_000_000,
     "folds": 10_000,
     "held_out": 10_000,
-    "trials": 100_000,
-    "inner": 10_000,  # folds
     "trials": 10_000,
     "inner": 10_000,  # folds
 }
