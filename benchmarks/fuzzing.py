@@ -6,6 +6,7 @@ process that has loaded everything pays no start-up per file; hence it runs on L
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import resource
@@ -38,7 +39,8 @@ class Outcome:
     seconds : float
         Processor time.
     megabytes : float
-        Peak of resident memory beyond that of the parent.
+        Growth of the peak of resident memory, of the work or, where that was ended, of the child
+        beyond its parent.
     """
 
     kind: Literal["returned", "raised", "slow", "large", "killed"]
@@ -98,6 +100,9 @@ def attempt(work: Callable[[], str], *, seconds: float, megabytes: int) -> Outco
     _, status, usage = os.wait4(child, 0)
     spent = usage.ru_utime + usage.ru_stime
     grown = max(0.0, usage.ru_maxrss / UNIT / 1024 - resident / 2**20)
+    if b"\0" in report:  # the child's own account, without libraries that it does not touch
+        figure, _, report = report.partition(b"\0")
+        grown = int(figure) / UNIT / 1024
     text = report[1:].decode("utf-8", "replace")
     if late:
         return Outcome("slow", f"ended after {deadline - start:.0f} s", spent, grown)
@@ -113,19 +118,24 @@ def attempt(work: Callable[[], str], *, seconds: float, megabytes: int) -> Outco
 
 
 def _memory() -> tuple[int, int]:
-    """Return the sizes of the address space and of resident memory, in bytes."""
+    """Return the sizes of the address space and of a child's resident memory, in bytes.
+
+    A child begins without the pages of files, such as libraries, that the parent has mapped.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
-            pages = [int(word) for word in stream.read().split()[:2]]
+            pages = [int(word) for word in stream.read().split()[:3]]
     except FileNotFoundError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // UNIT * 1024
         return 0, peak
-    return pages[0] * resource.getpagesize(), pages[1] * resource.getpagesize()
+    size, resident, shared = (count * resource.getpagesize() for count in pages)
+    return size, resident - shared
 
 
 def _carry_out(work: Callable[[], str], writer: int, seconds: float, space: int) -> NoReturn:
     """Report the end of the work on a pipe, and end the child without any clearing up."""
     try:
+        faulthandler.disable()
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
@@ -135,12 +145,14 @@ def _carry_out(work: Callable[[], str], writer: int, seconds: float, space: int)
         if sys.platform != "darwin":  # which does not keep to it
             resource.setrlimit(resource.RLIMIT_AS, (space, space))
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             report = "+" + work()
         except BaseException as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{os.path.basename(place.filename)}:{place.lineno}"
             report = f"-{type(error).__name__} at {where}: {str(error)[:500]}"
-        os.write(writer, report.encode("utf-8", "replace")[:LONGEST])
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(writer, f"{grown}\0{report}".encode("utf-8", "replace")[:LONGEST])
     finally:
         os._exit(0)

@@ -93,7 +93,7 @@ def test_interruption_keeps_finished_runs(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(orders, "audit_task", interrupted)
     result = call(*FAST, "--parts", "selection", "--out", tmp_path)
     assert result.exit_code == 130
-    assert "interrupted: 1 of 4 runs finished" in result.stderr
+    assert "interrupted: 1 of 4 runs are kept" in result.stderr
     assert len(RunStore(tmp_path / "records").read()) == 1
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord, RunStore
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
-__all__ = ["Session", "run_session"]
+__all__ = ["Session", "note_presence", "note_reading", "run_session", "run_tasks"]
 
 
 class _Board:
@@ -98,7 +98,7 @@ class Session:
         return self.interrupted or int(bool(self.failures))
 
 
-def _note_reading(dataset: Dataset) -> None:
+def note_reading(dataset: Dataset) -> None:
     """Say what was noted in reading a data set, and how raw tables are prepared."""
     from rcml_misa.reading.preparer import describe_preparation
 
@@ -107,7 +107,7 @@ def _note_reading(dataset: Dataset) -> None:
         echo(f"note: {note if dataset.name in note else f'{dataset.name}: {note}'}", err=True)
 
 
-def _note_presence(dataset: Dataset) -> None:
+def note_presence(dataset: Dataset) -> None:
     """Say once, for all runs, which views' presence depends on the class."""
     import numpy as np
 
@@ -164,9 +164,9 @@ def run_session(
         if store is not None:
             earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
         for dataset in datasets:
-            _note_reading(dataset)
+            note_reading(dataset)
             if missing:
-                _note_presence(dataset)
+                note_presence(dataset)
         for note in notes:
             echo(f"note: {note}.", err=True)
         session = _carry_out(
@@ -175,8 +175,26 @@ def run_session(
         if session.interrupted:
             line = _interruption(datasets, tasks, missing, store, fresh=keeping.fresh)
             click.echo(f"interrupted: {line}.", err=True)
-        sys.stderr.flush()
         return session
+
+
+def run_tasks(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    *,
+    workers: Workers,
+    store: RunStore | None,
+    fresh: bool = False,
+) -> Session:
+    """Carry out tasks on one data set, but those whose records are in the store of a session.
+
+    Notes are left to the caller, and so is what an interruption says.
+    """
+    earlier: list[RunRecord] = []
+    missing: Sequence[Task] = tasks
+    if store is not None:
+        earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
+    return _carry_out([dataset], tasks, earlier, missing, workers=workers, store=store, cells=False)
 
 
 def _resume(
@@ -257,6 +275,7 @@ def _carry_out(
             session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
+    sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)
         for task in tasks

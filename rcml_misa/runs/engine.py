@@ -144,7 +144,12 @@ def _round(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iter
     from joblib import Parallel, delayed
 
     none: dict[str, Any] = {}
-    with nullcontext(none) if engine is None else engine.start(folder) as options:
+    with (
+        nullcontext(none) if engine is None else engine.start(folder) as options,
+        warnings.catch_warnings(),
+    ):
+        # joblib tells how many calls an interruption drops
+        warnings.filterwarnings("ignore", ".*tasks which were still being processed")
         with interrupts_deferred():
             outcomes = Parallel(return_as="generator_unordered", **options)(
                 delayed(carry_out)(order) for order in orders
@@ -152,9 +157,7 @@ def _round(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iter
         try:
             yield from outcomes
         finally:
-            with warnings.catch_warnings():  # joblib tells how many calls were dropped
-                warnings.simplefilter("ignore")
-                outcomes.close()
+            outcomes.close()
 
 
 @contextmanager
