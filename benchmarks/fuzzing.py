@@ -39,8 +39,8 @@ class Outcome:
     seconds : float
         Processor time.
     megabytes : float
-        Peak of resident memory beyond that of the parent, pages of libraries that are touched
-        among it.
+        Growth of the peak of resident memory, of the work or, where that was ended, of the child
+        beyond its parent.
     """
 
     kind: Literal["returned", "raised", "slow", "large", "killed"]
@@ -100,6 +100,9 @@ def attempt(work: Callable[[], str], *, seconds: float, megabytes: int) -> Outco
     _, status, usage = os.wait4(child, 0)
     spent = usage.ru_utime + usage.ru_stime
     grown = max(0.0, usage.ru_maxrss / UNIT / 1024 - resident / 2**20)
+    if b"\0" in report:  # the child's own account, without libraries that it does not touch
+        figure, _, report = report.partition(b"\0")
+        grown = int(figure) / UNIT / 1024
     text = report[1:].decode("utf-8", "replace")
     if late:
         return Outcome("slow", f"ended after {deadline - start:.0f} s", spent, grown)
@@ -142,12 +145,14 @@ def _carry_out(work: Callable[[], str], writer: int, seconds: float, space: int)
         if sys.platform != "darwin":  # which does not keep to it
             resource.setrlimit(resource.RLIMIT_AS, (space, space))
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             report = "+" + work()
         except BaseException as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{os.path.basename(place.filename)}:{place.lineno}"
             report = f"-{type(error).__name__} at {where}: {str(error)[:500]}"
-        os.write(writer, report.encode("utf-8", "replace")[:LONGEST])
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(writer, f"{grown}\0{report}".encode("utf-8", "replace")[:LONGEST])
     finally:
         os._exit(0)

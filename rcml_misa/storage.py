@@ -83,6 +83,8 @@ def check_writable(path: Path, *, remedy: str = REMEDY) -> None:
     """
     name, way_out = shortened(path, 140), "give the name of a file"
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()  # fails for names that can't be
         if path.is_dir():
             raise DataError(f"{name} can't be written (it is a folder); {way_out} in it.")
         if path.exists() and not path.is_file():
@@ -208,7 +210,7 @@ def sweep_work(base: Path) -> None:
 
     for folder in base.glob(f"{WORK}*"):
         try:
-            if time.time() - folder.stat().st_mtime > SETTLED:
+            if time.time() - folder.lstat().st_mtime > SETTLED and not folder.is_symlink():
                 with FileLock(folder / ".lock", timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):  # it is in use, or another user's

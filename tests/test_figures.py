@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from rcml_misa.cli import main
 from rcml_misa.cli.run import WHAT
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError, OptionError, RecordWarning
 from rcml_misa.opinions import degree_of_conflict
 from rcml_misa.reporting import figures
 from rcml_misa.reporting.figures import _pairwise
@@ -248,6 +248,25 @@ def test_one_record_alone_and_one_variant_of_several(folder, tmp_path) -> None:
     assert len(figures.find_runs(folder, variant="separate").records) == 3
     with pytest.raises(OptionError, match="did you mean"):
         figures.find_runs(folder, variant="tide")
+
+
+def test_the_records_of_a_run_are_found_below_its_folder(folder, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    folder.rename(out / "records")
+    runs = figures.find_runs(out)
+    assert [record.seed for record in runs.records] == [0, 1, 2]
+    assert len(runs.contents()) == 3
+    (out / "records" / "notes-seed0.json").write_text("[]")
+    with pytest.warns(RecordWarning, match="notes-seed0.json"):
+        assert len(figures.find_runs(out).records) == 3
+
+
+def test_several_settings_of_one_variant_and_seed_ask_for_a_record(folder) -> None:
+    path = RunStore(folder).write(record(1, config={**CONFIG, "dropout": 0.5}))
+    with pytest.raises(OptionError, match="with seed 1 in several settings; give one record"):
+        figures.find_runs(folder)
+    assert len(figures.find_runs(path).records) == 1
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,9 @@ def test_run_with_a_module_in_the_current_folder(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [*words, "--jobs", "1"])
     assert result.exit_code == 0, result.output
     assert "mine_to_run:method" in result.stdout
-    names = sorted(one.name for one in (tmp_path / "out").glob("*.json"))
-    assert names == ["digits-lda---seed0.json", "digits-mine_to_run_method---seed0.json"]
+    names = sorted(one.name for one in (tmp_path / "out" / "records").glob("*.json"))
+    starts = ["digits-lda---seed0-", "digits-mine_to_run_method---seed0-"]
+    assert [name[: name.index("seed0-") + 6] for name in names] == starts
 
 
 def test_a_path_in_the_run_learns_digits():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord, RunStore
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
-__all__ = ["Session", "run_session"]
+__all__ = ["Session", "note_presence", "note_reading", "run_session", "run_tasks"]
 
 
 class _Board:
@@ -98,7 +98,7 @@ class Session:
         return self.interrupted or int(bool(self.failures))
 
 
-def _note_reading(dataset: Dataset) -> None:
+def note_reading(dataset: Dataset) -> None:
     """Say what was noted in reading a data set, and how raw tables are prepared."""
     from rcml_misa.reading.preparer import describe_preparation
 
@@ -107,7 +107,7 @@ def _note_reading(dataset: Dataset) -> None:
         echo(f"note: {note if dataset.name in note else f'{dataset.name}: {note}'}", err=True)
 
 
-def _note_presence(dataset: Dataset) -> None:
+def note_presence(dataset: Dataset) -> None:
     """Say once, for all runs, which views' presence depends on the class."""
     import numpy as np
 
@@ -152,7 +152,10 @@ def run_session(
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        outputs=replace(outputs or RunOutputs(), folder=keeping.folder),
+        # workers need not have this process's current folder
+        outputs=replace(
+            outputs or RunOutputs(), folder=keeping.folder and keeping.folder.resolve()
+        ),
         parts=parts,
     )
     with keeping.opened() as store:
@@ -162,14 +165,37 @@ def run_session(
         if store is not None:
             earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
         for dataset in datasets:
-            _note_reading(dataset)
+            note_reading(dataset)
             if missing:
-                _note_presence(dataset)
+                note_presence(dataset)
         for note in notes:
             echo(f"note: {note}.", err=True)
-        return _carry_out(
+        session = _carry_out(
             datasets, tasks, earlier, missing, workers=workers, store=store, cells=cells
         )
+        if session.interrupted:
+            line = _interruption(datasets, tasks, missing, store, fresh=keeping.fresh)
+            click.echo(f"interrupted: {line}.", err=True)
+        return session
+
+
+def run_tasks(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    *,
+    workers: Workers,
+    store: RunStore | None,
+    fresh: bool = False,
+) -> Session:
+    """Carry out tasks on one data set, but those whose records are in the store of a session.
+
+    Notes are left to the caller, and so is what an interruption says.
+    """
+    earlier: list[RunRecord] = []
+    missing: Sequence[Task] = tasks
+    if store is not None:
+        earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
+    return _carry_out([dataset], tasks, earlier, missing, workers=workers, store=store, cells=False)
 
 
 def _resume(
@@ -192,18 +218,25 @@ def _resume(
 
 
 def _interruption(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore | None
+    datasets: Sequence[Dataset],
+    tasks: Sequence[Task],
+    missing: Sequence[Task],
+    store: RunStore | None,
+    *,
+    fresh: bool,
 ) -> str:
     """Say what an interrupted command leaves, and how it goes on."""
     from rcml_misa.runs.tasks import record_path
 
     if store is None:
-        return "interrupted: no run is kept; with --out DIR each is, as it ends."
-    done = sum(record_path(store.folder, datasets[task.dataset], task).exists() for task in tasks)
-    return (
-        f"interrupted: {done} of {len(tasks)} runs are kept in {store.folder}; the same command "
-        "goes on from there."
-    )
+        return "no run is kept; with --out DIR each is, as it ends"
+    paths = [record_path(store.folder, datasets[task.dataset], task) for task in missing]
+    made = sum(path.exists() for path in paths)
+    if fresh:
+        return f"{made} of {len(tasks)} runs in {store.folder} are made anew"
+    done = len(tasks) - len(missing) + made
+    kept = f"{done} of {len(tasks)} runs are kept in {store.folder}"
+    return f"{kept}; the same command goes on from there"
 
 
 def _carry_out(
@@ -243,8 +276,6 @@ def _carry_out(
             session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
-    if session.interrupted:
-        click.echo(_interruption(datasets, tasks, store), err=True)
     sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)

@@ -204,7 +204,7 @@ def write_imported(name: str, table: Mapping[str, Any]) -> CatalogueEntry:
 def imported_entry(name: str) -> CatalogueEntry | None:
     """Read the entry of an imported set; None if there is none, a DataError if it is damaged."""
     path = imported_file(name).with_suffix(".json")
-    if "/" in name or "\\" in name or not path.is_file():
+    if "/" in name or "\\" in name or not os.path.isfile(path):
         return None
     try:
         return parse_entry(name, json.loads(path.read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import OptionError, nearest, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,13 @@ class Dataset:
         self.target.setflags(write=False)
 
 
+def check_task(task: str) -> None:
+    """Refuse with an `OptionError` a task that `as_task` does not know."""
+    tasks = [*CLASSES, "regression"]
+    if task not in tasks:
+        raise OptionError(f"task {shortened(task, 60)!r} does not exist; {nearest(task, tasks)}")
+
+
 def as_task(dataset: Dataset, task: str) -> Dataset:
     """Give a data set of sentiment `scores` the target of a task.
 
@@ -95,9 +102,7 @@ def as_task(dataset: Dataset, task: str) -> Dataset:
     """
     import numpy as np
 
-    tasks = [*CLASSES, "regression"]
-    if task not in tasks:
-        raise OptionError(f"task {task!r} does not exist; {nearest(task, tasks)}")
+    check_task(task)
     scores, limit = dataset.scores, dataset.score_limit
     if dataset.task == "regression" and task == "regression":
         return dataset

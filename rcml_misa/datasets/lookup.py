@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def find_entry(name: str) -> CatalogueEntry:
     entries = {entry.name: entry for entry in list_catalogue()} | list_own()
     entry = entries.get(name) or imported_entry(name)
     if entry is None:
-        if Path(name).is_file():
+        if os.path.isfile(name):  # false for what no path can be
             from rcml_misa.datasets.files.reading import KINDS
 
             raise OptionError(f"the file {name} is of no known kind; give a {KINDS}.")

@@ -131,7 +131,8 @@ def check_state(kind: type[Any], values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "UO" and name not in LABELS:
             raise DataError(f"its {kind.__name__} has texts for {shortened(name, 40)}")
-    _check(kind.__name__, _state_schema(kind, frozenset(values)), values)
+    schema = _state_schema(kind, frozenset(values))  # type: ignore[arg-type]  # a class has a hash
+    _check(kind.__name__, schema, values)
 
 
 @lru_cache(maxsize=256)

@@ -132,7 +132,7 @@ def read_model(
     except OptionError:
         raise
     except DataError as error:
-        raise _unusable(path, shortened(error, 220).rstrip(".")) from error
+        raise _unusable(path, shortened(error, 180).rstrip(".")) from error
     except Exception as error:  # whatever a hostile or damaged header leads to
         cause = shortened(error, 100) or type(error).__name__
         raise _unusable(path, f"its tensors do not fit its header ({cause})") from error
@@ -140,8 +140,10 @@ def read_model(
 
 
 def _unusable(path: str | Path, cause: str) -> DataError:
-    most = 300 - len(cause) - len(" is not a usable model file: .")
-    return DataError(f"{shortened(path, most)} is not a usable model file: {cause}.")
+    """Say what is wrong with a file, and the way out, in 300 characters."""
+    way_out = "" if "again" in cause else "; copy it again from where it was saved"
+    text = f" is not a usable model file: {cause}{way_out}."
+    return DataError(f"{shortened(path, 300 - len(text))}{text}")
 
 
 def _rebuilt(

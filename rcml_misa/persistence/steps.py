@@ -116,6 +116,9 @@ def _check_preparer(preparer: TablePreparer, model: Any) -> None:
     import pandas as pd
 
     check_options(preparer)
+    given = preparer.given_widths_
+    if not {*preparer.columns_, *preparer.matched_, *preparer.view_names_} <= set(given):
+        raise DataError("the views that a step prepares are not those that it was given")
     for name, columns in preparer.columns_.items():
         row = pd.DataFrame(index=[0], columns=list(columns.kinds.names), dtype=object)
         measured = len(columns.kinds.numbers) + len(columns.kinds.dates)
@@ -125,7 +128,8 @@ def _check_preparer(preparer: TablePreparer, model: Any) -> None:
     if model is not None:
         seen = dict(zip(model.view_names_, model.widths_, strict=True))
         learnt = {name: columns.width for name, columns in preparer.columns_.items()}
+        learnt = {**given, **learnt}
         if preparer.view_names_ != model.view_names_ or any(
-            learnt.get(name, width) != width for name, width in seen.items()
+            learnt.get(name) != width for name, width in seen.items()
         ):
             raise DataError("the views that its steps prepare are not those of its estimator")

@@ -191,7 +191,11 @@ class RunRecord:
             if seal != _canonical_sha256(fields) and (sealed or seal is not None):
                 raise DataError("its content does not have the checksum that it states")
             fields |= {name: _with_nan(fields[name]) for name in NUMBERS if name in fields}
-            validated(cls, fields, where="it")
+            checked = fields
+            if "\\ud" in text:  # half a character, of a file's name, is no text of strict JSON
+                whole = json.dumps(fields, ensure_ascii=False).encode(errors="replace")
+                checked = json.loads(whole)
+            validated(cls, checked, where="it")
             record = cls(**fields)
             record._check()
         # json names no kind of its own for depth, huge numbers and NaN

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.runs.interrupts import handlers_left
 from rcml_misa.runs.parent import follow_parent
 
 __all__ = ["ENGINES", "Engine", "EngineName"]
@@ -157,7 +158,6 @@ def _dask_backend() -> type[Any]:
 
 
 def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
     import ray
     from joblib import parallel_config, register_parallel_backend
     from ray.util.joblib.ray_backend import RayBackend
@@ -171,8 +171,13 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:
         options = {"num_cpus": max(engine.jobs, 2), "include_dashboard": False}
+        # seconds after which workers end whose cluster was killed
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
+    for name in ("ray", "ray.util.multiprocessing.pool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        ray.init(log_to_driver=False, configure_logging=False, **options)
+        with handlers_left():
+            ray.init(log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_answer(engine) from error
     stack.callback(ray.shutdown)

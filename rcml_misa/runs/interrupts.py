@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Interrupted", "exit_status", "interrupts_deferred", "signals_interrupt"]
+__all__ = [
+    "Interrupted",
+    "exit_status",
+    "handlers_left",
+    "interrupts_deferred",
+    "signals_interrupt",
+]
 
 PATIENCE = 10.0  # seconds that a command has to end after the first signal
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -80,6 +86,17 @@ def signals_interrupt() -> Iterator[None]:
     finally:
         over.set()
         _restore(previous)
+
+
+@contextmanager
+def handlers_left() -> Iterator[None]:
+    """Leave the signals' handlers as they were, whatever a library sets."""
+    previous = {number: signal.getsignal(number) for number in _numbers()}
+    try:
+        yield
+    finally:
+        if _in_main_thread():
+            _restore(previous)
 
 
 def _end(status: int, over: threading.Event) -> None:

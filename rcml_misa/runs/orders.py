@@ -20,6 +20,7 @@ from rcml_misa.results import RunRecord
 from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, Task
+from rcml_misa.runs.tuning import tune_task
 from rcml_misa.storage import file_sha256, write_text
 
 __all__ = ["TRIES", "DataFile", "Order", "Outcome", "carry_out", "given", "starts", "written"]
@@ -173,8 +174,8 @@ def died(begun: int) -> str:
 
 
 def _record(dataset: Dataset, task: Task, report: Callable[[Event], None]) -> RunRecord:
-    """Run a task, or audit its method where it names parts of an audit."""
-    work = audit_task if task.parts else run_task
+    """Run a task, audit its method where it names parts of an audit, or try a setting."""
+    work = audit_task if task.parts else tune_task if task.inner else run_task
     return work(dataset, task, report=report)
 
 

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 BLOCK = 8192  # rows hashed at once
+SURROGATES = "surrogatepass"  # halves of a character, which a text of Python may hold
 
 
 def as_multiview(X: Any, views: Any = None, *, raw: bool = False) -> MultiView:
@@ -287,11 +288,13 @@ def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
     """
     digest = hashlib.sha256()
     for name, array in views.items():
-        digest.update(f"{name} {array.shape};".encode())
+        digest.update(f"{name} {array.shape};".encode(errors=SURROGATES))
         if isinstance(array, Sequences):
             parts: list[Any] = [array.values, array.lengths]
         elif isinstance(array, Texts):
-            parts = [np.frombuffer("\0".join(array.values).encode(), dtype=np.uint8)]
+            parts = [
+                np.frombuffer("\0".join(array.values).encode(errors=SURROGATES), dtype=np.uint8)
+            ]
         elif isinstance(array, RawTable):
             parts = [array.digests()]
         elif isinstance(array, np.ndarray):
@@ -300,5 +303,5 @@ def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
             parts = [array.indptr.astype(np.int64), array.indices.astype(np.int64), array.data]
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
-    digest.update("\n".join(map(str, labels.tolist())).encode())
+    digest.update("\n".join(map(str, labels.tolist())).encode(errors=SURROGATES))
     return digest.hexdigest()

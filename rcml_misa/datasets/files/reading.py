@@ -55,7 +55,7 @@ def is_own_file(name: str) -> bool:
     """Tell a path from the name of a data set: ``faces.csv`` and ``data/faces`` are paths."""
     path = Path(name)
     named = is_frame_file(path) or is_array_file(path) or name in (".", "..")
-    return named or "/" in name or "\\" in name or path.is_dir()
+    return named or "/" in name or "\\" in name or os.path.isdir(name)
 
 
 def file_sha256(path: Path, test_file: str | None = None) -> str:
