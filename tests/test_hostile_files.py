@@ -321,15 +321,61 @@ def test_many_members_are_refused(tmp_path):
     assert "parts" in refusal(path)
 
 
-def test_packed_variables_of_matlab_are_bounded(tmp_path):
+MATLAB = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x100) + b"IM"
+
+
+def matlab(path, *elements, more=0):
+    """Write a packed variable of these elements, and so many zeros after them."""
+    inner = b"".join(
+        struct.pack("<II", kind, len(e)) + e + bytes(-len(e) % 8) for kind, e in elements
+    )
     packer = zlib.compressobj(1)
-    parts = [packer.compress(struct.pack("<II", 14, 2**31 - 1))]
-    parts += [packer.compress(bytes(2**22)) for _ in range(80)]
+    parts = [packer.compress(struct.pack("<II", 14, len(inner)) + inner)]
+    parts += [packer.compress(bytes(2**22)) for _ in range(more // 2**22)]
     packed = b"".join([*parts, packer.flush()])
-    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x100) + b"IM"
-    path = tmp_path / "case.mat"
-    path.write_bytes(head + struct.pack("<II", 15, len(packed)) + packed)
+    path.write_bytes(MATLAB + struct.pack("<II", 15, len(packed)) + packed)
+    return path
+
+
+def test_packed_variables_of_matlab_are_bounded(tmp_path):
+    head = [(6, struct.pack("<II", 6, 0)), (5, struct.pack("<ii", ROWS, 2**20)), (1, b"a")]
+    path = matlab(tmp_path / "case.mat", *head, (9, b"1234"), more=320 * 2**20)
     assert "becomes" in refusal(path)
+    texts = [(6, struct.pack("<II", 4, 0)), (5, struct.pack("<ii", 2**30, 1)), (1, b"a")]
+    assert "becomes" in refusal(matlab(tmp_path / "texts.mat", *texts, (16, b"")))
+
+
+@pytest.mark.parametrize("kind", [0, 8, 10, 11, 14, 19, 2000])
+def test_unknown_types_of_matlab_are_refused(kind, tmp_path):
+    """SciPy ends the process at some of them."""
+    head = [(6, struct.pack("<II", 6, 0)), (5, struct.pack("<ii", 2, 1)), (1, b"a")]
+    text = refusal(matlab(tmp_path / "case.mat", *head, (kind, bytes(16))))
+    assert "no whole MATLAB file" in text
+
+
+def test_a_damaged_heap_of_texts_is_refused(tmp_path):
+    """The library of HDF5 looks for a text in it for ever."""
+    path = tmp_path / "case.h5"
+    with h5py.File(path, "w") as file:
+        file["a"], file["y"] = FACE, LABELS
+        file["t"] = np.array(["some text"] * ROWS, dtype=object)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL\1\0\0\0")
+    assert read_own_file(path, FileOptions()).views.widths == (4,)
+    content[place + 16 : place + 32] = bytes(16)
+    path.write_bytes(content)
+    assert "damaged in its texts" in refusal(path)
+
+
+def test_attributes_of_many_values_are_not_read(tmp_path):
+    def build(file):
+        file["a"], file["y"] = FACE.T, LABELS[None]
+        file["a"].attrs["MATLAB_class"] = b"double"
+        file["y"].attrs["MATLAB_class"] = b"double"
+        file["z"] = FACE.T
+        file["z"].attrs.create("MATLAB_class", np.zeros(4000))
+
+    assert read_own_file(hdf5(tmp_path / "case.mat", build), FileOptions()).views.names == ("a",)
 
 
 def test_parquet_is_bounded(tmp_path):

@@ -146,16 +146,15 @@ def run_session(
 
     for recipe in recipes if any(data.weights is not None for data in datasets) else ():
         check_weights(recipe.build(repeats.seed), method=recipe.label)
+    # workers need not have this process's current folder
+    place = None if keeping.folder is None else keeping.folder.resolve()
     tasks = plan_tasks(
         recipes,
         datasets=len(datasets),
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        # workers need not have this process's current folder
-        outputs=replace(
-            outputs or RunOutputs(), folder=keeping.folder and keeping.folder.resolve()
-        ),
+        outputs=replace(outputs or RunOutputs(), folder=place),
         parts=parts,
     )
     with keeping.opened() as store:

@@ -75,7 +75,7 @@ def _is_whole(heap: bytes) -> bool:
     while place + 16 <= len(heap):
         number, size = struct.unpack_from("<H6xQ", heap, place)
         if number == 0:  # the rest is free
-            return place + size == len(heap)
+            return bool(place + size == len(heap))
         place += 16 + size + -size % 8
     return place <= len(heap)
 

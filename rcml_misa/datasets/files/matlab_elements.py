@@ -161,11 +161,7 @@ def _check_matrix(content: _Content, order: str, depth: int) -> None:
             _values(content, order, most=2**16)
         _check_inner(content, order, depth)
         return
-    shape = _values(content, order, most=4 * 64)
-    lengths = struct.unpack(f"{order}{len(shape) // 4}i", shape[: len(shape) // 4 * 4])
-    if min(lengths, default=0) < 0:
-        raise _DamagedError(f"a variable has the length {min(lengths)}")
-    count = prod(lengths)
+    count = _count(content, order)
     if kind in (CELL, STRUCT, OBJECT, CHARACTERS):  # SciPy takes room for all, whatever follows
         content.bound.spend(8 * count)
     _values(content, order, most=2**16)  # its name
@@ -181,6 +177,15 @@ def _check_matrix(content: _Content, order: str, depth: int) -> None:
             _values(content, order)
     else:
         raise _DamagedError(f"a variable has the unknown class {kind}")
+
+
+def _count(content: _Content, order: str) -> int:
+    """Multiply the lengths of a variable's axes."""
+    shape = _values(content, order, most=4 * 64)
+    lengths = struct.unpack(f"{order}{len(shape) // 4}i", shape[: len(shape) // 4 * 4])
+    if min(lengths, default=0) < 0:
+        raise _DamagedError(f"a variable has the length {min(lengths)}")
+    return prod(lengths)
 
 
 def _fields(content: _Content, order: str, *, named: bool) -> int:
