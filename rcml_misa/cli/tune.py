@@ -165,7 +165,7 @@ def tune(
     note_presence(dataset)
     with keeping.opened() as store, opened(keeping.out) as (storage, damage):
         if damage:
-            echo(f"note: {damage}", err=True)
+            echo(f"note: {damage}.", err=True)
         tunings = [
             _Tuning(_search(study, space, trials, seed, storage, fresh=keeping.fresh), run, seed)
             for run, seed in enumerate(seeds)

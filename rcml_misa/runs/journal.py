@@ -24,9 +24,9 @@ def opened(
 ) -> Iterator[tuple[Any, str]]:
     """Open the journal of a folder, for this process alone, and say what was damaged in it.
 
-    Lines from the first damaged one on are cut off, and the whole file is set aside; trials that
-    are lost so have their records still. Another process that searches in the folder is waited
-    for, after `waiting` is called. Without a folder there is no storage.
+    Lines from the first damaged one on are cut off, and the whole file is set aside if that is more
+    than a torn end; trials that are lost so have their records still. Another process that searches
+    in the folder is waited for, after `waiting` is called. Without a folder there is no storage.
 
     Raises
     ------
@@ -93,9 +93,15 @@ def _mend(path: Path) -> str:
     whole = 0
     for line in io.BytesIO(content):
         if not _is_entry(line):
-            return _set_aside(path, content[:whole])
+            break
         whole += len(line)
-    return ""
+    if whole == len(content):
+        return ""
+    if b"\n" in content[whole:]:
+        return _set_aside(path, content[:whole])
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content[:whole])
+    return f"the last line of {path}, which a kill left torn, is cut off"
 
 
 def _is_entry(line: bytes) -> bool:
@@ -118,5 +124,5 @@ def _set_aside(path: Path, sound: bytes) -> str:
     lines = len(sound.splitlines())
     return (
         f"{path} was damaged; it is set aside as {aside.name}, {lines} sound lines stay; trials "
-        "that it lost are taken from their records."
+        "that it lost are taken from their records"
     )
