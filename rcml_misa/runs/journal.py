@@ -25,8 +25,8 @@ def opened(
     """Open the journal of a folder, for this process alone, and say what was damaged in it.
 
     Lines from the first damaged one on are cut off, and the whole file is set aside if that is more
-    than a torn end; trials that are lost so have their records still. Another process that searches in the folder is waited
-    for, after `waiting` is called. Without a folder there is no storage.
+    than a torn end; trials that are lost so have their records still. Another process that searches
+    in the folder is waited for, after `waiting` is called. Without a folder there is no storage.
 
     Raises
     ------
