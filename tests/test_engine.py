@@ -46,6 +46,11 @@ def order(folder: Path, data: DataFile, task: Task | None = None) -> Order:
     return Order(0, task, data, record_path(folder, toy(), task), folder / "progress-0")
 
 
+@pytest.fixture(autouse=True)
+def nothing_held(monkeypatch) -> None:
+    monkeypatch.setattr(orders, "_held", {})
+
+
 # orders
 
 
@@ -186,7 +191,7 @@ def test_an_only_run_that_is_deadly_is_tried_three_times(monkeypatch, tmp_path) 
 
 def test_workers_that_do_not_come_up_end_in_a_sentence(monkeypatch, tmp_path) -> None:
     assert len(outcomes(monkeypatch, tmp_path, Breaking(idle=2))) == 6
-    with pytest.raises(DataError, match="workers died 3 times before they began a run") as caught:
+    with pytest.raises(DataError, match="no run began in 3 tries") as caught:
         outcomes(monkeypatch, tmp_path, Breaking(idle=3))
     assert "no worker came up" in str(caught.value)
     assert len(str(caught.value)) <= 300
@@ -358,13 +363,18 @@ def foreground():
 def test_signals_interrupt_once(foreground, name) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as caught, catching():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-        finally:
-            os.kill(os.getpid(), number)  # a second one does not cut what is cleared away
-            time.sleep(0.01)
+
+    def work() -> None:
+        with catching():
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), number)  # a second one does not cut what is cleared away
+                time.sleep(0.01)
+
+    with pytest.raises(Interrupted) as caught:
+        work()
     assert exit_status(caught.value) == 128 + number
     assert signal.getsignal(number) is before
     assert threading.active_count() < 20
@@ -380,11 +390,16 @@ def test_signals_that_are_ignored_stay_so(foreground) -> None:
 
 def test_a_signal_waits_until_workers_have_started(foreground) -> None:
     steps = []
-    with pytest.raises(Interrupted), catching():
-        with interrupts_deferred():
-            os.kill(os.getpid(), signal.SIGTERM)
-            steps.append("started")
-        steps.append("not reached")
+
+    def work() -> None:
+        with catching():
+            with interrupts_deferred():
+                os.kill(os.getpid(), signal.SIGTERM)
+                steps.append("started")
+            steps.append("not reached")
+
+    with pytest.raises(Interrupted):
+        work()
     assert steps == ["started"]
 
 

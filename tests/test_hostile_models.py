@@ -224,7 +224,7 @@ def test_names_that_a_terminal_would_heed_are_shown_without_effect(contents, tmp
     write(tmp_path / "m", header, tensors, sealed=True)
     shown = done("inspect", tmp_path / "m").stdout
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
-    assert "?[31mred 3" in " ".join(shown.split())
+    assert "[31mred 3" in " ".join(shown.split())
     assert "y" * 81 not in shown
     assert set(json.loads(done("inspect", "--json", tmp_path / "m").stdout)["views"]) == set(
         names["tuple"]

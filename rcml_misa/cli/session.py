@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -264,13 +265,14 @@ def _carry_out(
                 engine=workers.choose(len(missing)),
                 on_event=None if board.bar.disable else board.show,
             )
-            for result in results if missing else ():
-                if isinstance(result, RunFailure):
-                    label, seed = result.task.recipe.label, result.task.seed
-                    session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
-                    continue
-                session.records.append(result)
-                board.count(result)
+            with closing(results):
+                for result in results:
+                    if isinstance(result, RunFailure):
+                        label, seed = result.task.recipe.label, result.task.seed
+                        session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
+                    else:
+                        session.records.append(result)
+                        board.count(result)
         except KeyboardInterrupt as stop:
             session.interrupted = exit_status(stop)
     for failure in session.failures:
