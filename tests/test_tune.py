@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -473,3 +474,20 @@ def test_crashed_trial_ends_alone(toy, monkeypatch) -> None:
     assert result.exit_code == 1
     assert "MemoryError" in result.stderr
     assert "best settings" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("valid_from", "names", "fixed_rows"),
+    [("train", (), True), ("test", (), False), ("test", ("valid",), True)],
+)
+def test_rows_that_validate_other_seeds_are_no_test_rows(valid_from, names, fixed_rows) -> None:
+    from rcml_misa.cli.options import MethodOptions
+
+    module = sys.modules["rcml_misa.cli.tune"]
+    parts = np.split(np.arange(240), [160, 200])
+    folds = dict(zip(("train", "test", *names), (*parts[:2], *parts[2:]), strict=False))
+    data = small_digits(folds=folds, valid_from=valid_from)
+    study = module._Study(data, MethodOptions(), "lda", recipe("lda"), Protocol(), 3, "accuracy")
+    assert module._has_fixed_test_rows(study) == fixed_rows
+    drawn = replace(study, dataset=small_digits())
+    assert not module._has_fixed_test_rows(drawn)

@@ -326,7 +326,7 @@ def _show_search(study: _Study, tunings: Sequence[_Tuning]) -> None:
     dataset, inner = study.dataset, study.inner
     scored = "the validation rows" if inner == 1 else f"{inner} inner folds of the train rows"
     count = f"{tunings[0].search.number} settings" + (
-        ", all there are" if tunings[0].search.counted else ""
+        ", all there are," if tunings[0].search.counted else ""
     )
     seeds = ", ".join(str(tuning.seed) for tuning in tunings)
     how = f"{count} on {scored}, seed{'s' if len(tunings) > 1 else ''} {seeds}"
@@ -356,15 +356,14 @@ def _texts(
 
     every = {tuning.seed: tuning.trials for tuning in tunings}
     texts = {"trials.csv": render([trials_table(every)], "csv")}
-    given = study.protocol.for_dataset(study.dataset).split == "given"
+    fixed_test = _has_fixed_test_rows(study)
     for tuning, trial in zip(tunings, best, strict=True):
         # of drawn splits only this one's test rows had no part in the search
-        runs = repeats.runs if given and len(tunings) == 1 else 1
+        runs = repeats.runs if fixed_test and len(tunings) == 1 else 1
         found = study.recipe(trial.options)
         method = found.method
         fixed = {key: study.default.params[key] for key in _fixed(study.settings)}
         sought = {key: found.params[key] for key in trial.setting}
-        value = trial.value(study.metric)
         content = {
             "title": f"{method} as tuned on {study.dataset.name}, beside its default",
             "datasets": [name],
@@ -378,18 +377,23 @@ def _texts(
             "protocol": _changes(study.protocol),
             "files": _changes(replace(data.file_options, regression=False)),
         }
-        remarks = [
-            f"Found by rcml-misa tune: {trial.name} of {tuning.search.number}, {study.metric} "
-            f"{value:.6g} on train rows of seed {tuning.seed}.",
-        ]
-        if not given:
-            remarks.append(
-                "Test rows of other seeds were among these train rows: run this seed alone, or "
-                "tune with --nested."
-            )
+        which = (
+            f"{trial.name} of {tuning.search.number}" if trial.setting else "the default setting"
+        )
+        scored = f"{study.metric} {trial.value(study.metric):.6g} on train rows of seed"
+        remarks = [f"Found by rcml-misa tune: {which}, {scored} {tuning.seed}."]
+        if not fixed_test:
+            remarks.append("Test rows of other seeds were among its train rows: keep runs = 1.")
         stem = "best" if len(tunings) == 1 else f"best-seed{tuning.seed}"
         texts[f"{stem}.toml"] = plan_text(content, remarks=remarks)
     return texts
+
+
+def _has_fixed_test_rows(study: _Study) -> bool:
+    """Whether every seed has the same test rows, none of which validate in another one."""
+    dataset = study.dataset
+    moving = dataset.valid_from == "test" and "valid" not in (dataset.folds or {})
+    return study.protocol.for_dataset(dataset).split == "given" and not moving
 
 
 def _changes(options: Any) -> dict[str, Any]:
