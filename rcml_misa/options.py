@@ -80,10 +80,10 @@ def check_options(estimator: Any) -> None:
 
     Examples
     --------
-    >>> from rcml_misa.estimators import RCMLClassifier
-    >>> check_options(RCMLClassifier(epochs=0))
+    >>> from rcml_misa.estimators import MISAClassifier
+    >>> check_options(MISAClassifier(hidden=0))
     Traceback (most recent call last):
-    rcml_misa.exceptions.OptionError: epochs=0 is not a whole number of 1 or more; the nearest is 1.
+    rcml_misa.exceptions.OptionError: hidden=0 is not a whole number of 1 or more; the nearest is 1.
     """
     hints = get_type_hints(type(estimator).__init__)
     for name, value in estimator.get_params(deep=False).items():
