@@ -31,7 +31,6 @@ TEMPORARY = re.compile(r"\.writing-[0-9a-f]{32}")  # start of the names of unfin
 WORK = ".rcml-misa-work-"  # begins the name of a folder for one command's own files
 PROBE = bytes(2**16)  # a disk may be full although it takes the names of new files
 HOUR = 3600.0  # seconds
-SETTLED = 5.0  # seconds after which a work folder without a lock has no owner
 
 
 @contextmanager
@@ -189,17 +188,25 @@ def work_folder(place: Path | None = None) -> Iterator[Path]:
 
     base = Path(tempfile.gettempdir()) if place is None else place
     sweep_work(base)
+    folder = base.resolve() / f"{WORK}{uuid4().hex}"
+    lock = FileLock(_lock_of(folder))
     try:
-        folder = Path(tempfile.mkdtemp(prefix=WORK, dir=base)).resolve()
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{base} can't be written to ({reason}); {REMEDY}.") from error
-    lock = FileLock(folder / ".lock")
-    try:
-        with lock:
-            yield folder
+        try:
+            lock.acquire()  # before there is a folder, so that one without a lock has no owner
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{base} can't be written to ({reason}); {REMEDY}.") from error
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _lock_of(folder).unlink(missing_ok=True)
+        lock.release()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def sweep_work(base: Path) -> None:
@@ -208,10 +215,14 @@ def sweep_work(base: Path) -> None:
 
     from filelock import FileLock, Timeout
 
-    for folder in base.glob(f"{WORK}*"):
+    for path in base.glob(f"{WORK}*"):
         try:
-            if time.time() - folder.lstat().st_mtime > SETTLED and not folder.is_symlink():
-                with FileLock(folder / ".lock", timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
+            if path.suffix == ".lock":  # one without a folder may be about to get it
+                if time.time() - path.lstat().st_mtime > HOUR and not path.with_suffix("").exists():
+                    path.unlink()
+            elif not path.is_symlink():
+                with FileLock(_lock_of(path), timeout=0):
+                    shutil.rmtree(path, ignore_errors=True)
+                    _lock_of(path).unlink(missing_ok=True)
         except (Timeout, OSError):  # it is in use, or another user's
             continue

@@ -106,8 +106,10 @@ def _end(status: int, over: threading.Event) -> None:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold the signals back until the end, and block Ctrl-C for children that start meanwhile.
+    """Hold the signals back until the end, and block some for children that start meanwhile.
 
+    Ctrl-C and a hang-up go to all processes of a terminal, and it is the command that ends its
+    workers; joblib's tracker of resources would be ended by a hang-up, and then miss what it knew.
     It works in the main thread; no signal is handled elsewhere.
     """
     if not _in_main_thread():
@@ -120,7 +122,7 @@ def interrupts_deferred() -> Iterator[None]:
     }
     mask = None
     if hasattr(signal, "pthread_sigmask"):
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
