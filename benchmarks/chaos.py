@@ -267,7 +267,11 @@ class Arena:
                 faults.append("the table or the page differs")
             now = contents(records)
             if now != self.records:
-                odd = [name for name in {**now, **self.records} if now.get(name) != self.records.get(name)]
+                odd = [
+                    name
+                    for name in {**now, **self.records}
+                    if now.get(name) != self.records.get(name)
+                ]
                 faults.append(f"records differ after resuming: {odd}")
             stamps = self._stamps(records)
             again = [name for name in done if stamps.get(name) != done[name]]
@@ -280,12 +284,16 @@ class Arena:
         if left:
             faults.append(f"left of the resumed command: {[each.command[:80] for each in left]}")
         command.clear()
-        mine = [path.name for path in self.temporary.iterdir() if path.name.startswith(".rcml-misa")]
+        mine = [
+            path.name for path in self.temporary.iterdir() if path.name.startswith(".rcml-misa")
+        ]
         shared = [
             path.name
             for path in Path("/dev/shm").iterdir()  # noqa: S108
-            if any(f"_{each.pid}_" in path.name or f"-{each.pid}-" in path.name
-                   for each in self.commands.commands)
+            if any(
+                f"_{each.pid}_" in path.name or f"-{each.pid}-" in path.name
+                for each in self.commands.commands
+            )
         ]
         if mine or shared:
             faults.append(f"left among temporary files: {mine + shared}")

@@ -6,6 +6,7 @@ process that has loaded everything pays no start-up per file; hence it runs on L
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import resource
@@ -117,19 +118,24 @@ def attempt(work: Callable[[], str], *, seconds: float, megabytes: int) -> Outco
 
 
 def _memory() -> tuple[int, int]:
-    """Return the sizes of the address space and of resident memory, in bytes."""
+    """Return the sizes of the address space and of a child's resident memory, in bytes.
+
+    A child begins without the pages of files, such as libraries, that the parent has mapped.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
-            pages = [int(word) for word in stream.read().split()[:2]]
+            pages = [int(word) for word in stream.read().split()[:3]]
     except FileNotFoundError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // UNIT * 1024
         return 0, peak
-    return pages[0] * resource.getpagesize(), pages[1] * resource.getpagesize()
+    size, resident, shared = (count * resource.getpagesize() for count in pages)
+    return size, resident - shared
 
 
 def _carry_out(work: Callable[[], str], writer: int, seconds: float, space: int) -> NoReturn:
     """Report the end of the work on a pipe, and end the child without any clearing up."""
     try:
+        faulthandler.disable()
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)

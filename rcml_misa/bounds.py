@@ -1,4 +1,4 @@
-"""Bounds of what a user asks for: numbers of runs, seeds, workers, epochs, folds, variants."""
+"""Bounds of what a user asks for: runs, seeds, workers, epochs, folds, variants, trials."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ MOST: Mapping[str, int] = {
     "epochs": 1_000_000,
     "folds": 10_000,
     "held_out": 10_000,
+    "trials": 10_000,
+    "inner": 10_000,  # folds
 }
 MOST_IN_ALL = 100_000  # runs of one command: data sets times variants times runs
 

@@ -1,10 +1,11 @@
-"""Estimators' options: keyword-only parameters, and one constraint per name that checks them."""
+"""Estimators' options: keyword-only parameters, constraints that check them, spaces to search."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -13,7 +14,15 @@ from sklearn.utils._param_validation import Interval, StrOptions, make_constrain
 from rcml_misa.bounds import MOST
 from rcml_misa.exceptions import OptionError, nearest
 
-__all__ = ["check_options", "choices_of", "keyword_parameters"]
+__all__ = [
+    "Choice",
+    "Space",
+    "Span",
+    "check_options",
+    "choices_of",
+    "keyword_parameters",
+    "option_text",
+]
 
 _Kind = TypeVar("_Kind", bound=type[Any])
 
@@ -49,6 +58,7 @@ _CONSTRAINTS: Mapping[str, Any] = {
     "text_encoder": str,
 }
 _NEVER_EMPTY = ("groups", "penalties")
+MOST_VALUES = 1000  # of a choice, or of a range with a step
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:
@@ -70,10 +80,10 @@ def check_options(estimator: Any) -> None:
 
     Examples
     --------
-    >>> from rcml_misa.estimators import RCMLClassifier
-    >>> check_options(RCMLClassifier(epochs=0))
+    >>> from rcml_misa.estimators import MISAClassifier
+    >>> check_options(MISAClassifier(hidden=0))
     Traceback (most recent call last):
-    rcml_misa.exceptions.OptionError: epochs=0 is not a whole number of 1 or more; the nearest is 1.
+    rcml_misa.exceptions.OptionError: hidden=0 is not a whole number of 1 or more; the nearest is 1.
     """
     hints = get_type_hints(type(estimator).__init__)
     for name, value in estimator.get_params(deep=False).items():
@@ -135,6 +145,119 @@ def _closest(value: Any, interval: Any) -> float | None:
     close = close if interval.right is None else min(close, interval.right)
     close = round(close) if interval.type is Integral else close
     return close if close in interval else None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Range of a parameter to search; whole numbers where both ends are whole numbers.
+
+    Attributes
+    ----------
+    low, high : int or float
+        Ends, both included, in the unit of the parameter.
+    log : bool
+        Whether values are drawn evenly on a logarithmic scale, which takes a `low` above 0.
+    step : int or float, optional
+        Distance between values, counted from `low`; 1 for whole numbers, none for others.
+    when : mapping of str to tuple
+        Values of other parameters for which this one counts; each must have one of its values.
+
+    Raises
+    ------
+    OptionError
+        If the range is empty or can't be divided so.
+
+    Examples
+    --------
+    >>> Span(1, 7, step=2).values, Span(1e-4, 1e-1, log=True).values
+    (range(1, 8, 2), None)
+    >>> Span(0.0, 1.0, log=True)
+    Traceback (most recent call last):
+    rcml_misa.exceptions.OptionError: 0.0:1.0 has no logarithm at 0.0; start above 0.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        text = f"{self.low}:{self.high}"
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise OptionError(f"{text} is no range; give a lower end, then a higher one.")
+        if self.log and self.low <= 0:
+            raise OptionError(f"{text} has no logarithm at {self.low}; start above 0.")
+        if self.step is None:
+            return
+        if self.log:
+            raise OptionError(f"{text} can't be logarithmic with a step; leave one of them out.")
+        if not 0 < self.step <= self.high - self.low or (
+            self.whole and not isinstance(self.step, int)
+        ):
+            kind = "a whole number " if self.whole else ""
+            raise OptionError(
+                f"step {self.step} of {text} is not {kind}above 0 and up to "
+                f"{self.high - self.low:g}; give one that is."
+            )
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """All values where they can be counted, else None."""
+        if self.whole:
+            return range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        if self.step is None:
+            return None
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return [self.low + place * self.step for place in range(min(count, MOST_VALUES))]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values of a parameter to search, in no order; `when` as in `Span`.
+
+    Examples
+    --------
+    >>> Choice(("minmax", "standard")).values
+    ('minmax', 'standard')
+    """
+
+    options: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts = [option_text(option) for option in self.options]
+        if not 1 < len(set(texts)) == len(texts) <= MOST_VALUES:
+            shown = "|".join(texts)[:80]
+            raise OptionError(
+                f"{shown!r} is no choice of 2 to {MOST_VALUES} different values; give such a|b."
+            )
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """All values."""
+        return self.options
+
+
+Space = Span | Choice
+
+
+def option_text(value: Any) -> str:
+    """Write the value of an option as ``--set`` takes it.
+
+    Examples
+    --------
+    >>> option_text((256, 128)), option_text(None), option_text(True), option_text(1e-5)
+    ('256,128', 'none', 'true', '1e-05')
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(option_text(item) for item in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)

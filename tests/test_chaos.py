@@ -133,9 +133,7 @@ def test_a_signal_ends_a_command_which_can_go_on(
 ) -> None:
     words = FOUR if command == "compare" else ("run", "--method", *FOUR[2:])
     number = getattr(signal, f"SIG{name}")
-    running = commands.start(
-        *words, *TWO_WORKERS, "--records", store, fresh=group, **toys.options
-    )
+    running = commands.start(*words, *TWO_WORKERS, "--records", store, fresh=group, **toys.options)
     toys.at_gate(2)  # of two pairs, each has half
     assert until(lambda: len(stamps(store)) == 2, PATIENCE)
     running.send(number, group=group)
@@ -207,9 +205,7 @@ def test_interrupt_keeps_what_finished(commands, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "module"), [("dask", "distributed"), ("ray", "ray")])
-def test_other_engines_replace_workers_and_end_too(
-    commands, toys, store, engine, module
-) -> None:
+def test_other_engines_replace_workers_and_end_too(commands, toys, store, engine, module) -> None:
     if find_spec(module) is None:
         pytest.skip(f"{engine} is not installed")
     expected = undisturbed(commands, toys, store)

@@ -224,11 +224,20 @@ def test_names_that_a_terminal_would_heed_are_shown_without_effect(contents, tmp
     write(tmp_path / "m", header, tensors, sealed=True)
     shown = done("inspect", tmp_path / "m").stdout
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
-    assert "?[31mred 3" in shown
+    assert "[31mred 3" in " ".join(shown.split())
     assert "y" * 81 not in shown
     assert set(json.loads(done("inspect", "--json", tmp_path / "m").stdout)["views"]) == set(
         names["tuple"]
     )
+
+
+@pytest.mark.parametrize("value", [NAN, INFINITE, {"slice": [0, 10**9, 1]}], ids=str)
+def test_options_that_json_lacks_are_shown_all_the_same(value, contents, tmp_path):
+    header, tensors = json.loads(json.dumps(contents["network"][0])), contents["network"][1]
+    header["params"]["class_weight"] = value
+    write(tmp_path / "m", header, tensors, sealed=True)
+    options = json.loads(done("inspect", "--json", tmp_path / "m").stdout)["options"]
+    assert options["class_weight"] in ("nan", "inf", "slice(0, 1000000000, 1)")
 
 
 def test_every_attribute_of_every_kind_of_model_has_a_type(contents):

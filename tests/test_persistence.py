@@ -662,5 +662,5 @@ def test_a_calibration_that_is_not_finite_is_refused(tmp_path):
     X, y = mixed(RCMLMISARegressor)
     quick(RCMLMISARegressor, text_encoder="words").fit(X, y).save(tmp_path / "m")
     rewrite(tmp_path / "m", put("attributes", "calibrator_", "state", "offset", {"float": "nan"}))
-    with pytest.raises(DataError, match="do not give predictions of its target"):
+    with pytest.raises(DataError, match="offset=nan, where there should be a finite number"):
         rcml_misa.load(tmp_path / "m")

@@ -198,6 +198,7 @@ def test_settings_keep_their_kinds(tmp_path) -> None:
         (("run", "--seed", 2**70), "is above 2147483647"),
         (("compare", "--jobs", 10**6), "--jobs 1000000 is above 1024"),
         (("ablate", "--epochs", 10**9), "--epochs 1000000000 is above 1000000"),
+        (("tune", "--trials", 10**9), "--trials 1000000000 is above 10000"),
         (("audit", "--runs", -1), "--runs -1 is below 1"),
         (("run", "--folds", 10**6), "folds 1000000 is above 10000"),
         (("run", "--set", "epochs=1000001", "--method", "rcml"), "the nearest is 1000000"),

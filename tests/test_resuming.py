@@ -100,7 +100,7 @@ def test_labels_that_a_file_name_makes_alike_stay_apart(tmp_path, first, second)
     for record, path in zip(records, paths, strict=True):
         assert path.parent == tmp_path
         assert len(f"{path.stem}-features.npz".encode()) <= 255
-        assert store.get(record.key) == record
+        assert read_record(path) == record
 
 
 @pytest.mark.parametrize("name", ["..", "../up", ".hidden", "/etc/passwd", "\ud800", "a\x1b[31m"])
@@ -115,17 +115,16 @@ def test_names_stay_in_the_folder_and_are_seen(tmp_path, name) -> None:
 
 def test_a_store_knows_a_record_by_its_name(tmp_path) -> None:
     store, record = RunStore(tmp_path), make()
-    assert not store.has(record.key)
-    assert store.get(record.key) is None
+    assert store.find({record.key}) == {}
     path = store.write(record)
-    assert store.has(record.key)
+    assert store.find({record.key}) == {record.key: (path, record)}
     assert path.name == record_stem(**_named(record)) + ".json"
     other = store.write(make(config={"epochs": 9}))  # another setting of the same label
     assert other != path
     assert len(store.read()) == 2
     path.write_text("{")
-    assert store.has(record.key)
-    assert store.get(record.key) is None
+    with pytest.warns(RecordWarning):
+        assert store.find({record.key}) == {}
 
 
 def _named(record: RunRecord) -> dict[str, Any]:
@@ -266,8 +265,7 @@ def test_a_folder_in_the_place_of_a_record_makes_room(tmp_path) -> None:
     (tmp_path / f"{record_stem(**_named(record))}.json").mkdir()
     with pytest.warns(RecordWarning):
         store.find({record.key})
-    store.write(record)
-    assert store.get(record.key) == record
+    assert read_record(store.write(record)) == record
 
 
 def test_a_large_file_is_not_read(tmp_path) -> None:

@@ -275,7 +275,7 @@ def test_run_shows_the_measures(toy, tmp_path) -> None:
     assert result.exit_code == 0, result.output
     assert "given split (60 train, 10 valid, 20 test rows)" in " ".join(result.stdout.split())
     # records tell the task, so that those of another one are never taken for these
-    (first,) = tmp_path.glob("*-seed0.json")
+    (first,) = tmp_path.glob("records/*-seed0-*.json")
     assert json.loads(first.read_text())["dataset"] == "toy-regression"
     for word in ("MAE", "Corr", "Acc-7", "Acc-2 Non0", "F1 Has0", "mean", "var", "std"):
         assert word in result.stdout

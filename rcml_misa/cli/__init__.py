@@ -14,6 +14,7 @@ from rcml_misa.cli.experiment import experiment
 from rcml_misa.cli.fit import fit, inspect
 from rcml_misa.cli.predict import predict
 from rcml_misa.cli.run import plot, run
+from rcml_misa.cli.tune import tune
 
 __all__ = ["main"]
 
@@ -27,5 +28,17 @@ def main() -> None:
     """
 
 
-for _command in (run, ablate, compare, audit, experiment, datasets, fit, predict, inspect, plot):
+for _command in (
+    run,
+    tune,
+    ablate,
+    compare,
+    audit,
+    experiment,
+    datasets,
+    fit,
+    predict,
+    inspect,
+    plot,
+):
     main.add_command(_command)

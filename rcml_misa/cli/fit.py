@@ -179,7 +179,9 @@ def inspect(model: Path, as_json: bool) -> None:
         "classes": target,
         "data": f"{about['dataset']}, {facts['train_rows']} rows, sha256 of rows "
         f"{facts['data_sha256']}",
-        "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()),
+        "options": ", ".join(
+            f"{name}={shortened(value, 80)}" for name, value in facts["options"].items()
+        ),
         "network": f"{facts['network_parameters']} parameters{_networks(facts)}{_share(facts)}",
         "versions": listed(facts["versions"] or {}),
         "landmarks": _landmarks(facts),

@@ -1,7 +1,8 @@
-"""Experiments' files: TOML read within bounds, and checked before anything is imported or run."""
+"""Experiments' files: TOML read within bounds and checked before anything is run; written."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import stat
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
 
-__all__ = ["Entry", "Plan", "read_plan"]
+__all__ = ["Entry", "Plan", "plan_text", "read_plan"]
 
 LARGEST_FILE = 256 * 1024  # bytes
 DEEPEST = 16  # levels of brackets, and parts of a dotted key
@@ -247,15 +248,18 @@ def _check_methods(methods: Sequence[_Method], file: Path, *, allow_code: bool) 
 def _entries(method: _Method, file: Path, regression: bool) -> Iterator[Entry]:
     """Configure one method of the file at each point of its grid."""
     from rcml_misa.estimators.registry import METHODS, recipe
+    from rcml_misa.options import option_text
     from rcml_misa.results.labels import check_label
 
     if method == _Method(method="all"):
         for name in METHODS:
             yield Entry(recipe(name, regression=regression))
         return
-    fixed = [f"{key}={_text(value)}" for key, value in method.set.items()]
+    fixed = [f"{key}={option_text(value)}" for key, value in method.set.items()]
     for values in product(*method.grid.values()):
-        setting = [f"{key}={_text(value)}" for key, value in zip(method.grid, values, strict=True)]
+        setting = [
+            f"{key}={option_text(value)}" for key, value in zip(method.grid, values, strict=True)
+        ]
         made = recipe(
             method.method,
             variant=method.variant,
@@ -276,8 +280,33 @@ def _entries(method: _Method, file: Path, regression: bool) -> Iterator[Entry]:
         yield Entry(made, " ".join(setting), method.figure)
 
 
-def _text(value: Any) -> str:
-    """Write a TOML value as ``--set`` takes it."""
-    if isinstance(value, list):
-        return ",".join(_text(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def plan_text(content: Mapping[str, Any], *, remarks: Sequence[str] = ()) -> str:
+    """Write a plan as TOML: remarks, keys, a line per item of lists of tables, then its tables."""
+    lines = [f"# {' '.join(remark.split())}" for remark in remarks]
+    tables = {key: part for key, part in content.items() if isinstance(part, Mapping)}
+    for key, part in content.items():
+        if key in tables:
+            continue
+        if isinstance(part, list) and part and isinstance(part[0], Mapping):
+            lines += [f"{key} = [", *(f"    {_toml(item)}," for item in part), "]"]
+        else:
+            lines.append(f"{key} = {_toml(part)}")
+    for key, part in tables.items():
+        if part:
+            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in part.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Write a value of TOML on one line; None is the text ``none``, as ``--set`` takes it."""
+    if isinstance(value, Mapping):
+        pairs = [f"{key} = {_toml(part)}" for key, part in value.items()]  # keys are identifiers
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    text = "none" if value is None else str(value)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rcml_misa.results import RunRecord, RunStore
     from rcml_misa.runs.tasks import Event, RunOutputs, Task
 
-__all__ = ["Session", "run_session"]
+__all__ = ["Session", "note_presence", "note_reading", "run_session", "run_tasks"]
 
 
 class _Board:
@@ -98,7 +99,7 @@ class Session:
         return self.interrupted or int(bool(self.failures))
 
 
-def _note_reading(dataset: Dataset) -> None:
+def note_reading(dataset: Dataset) -> None:
     """Say what was noted in reading a data set, and how raw tables are prepared."""
     from rcml_misa.reading.preparer import describe_preparation
 
@@ -107,7 +108,7 @@ def _note_reading(dataset: Dataset) -> None:
         echo(f"note: {note if dataset.name in note else f'{dataset.name}: {note}'}", err=True)
 
 
-def _note_presence(dataset: Dataset) -> None:
+def note_presence(dataset: Dataset) -> None:
     """Say once, for all runs, which views' presence depends on the class."""
     import numpy as np
 
@@ -146,16 +147,15 @@ def run_session(
 
     for recipe in recipes if any(data.weights is not None for data in datasets) else ():
         check_weights(recipe.build(repeats.seed), method=recipe.label)
+    # workers need not have this process's current folder
+    place = None if keeping.folder is None else keeping.folder.resolve()
     tasks = plan_tasks(
         recipes,
         datasets=len(datasets),
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        # workers need not have this process's current folder
-        outputs=replace(
-            outputs or RunOutputs(), folder=keeping.folder and keeping.folder.resolve()
-        ),
+        outputs=replace(outputs or RunOutputs(), folder=place),
         parts=parts,
     )
     with keeping.opened() as store:
@@ -165,9 +165,9 @@ def run_session(
         if store is not None:
             earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
         for dataset in datasets:
-            _note_reading(dataset)
+            note_reading(dataset)
             if missing:
-                _note_presence(dataset)
+                note_presence(dataset)
         for note in notes:
             echo(f"note: {note}.", err=True)
         session = _carry_out(
@@ -176,8 +176,26 @@ def run_session(
         if session.interrupted:
             line = _interruption(datasets, tasks, missing, store, fresh=keeping.fresh)
             click.echo(f"interrupted: {line}.", err=True)
-        sys.stderr.flush()
         return session
+
+
+def run_tasks(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    *,
+    workers: Workers,
+    store: RunStore | None,
+    fresh: bool = False,
+) -> Session:
+    """Carry out tasks on one data set, but those whose records are in the store of a session.
+
+    Notes are left to the caller, and so is what an interruption says.
+    """
+    earlier: list[RunRecord] = []
+    missing: Sequence[Task] = tasks
+    if store is not None:
+        earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
+    return _carry_out([dataset], tasks, earlier, missing, workers=workers, store=store, cells=False)
 
 
 def _resume(
@@ -247,17 +265,19 @@ def _carry_out(
                 engine=workers.choose(len(missing)),
                 on_event=None if board.bar.disable else board.show,
             )
-            for result in results if missing else ():
-                if isinstance(result, RunFailure):
-                    label, seed = result.task.recipe.label, result.task.seed
-                    session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
-                    continue
-                session.records.append(result)
-                board.count(result)
+            with closing(results):
+                for result in results:
+                    if isinstance(result, RunFailure):
+                        label, seed = result.task.recipe.label, result.task.seed
+                        session.failures.append(sentence(f"{label}, seed {seed}: {result.message}"))
+                    else:
+                        session.records.append(result)
+                        board.count(result)
         except KeyboardInterrupt as stop:
             session.interrupted = exit_status(stop)
     for failure in session.failures:
         click.echo(f"a run failed: {failure}", err=True)
+    sys.stderr.flush()
     planned = [
         (datasets[task.dataset].name, task.recipe.method, task.recipe.variant, task.seed)
         for task in tasks

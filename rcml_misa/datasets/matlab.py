@@ -77,6 +77,8 @@ def _catalogue_variables(path: Path, keys: list[str]) -> dict[str, Any]:
             f"{path} is a MATLAB file of version 7.3, which is not read here; save it again in "
             "MATLAB with save(..., '-v7')."
         ) from error
+    except DataError:
+        raise
     except Exception as error:  # a damaged file makes SciPy fail in many ways: zlib, struct, ...
         cause = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

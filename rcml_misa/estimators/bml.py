@@ -17,7 +17,7 @@ from rcml_misa.estimators.outputs import weighted_loss
 from rcml_misa.estimators.published import EpochTrainer
 from rcml_misa.losses import weighted_mean
 from rcml_misa.nn.reliability import ReliabilityNet, ReliabilityOutput
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.protocols import shuffled_rows
 from rcml_misa.training import Schedule
 from rcml_misa.views import MultiView
@@ -74,6 +74,15 @@ class BMLClassifier(EpochTrainer):
 
     _leaves_out_missing: ClassVar[bool] = True
     _schedule: ClassVar[Schedule] = "cosine"
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochTrainer._search,
+        "encoder_width": Choice((256, 512, 1024)),
+        "encoder_depth": Span(1, 3),
+        "encoder_dropout": Span(0.1, 0.6),
+        "shuffle_rate": Span(0.0, 0.8),
+        "reliability_weight": Span(0.1, 3.0, log=True),
+    }
 
     encoder_width: int = 1024
     encoder_depth: int = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from rcml_misa.experts.logits import Experts
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.ridge_experts import RidgeExperts
 from rcml_misa.experts.view_experts import ViewExperts
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
 from rcml_misa.views import MultiView
@@ -47,6 +47,10 @@ class _ExpertClassifier(PoolingClassifier):
     """Base of the classifiers that are closed-form members, one per view and one for all."""
 
     _leaves_out_missing: ClassVar[bool] = True
+    _search: ClassVar[Mapping[str, Space]] = {
+        "scaling": Choice(("minmax", "standard", "quantile")),
+        "stacking": Choice((True, False)),
+    }
 
     views: Any = None
     stacking: bool = True
@@ -113,6 +117,11 @@ class KernelExpertClassifier(_ExpertClassifier):
     >>> float(model.score(X, y)) > 0.9
     True
     """
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **_ExpertClassifier._search,
+        "kernel": Choice(("auto", "smooth", "medium", "rough", "fine")),
+    }
 
     landmarks: int = 2100
     kernel: KernelChoice = "auto"

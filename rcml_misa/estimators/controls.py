@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.svm import SVC
 from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import MultiViewClassifier
 from rcml_misa.exceptions import OptionError
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Features, Scaling
 from rcml_misa.views import MultiView, dense
 
@@ -27,6 +28,7 @@ __all__ = ["ControlClassifier"]
 Model = Literal[
     "logistic-regression", "rbf-svm", "lda", "extra-trees", "gradient-boosting", "majority"
 ]
+LEARNING = ("logistic-regression", "rbf-svm", "lda", "extra-trees", "gradient-boosting")
 Combine = Literal["concatenate", "average", "best"]
 Array = NDArray[np.float64]
 BINS, SHARE = 63, 0.1  # boosting's bins of a column; share of the columns that a split reads
@@ -91,6 +93,17 @@ class ControlClassifier(MultiViewClassifier):
     """
 
     _savable: ClassVar[bool] = False
+    _search: ClassVar[Mapping[str, Space]] = {
+        "C": Span(1e-3, 1e3, log=True, when={"model": ("logistic-regression", "rbf-svm")}),
+        "trees": Span(100, 500, step=100, when={"model": ("extra-trees",)}),
+        "rounds": Span(20, 300, log=True, when={"model": ("gradient-boosting",)}),
+        "scaling": Choice(
+            ("minmax", "standard", "quantile"), when={"features": ("plain",), "model": LEARNING}
+        ),
+        "features": Choice(
+            ("root", "root-layernorm"), when={"features": ("root", "root-layernorm")}
+        ),
+    }
 
     views: Any = None
     model: Model = "logistic-regression"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from rcml_misa.losses import difference_loss, reconstruction_loss, similarity_lo
 from rcml_misa.nn.networks import RegressionNet, ScoreOpinions
 from rcml_misa.nn.tokens import AttentionMask, Sharing
 from rcml_misa.opinions.nig import NIG, Regulariser, fuse_nig, nig_gains, nig_loss
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Space, Span, keyword_parameters
 from rcml_misa.reading.rows import hold_out
 from rcml_misa.training import EpochCallback
 from rcml_misa.views import MultiView
@@ -121,6 +121,12 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
     >>> low.shape, bool((low <= model.predict(X)).all())
     ((80,), True)
     """
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **ViewNetworkEstimator._search,
+        "evidence_weight": Span(0.01, 1.0, log=True),
+        "evidence_penalty": Span(1e-3, 0.1, log=True),
+    }
 
     collectors: Sharing = "tied-mean"
     attention_mask: AttentionMask = "private"

@@ -28,7 +28,7 @@ from rcml_misa.nn.peers import (
     guided_credibility,
     membership_conflict,
 )
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.views import MultiView
 
 __all__ = ["CCMLClassifier", "EDLClassifier", "ETMCClassifier", "FUMLClassifier", "TMCClassifier"]
@@ -82,6 +82,13 @@ class EDLClassifier(EpochClassifier):
     >>> model.predict_opinion(X).evidence.shape
     (150, 3)
     """
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochClassifier._search,
+        "hidden": Choice(((), (256,))),
+        "prior_weight": Span(0.05, 2.0, log=True),
+        "kl_weight": Span(0.03, 3.0, log=True, when={"form": ("digamma", "log", "mse")}),
+    }
 
     form: EDLForm = "digamma"
     prior_weight: float = 1.0
@@ -152,6 +159,11 @@ class TMCClassifier(EpochClassifier):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochClassifier._search,
+        "hidden": Choice(((), (256,))),
+    }
 
     hidden: tuple[int, ...] = ()
     dropout: float = 0.1
@@ -245,6 +257,13 @@ class CCMLClassifier(EpochClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
 
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochClassifier._search,
+        "sharpness": Span(1.05, 2.0),
+        "complementary_weight": Span(0.1, 3.0, log=True),
+        "consistent_kl_weight": Span(0.1, 3.0, log=True),
+    }
+
     sharpness: float = 1.25
     complementary_weight: float = 1.0
     consistent_kl_weight: float = 1.0
@@ -304,6 +323,13 @@ class FUMLClassifier(EpochTrainer):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochTrainer._search,
+        "layers": Span(1, 4),
+        "norm_order": Span(1.0, 5.0),
+        "dropout": Span(0.0, 0.5),
+    }
 
     layers: int = 3
     norm_order: float = 3.0

@@ -28,7 +28,7 @@ from rcml_misa.losses import (
 from rcml_misa.nn.networks import NotesNet, TokenOpinions
 from rcml_misa.nn.peers import RCMLNet, ViewOpinions
 from rcml_misa.opinions import FusionOperator, Opinion
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.features import FeatureMap, Scaling
 from rcml_misa.training import (
     Device,
@@ -53,6 +53,11 @@ class EpochTrainer(MultiViewClassifier):
     """
 
     _schedule: ClassVar[Schedule] = "constant"
+    _search: ClassVar[Mapping[str, Space]] = {
+        "learning_rate": Span(3e-4, 3e-2, log=True),
+        "weight_decay": Span(1e-6, 1e-2, log=True),
+        "scaling": Choice(("minmax", "standard", "quantile")),
+    }
 
     views: Any = None
     scaling: Scaling = "minmax"
@@ -177,6 +182,11 @@ class EpochTrainer(MultiViewClassifier):
 class EpochClassifier(EpochTrainer, EvidentialClassifier):
     """Base of the published methods whose networks give fused, private and shared evidence."""
 
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochTrainer._search,
+        "annealing_epochs": Span(1, 100, log=True),
+    }
+
     annealing_epochs: int = 50
 
     @torch.inference_mode()
@@ -253,6 +263,12 @@ class RCMLClassifier(EpochClassifier):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        **EpochClassifier._search,
+        "hidden": Choice(((), (256,))),
+        "conflict_weight": Span(0.1, 3.0, log=True),
+    }
 
     fusion: FusionOperator = "mean"
     hidden: tuple[int, ...] = ()

@@ -47,7 +47,7 @@ from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
 from rcml_misa.opinions import ViewFusionOperator
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
 from rcml_misa.training import EpochCallback, pick_device
@@ -180,6 +180,16 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
 
     _leaves_out_missing: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
+    _search: ClassVar[Mapping[str, Space]] = {
+        "learning_rate": Span(1e-3, 2e-2, log=True),
+        "weight_decay": Span(1e-3, 1e-1, log=True),
+        "encoder_width": Choice((128, 256, 512)),
+        "encoder_dropout": Span(0.0, 0.5),
+        "hidden": Choice((32, 64, 128)),
+        "kl_weight": Span(3e-3, 0.3, log=True),
+        "conflict_weight": Span(1e-2, 1.0, log=True),
+        "scaling": Choice(("minmax", "standard", "quantile")),
+    }
 
     collectors: Sharing = "separate"
     fusion: ViewFusionOperator = "mixture"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.losses import weighted_mean
 from rcml_misa.nn.softmax import SoftmaxNet
 from rcml_misa.opinions import evidence_of_members, members_information
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap, Readings
 from rcml_misa.reading.features import Scaling
 from rcml_misa.reading.rows import InputTable, spare_rows
@@ -55,6 +55,14 @@ HELD = 0.1  # share of the train rows that the prior precision is found on
 @keyword_parameters
 class SoftmaxNetworks(MultiViewClassifier):
     """Base of the softmax networks, trained by cross-entropy; see `SoftmaxClassifier`."""
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        "learning_rate": Span(5e-4, 2e-2, log=True),
+        "weight_decay": Span(1e-4, 1e-1, log=True),
+        "dropout": Span(0.1, 0.7),
+        "hidden": Choice(((128,), (256,), (256, 256), (512, 512))),
+        "scaling": Choice(("minmax", "standard", "quantile")),
+    }
 
     views: Any = None
     networks: int = 5

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from rcml_misa.estimators.outputs import (
 from rcml_misa.exceptions import DataError
 from rcml_misa.nn.encoders import ViewInput
 from rcml_misa.nn.networks import NetworkMean, TokenOpinions
-from rcml_misa.options import keyword_parameters
+from rcml_misa.options import Choice, Space, Span, keyword_parameters
 from rcml_misa.reading.features import Features, Scaling
 from rcml_misa.reading.inputs import InputOptions, PreparedViews, ViewReaders
 from rcml_misa.training import (
@@ -185,6 +185,16 @@ class AnyViews:
 @keyword_parameters
 class ViewNetworkEstimator(TokenEstimator):
     """Base of MISA and of RCML-MISA for scores: an encoder per view, the best epoch counts."""
+
+    _search: ClassVar[Mapping[str, Space]] = {
+        "learning_rate": Span(2e-4, 5e-3, log=True),
+        "weight_decay": Span(1e-4, 1e-1, log=True),
+        "dropout": Span(0.0, 0.5),
+        "hidden": Choice((64, 128, 256)),
+        "sim_weight": Span(0.03, 1.0, log=True),
+        "diff_weight": Span(0.03, 1.0, log=True),
+        "recon_weight": Span(0.1, 3.0, log=True),
+    }
 
     scaling: Scaling = "standard"
     features: Features = "plain"

@@ -27,7 +27,7 @@ CHECKSUM = "sha256"
 PLACEHOLDER = "0" * 64  # stands for the checksum while it is computed
 DIGEST = re.compile(r"[0-9a-f]{64}")
 LARGEST_HEADER = 16 * 2**20  # bytes
-MOST_PARTS = 2**18  # lists and tables in a header, read in under a second
+MOST_PARTS = 2**17  # lists and tables in a header, read in a fraction of a second
 LENGTH = 8  # bytes that hold the header's length
 DTYPES = frozenset(
     {"BOOL", "F16", "F32", "F64", *(f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64))}

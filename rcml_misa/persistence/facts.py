@@ -125,8 +125,9 @@ def check_state(kind: type[Any], values: Mapping[str, Any]) -> None:
     Examples
     --------
     >>> check_state(Calibrator, {"exponent": 1.0, "slope": 1.0, "offset": "0"})
+    ... # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rcml_misa.exceptions.DataError: its Calibrator has offset='0', which is no valid number
+    rcml_misa.exceptions.DataError: its Calibrator has offset='0', where there should be a ...
     """
     for name, value in values.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "UO" and name not in LABELS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -247,7 +248,7 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "sha256": header.get("sha256"),
         "method": type(model).__name__,
         "options": {
-            name: value if isinstance(value, str | int | float | None) else repr(value)
+            name: value if _is_plain(value) else repr(value)
             for name, value in model.get_params(deep=False).items()
         },
         "views": dict(zip(model.view_names_, model.widths_, strict=True)),
@@ -271,6 +272,13 @@ def describe(model: Any, header: Mapping[str, Any], path: str | Path) -> dict[st
         "versions": header.get("versions"),
         "about": header.get("about"),
     }
+
+
+def _is_plain(value: Any) -> bool:
+    """Ask whether JSON has a value; it has no infinite numbers."""
+    return isinstance(value, str | int | None) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
 
 
 def _suspects(model: Any) -> tuple[list[float] | None, str | None]:

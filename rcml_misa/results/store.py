@@ -203,22 +203,6 @@ class RunStore:
         records = read_folder(self.folder, keys=keys, set_aside=True)
         return {record.key: (path, record) for path, record in records.items()}
 
-    def has(self, key: str) -> bool:
-        """Whether a file is named by a key; its content is not looked at."""
-        return self._file(key) is not None
-
-    def get(self, key: str) -> RunRecord | None:
-        """Read the record of a key, or None where no whole record is named by it."""
-        path = self._file(key)
-        try:
-            record = None if path is None else read_record(path)
-        except DataError:
-            return None
-        return record if record is not None and record.key == key else None
-
-    def _file(self, key: str) -> Path | None:
-        return next(self.folder.glob(f"{PATTERN.removesuffix('.json')}-{key[:DIGITS]}.json"), None)
-
     @contextmanager
     def locked(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the folder for one session, and clear away what a killed one left half written.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rcml_misa.exceptions import OptionError, nearest
+from rcml_misa.exceptions import OptionError, nearest, shortened
 from rcml_misa.runs.interrupts import handlers_left
 from rcml_misa.runs.parent import follow_parent
 
@@ -19,6 +20,7 @@ __all__ = ["ENGINES", "Engine", "EngineName"]
 EngineName = Literal["local", "dask", "ray", "slurm"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 CONNECT = 10  # seconds that a scheduler has to answer
+OURS = "rcml-misa-"  # begins the names that joblib knows our backends by
 HERE = "local"  # address for SLURM: processes of this machine in place of jobs
 HOURS = 12  # of a job of SLURM, unless the address says otherwise
 
@@ -108,12 +110,13 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
     import dask
     from distributed import Client, LocalCluster
     from joblib import parallel_config, register_parallel_backend
+    from joblib._dask import DaskDistributedBackend
 
-    register_parallel_backend("rcml-misa-dask", _dask_backend())
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    register_parallel_backend(f"{OURS}dask", _losing(DaskDistributedBackend))
+    _hush(stack, "distributed")
     settings = {
         "distributed.worker.daemon": False,
-        # who gave the order counts its tries
+        # who gave an order counts its tries
         "distributed.scheduler.allowed-failures": 1000,
         "distributed.comm.timeouts.connect": CONNECT,
     }
@@ -132,51 +135,25 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
         client = stack.enter_context(Client(place, timeout=CONNECT))
     except (OSError, ValueError) as error:
         raise _no_answer(engine) from error
-    stack.enter_context(parallel_config("rcml-misa-dask", client=client))
+    stack.enter_context(parallel_config(f"{OURS}dask", client=client))
     return {"pre_dispatch": engine.jobs}
 
 
-def _dask_backend() -> type[Any]:
-    from joblib._dask import DaskDistributedBackend
-
-    class Backend(DaskDistributedBackend):  # type: ignore[misc]
-        """Dask as joblib has it, but for a call whose workers died too often: it ends."""
-
-        def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
-            future = super().submit(func, callback)
-
-            def ended(future: Any) -> None:
-                error = future.exception()
-                if error is not None and callback is not None:
-                    callback(error)
-
-            future.add_done_callback(ended)
-            return future
-
-        def retrieve_result_callback(self, out: Any) -> Any:
-            if isinstance(out, BaseException):
-                raise out
-            return super().retrieve_result_callback(out)
-
-    return Backend
-
-
 def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
     import ray
     from joblib import parallel_config, register_parallel_backend
     from ray.util.joblib.ray_backend import RayBackend
 
-    class Backend(RayBackend):  # type: ignore[misc]
-        """Ray as joblib has it, with results as they come and calls to workers that have none."""
-
-        supports_return_generator = True
+    class Spread(RayBackend):  # type: ignore[misc]
+        """Gives calls to workers that have none; ray's pool gives them to each in turn."""
 
         def configure(self, *args: Any, **more: Any) -> Any:
             jobs = super().configure(*args, **more)
             pool = self._pool
             send, calls = pool._run_batch, dict.fromkeys(range(len(pool._actor_pool)))
 
-            def run_batch(_: int, func: Any, batch: Any) -> Any:  # the pool takes them in turn
+            def run_batch(_: int, func: Any, batch: Any) -> Any:
                 sent = [call for call in calls.values() if call is not None]
                 waiting = ray.wait(sent, num_returns=len(sent), timeout=0)[1] if sent else []
                 idle = (place for place, call in calls.items() if call not in waiting)
@@ -187,23 +164,63 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
             pool._run_batch = run_batch
             return jobs
 
-    register_parallel_backend("rcml-misa-ray", Backend)
+    register_parallel_backend(f"{OURS}ray", _losing(Spread))
+    _hush(stack, "ray", "ray.util.multiprocessing.pool")
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:
         options = {"num_cpus": max(engine.jobs, 2), "include_dashboard": False}
         # seconds after which workers end whose cluster was killed
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
-    for name in ("ray", "ray.util.multiprocessing.pool"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with handlers_left():
-            ray.init(log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_answer(engine) from error
-    stack.callback(ray.shutdown)
-    stack.enter_context(parallel_config("rcml-misa-ray"))
+    if not ray.is_initialized():
+        try:
+            with handlers_left():
+                ray.init(log_to_driver=False, configure_logging=False, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_answer(engine) from error
+        stack.callback(ray.shutdown)
+    stack.enter_context(parallel_config(f"{OURS}ray", ray_remote_args={"max_restarts": -1}))
     # with one worker joblib would stay in this process
     return {"pre_dispatch": engine.jobs, "n_jobs": max(engine.jobs, 2)}
+
+
+def _losing(kind: type[Any]) -> type[Any]:
+    """Make a backend of joblib that goes on where the worker of some calls died."""
+    from rcml_misa.runs.orders import lost
+
+    class Losing(kind):  # type: ignore[misc]
+        """Gives results as they come, `orders.lost` for calls whose worker died."""
+
+        supports_return_generator = True
+
+        def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+            told = threading.Lock()
+
+            def ended(out: Any) -> None:
+                if told.acquire(blocking=False):
+                    callback((func, out))
+
+            future = super().submit(func, ended)
+            if hasattr(future, "add_done_callback"):  # dask's backend is silent about errors
+                future.add_done_callback(
+                    lambda future: ended(future.exception()) if future.exception() else None
+                )
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            func, result = out
+            if isinstance(result, BaseException):
+                return lost(func)
+            return super().retrieve_result_callback(result)
+
+    return Losing
+
+
+def _hush(stack: ExitStack, *names: str) -> None:
+    """Let libraries log nothing meanwhile."""
+    for name in names:
+        logger = logging.getLogger(name)
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
 
 
 def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
@@ -211,13 +228,20 @@ def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, An
 
     from rcml_misa.runs.slurm import SlurmBackend
 
-    register_parallel_backend("rcml-misa-slurm", SlurmBackend)
+    register_parallel_backend(f"{OURS}slurm", SlurmBackend)
     cluster = HERE if engine.address == HERE else "slurm"
     parameters: dict[str, Any] = {"timeout_min": 60 * HOURS}
     if cluster != HERE:
         parameters.update(_sbatch(engine.address))
     own = {"folder": folder / "slurm", "cluster": cluster, "parameters": parameters}
-    stack.enter_context(parallel_config("rcml-misa-slurm", **own))
+    try:
+        stack.enter_context(parallel_config(f"{OURS}slurm", **own))
+    except (AssertionError, NameError, RuntimeError, ValueError) as error:
+        cause = shortened(error, 120)
+        raise OptionError(
+            f"SLURM can't be given --address {shortened(engine.address, 60)} here ({cause}); "
+            "start the command where sbatch is, or try it out with --address local."
+        ) from error
     return {"pre_dispatch": engine.jobs}
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rcml_misa.datasets import Dataset
-from rcml_misa.exceptions import DataError, RcmlMisaError
+from rcml_misa.exceptions import DataError, RcmlMisaError, shortened
 from rcml_misa.results import RunRecord, RunStore, read_record
 from rcml_misa.runs.backends import Engine
 from rcml_misa.runs.interrupts import interrupts_deferred
@@ -32,7 +33,6 @@ from rcml_misa.storage import work_folder
 __all__ = ["execute"]
 
 LOOK = 0.2  # seconds between two looks at the progress of runs
-IDLE_BREAKS = 3  # times that workers may die in a row while none has begun a run
 
 
 def execute(
@@ -42,7 +42,7 @@ def execute(
     store: RunStore | None = None,
     engine: Engine | None = None,
     on_event: Callable[[Event], None] | None = None,
-) -> Iterator[RunRecord | RunFailure]:
+) -> Generator[RunRecord | RunFailure, None, None]:
     """Make the runs of tasks on the workers of an engine, and yield records as they end.
 
     A worker writes the record of its run itself; a run whose record is in the store is not made.
@@ -104,39 +104,42 @@ def execute(
 def _outcomes(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iterator[Outcome]:
     """Carry out all orders, in as many rounds as it takes for every one to have an end.
 
-    A round ends early where a worker dies and takes others along. Orders that were begun then come
-    last in the next round, and one that was begun twice has a round of its own, so that it can't
-    take any other along.
+    A round ends early where a worker dies and takes all others along, as the local ones do. Orders
+    that were lost come last in the next round, and one that was lost twice has a round of its own,
+    so that it can't take any other along.
     """
     waiting = {order.place: order for order in orders}
-    idle_breaks = 0
+    losses: Counter[int] = Counter()
+    idle = 0  # rounds in a row that ended before any order had begun
     while waiting:
-        begun = {place: starts(order.progress) for place, order in waiting.items()}
-        chosen = sorted((place for place in waiting if begun[place] < 2), key=begun.__getitem__)
+        chosen = sorted((place for place in waiting if losses[place] < 2), key=losses.__getitem__)
         chosen = chosen or [next(iter(waiting))]
+        begun = {place: starts(waiting[place].progress) for place in chosen}
+        cause = ""
         try:
             for outcome in _round([waiting[place] for place in chosen], engine, folder):
-                del waiting[outcome.place]
-                idle_breaks = 0
-                yield outcome
-        except (RcmlMisaError, GeneratorExit):
+                idle = 0
+                if outcome.lost:
+                    losses[outcome.place] += 1
+                else:
+                    del waiting[outcome.place]
+                    yield outcome
+        except RcmlMisaError:
             raise
         except Exception as error:  # of the engine; those of runs are in their outcomes
-            counts = {
-                place: starts(waiting[place].progress) for place in chosen if place in waiting
-            }
-            lost = [place for place, count in counts.items() if count > begun[place]]
-            idle_breaks = 0 if lost else idle_breaks + 1
-            if idle_breaks >= IDLE_BREAKS:
-                cause = " ".join(str(error).split())[:120]
-                raise DataError(
-                    f"workers died {idle_breaks} times before they began a run "
-                    f"({type(error).__name__}: {cause}); try fewer --jobs, or --jobs 1."
-                ) from error
-            for place in lost:
-                if counts[place] >= TRIES:
-                    del waiting[place]
-                    yield Outcome(place, failure=died(counts[place]))
+            cause = f"{type(error).__name__}: {shortened(error)}"
+            left = [place for place in chosen if place in waiting]
+            lost = [place for place in left if starts(waiting[place].progress) > begun[place]]
+            losses.update(lost)
+            idle = 0 if lost else idle + 1
+        if idle >= TRIES:
+            raise DataError(
+                f"no run began in {idle} tries ({cause}); try fewer --jobs, or --jobs 1."
+            )
+        for place in [place for place in chosen if place in waiting]:
+            if losses[place] >= TRIES:
+                del waiting[place]
+                yield Outcome(place, failure=died(TRIES))
 
 
 def _round(orders: Sequence[Order], engine: Engine | None, folder: Path) -> Iterator[Outcome]:

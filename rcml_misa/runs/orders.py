@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from rcml_misa.datasets import Dataset
@@ -20,9 +21,20 @@ from rcml_misa.results import RunRecord
 from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, Task
+from rcml_misa.runs.tuning import tune_task
 from rcml_misa.storage import file_sha256, write_text
 
-__all__ = ["TRIES", "DataFile", "Order", "Outcome", "carry_out", "given", "starts", "written"]
+__all__ = [
+    "TRIES",
+    "DataFile",
+    "Order",
+    "Outcome",
+    "carry_out",
+    "given",
+    "lost",
+    "starts",
+    "written",
+]
 
 TRIES = 3  # times that a run is begun whose worker dies
 REMEDY = "free some space or give another --out folder"
@@ -117,11 +129,14 @@ class Outcome:
         A user's mistake, of which all other runs may be a case.
     failure : str
         Any other error of this run; empty where there is none.
+    lost : bool
+        Whether the worker died of it, or was ended.
     """
 
     place: int
     mistake: RcmlMisaError | None = None
     failure: str = ""
+    lost: bool = False
 
 
 def starts(progress: Path) -> int:
@@ -165,6 +180,11 @@ def carry_out(order: Order) -> Outcome:
     return outcome
 
 
+def lost(calls: Any) -> list[Outcome]:
+    """Tell of calls of `carry_out`, put together by joblib, that their worker died."""
+    return [Outcome(order.place, lost=True) for _, (order,), _ in calls.items]
+
+
 def died(begun: int) -> str:
     """Say that the workers of a run died."""
     return (
@@ -173,8 +193,8 @@ def died(begun: int) -> str:
 
 
 def _record(dataset: Dataset, task: Task, report: Callable[[Event], None]) -> RunRecord:
-    """Run a task, or audit its method where it names parts of an audit."""
-    work = audit_task if task.parts else run_task
+    """Run a task, audit its method where it names parts of an audit, or try a setting."""
+    work = audit_task if task.parts else tune_task if task.inner else run_task
     return work(dataset, task, report=report)
 
 

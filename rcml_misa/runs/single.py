@@ -270,20 +270,33 @@ def current_versions() -> dict[str, str]:
 def _score_scores(fitted: FittedTask, answers: Mapping[str, ScoreAnswers]) -> dict[str, Any]:
     """Fill the fields of a record from predicted scores; those about classes stay empty."""
     data, part = fitted.dataset, fitted.part
-
-    def measures(answer: ScoreAnswers, rows: NDArray[np.int64]) -> dict[str, float]:
-        target, low, high = data.target[rows], answer.low, answer.high
-        values = target_scores(data, answer.predicted, rows)
-        if low is not None and high is not None:
-            width, error = high - low, answer.predicted - target
-            values |= interval_scores(low, high, target)
-            values |= {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
-        return values
-
-    metrics = {name: measures(answer, part.test) for name, answer in answers.items()}
+    metrics = {name: score_measures(data, answer, part.test) for name, answer in answers.items()}
     if len(part.valid):
-        metrics["valid"] = measures(fitted.predict(data.views.take(part.valid)), part.valid)
+        valid = fitted.predict(data.views.take(part.valid))
+        metrics["valid"] = score_measures(data, valid, part.valid)
     return {"metrics": metrics}
+
+
+def score_measures(
+    data: Dataset, answer: ScoreAnswers, rows: NDArray[np.int64]
+) -> dict[str, float]:
+    """Measure predicted scores of some rows, and their intervals where there are some."""
+    target, low, high = data.target[rows], answer.low, answer.high
+    values = target_scores(data, answer.predicted, rows)
+    if low is not None and high is not None:
+        width, error = high - low, answer.predicted - target
+        values |= interval_scores(low, high, target)
+        values |= {"ause": ause(width, error), "doubt_corr": error_correlation(width, error)}
+    return values
+
+
+def sentiment_measures(data: Dataset, answer: Answers, rows: NDArray[np.int64]) -> dict[str, float]:
+    """Measure answers about classes cut from scores by that scale; nothing for other classes."""
+    if data.scores is None or data.class_values is None:
+        return {}
+    return class_scores(
+        answer.probability, data.scores[rows], data.class_values, predicted=answer.predicted
+    )
 
 
 def _score_classes(
@@ -306,11 +319,7 @@ def _score_classes(
                 scores[name]["altered"] = ranked
                 if copied is not None:
                     metrics[name] |= _copies(answer.predicted == target, altered, copied)
-        if data.scores is not None and data.class_values is not None:
-            truth, places = data.scores[part.test], data.class_values
-            metrics[name] |= class_scores(
-                answer.probability, truth, places, predicted=answer.predicted
-            )
+        metrics[name] |= sentiment_measures(data, answer, part.test)
     if only_tables(data.views):
         rng = np.random.default_rng(fitted.seeds.noise)
         noise = noise_views(data.views, train=part.train, rows=len(part.test), rng=rng)

@@ -10,6 +10,9 @@ from typing import Any
 
 from joblib.parallel import ParallelBackendBase
 from submitit import AutoExecutor
+from submitit.core.utils import FailedJobError, UncompletedJobError
+
+from rcml_misa.runs.orders import lost
 
 __all__ = ["SlurmBackend"]
 
@@ -45,7 +48,7 @@ class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
         super().__init__(nesting_level=nesting_level, **more)
         self.executor = AutoExecutor(folder=folder, cluster=cluster)
         self.executor.update_parameters(**dict(parameters or {}))
-        self.waiting: dict[Any, Callable[[Any], None]] = {}
+        self.waiting: dict[Any, tuple[Any, Callable[[Any], None]]] = {}
         self.lock = threading.Lock()
         self.active = False
 
@@ -62,17 +65,21 @@ class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
         """Look no longer."""
         self.active = False
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Any:
-        """Submit a job; `callback` is called with it when it has ended."""
+    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
+        """Submit calls as one job; `callback` is called with both when the job has ended."""
         job = self.executor.submit(func)
         if callback is not None:
             with self.lock:
-                self.waiting[job] = callback
+                self.waiting[job] = (func, callback)
         return job
 
-    def retrieve_result_callback(self, job: Any) -> Any:
-        """Read what a job returned; the error of one that has ended without an answer is raised."""
-        return job.result()
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """Read what a job returned; one that SLURM ended, by its time limit too, lost its calls."""
+        func, job = out
+        try:
+            return job.result()
+        except (FailedJobError, UncompletedJobError):
+            return lost(func)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: ARG002
         """Cancel the jobs that wait or run."""
@@ -85,7 +92,7 @@ class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
         while self.active:
             with self.lock:
                 ended = [job for job in self.waiting if job.done()]
-                calls = [(self.waiting.pop(job), job) for job in ended]
-            for callback, job in calls:
-                callback(job)
+                calls = [(*self.waiting.pop(job), job) for job in ended]
+            for func, callback, job in calls:
+                callback((func, job))
             time.sleep(LOOK)

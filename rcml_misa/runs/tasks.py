@@ -91,7 +91,9 @@ class RunOutputs:
 class Task:
     """One run: a recipe, a data set's number, the run, the protocol, and its files.
 
-    With `parts`, names of `rcml_misa.runs.audit.PARTS`, it is an audit of the method.
+    With `parts`, names of `rcml_misa.runs.audit.PARTS`, it is an audit of the method. With `inner`
+    it is a trial of a search, see `rcml_misa.runs.tuning`: scored on so many inner folds of the
+    train rows, or on the validation rows where it is 1.
     """
 
     recipe: Recipe
@@ -101,6 +103,7 @@ class Task:
     protocol: Protocol = field(default_factory=Protocol)
     outputs: RunOutputs = field(default_factory=RunOutputs)
     parts: tuple[str, ...] = ()
+    inner: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,9 @@ def run_identity(dataset: Dataset, task: Task, estimator: Any) -> dict[str, Any]
     recipe = task.recipe
     views = {"keep": recipe.keep} if recipe.keep else {}
     parts = {"parts": task.parts} if task.parts else {}
-    config = {**estimator.get_params(deep=False), "leaky": recipe.leaky, **views, **parts}
+    inner = {"inner": task.inner} if task.inner else {}
+    config = {**estimator.get_params(deep=False), "leaky": recipe.leaky}
+    config |= {**views, **parts, **inner}
     return {
         "dataset": dataset.name,
         "method": recipe.method,

@@ -67,7 +67,14 @@ class RawTable:
         """Hash each row's values, (n_samples,); equal rows have equal hashes."""
         from pandas.util import hash_pandas_object
 
-        return np.asarray(hash_pandas_object(self.frame, index=False), dtype=np.uint64)
+        try:
+            digests = hash_pandas_object(self.frame, index=False)
+        except TypeError:  # lists, records and such
+            frame = self.frame.astype(
+                {k: str for k, t in self.frame.dtypes.items() if t.kind == "O"}
+            )
+            digests = hash_pandas_object(frame, index=False)
+        return np.asarray(digests, dtype=np.uint64)
 
     def __len__(self) -> int:
         return len(self.frame)

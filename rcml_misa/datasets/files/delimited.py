@@ -342,14 +342,14 @@ def text_chunks(
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 try:
-                    frame = next(chunks)
+                    parts = [next(chunks)]
                 except StopIteration:
                     return
                 except pd.errors.ParserWarning as warning:
                     raise DataError(
                         f"{path} has more entries in a row than names of columns; mend it."
                     ) from warning
-            yield frame
+            yield parts.pop()  # none is held here while it is used
 
 
 def unmarked(column: pd.Series[Any]) -> pd.Series[Any]:

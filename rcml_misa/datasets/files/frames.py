@@ -6,6 +6,7 @@ kind than its name says.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -157,15 +158,32 @@ def frame_chunks(
                 coded = {head.stored[place] for place in form.coded if place < len(head.stored)}
                 words += [name for name in wanted if name in coded.difference(texts, words)]
             frames = text_chunks(path, form, head.stored, rows, texts=texts, categories=words)
-        for frame in frames:
+        while (
+            frame := _next_frame(frames, joined=not isinstance(head.source, ArrowTable))
+        ) is not None:
+            chosen = frame[wanted]
             if isinstance(head.source, ArrowTable):
-                yield frame[wanted]
+                yield chosen
                 continue
-            # a copy joins columns of one type; without it each is cut out for itself
-            chosen = frame.copy()[wanted]
             for name in set(texts).intersection(wanted):
                 chosen[name] = unmarked(chosen[name])
             yield chosen
+
+
+def _next_frame(frames: Iterator[pd.DataFrame], *, joined: bool) -> pd.DataFrame | None:
+    """Read the next part of a table, with columns of one type `joined`, else each for itself.
+
+    pandas makes some objects for each column, none of them in circles: collecting garbage
+    meanwhile would take as long again for very many columns.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        frame = next(frames, None)
+        return frame if frame is None or not joined else frame.copy()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _arrow_chunks(

@@ -6,6 +6,8 @@ and declare data of any size. All of that is found and refused before a data set
 
 from __future__ import annotations
 
+import mmap
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +22,16 @@ from rcml_misa.datasets.bounds import SizeBound
 from rcml_misa.datasets.files.faults import readable
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["Hdf5Guard", "opened_hdf5"]
+__all__ = ["Hdf5Guard", "attribute", "opened_hdf5"]
 
 MOST_ITEMS = 200_000
 DEEPEST = 32  # groups within one another
+HEAP = b"GCOL\1\0\0\0"  # beginning of a heap of texts of any length
+LARGEST_HEAP = 2**30
+MOST_VALUES = 1000  # values of an attribute
 RATIO = 1032  # most bytes that deflate makes of one
 PLAIN = "write the data anew as plain data sets"
-FOLLOWED = 2  # references that are followed for each item of a file
+VISITS = 2  # times that each item of a file is read
 
 
 @contextmanager
@@ -39,10 +44,40 @@ def opened_hdf5(path: Path) -> Iterator[tuple[Any, Hdf5Guard]]:
             f"{path} is an HDF5 file (a MATLAB file of version 7.3 is one), which takes h5py to "
             "read: pip install 'rcml-misa[hdf5]', or save it in another format."
         ) from error
+    _check_heaps(path)
     with readable(path), h5py.File(path, "r") as file:
         guard = Hdf5Guard(path)
         guard.survey(file)
         yield file, guard
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse damaged heaps of texts, in which the library of HDF5 looks for a text for ever."""
+    with path.open("rb") as stream:
+        if not stream.seek(0, 2):
+            return
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.find(HEAP)
+            while place >= 0:
+                (size,) = struct.unpack_from("<Q", content[place + 8 : place + 16].ljust(8, b"\0"))
+                heap = content[place : place + min(size, LARGEST_HEAP)]
+                if place % 8 == 0 and not _is_whole(heap):
+                    raise DataError(
+                        f"{shortened(path)} is damaged in its texts, at byte {place}; fetch it "
+                        "again, or write it anew."
+                    )
+                place = content.find(HEAP, place + 8)
+
+
+def _is_whole(heap: bytes) -> bool:
+    """Tell whether the texts of a heap follow each other up to its end."""
+    place = 16
+    while place + 16 <= len(heap):
+        number, size = struct.unpack_from("<H6xQ", heap, place)
+        if number == 0:  # the rest is free
+            return bool(place + size == len(heap))
+        place += 16 + size + -size % 8
+    return place <= len(heap)
 
 
 @dataclass
@@ -52,7 +87,7 @@ class Hdf5Guard:
     path: Path
     checked: set[tuple[int, int]] = field(default_factory=set)
 
-    followed: int = 0
+    visited: int = 0
 
     def __post_init__(self) -> None:
         self.bound = SizeBound(self.path)
@@ -98,12 +133,6 @@ class Hdf5Guard:
         if not reference:
             return None
         item = file[reference]
-        self.followed += 1
-        if self.followed > FOLLOWED * (len(self.checked) + 1000):
-            raise DataError(
-                f"{shortened(self.path)} has cells that hold the same cells again and again; save "
-                "its arrays as variables of their own."
-            )
         if isinstance(item, h5py.Group):
             self.survey(item)
         elif isinstance(item, h5py.Dataset):
@@ -112,7 +141,20 @@ class Hdf5Guard:
             self.copies.spend(prod(item.shape or ()) * item.dtype.itemsize)
         return item
 
-    def address(self, item: Any) -> tuple[int, int]:
+    def visit(self, item: Any) -> tuple[int, int]:
+        """Count that an item is read, and tell which object of the file it is.
+
+        Cells and groups can hold the same ones again, which doubles with each level.
+        """
+        self.visited += 1
+        if self.visited > VISITS * (len(self.checked) + 1000):
+            raise DataError(
+                f"{shortened(self.path)} holds the same cells or groups again and again; save its "
+                "arrays as variables of their own."
+            )
+        return self._address(item)
+
+    def _address(self, item: Any) -> tuple[int, int]:
         """Tell which object of the file an item is."""
         import h5py
 
@@ -120,7 +162,7 @@ class Hdf5Guard:
         return int(facts.fileno), int(facts.addr)
 
     def _is_new(self, item: Any) -> bool:
-        key = self.address(item)
+        key = self._address(item)
         if key in self.checked:
             return False
         self.checked.add(key)
@@ -189,6 +231,19 @@ class Hdf5Guard:
         for start in range(0, rows, step):
             values = item[start : start + step]
             self.bound.spend(sum(_length(value) for value in np.ravel(values)))
+
+
+def attribute(item: Any, name: str, default: Any = None) -> Any:
+    """Read an attribute of an item of HDF5; the default where there is none of a few values.
+
+    h5py takes memory and time for as many values as an attribute declares.
+    """
+    import h5py
+
+    if not h5py.h5a.exists(item.id, name.encode()):
+        return default
+    shape = h5py.h5a.open(item.id, name.encode()).shape
+    return default if prod(shape) > MOST_VALUES else item.attrs[name]
 
 
 def _length(value: Any) -> int:

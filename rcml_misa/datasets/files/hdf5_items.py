@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
+from rcml_misa.datasets.files.hdf5 import attribute
 from rcml_misa.datasets.files.matlab_variables import sparse_group
 from rcml_misa.datasets.files.stored import Unread
 
@@ -66,13 +67,13 @@ def _compressed(group: Any) -> Any:
     if not all(name in group for name in COMPRESSED):
         return None
     data, indices, ends = (group[name] for name in COMPRESSED)
-    shape = next((group.attrs[n] for n in ("shape", "h5sparse_shape") if n in group.attrs), None)
+    shape = attribute(group, "shape", attribute(group, "h5sparse_shape"))
     if shape is None and "shape" in group:
         shape = group["shape"][()]
     if shape is None or np.shape(shape) != (2,):
         return None
     rows, columns = (int(size) for size in shape)
-    form = group.attrs.get("encoding-type", group.attrs.get("h5sparse_format", ""))
+    form = attribute(group, "encoding-type", attribute(group, "h5sparse_format", ""))
     form = form.decode() if isinstance(form, bytes) else str(form)
     by_row = form.startswith("csr") or (not form.startswith("csc") and len(ends) == rows + 1)
     if len(ends) != (rows if by_row else columns) + 1:

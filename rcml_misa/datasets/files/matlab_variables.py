@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from rcml_misa.datasets.bounds import SizeBound
-from rcml_misa.datasets.files.hdf5 import Hdf5Guard
+from rcml_misa.datasets.files.hdf5 import Hdf5Guard, attribute
+from rcml_misa.datasets.files.matlab_elements import check_elements
 from rcml_misa.datasets.files.stored import Unread
 from rcml_misa.exceptions import DataError
 
@@ -20,7 +18,6 @@ __all__ = ["load_matlab", "sparse_group", "variables_of_v5", "variables_of_v73"]
 
 WAY_OUT = "which MATLAB alone reads; save texts with cellstr(x) and tables as matrices"
 PLAIN = ("", "double", "single", "logical", *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32)))
-COMPRESSED, BLOCK = 15, 2**20  # type of a packed variable; bytes unpacked at once
 DEEPEST = 10  # cells within one another that are read
 NUMBERS = (*PLAIN, "int64", "uint64")
 
@@ -29,30 +26,9 @@ def load_matlab(path: Path) -> dict[str, Any]:
     """Read a MATLAB file of version 4 to 7.2; nothing in such a file is executed."""
     from scipy.io import loadmat
 
-    _count_packed(path)
+    check_elements(path)
     content = loadmat(str(path), appendmat=False)
     return {name: value for name, value in content.items() if not name.startswith("__")}
-
-
-def _count_packed(path: Path) -> None:
-    """Unpack the packed variables of a file of version 5 once, as far as its bound lets them be."""
-    bound = SizeBound(path)
-    with path.open("rb") as stream:
-        head = stream.read(128)
-        if len(head) < 128 or head[126:] not in (b"IM", b"MI") or 0 in head[:4]:
-            return  # version 4, which packs nothing, or no such file
-        order = "<" if head[126:] == b"IM" else ">"
-        while len(tag := stream.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}II", tag)
-            if kind != COMPRESSED:
-                stream.seek(size, 1)
-                continue
-            unpacker = zlib.decompressobj()
-            while size and (packed := stream.read(min(size, BLOCK))):
-                size -= len(packed)
-                while packed:
-                    bound.spend(len(unpacker.decompress(packed, BLOCK)))
-                    packed = unpacker.unconsumed_tail
 
 
 def variables_of_v5(path: Path) -> dict[str, Any]:
@@ -110,13 +86,13 @@ def _stored(file: Any, item: Any, guard: Hdf5Guard, within: tuple[Any, ...] = ()
         return Unread("a cell without content")
     if not isinstance(item, h5py.Dataset | h5py.Group):
         return Unread("a named type")
-    place = guard.address(item)
+    place = guard.visit(item)
     if place in within:
         raise DataError(
             f"{guard.path} has a cell that holds itself; save its arrays as variables of their own."
         )
     within = (*within, place)
-    kind = item.attrs.get("MATLAB_class", b"")
+    kind = attribute(item, "MATLAB_class", b"")
     kind = kind.decode("latin1") if isinstance(kind, bytes) else str(kind)
     if len(within) > DEEPEST:
         return Unread("cells within one another")
@@ -127,7 +103,7 @@ def _stored(file: Any, item: Any, guard: Hdf5Guard, within: tuple[Any, ...] = ()
         if matrix is not None:
             return matrix
         return {name: _stored(file, part, guard, within) for name, part in item.items()}
-    if item.attrs.get("MATLAB_empty", 0):
+    if np.any(attribute(item, "MATLAB_empty", 0)):
         return [] if kind == "cell" else np.empty((0, 0))
     # axes lie in reverse
     values = np.asarray(item[()]).T
@@ -147,9 +123,10 @@ def _texts(codes: NDArray[Any]) -> NDArray[np.str_]:
 
 def sparse_group(group: Any) -> csc_array[Any] | None:
     """Read a sparse matrix that MATLAB keeps as a group of HDF5; None for another group."""
-    if "MATLAB_sparse" not in group.attrs or "jc" not in group:
+    count = attribute(group, "MATLAB_sparse")
+    if count is None or "jc" not in group:
         return None
-    rows, ends = int(group.attrs["MATLAB_sparse"]), group["jc"][()].astype(np.int64)
+    rows, ends = int(count), group["jc"][()].astype(np.int64)
     if "data" not in group:  # no entry at all
         return csc_array((rows, len(ends) - 1))
     indices = group["ir"][()].astype(np.int64)
