@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rcml_misa.exceptions import OptionError, nearest, shortened
-from rcml_misa.runs.interrupts import handlers_left, interrupts_deferred
+from rcml_misa.runs.interrupts import group_spared, handlers_left, interrupts_deferred
 from rcml_misa.runs.parent import follow_parent
 
 __all__ = ["ENGINES", "Engine", "EngineName"]
@@ -169,14 +169,21 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     _hush(stack, "ray", "ray.util.multiprocessing.pool")
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:
-        options = {"num_cpus": max(engine.jobs, 2), "include_dashboard": False}
+        # one of its own, whatever other cluster there is or was
+        options = {"address": "local", "num_cpus": max(engine.jobs, 2), "include_dashboard": False}
         # seconds after which workers end whose cluster was killed
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
     if not ray.is_initialized():
         try:
-            with handlers_left():
+            with handlers_left(), group_spared():
                 ray.init(log_to_driver=False, configure_logging=False, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
+            if engine.address is None:
+                cause = shortened(error, 120)
+                raise OptionError(
+                    f"ray can't start here ({type(error).__name__}: {cause}); try it again, or "
+                    "another --engine."
+                ) from error
             raise _no_answer(engine) from error
         stack.callback(ray.shutdown)
     stack.enter_context(parallel_config(f"{OURS}ray", ray_remote_args={"max_restarts": -1}))
