@@ -91,8 +91,12 @@ class Engine:
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    from multiprocessing import resource_tracker
+
     from joblib import parallel_config
 
+    # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
+    resource_tracker.ensure_running()
     stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
     return {
         "pre_dispatch": 2 * engine.jobs,
@@ -141,7 +145,26 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     from joblib import parallel_config, register_parallel_backend
     from ray.util.joblib.ray_backend import RayBackend
 
-    register_parallel_backend(f"{OURS}ray", _losing(RayBackend))
+    class Spread(RayBackend):  # type: ignore[misc]
+        """Gives calls to workers that have none; ray's pool gives them to each in turn."""
+
+        def configure(self, *args: Any, **more: Any) -> Any:
+            jobs = super().configure(*args, **more)
+            pool = self._pool
+            send, calls = pool._run_batch, dict.fromkeys(range(len(pool._actor_pool)))
+
+            def run_batch(_: int, func: Any, batch: Any) -> Any:
+                sent = [call for call in calls.values() if call is not None]
+                waiting = ray.wait(sent, num_returns=len(sent), timeout=0)[1] if sent else []
+                idle = (place for place, call in calls.items() if call not in waiting)
+                place = next(idle, 0)
+                calls[place] = call = send(place, func, batch)
+                return call
+
+            pool._run_batch = run_batch
+            return jobs
+
+    register_parallel_backend(f"{OURS}ray", _losing(Spread))
     _hush(stack, "ray", "ray.util.multiprocessing.pool")
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:

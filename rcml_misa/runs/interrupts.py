@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -65,27 +66,27 @@ def _in_main_thread() -> bool:
 def signals_interrupt() -> Iterator[None]:
     """Raise `Interrupted` at the first of SIGINT, SIGTERM and SIGHUP; further ones change nothing.
 
-    The process ends at the latest `PATIENCE` seconds after the first, whatever hangs.
+    The process ends at the latest `PATIENCE` seconds after the first, whatever hangs. Both hold
+    after the end of the context too, while Python ends.
     """
     if not _in_main_thread():
         yield
         return
     seen: list[int] = []
-    over = threading.Event()
 
     def handle(number: int, _: Any) -> None:
         if seen:
             return
         seen.append(number)
-        threading.Thread(target=_end, args=(128 + number, over), daemon=True).start()
+        threading.Thread(target=_end, args=(128 + number,), daemon=True).start()
         raise Interrupted(number)
 
     previous = {number: signal.signal(number, handle) for number in _numbers()}
     try:
         yield
     finally:
-        over.set()
-        _restore(previous)
+        if not seen:
+            _restore(previous)
 
 
 @contextmanager
@@ -99,9 +100,9 @@ def handlers_left() -> Iterator[None]:
             _restore(previous)
 
 
-def _end(status: int, over: threading.Event) -> None:
-    if not over.wait(PATIENCE):
-        os._exit(status)
+def _end(status: int) -> None:
+    time.sleep(PATIENCE)
+    os._exit(status)
 
 
 @contextmanager
