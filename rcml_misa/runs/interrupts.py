@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +14,12 @@ __all__ = [
     "exit_status",
     "handlers_left",
     "interrupts_deferred",
+    "one_command",
     "signals_interrupt",
 ]
 
 PATIENCE = 10.0  # seconds that a command has to end after the first signal
+_process = {"one command": False}
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
@@ -67,26 +68,33 @@ def signals_interrupt() -> Iterator[None]:
     """Raise `Interrupted` at the first of SIGINT, SIGTERM and SIGHUP; further ones change nothing.
 
     The process ends at the latest `PATIENCE` seconds after the first, whatever hangs. Both hold
-    after the end of the context too, while Python ends.
+    after the context too, while Python ends, where the process is `one_command`.
     """
     if not _in_main_thread():
         yield
         return
     seen: list[int] = []
+    over = threading.Event()
 
     def handle(number: int, _: Any) -> None:
         if seen:
             return
         seen.append(number)
-        threading.Thread(target=_end, args=(128 + number,), daemon=True).start()
+        threading.Thread(target=_end, args=(128 + number, over), daemon=True).start()
         raise Interrupted(number)
 
     previous = {number: signal.signal(number, handle) for number in _numbers()}
     try:
         yield
     finally:
-        if not seen:
+        if not (seen and _process["one command"]):
+            over.set()
             _restore(previous)
+
+
+def one_command() -> None:
+    """Say that this process ends with the command that it now carries out."""
+    _process["one command"] = True
 
 
 @contextmanager
@@ -100,9 +108,9 @@ def handlers_left() -> Iterator[None]:
             _restore(previous)
 
 
-def _end(status: int) -> None:
-    time.sleep(PATIENCE)
-    os._exit(status)
+def _end(status: int, over: threading.Event) -> None:
+    if not over.wait(PATIENCE):
+        os._exit(status)
 
 
 @contextmanager
