@@ -219,7 +219,10 @@ class Workers:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
+        from rcml_misa.runs.backends import Engine
+
         check_least(jobs=(self.jobs, 1))
+        Engine(name=self.engine, address=self.address)  # fails now rather than after the data
 
     def choose(self, runs: int) -> Engine:
         """Choose the engine of so many runs, which has no more workers than runs."""
