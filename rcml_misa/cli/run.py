@@ -257,11 +257,9 @@ def show_results(
     echo(f"{dataset.name}: {runs}, {heading}")
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
     files = "not kept; add --out DIR to keep one JSON per run and the tables"
-    if keeping.records is not None:
-        files = f"{keeping.records} (one JSON per run)"
+    if keeping.folder is not None:
+        files = f"{keeping.folder} (one JSON per run)"
         files += "" if keeping.out is None else f"; tables: {keeping.out} ({', '.join(texts)})"
-    elif keeping.out is not None:
-        files = f"{keeping.out} (one JSON per run, {', '.join(texts)})"
     echo(f"records: {files}")
 
 
