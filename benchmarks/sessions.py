@@ -43,6 +43,8 @@ class Process:
     @property
     def works(self) -> bool:
         """Whether it carries out runs, or starts to."""
+        if "raylet_socket_name" in self.command:  # which names how it starts them
+            return False
         return any(word in self.command for word in WORKERS)
 
     @property

@@ -222,13 +222,19 @@ class Workers:
         check_least(jobs=(self.jobs, 1))
         self.choose(runs=1)  # one that does not exist is refused before any data are read
 
-    def choose(self, runs: int) -> Engine:
-        """Choose the engine of so many runs, which has no more workers than runs."""
+    def choose(self, runs: int, *, planned: int = 1) -> Engine:
+        """Choose the engine of so many runs, which has no more workers than runs.
+
+        One that is left of several that were `planned` is not made in this process, lest it end
+        the command as it may have ended its workers.
+        """
         from rcml_misa.runs.backends import Engine
 
         affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
         jobs = self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
-        return Engine(name=self.engine, address=self.address, jobs=max(min(jobs, runs), 1))
+        return Engine(
+            name=self.engine, address=self.address, jobs=min(jobs, max(runs, min(planned, 2)))
+        )
 
 
 _ENGINE = "What carries out the runs.  [default: local]"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rcml_misa.exceptions import OptionError, nearest, shortened
-from rcml_misa.runs.interrupts import handlers_left
+from rcml_misa.runs.interrupts import handlers_left, interrupts_deferred
 from rcml_misa.runs.parent import follow_parent
 
 __all__ = ["ENGINES", "Engine", "EngineName"]
@@ -128,14 +128,15 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
     stack.enter_context(dask.config.set(settings))
     place: Any = engine.address
     if place is None:
-        place = stack.enter_context(
-            LocalCluster(
-                n_workers=engine.jobs,
-                threads_per_worker=1,
-                dashboard_address=None,
-                local_directory=str(folder),
+        with interrupts_deferred():  # it can't be closed while it starts
+            place = stack.enter_context(
+                LocalCluster(
+                    n_workers=engine.jobs,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    local_directory=str(folder),
+                )
             )
-        )
     try:
         client = stack.enter_context(Client(place, timeout=CONNECT))
     except (OSError, ValueError) as error:
@@ -187,8 +188,11 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
             raise _no_answer(engine) from error
         stack.callback(ray.shutdown)
     stack.enter_context(parallel_config(f"{OURS}ray", ray_remote_args={"max_restarts": -1}))
-    # with one worker joblib would stay in this process
-    return {"pre_dispatch": engine.jobs, "n_jobs": max(engine.jobs, 2)}
+    return {
+        "pre_dispatch": engine.jobs,
+        "n_jobs": max(engine.jobs, 2),  # with one worker joblib would stay in this process
+        "initializer": follow_parent,  # of ray on the worker's machine
+    }
 
 
 def _knock(address: str) -> None:

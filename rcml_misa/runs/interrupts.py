@@ -19,8 +19,10 @@ __all__ = [
 ]
 
 PATIENCE = 10.0  # seconds that a command has to end after the first signal
-_process = {"one command": False}
+DEFERRED = 5.0  # seconds that a signal is held back at most
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+_process = {"one command": False}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -117,6 +119,7 @@ def _end(status: int, over: threading.Event) -> None:
 def interrupts_deferred() -> Iterator[None]:
     """Hold the signals back until the end, and block some for children that start meanwhile.
 
+    One is held for `DEFERRED` seconds at most, lest a start that hangs can't be ended.
     Ctrl-C and a hang-up go to all processes of a terminal, and it is the command that ends its
     workers; joblib's tracker of resources would be ended by a hang-up, and then miss what it knew.
     It works in the main thread; no signal is handled elsewhere.
@@ -125,12 +128,28 @@ def interrupts_deferred() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in _numbers()
-    }
+    late = threading.Event()
+
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
+
+    def wake() -> None:
+        late.set()
+        os.kill(os.getpid(), signal.SIGTERM)  # which is not blocked
+
+    timer = threading.Timer(DEFERRED, wake)
+    timer.daemon = True
+
+    def hold(number: int, frame: Any) -> None:
+        if not caught:
+            caught.append(number)
+            if masks:
+                timer.start()
+        elif late.is_set() and callable(handler := previous[signal.Signals(caught[0])]):
+            handler(caught[0], frame)
+
+    previous = {number: signal.signal(number, hold) for number in _numbers()}
     mask = None
-    if hasattr(signal, "pthread_sigmask"):
+    if masks:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
@@ -138,5 +157,6 @@ def interrupts_deferred() -> Iterator[None]:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _restore(previous)
-        if caught:
-            os.kill(os.getpid(), caught[0])
+        timer.cancel()
+        if caught and not late.is_set():
+            signal.raise_signal(caught[0])
