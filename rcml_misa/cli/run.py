@@ -217,7 +217,10 @@ def show_results(
         return
     scored = [row for row in rows if row.test_set != "valid"]
     clean = [row for row in scored if row.test_set == "clean"]
-    classes = dataset.task == "classification" and not measures_alone
+    # sentiment has measures beside the accuracy, other classes have not
+    classes = dataset.task == "classification" and not (
+        measures_alone and dataset.scores is not None
+    )
     facts: dict[str, Any] = {"dataset": dataset.name, "seed": repeats.seed}
     measured = tables.paired_comparisons(
         session.records, test_sets=["clean"], measures=tables.PAIRED

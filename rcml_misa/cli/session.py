@@ -107,6 +107,7 @@ class Session:
     records: list[RunRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: int = 0  # exit status of the signal that ended it
+    taken: int = 0  # records that were there before
 
     @property
     def status(self) -> int:
@@ -269,7 +270,7 @@ def _carry_out(
     from rcml_misa.runs.interrupts import exit_status
     from rcml_misa.runs.tasks import RunFailure
 
-    session = Session()
+    session = Session(taken=len(earlier))
     board = _Board(datasets, missing, cells=cells)
     with board.bar:
         try:
