@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -45,7 +47,8 @@ with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as 
     "ray": """
 import ray
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+head = {"num_cpus": 2, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 print(cluster.address, flush=True)
 input()
 cluster.shutdown()
@@ -109,14 +112,15 @@ def test_an_experiment_leaves_the_same_bytes_though_a_worker_dies(
 
 
 @pytest.mark.parametrize("engine", CLUSTERS)
-def test_a_cluster_that_is_there_stays(commands, toys, expected, engine, tmp_path) -> None:
+def test_a_cluster_that_is_there_stays(commands, toys, expected, engine) -> None:
     need(engine)
+    place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets have short names
     cluster = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", CLUSTERS[engine]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TOYS": str(toys.folder), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "TOYS": str(toys.folder), "OMP_NUM_THREADS": "1", "RAY_TMPDIR": place},
         start_new_session=True,
     )
     try:
@@ -140,6 +144,7 @@ def test_a_cluster_that_is_there_stays(commands, toys, expected, engine, tmp_pat
             cluster.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(cluster.pid, signal.SIGKILL)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 # from Python, all kinds of runs at once

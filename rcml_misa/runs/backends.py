@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rcml_misa.exceptions import OptionError, nearest, shortened
-from rcml_misa.runs.interrupts import handlers_left, interrupts_deferred
+from rcml_misa.runs.interrupts import group_spared, handlers_left, interrupts_deferred
 from rcml_misa.runs.parent import follow_parent
 
 __all__ = ["ENGINES", "Engine", "EngineName"]
@@ -173,7 +173,7 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     register_parallel_backend(f"{OURS}ray", _losing(Spread))
     _hush(stack, "ray", "ray.util.multiprocessing.pool")
     options: dict[str, Any] = {"address": engine.address}
-    if engine.address is None:  # "local" leaves a cluster alone that RAY_ADDRESS names
+    if engine.address is None:  # one of its own, whatever other cluster there is
         cpus = max(engine.jobs, 2)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # seconds after which workers end whose cluster was killed
@@ -182,9 +182,15 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
         try:
             if engine.address is not None:
                 _knock(engine.address)
-            with handlers_left():
+            with handlers_left(), group_spared():
                 ray.init(log_to_driver=False, configure_logging=False, **options)
         except (OSError, ValueError, RuntimeError) as error:
+            if engine.address is None:
+                cause = shortened(error, 120)
+                raise OptionError(
+                    f"ray can't start here ({type(error).__name__}: {cause}); try it again, or "
+                    "another --engine."
+                ) from error
             raise _no_answer(engine) from error
         stack.callback(ray.shutdown)
     stack.enter_context(parallel_config(f"{OURS}ray", ray_remote_args={"max_restarts": -1}))

@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "Interrupted",
     "exit_status",
+    "group_spared",
     "handlers_left",
     "interrupts_deferred",
     "one_command",
@@ -89,7 +90,10 @@ def signals_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        if not (seen and _process["one command"]):
+        if seen and _process["one command"]:
+            # Python gives handlers up some time before it has ended, but not what is ignored
+            _restore(dict.fromkeys(previous, signal.SIG_IGN))
+        else:
             over.set()
             _restore(previous)
 
@@ -110,6 +114,23 @@ def handlers_left() -> Iterator[None]:
             _restore(previous)
 
 
+@contextmanager
+def group_spared() -> Iterator[None]:
+    """Block the signals for children that start meanwhile, which the command ends itself.
+
+    ``timeout`` and a terminal send them to its whole group; ray ends a command at once whose
+    servers are gone.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def _end(status: int, over: threading.Event) -> None:
     if not over.wait(PATIENCE):
         os._exit(status)
@@ -128,25 +149,24 @@ def interrupts_deferred() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    late = threading.Event()
+    first, over, late = threading.Event(), threading.Event(), threading.Event()
 
-    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
-
-    def wake() -> None:
-        late.set()
-        os.kill(os.getpid(), signal.SIGTERM)  # which is not blocked
-
-    timer = threading.Timer(DEFERRED, wake)
-    timer.daemon = True
+    def watch() -> None:  # in a thread that is told of what the main one blocks
+        first.wait()
+        if not over.wait(DEFERRED):
+            late.set()
+            os.kill(os.getpid(), signal.SIGTERM)  # which is not blocked
 
     def hold(number: int, frame: Any) -> None:
         if not caught:
             caught.append(number)
-            if masks:
-                timer.start()
+            first.set()
         elif late.is_set() and callable(handler := previous[signal.Signals(caught[0])]):
             handler(caught[0], frame)
 
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
+    if masks:
+        threading.Thread(target=watch, daemon=True).start()
     previous = {number: signal.signal(number, hold) for number in _numbers()}
     mask = None
     if masks:
@@ -157,6 +177,7 @@ def interrupts_deferred() -> Iterator[None]:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _restore(previous)
-        timer.cancel()
+        over.set()
+        first.set()
         if caught and not late.is_set():
             signal.raise_signal(caught[0])
