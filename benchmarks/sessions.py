@@ -288,6 +288,6 @@ def _become(request: dict[str, Any]) -> None:
     if "SIGINT" not in request["ignored"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["rcml-misa", *words]
-    from rcml_misa.cli import main
+    from rcml_misa.__main__ import start
 
-    main(words)
+    start()

@@ -91,7 +91,8 @@ def test_out_keeps_everything(tmp_path) -> None:
     out = tmp_path / "new" / "folder"
     result = call(*LDA, "--out", out, "--report-uncertainty")
     assert result.exit_code == 0
-    assert f"records: {out}" in result.stdout
+    text = " ".join(result.stdout.split())
+    assert f"records: {out / 'records'} (one JSON per run); tables: {out} (summary.csv" in text
     assert "AUROC conf" in result.stdout
     names = sorted(path.name for path in out.iterdir())
     assert names == ["records", "summary.csv", "summary.md"]

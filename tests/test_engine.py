@@ -10,12 +10,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from rcml_misa import storage
+from rcml_misa.cli.options import Workers
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
@@ -228,7 +230,7 @@ def test_no_work_folder_is_left(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     results = execute([toy()], plan_tasks([LDA], datasets=1, runs=2, seed=0), engine=Engine())
     next(results)
-    (folder,) = tmp_path.glob(".rcml-misa-work-*")
+    (folder,) = (path for path in tmp_path.glob(".rcml-misa-work-*") if path.suffix != ".lock")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     results.close()
     assert list(tmp_path.iterdir()) == []
@@ -271,6 +273,15 @@ def test_engines_that_do_not_exist_or_fit() -> None:
         Engine(name="spark")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="local engine has no address here:1"):
         Engine(address="here:1")
+    with pytest.raises(OptionError, match="the address of the engine is empty"):
+        Engine(name="dask", address=" ")
+
+
+def test_a_command_refuses_an_engine_before_it_reads_data() -> None:
+    with pytest.raises(OptionError, match="there is no engine 'spark'"):
+        Workers(engine="spark")
+    with pytest.raises(OptionError, match="local engine has no address here:1"):
+        Workers(address="here:1")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +307,37 @@ def test_a_scheduler_that_does_not_answer_is_a_sentence(monkeypatch, tmp_path) -
         Engine(name="dask", address="tcp://127.0.0.1:9").start(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
+def test_ray_is_not_asked_where_nothing_listens(monkeypatch, tmp_path, address) -> None:
+    """Ray itself would try for minutes."""
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", lambda **_: pytest.fail("it is asked"))
+    with (
+        pytest.raises(OptionError, match=f"no ray cluster answers at {address}"),
+        Engine(name="ray", address=address, jobs=2).start(tmp_path),
+    ):
+        pass
+
+
+def test_ray_without_an_address_is_a_cluster_of_this_machine(monkeypatch, tmp_path) -> None:
+    asked: dict[str, Any] = {}
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with Engine(name="ray", jobs=2).start(tmp_path):
+        assert asked["address"] == "local"
+
+
+def test_slurm_that_is_not_there_is_a_sentence(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(OptionError, match="no jobs can be given to SLURM here") as caught,
+        Engine(name="slurm", jobs=2).start(tmp_path),
+    ):
+        pass
+    assert "None" not in str(caught.value)
 
 
 def test_parameters_of_slurm() -> None:

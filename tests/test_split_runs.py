@@ -313,6 +313,16 @@ def test_ablate(toy, tmp_path) -> None:
     assert again.stdout == result.stdout
 
 
+def test_ablation_of_plain_classes_shows_accuracies(tmp_path) -> None:
+    words = ("ablate", "--method", "misa", "--rows", "inv", "--runs", "2", "--jobs", "1")
+    result = _call(*words, "--epochs", "1", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    for part in ("digits: accuracy over the runs", "misa inv", "paired differences"):
+        assert part in result.stdout
+    assert "measures over the runs" not in result.stdout
+    assert "accuracy" in (tmp_path / "summary.csv").read_text()
+
+
 def test_ablation_rows_are_the_papers(toy) -> None:
     from rcml_misa.cli.ablate import _recipes
     from rcml_misa.cli.options import MethodOptions

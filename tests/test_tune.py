@@ -324,6 +324,32 @@ def test_lost_journal_comes_back_from_the_records(short, toy, tmp_path, monkeypa
     assert (out / "trials.csv").read_bytes() == table
 
 
+def test_records_alone_are_read_again_which_is_said(short, toy, tmp_path, monkeypatch) -> None:
+    kept = (*words(toy), "--records", tmp_path / "kept")
+    first = done(*kept)
+    assert f"trials: {tmp_path / 'kept'} (one JSON per trial)" in " ".join(first.stdout.split())
+    assert "read from their records" not in first.stderr
+    carried = counted(monkeypatch)
+    again = done(*kept)
+    assert carried == []
+    assert again.stdout == first.stdout
+    text = " ".join(again.stderr.split())
+    number = len(list((tmp_path / "kept").glob("*.json")))
+    assert f"note: {number} trials are read from their records in {tmp_path / 'kept'}." in text
+    assert "trials: not kept" in done(*words(toy)).stdout
+
+
+def test_weights_that_a_method_does_not_take_are_refused_at_once(toy, tmp_path) -> None:
+    table = pd.read_csv(toy).assign(w=1.0)
+    table.to_csv(tmp_path / "weighed.csv", index=False)
+    result = call(
+        *("tune", "--dataset", tmp_path / "weighed.csv", "--target", "kind", "--method", "lda"),
+        *("--leave-out", "part", "--weight-column", "w"),
+    )
+    assert result.exit_code == 2
+    assert "error: method lda takes no weights of rows" in result.stderr
+
+
 def test_other_searches_share_a_folder(toy, tmp_path) -> None:
     out = tmp_path / "out"
     done(*words(toy, "--out", out))

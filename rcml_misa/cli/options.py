@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunStore
-    from rcml_misa.runs.backends import Engine
+    from rcml_misa.runs.backends import Engine, EngineName
 
 __all__ = ["DataOptions", "Keeping", "MethodOptions", "Repeats", "Workers"]
 
@@ -214,12 +214,13 @@ def data_options(*sets: str) -> Decorator:
 class Workers:
     """Choice of what carries out runs, checked; without a number of workers, one per core."""
 
-    engine: Any = "local"
+    engine: EngineName = "local"
     address: str | None = None
     jobs: int | None = None
 
     def __post_init__(self) -> None:
         check_least(jobs=(self.jobs, 1))
+        self.choose(runs=1)  # one that does not exist is refused before any data are read
 
     def choose(self, runs: int, *, planned: int = 1) -> Engine:
         """Choose the engine of so many runs, which has no more workers than runs.

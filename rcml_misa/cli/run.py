@@ -217,7 +217,10 @@ def show_results(
         return
     scored = [row for row in rows if row.test_set != "valid"]
     clean = [row for row in scored if row.test_set == "clean"]
-    classes = dataset.task == "classification" and not measures_alone
+    # sentiment has measures beside the accuracy, other classes have not
+    classes = dataset.task == "classification" and not (
+        measures_alone and dataset.scores is not None
+    )
     facts: dict[str, Any] = {"dataset": dataset.name, "seed": repeats.seed}
     measured = tables.paired_comparisons(
         session.records, test_sets=["clean"], measures=tables.PAIRED
@@ -257,11 +260,9 @@ def show_results(
     echo(f"{dataset.name}: {runs}, {heading}")
     click.echo(f"\n{render(shown, 'text', width=terminal_width())}\n")
     files = "not kept; add --out DIR to keep one JSON per run and the tables"
-    if keeping.records is not None:
-        files = f"{keeping.records} (one JSON per run)"
+    if keeping.folder is not None:
+        files = f"{keeping.folder} (one JSON per run)"
         files += "" if keeping.out is None else f"; tables: {keeping.out} ({', '.join(texts)})"
-    elif keeping.out is not None:
-        files = f"{keeping.out} (one JSON per run, {', '.join(texts)})"
     echo(f"records: {files}")
 
 

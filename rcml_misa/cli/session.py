@@ -26,20 +26,35 @@ __all__ = ["Session", "note_presence", "note_reading", "run_session", "run_tasks
 
 
 class _Board:
-    """A progress bar where stderr is a terminal; with `cells`, a line per finished method."""
+    """A bar of progress while runs are made, where stderr is a terminal; lines for `cells`."""
 
     def __init__(self, datasets: Sequence[Dataset], tasks: Sequence[Task], *, cells: bool) -> None:
         from rich.console import Console
+        from rich.constrain import Constrain
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
-        self.console = Console(stderr=True, highlight=False, markup=False)
-        self.bar = Progress(
+        console = Console(stderr=True, highlight=False, markup=False)
+
+        class Bar(Progress):
+            """Leaves room on its line for the ^C that a terminal shows, lest that break it."""
+
+            def get_renderable(self) -> Constrain:
+                return Constrain(super().get_renderable(), console.width - 3)
+
+        self.console = console
+        self.bar = Bar(
             TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
             BarColumn(bar_width=24),
             TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            # takes what room the others leave
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)
+            ),
+            expand=True,
+            console=console,
+            transient=True,
+            disable=not (tasks and console.is_terminal),
         )
         self.line = self.bar.add_task("starting", total=len(tasks))
         self.names = [data.name for data in datasets]
@@ -92,6 +107,7 @@ class Session:
     records: list[RunRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: int = 0  # exit status of the signal that ended it
+    taken: int = 0  # records that were there before
 
     @property
     def status(self) -> int:
@@ -254,7 +270,7 @@ def _carry_out(
     from rcml_misa.runs.interrupts import exit_status
     from rcml_misa.runs.tasks import RunFailure
 
-    session = Session()
+    session = Session(taken=len(earlier))
     board = _Board(datasets, missing, cells=cells)
     with board.bar:
         try:

@@ -146,7 +146,8 @@ def tune(
     number of workers, so that a seed has one search. --nested has a search of its own on each of
     the R splits, and scores the found and the default setting on the split's test rows.
     """
-    from rcml_misa.runs.journal import JOURNAL, opened
+    from rcml_misa.estimators.registry import check_weights
+    from rcml_misa.runs.journal import opened
     from rcml_misa.runs.search import best_trial, need_optuna
     from rcml_misa.runs.tuning import check_metric, inner_folds
 
@@ -155,6 +156,8 @@ def tune(
     check_total(datasets=1, variants=trials + 1, runs=repeats.runs if nested else 1)
     default = settings.recipe(method, regression=data.predicts_scores([name]))
     dataset = data.load(name)
+    if dataset.weights is not None:
+        check_weights(default.build(repeats.seed), method=default.label)
     metric = check_metric(dataset, metric)
     study = _Study(dataset, settings, method, default, protocol, 0, metric)
     space = _space(study, searches)
@@ -173,17 +176,16 @@ def tune(
         _say_kept(tunings, keeping)
         carry_out = partial(run_tasks, dataset, workers=workers, store=store, fresh=keeping.fresh)
         session = _carry_on(study, tunings, carry_out)
+        if session.taken:
+            text = f"{session.taken} trials are read from their records in {keeping.folder}"
+            echo(f"note: {text}.", err=True)
         if session.interrupted:
             _say_interrupted(tunings, session, keeping)
             ctx.exit(session.status)
         best = [best_trial(tuning.trials, metric) for tuning in tunings]
         _show_search(study, tunings)
         texts = _texts(name, data, study, tunings, best, repeats)
-        if keeping.out is not None:
-            write_texts(keeping.out, texts)
-            echo(f"written: {keeping.out} ({', '.join(texts)}, {JOURNAL})")
-        else:
-            echo("trials: not kept; add --out DIR to keep them and a plan of what was found")
+        _write(keeping, texts)
         if nested:
             outer = _score(study, tunings, best, carry_out)
             outer.failures += session.failures
@@ -205,6 +207,20 @@ def _say_kept(tunings: Sequence[_Tuning], keeping: opt.Keeping) -> None:
     elif kept:
         text = f"{kept} of {number} trials are kept in {keeping.out}; the others are made now"
         echo(f"note: {text}.", err=True)
+
+
+def _write(keeping: opt.Keeping, texts: Mapping[str, str]) -> None:
+    """Write the table and the plans, and say where trials are kept."""
+    from rcml_misa.runs.journal import JOURNAL
+
+    if keeping.out is not None:
+        write_texts(keeping.out, texts)
+        echo(f"written: {keeping.out} ({', '.join(texts)}, {JOURNAL})")
+        return
+    kept = "not kept; add --out DIR to keep them"
+    if keeping.folder is not None:
+        kept = f"{keeping.folder} (one JSON per trial); add --out DIR to keep their table"
+    echo(f"trials: {kept} and a plan of what was found")
 
 
 def _say_interrupted(tunings: Sequence[_Tuning], session: Session, keeping: opt.Keeping) -> None:
@@ -281,6 +297,7 @@ def _carry_on(
                 outcomes[tuning.seed, trial.options] = replace(trial, note=str(error))
         session = carry_out(tasks)
         whole.failures += session.failures
+        whole.taken += session.taken
         if session.interrupted:
             return replace(session, failures=whole.failures)
         records = {(record.seed, record.variant): record for record in session.records}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -62,6 +63,10 @@ class Engine:
             raise OptionError(
                 f"the local engine has no address {self.address}; choose --engine dask, ray or "
                 "slurm with it."
+            )
+        if self.address is not None and not self.address.strip():
+            raise OptionError(
+                "the address of the engine is empty; give one, or leave --address out."
             )
 
     @property
@@ -168,16 +173,18 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     register_parallel_backend(f"{OURS}ray", _losing(Spread))
     _hush(stack, "ray", "ray.util.multiprocessing.pool")
     options: dict[str, Any] = {"address": engine.address}
-    if engine.address is None:
-        # one of its own, whatever other cluster there is or was
-        options = {"address": "local", "num_cpus": max(engine.jobs, 2), "include_dashboard": False}
+    if engine.address is None:  # one of its own, whatever other cluster there is
+        cpus = max(engine.jobs, 2)
+        options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # seconds after which workers end whose cluster was killed
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
     if not ray.is_initialized():
         try:
+            if engine.address is not None:
+                _knock(engine.address)
             with handlers_left(), group_spared():
                 ray.init(log_to_driver=False, configure_logging=False, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             if engine.address is None:
                 cause = shortened(error, 120)
                 raise OptionError(
@@ -192,6 +199,18 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
         "n_jobs": max(engine.jobs, 2),  # with one worker joblib would stay in this process
         "initializer": follow_parent,  # of ray on the worker's machine
     }
+
+
+def _knock(address: str) -> None:
+    """Fail now where nothing listens at an address of ray, which itself tries for minutes."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    place = address.removeprefix("ray://")
+    if place == "auto":
+        place = canonicalize_bootstrap_address_or_die(place)
+    host, _, port = place.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT):
+        pass
 
 
 def _losing(kind: type[Any]) -> type[Any]:
@@ -253,9 +272,10 @@ def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, An
         stack.enter_context(parallel_config(f"{OURS}slurm", **own))
     except (AssertionError, NameError, RuntimeError, ValueError) as error:
         cause = shortened(error, 120)
+        given = f" with --address {shortened(engine.address, 60)}" if engine.address else ""
         raise OptionError(
-            f"SLURM can't be given --address {shortened(engine.address, 60)} here ({cause}); "
-            "start the command where sbatch is, or try it out with --address local."
+            f"no jobs can be given to SLURM{given} here ({cause}); start the command where sbatch "
+            "is, or try it out with --address local."
         ) from error
     return {"pre_dispatch": engine.jobs}
 

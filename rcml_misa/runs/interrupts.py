@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +15,15 @@ __all__ = [
     "group_spared",
     "handlers_left",
     "interrupts_deferred",
+    "one_command",
     "signals_interrupt",
 ]
 
 PATIENCE = 10.0  # seconds that a command has to end after the first signal
 DEFERRED = 5.0  # seconds that a signal is held back at most
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+_process = {"one command": False}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -69,26 +71,36 @@ def signals_interrupt() -> Iterator[None]:
     """Raise `Interrupted` at the first of SIGINT, SIGTERM and SIGHUP; further ones change nothing.
 
     The process ends at the latest `PATIENCE` seconds after the first, whatever hangs. Both hold
-    after the end of the context too, while Python ends.
+    after the context too, while Python ends, where the process is `one_command`.
     """
     if not _in_main_thread():
         yield
         return
     seen: list[int] = []
+    over = threading.Event()
 
     def handle(number: int, _: Any) -> None:
         if seen:
             return
         seen.append(number)
-        threading.Thread(target=_end, args=(128 + number,), daemon=True).start()
+        threading.Thread(target=_end, args=(128 + number, over), daemon=True).start()
         raise Interrupted(number)
 
     previous = {number: signal.signal(number, handle) for number in _numbers()}
     try:
         yield
     finally:
-        # Python gives handlers up some time before it has ended, but not what is ignored
-        _restore(dict.fromkeys(previous, signal.SIG_IGN) if seen else previous)
+        if seen and _process["one command"]:
+            # Python gives handlers up some time before it has ended, but not what is ignored
+            _restore(dict.fromkeys(previous, signal.SIG_IGN))
+        else:
+            over.set()
+            _restore(previous)
+
+
+def one_command() -> None:
+    """Say that this process ends with the command that it now carries out."""
+    _process["one command"] = True
 
 
 @contextmanager
@@ -119,9 +131,9 @@ def group_spared() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _end(status: int) -> None:
-    time.sleep(PATIENCE)
-    os._exit(status)
+def _end(status: int, over: threading.Event) -> None:
+    if not over.wait(PATIENCE):
+        os._exit(status)
 
 
 @contextmanager
