@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -140,14 +140,19 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
     return {"pre_dispatch": engine.jobs}
 
 
-def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
     import ray
     from joblib import parallel_config, register_parallel_backend
     from ray.util.joblib.ray_backend import RayBackend
 
     register_parallel_backend(f"{OURS}ray", _losing(RayBackend))
-    _hush(stack, "ray", "ray.util.multiprocessing.pool")
+    _hush(stack, "ray")
+    from ray._private import worker
+
+    # it prints on stdout of workers that died, whatever is asked for
+    stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
+    worker.print_to_stdstream = lambda *_, **__: None
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:  # "local" leaves a cluster alone that RAY_ADDRESS names
         cpus = max(engine.jobs, 2)
@@ -158,7 +163,8 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
         try:
             if engine.address is not None:
                 _knock(engine.address)
-            with handlers_left():
+            # its workers look for modules in the current folder before any other
+            with handlers_left(), chdir(folder):
                 ray.init(log_to_driver=False, configure_logging=False, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise _no_answer(engine) from error
@@ -213,11 +219,12 @@ def _losing(kind: type[Any]) -> type[Any]:
 
 
 def _hush(stack: ExitStack, *names: str) -> None:
-    """Let libraries log nothing meanwhile."""
-    for name in names:
-        logger = logging.getLogger(name)
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.CRITICAL)
+    """Let libraries log nothing meanwhile, by no logger of theirs."""
+    for name in [*names, *logging.root.manager.loggerDict]:
+        if name.startswith(names):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
 
 
 def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
