@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import stat
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -346,12 +348,39 @@ def test_ray_is_not_asked_where_nothing_listens(monkeypatch, tmp_path, address) 
 
 
 def test_ray_without_an_address_is_a_cluster_of_this_machine(monkeypatch, tmp_path) -> None:
+    """Its workers look for modules where the command is; that is no folder with files of others."""
     asked: dict[str, Any] = {}
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options, place=os.getcwd()))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    before = os.getcwd()
     with Engine(name="ray", jobs=2).start(tmp_path):
         assert asked["address"] == "local"
+        assert asked["place"] == str(tmp_path)
+        assert os.getcwd() == before
+
+
+def test_ray_tells_of_dead_workers_by_their_runs_alone(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", lambda **_: None)
+    from ray._private import worker
+
+    before = worker.print_to_stdstream
+    with Engine(name="ray", jobs=2).start(tmp_path):
+        lines = {"lines": ["a worker died"], "pid": "raylet", "is_err": False}
+        worker.print_to_stdstream(lines, ignore_prefix=False)
+    assert capsys.readouterr().out == ""
+    assert worker.print_to_stdstream is before
+
+
+def test_loggers_under_one_that_is_silent_are_silent(caplog) -> None:
+    under = logging.getLogger("chatty_library.client")
+    under.setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        backends._hush(stack, "chatty_library")
+        under.warning("rescheduling")
+    assert not caplog.records
+    under.warning("again")
+    assert [record.message for record in caplog.records] == ["again"]
 
 
 def test_slurm_that_is_not_there_is_a_sentence(monkeypatch, tmp_path) -> None:

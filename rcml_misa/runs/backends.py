@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -145,10 +145,11 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
     return {"pre_dispatch": engine.jobs}
 
 
-def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
     import ray
     from joblib import parallel_config, register_parallel_backend
+    from ray._private import worker
     from ray.util.joblib.ray_backend import RayBackend
 
     class Spread(RayBackend):  # type: ignore[misc]
@@ -171,7 +172,10 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
             return jobs
 
     register_parallel_backend(f"{OURS}ray", _losing(Spread))
-    _hush(stack, "ray", "ray.util.multiprocessing.pool")
+    _hush(stack, "ray")
+    # it prints on stdout of workers that died, whatever is asked for
+    stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
+    worker.print_to_stdstream = lambda *_, **__: None
     options: dict[str, Any] = {"address": engine.address}
     if engine.address is None:  # one of its own, whatever other cluster there is
         cpus = max(engine.jobs, 2)
@@ -182,7 +186,8 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
         try:
             if engine.address is not None:
                 _knock(engine.address)
-            with handlers_left(), group_spared():
+            # its workers look for modules in the current folder before any other
+            with handlers_left(), group_spared(), chdir(folder):
                 ray.init(log_to_driver=False, configure_logging=False, **options)
         except (OSError, ValueError, RuntimeError) as error:
             if engine.address is None:
@@ -250,11 +255,12 @@ def _losing(kind: type[Any]) -> type[Any]:
 
 
 def _hush(stack: ExitStack, *names: str) -> None:
-    """Let libraries log nothing meanwhile."""
-    for name in names:
-        logger = logging.getLogger(name)
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.CRITICAL)
+    """Let libraries log nothing meanwhile, by no logger of theirs."""
+    for name in [*names, *logging.root.manager.loggerDict]:
+        if name.startswith(names):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
 
 
 def _start_slurm(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:
