@@ -43,6 +43,8 @@ class Process:
     @property
     def works(self) -> bool:
         """Whether it carries out runs, or starts to."""
+        if "raylet_socket_name" in self.command:  # which names how it starts them
+            return False
         return any(word in self.command for word in WORKERS)
 
     @property
@@ -286,6 +288,6 @@ def _become(request: dict[str, Any]) -> None:
     if "SIGINT" not in request["ignored"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["rcml-misa", *words]
-    from rcml_misa.cli import main
+    from rcml_misa.__main__ import start
 
-    main(words)
+    start()

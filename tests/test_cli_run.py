@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -272,61 +269,6 @@ def test_a_real_process_ends_with_2_and_one_line() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-
-
-def alive(session: int) -> list[str]:
-    """Processes of a session that still run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, sid = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(sid) == session and state != "Z":
-            found.append(path.parent.name)
-    return found
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_interrupt_keeps_what_finished(tmp_path) -> None:
-    words = ["--method", "rcml", "--runs", "20", "--jobs", "2", "--set", "epochs=20"]
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "rcml_misa", "run", *words, "--out", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # a runner in the background may ignore interrupts, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        limit = time.monotonic() + 60
-        while not list(tmp_path.glob("records/*-seed*.json")):
-            assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        stdout, stderr = process.communicate(timeout=20)
-        deadline = time.monotonic() + 5
-        while alive(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert alive(process.pid) == []
-    finally:
-        for number in alive(process.pid):
-            os.kill(int(number), signal.SIGKILL)
-        process.wait()
-    assert process.returncode == 130
-    records = RunStore(tmp_path / "records").read()
-    assert 1 <= len(records) < 20
-    told = " ".join(stderr.split())
-    assert f"interrupted: {len(records)} of 20 runs are kept in {tmp_path}" in told
-    assert told.endswith("the same command goes on from there.")
-    assert "Traceback" not in stderr
-    assert "Traceback" not in stdout
-    assert stdout == ""
-    assert not (tmp_path / "summary.csv").exists()  # tables are of whole sessions
-    assert [path.name for path in tmp_path.rglob(".*")] == [".lock"]
 
 
 def test_variants_are_compared_on_the_test_sets_that_there_are() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import stat
 import sys
 import threading
 import time
-from contextlib import ExitStack
+import warnings
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,21 +252,22 @@ def test_a_full_disk_for_the_workers_data_is_a_sentence(tmp_path, monkeypatch) -
 # work folders
 
 
-def test_work_folders_without_an_owner_are_swept(tmp_path, monkeypatch) -> None:
+def test_work_folders_without_an_owner_are_swept(tmp_path) -> None:
     left, held, other = (tmp_path / f".rcml-misa-work-{name}" for name in ("a", "b", "c"))
     for folder in (left, held, other):
         folder.mkdir()
         (folder / "data").write_text("x")
     (tmp_path / "mine").mkdir()
-    monkeypatch.setattr(storage, "SETTLED", 60)
-    with storage.work_folder(tmp_path):
-        assert left.exists()  # its owner may be about to lock it
-    monkeypatch.setattr(storage, "SETTLED", -1)
-    with FileLock(held / ".lock"), storage.work_folder(tmp_path) as own:
-        assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
-            [held.name, own.name, "mine"]
-        )
+    new, old = (tmp_path / f".rcml-misa-work-{name}.lock" for name in ("d", "e"))
+    for lock in (new, old):  # without folders
+        lock.touch()
+    os.utime(old, (0, 0))
+    with FileLock(f"{held}.lock"), storage.work_folder(tmp_path) as own:
+        names = {each.name for each in tmp_path.iterdir()}
+        kept = {f"{folder.name}{end}" for folder in (held, own) for end in ("", ".lock")}
+        assert names == kept | {new.name, "mine"}  # the owner of `new` may be about to make it
     assert not own.exists()
+    assert not Path(f"{own}.lock").exists()
 
 
 # engines
@@ -367,6 +370,17 @@ def test_slurm_that_is_not_there_is_a_sentence(monkeypatch, tmp_path) -> None:
     ):
         pass
     assert "None" not in str(caught.value)
+
+
+def test_a_cluster_of_dask_takes_ports_that_nobody_has(tmp_path) -> None:
+    pytest.importorskip("distributed")
+    with socket.socket() as taken, warnings.catch_warnings():
+        with suppress(OSError):  # somebody has it already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        warnings.simplefilter("error")
+        with Engine(name="dask", jobs=1).start(tmp_path) as options:
+            assert options["n_jobs"] == 1
 
 
 def test_parameters_of_slurm() -> None:

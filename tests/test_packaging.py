@@ -79,7 +79,7 @@ def test_version_is_the_same_everywhere():
 
 def test_command_is_installed():
     (command,) = (one for one in entry_points(group="console_scripts") if one.name == "rcml-misa")
-    assert command.value == "rcml_misa.cli:main"
+    assert command.value == "rcml_misa.__main__:start"
     assert callable(command.load())
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rcml_misa.estimators.registry import Recipe
     from rcml_misa.protocols import Protocol
     from rcml_misa.results import RunStore
-    from rcml_misa.runs.backends import Engine
+    from rcml_misa.runs.backends import Engine, EngineName
 
 __all__ = ["DataOptions", "Keeping", "MethodOptions", "Repeats", "Workers"]
 
@@ -214,23 +214,27 @@ def data_options(*sets: str) -> Decorator:
 class Workers:
     """Choice of what carries out runs, checked; without a number of workers, one per core."""
 
-    engine: Any = "local"
+    engine: EngineName = "local"
     address: str | None = None
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        from rcml_misa.runs.backends import Engine
-
         check_least(jobs=(self.jobs, 1))
-        Engine(name=self.engine, address=self.address)  # fails now rather than after the data
+        self.choose(runs=1)  # one that does not exist is refused before any data are read
 
-    def choose(self, runs: int) -> Engine:
-        """Choose the engine of so many runs, which has no more workers than runs."""
+    def choose(self, runs: int, *, planned: int = 1) -> Engine:
+        """Choose the engine of so many runs, which has no more workers than runs.
+
+        One that is left of several that were `planned` is not made in this process, lest it end
+        the command as it may have ended its workers.
+        """
         from rcml_misa.runs.backends import Engine
 
         affinity = getattr(os, "sched_getaffinity", None)  # not every system tells
         jobs = self.jobs or (len(affinity(0)) if affinity else os.cpu_count() or 1)
-        return Engine(name=self.engine, address=self.address, jobs=max(min(jobs, runs), 1))
+        return Engine(
+            name=self.engine, address=self.address, jobs=min(jobs, max(runs, min(planned, 2)))
+        )
 
 
 _ENGINE = "What carries out the runs.  [default: local]"

@@ -278,7 +278,7 @@ def _carry_out(
                 datasets,
                 missing,
                 store=store,
-                engine=workers.choose(len(missing)),
+                engine=workers.choose(len(missing), planned=len(tasks)),
                 on_event=None if board.bar.disable else board.show,
             )
             with closing(results):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rcml_misa.exceptions import OptionError, nearest, shortened
-from rcml_misa.runs.interrupts import handlers_left
+from rcml_misa.runs.interrupts import group_spared, handlers_left, interrupts_deferred
 from rcml_misa.runs.parent import follow_parent
 
 __all__ = ["ENGINES", "Engine", "EngineName"]
@@ -96,8 +96,12 @@ class Engine:
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
+    from multiprocessing import resource_tracker
+
     from joblib import parallel_config
 
+    # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
+    resource_tracker.ensure_running()
     stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
     return {
         "pre_dispatch": 2 * engine.jobs,
@@ -124,14 +128,15 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
     stack.enter_context(dask.config.set(settings))
     place: Any = engine.address
     if place is None:
-        place = stack.enter_context(
-            LocalCluster(
-                n_workers=engine.jobs,
-                threads_per_worker=1,
-                dashboard_address=None,
-                local_directory=str(folder),
+        with interrupts_deferred():  # it can't be closed while it starts
+            place = stack.enter_context(
+                LocalCluster(
+                    n_workers=engine.jobs,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",  # a port that nobody has
+                    local_directory=str(folder),
+                )
             )
-        )
     try:
         client = stack.enter_context(Client(place, timeout=CONNECT))
     except (OSError, ValueError) as error:
@@ -144,17 +149,35 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of this change
     import ray
     from joblib import parallel_config, register_parallel_backend
+    from ray._private import worker
     from ray.util.joblib.ray_backend import RayBackend
 
-    register_parallel_backend(f"{OURS}ray", _losing(RayBackend))
-    _hush(stack, "ray")
-    from ray._private import worker
+    class Spread(RayBackend):  # type: ignore[misc]
+        """Gives calls to workers that have none; ray's pool gives them to each in turn."""
 
+        def configure(self, *args: Any, **more: Any) -> Any:
+            jobs = super().configure(*args, **more)
+            pool = self._pool
+            send, calls = pool._run_batch, dict.fromkeys(range(len(pool._actor_pool)))
+
+            def run_batch(_: int, func: Any, batch: Any) -> Any:
+                sent = [call for call in calls.values() if call is not None]
+                waiting = ray.wait(sent, num_returns=len(sent), timeout=0)[1] if sent else []
+                idle = (place for place, call in calls.items() if call not in waiting)
+                place = next(idle, 0)
+                calls[place] = call = send(place, func, batch)
+                return call
+
+            pool._run_batch = run_batch
+            return jobs
+
+    register_parallel_backend(f"{OURS}ray", _losing(Spread))
+    _hush(stack, "ray")
     # it prints on stdout of workers that died, whatever is asked for
     stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
     worker.print_to_stdstream = lambda *_, **__: None
     options: dict[str, Any] = {"address": engine.address}
-    if engine.address is None:  # "local" leaves a cluster alone that RAY_ADDRESS names
+    if engine.address is None:  # one of its own, whatever other cluster there is
         cpus = max(engine.jobs, 2)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         # seconds after which workers end whose cluster was killed
@@ -164,14 +187,23 @@ def _start_ray(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]
             if engine.address is not None:
                 _knock(engine.address)
             # its workers look for modules in the current folder before any other
-            with handlers_left(), chdir(folder):
+            with handlers_left(), group_spared(), chdir(folder):
                 ray.init(log_to_driver=False, configure_logging=False, **options)
         except (OSError, ValueError, RuntimeError) as error:
+            if engine.address is None:
+                cause = shortened(error, 120)
+                raise OptionError(
+                    f"ray can't start here ({type(error).__name__}: {cause}); try it again, or "
+                    "another --engine."
+                ) from error
             raise _no_answer(engine) from error
         stack.callback(ray.shutdown)
     stack.enter_context(parallel_config(f"{OURS}ray", ray_remote_args={"max_restarts": -1}))
-    # with one worker joblib would stay in this process
-    return {"pre_dispatch": engine.jobs, "n_jobs": max(engine.jobs, 2)}
+    return {
+        "pre_dispatch": engine.jobs,
+        "n_jobs": max(engine.jobs, 2),  # with one worker joblib would stay in this process
+        "initializer": follow_parent,  # of ray on the worker's machine
+    }
 
 
 def _knock(address: str) -> None:

@@ -12,13 +12,18 @@ from typing import Any
 __all__ = [
     "Interrupted",
     "exit_status",
+    "group_spared",
     "handlers_left",
     "interrupts_deferred",
+    "one_command",
     "signals_interrupt",
 ]
 
 PATIENCE = 10.0  # seconds that a command has to end after the first signal
+DEFERRED = 5.0  # seconds that a signal is held back at most
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+_process = {"one command": False}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,7 +70,8 @@ def _in_main_thread() -> bool:
 def signals_interrupt() -> Iterator[None]:
     """Raise `Interrupted` at the first of SIGINT, SIGTERM and SIGHUP; further ones change nothing.
 
-    The process ends at the latest `PATIENCE` seconds after the first, whatever hangs.
+    The process ends at the latest `PATIENCE` seconds after the first, whatever hangs. Both hold
+    after the context too, while Python ends, where the process is `one_command`.
     """
     if not _in_main_thread():
         yield
@@ -84,8 +90,17 @@ def signals_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
-        _restore(previous)
+        if seen and _process["one command"]:
+            # Python gives handlers up some time before it has ended, but not what is ignored
+            _restore(dict.fromkeys(previous, signal.SIG_IGN))
+        else:
+            over.set()
+            _restore(previous)
+
+
+def one_command() -> None:
+    """Say that this process ends with the command that it now carries out."""
+    _process["one command"] = True
 
 
 @contextmanager
@@ -99,6 +114,23 @@ def handlers_left() -> Iterator[None]:
             _restore(previous)
 
 
+@contextmanager
+def group_spared() -> Iterator[None]:
+    """Block the signals for children that start meanwhile, which the command ends itself.
+
+    ``timeout`` and a terminal send them to its whole group; ray ends a command at once whose
+    servers are gone.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def _end(status: int, over: threading.Event) -> None:
     if not over.wait(PATIENCE):
         os._exit(status)
@@ -108,6 +140,7 @@ def _end(status: int, over: threading.Event) -> None:
 def interrupts_deferred() -> Iterator[None]:
     """Hold the signals back until the end, and block some for children that start meanwhile.
 
+    One is held for `DEFERRED` seconds at most, lest a start that hangs can't be ended.
     Ctrl-C and a hang-up go to all processes of a terminal, and it is the command that ends its
     workers; joblib's tracker of resources would be ended by a hang-up, and then miss what it knew.
     It works in the main thread; no signal is handled elsewhere.
@@ -116,12 +149,27 @@ def interrupts_deferred() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in _numbers()
-    }
+    first, over, late = threading.Event(), threading.Event(), threading.Event()
+
+    def watch() -> None:  # in a thread that is told of what the main one blocks
+        first.wait()
+        if not over.wait(DEFERRED):
+            late.set()
+            os.kill(os.getpid(), signal.SIGTERM)  # which is not blocked
+
+    def hold(number: int, frame: Any) -> None:
+        if not caught:
+            caught.append(number)
+            first.set()
+        elif late.is_set() and callable(handler := previous[signal.Signals(caught[0])]):
+            handler(caught[0], frame)
+
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none
+    if masks:
+        threading.Thread(target=watch, daemon=True).start()
+    previous = {number: signal.signal(number, hold) for number in _numbers()}
     mask = None
-    if hasattr(signal, "pthread_sigmask"):
+    if masks:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
@@ -129,5 +177,7 @@ def interrupts_deferred() -> Iterator[None]:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _restore(previous)
-        if caught:
-            os.kill(os.getpid(), caught[0])
+        over.set()
+        first.set()
+        if caught and not late.is_set():
+            signal.raise_signal(caught[0])
