@@ -133,7 +133,7 @@ def _start_dask(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any
                 LocalCluster(
                     n_workers=engine.jobs,
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # a port that nobody has
                     local_directory=str(folder),
                 )
             )
