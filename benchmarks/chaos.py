@@ -6,7 +6,8 @@ made again, nothing half written and no work folder is left, exit statuses are t
 stderr says how the command goes on and shows no traceback, no process is left after 5 s (ray's
 agents end later by themselves), nothing hangs. Every fault is printed; then the exit status is 1.
 What SIGKILL of the whole group leaves in shared memory, of joblib's own, is no fault: who would
-clear it away is dead too. Jobs of SLURM make the run that each has, whatever becomes of the command.
+clear it away is dead too. Jobs of SLURM make the run that each has, whatever becomes of the
+command.
 Writing a record takes 50 ms longer here, so that kills meet it. It needs Linux.
 
     python benchmarks/chaos.py [--kills 200] [--seed 0] [--engines local,dask,ray,slurm]

@@ -225,7 +225,7 @@ def test_other_engines_replace_workers_and_end_too(commands, toys, store, engine
     check_resumed(commands, toys, store, kept=2, expected=expected)
 
 
-def test_dask_gives_up_the_only_run_where_it_kills_its_workers(commands, toys, store) -> None:
+def test_dask_gives_up_an_only_run_that_kills_its_worker(commands, toys, store) -> None:
     pytest.importorskip("distributed")
     words = ("run", "--method", "toys:Deadly", "--runs", "1", "--records", store)
     command = commands.call(*words, "--engine", "dask", seconds=2 * PATIENCE, **toys.options)

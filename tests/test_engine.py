@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import stat
 import sys
 import threading
 import time
-import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,21 +251,45 @@ def test_a_full_disk_for_the_workers_data_is_a_sentence(tmp_path, monkeypatch) -
 
 
 def test_work_folders_without_an_owner_are_swept(tmp_path) -> None:
-    left, held, other = (tmp_path / f".rcml-misa-work-{name}" for name in ("a", "b", "c"))
-    for folder in (left, held, other):
+    left, held = (tmp_path / f".rcml-misa-work-{name}" for name in ("a", "b"))
+    for folder in (left, held):
         folder.mkdir()
         (folder / "data").write_text("x")
     (tmp_path / "mine").mkdir()
-    new, old = (tmp_path / f".rcml-misa-work-{name}.lock" for name in ("d", "e"))
-    for lock in (new, old):  # without folders
+    new, old = (tmp_path / f".rcml-misa-work-{name}.lock" for name in ("c", "d"))
+    for lock in (new, old):  # of commands that had no folder yet
         lock.touch()
     os.utime(old, (0, 0))
-    with FileLock(f"{held}.lock"), storage.work_folder(tmp_path) as own:
-        names = {each.name for each in tmp_path.iterdir()}
-        kept = {f"{folder.name}{end}" for folder in (held, own) for end in ("", ".lock")}
-        assert names == kept | {new.name, "mine"}  # the owner of `new` may be about to make it
+    of_held = held.with_name(f"{held.name}.lock")
+    with FileLock(of_held), storage.work_folder(tmp_path) as own:
+        of_own = own.with_name(f"{own.name}.lock")
+        assert {path.name for path in tmp_path.iterdir()} == {
+            path.name for path in (held, of_held, own, of_own, new, tmp_path / "mine")
+        }
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
     assert not own.exists()
-    assert not Path(f"{own}.lock").exists()
+    assert not of_own.exists()
+
+
+def test_work_folders_of_many_processes_at_once(tmp_path) -> None:
+    """Each sweeps while others begin."""
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(100):
+                    with storage.work_folder(tmp_path) as own:
+                        (own / "data").write_text("x")
+                        own_is_there = (own / "data").read_text() == "x"
+                    assert own_is_there
+                    assert not own.exists()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 # engines
@@ -370,17 +392,6 @@ def test_slurm_that_is_not_there_is_a_sentence(monkeypatch, tmp_path) -> None:
     ):
         pass
     assert "None" not in str(caught.value)
-
-
-def test_a_cluster_of_dask_takes_ports_that_nobody_has(tmp_path) -> None:
-    pytest.importorskip("distributed")
-    with socket.socket() as taken, warnings.catch_warnings():
-        with suppress(OSError):  # somebody has it already
-            taken.bind(("127.0.0.1", 8787))
-            taken.listen()
-        warnings.simplefilter("error")
-        with Engine(name="dask", jobs=1).start(tmp_path) as options:
-            assert options["n_jobs"] == 1
 
 
 def test_parameters_of_slurm() -> None:
@@ -486,6 +497,30 @@ def test_a_signal_waits_until_workers_have_started(foreground) -> None:
     with pytest.raises(Interrupted):
         work()
     assert steps == ["started"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_start_that_hangs_is_ended_by_a_signal(foreground, monkeypatch, name) -> None:
+    monkeypatch.setattr("rcml_misa.runs.interrupts.DEFERRED", 0.2)
+
+    def work() -> None:
+        with catching(), interrupts_deferred():
+            os.kill(os.getpid(), getattr(signal, name))
+            for _ in range(600):
+                time.sleep(0.1)  # libraries that wait look up now and then
+            pytest.fail("it is held for ever")
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert exit_status(caught.value) == 128 + getattr(signal, name)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_the_last_of_several_runs_is_not_made_in_this_process() -> None:
+    assert Workers(jobs=4).choose(1).here
+    assert Workers(jobs=1).choose(3, planned=3).here
+    assert not Workers(jobs=4).choose(1, planned=3).here
+    assert Workers(jobs=4).choose(3, planned=9).jobs == 3
 
 
 def test_elsewhere_than_in_the_main_thread_nothing_is_caught() -> None:

@@ -84,6 +84,10 @@ class Engine:
         if self.here:
             yield {"n_jobs": 1, "backend": "sequential"}
             return
+        from multiprocessing import resource_tracker
+
+        # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
+        resource_tracker.ensure_running()
         with ExitStack() as stack:
             try:
                 options = _STARTS[self.name](self, folder, stack)
@@ -96,12 +100,8 @@ class Engine:
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
-    from multiprocessing import resource_tracker
-
     from joblib import parallel_config
 
-    # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
-    resource_tracker.ensure_running()
     stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
     return {
         "pre_dispatch": 2 * engine.jobs,
@@ -226,6 +226,10 @@ def _losing(kind: type[Any]) -> type[Any]:
         """Gives results as they come, `orders.lost` for calls whose worker died."""
 
         supports_return_generator = True
+
+        def configure(self, *args: Any, **more: Any) -> Any:
+            # with one worker joblib would stay in this process
+            return max(super().configure(*args, **more), 2)
 
         def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
             told = threading.Lock()

@@ -53,8 +53,8 @@ class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
         self.active = False
 
     def effective_n_jobs(self, n_jobs: int) -> int:
-        """Tell how many jobs there may be at a time."""
-        return max(n_jobs, 1)
+        """Tell how many jobs there may be at a time; with one joblib would stay in this process."""
+        return max(n_jobs, 2)
 
     def start_call(self) -> None:
         """Begin to look for jobs that have ended."""
