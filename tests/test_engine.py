@@ -30,7 +30,7 @@ from rcml_misa.runs.engine import execute
 from rcml_misa.runs.interrupts import Interrupted, exit_status, interrupts_deferred
 from rcml_misa.runs.interrupts import signals_interrupt as catching
 from rcml_misa.runs.orders import DataFile, Order, Outcome, carry_out, given, starts, written
-from rcml_misa.runs.tasks import RunFailure, Task, plan_tasks, record_path
+from rcml_misa.runs.tasks import Task, plan_tasks, record_path
 from rcml_misa.views import MultiView
 
 LDA = recipe("lda")
@@ -411,32 +411,6 @@ def test_slurm_runs_are_jobs(tmp_path) -> None:
     assert sorted(record.run for record in found) == [0, 1]
     assert all(isinstance(record, RunRecord) for record in found)
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
-
-
-class Deadly:
-    """Ends its worker."""
-
-    def __init__(self, random_state: int = 0) -> None:
-        self.random_state = random_state
-
-    def get_params(self, deep: bool = False) -> dict[str, int]:
-        return {"random_state": self.random_state}
-
-    def fit(self, *_: object) -> None:
-        os._exit(3)
-
-
-def test_a_run_that_kills_its_worker_fails_by_name_and_the_others_go_on() -> None:
-    deadly = replace(LDA, method="deadly", path=f"{__name__}:Deadly", params={}, default=False)
-    tasks = plan_tasks([LDA, deadly, MAJORITY], datasets=1, runs=1, seed=0)
-    found = list(execute([toy()], tasks, engine=Engine(jobs=2)))
-    (failure,) = [each for each in found if isinstance(each, RunFailure)]
-    assert failure.task.recipe.method == "deadly"
-    assert "its worker died in each of 3 tries" in failure.message
-    assert sorted(each.method for each in found if isinstance(each, RunRecord)) == [
-        "lda",
-        "majority",
-    ]
 
 
 # signals

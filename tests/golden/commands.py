@@ -20,7 +20,7 @@ from . import toys
 RUNNER = Path(__file__).with_name("runner.py")
 TIMES = ("second", "s/run", "Measured with")  # what tells times or versions, in names and texts
 KEY = re.compile(r"(?<=-seed\d)-[0-9a-f]{16}")  # in names of records, which holds their options
-DROPPED = ("timing", "versions", "machine", "path", "bytes")
+DROPPED = ("timing", "versions", "machine", "path", "bytes", "content_sha256", "outputs")
 SMALL = ["--set", "landmarks=30", "--set", "hidden=8", "--set", "feedforward=12"]
 ONE = ["--runs", "1", "--jobs", "1"]
 
@@ -288,7 +288,9 @@ def _written(folder: Path, name: str) -> dict[str, Any]:
     parts: dict[str, Any] = {"status": status}
     parts["stdout"] = _form(printed.read_text(encoding="utf-8").replace(f"{folder}", "."))
     out = COMMANDS[name].out
-    written = [*(folder / out).iterdir(), *(folder / out / "records").glob("*")] if out else []
+    written = list((folder / out).iterdir()) if out else []
+    if out and COMMANDS[name].argv[0] != "experiment":  # whose csv has all measures of its runs
+        written += (folder / out / "records").glob("*")
     for path in sorted(written):
         if path.suffix in (".json", ".csv", ".md"):
             text = path.read_text(encoding="utf-8")
