@@ -24,6 +24,7 @@ from benchmarks.sessions import contents, server
 from rcml_misa.datasets import Dataset, load_dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.results import RunStore
+from rcml_misa.runs import orders
 from rcml_misa.runs.backends import Engine
 from rcml_misa.runs.engine import execute
 from rcml_misa.runs.tasks import RunOutputs, plan_tasks
@@ -195,11 +196,12 @@ def test_runs_of_all_kinds_are_the_same_in_two_workers(work, here, tmp_path) -> 
     assert made(work, tmp_path, Engine(jobs=2)) == here
 
 
-def test_runs_go_where_joblib_is_told_to(work, here, tmp_path) -> None:
+def test_runs_go_where_joblib_is_told_to(work, here, tmp_path, monkeypatch) -> None:
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        monkeypatch.setattr(orders, "run_task", lambda *_, **__: pytest.fail("made here"))
         with parallel_config(backend="dask"):
             assert made(work, tmp_path / "config") == here
-        address = Engine(name="dask", address=cluster.scheduler_address, jobs=2)
+        address = Engine(name="dask", address=cluster.scheduler_address, jobs=1)
         assert made(work, tmp_path / "address", address) == here
