@@ -320,7 +320,7 @@ def test_files_without_names_or_with_wrong_ones(model, tmp_path) -> None:
         broken = deepcopy(model)
         broken.view_columns_ = wrong
         broken.save(tmp_path / "broken.rcml")
-        with pytest.raises(DataError, match="names of|has view_columns_="):
+        with pytest.raises(DataError, match=r"names of|view_columns_"):
             rcml_misa.load(tmp_path / "broken.rcml")
 
 
