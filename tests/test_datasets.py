@@ -202,7 +202,8 @@ def test_missing_file_says_what_to_do(entry, folders, monkeypatch, download) -> 
     with pytest.raises(DataError) as caught:
         load_dataset(entry.name, data_dir=folders["given"], download=download)
     sentence = str(caught.value)
-    assert all(str(place) in sentence for place in folders.values())
+    assert str(folders["given"])[:30] in sentence
+    assert len(sentence) < 300
     assert "`rcml-misa datasets fetch Mine`" in sentence
     assert "digits, which needs no file" in sentence
     assert ("no network in tests" in sentence) == download
@@ -215,7 +216,8 @@ def test_a_changed_file_is_refused_everywhere(entry, folders, monkeypatch, place
     found = hashlib.sha256(CONTENT + b"!").hexdigest()
     with pytest.raises(DataError) as caught:
         load_dataset(entry.name, data_dir=folders["given"])
-    for word in (str(folders[place] / "mine.mat"), found, entry.sha256, "delete or rename"):
+    place = str(folders[place] / "mine.mat")
+    for word in (place, found[:12], entry.sha256[:12], "delete or rename"):
         assert word in str(caught.value)
 
 

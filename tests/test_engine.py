@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import stat
 import sys
 import threading
 import time
-import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -394,17 +392,6 @@ def test_slurm_that_is_not_there_is_a_sentence(monkeypatch, tmp_path) -> None:
     ):
         pass
     assert "None" not in str(caught.value)
-
-
-def test_a_cluster_of_dask_takes_ports_that_nobody_has(tmp_path) -> None:
-    pytest.importorskip("distributed")
-    with socket.socket() as taken, warnings.catch_warnings():
-        with suppress(OSError):  # somebody has it already
-            taken.bind(("127.0.0.1", 8787))
-            taken.listen()
-        warnings.simplefilter("error")
-        with Engine(name="dask", jobs=1).start(tmp_path) as options:
-            assert options["n_jobs"] == 1
 
 
 def test_parameters_of_slurm() -> None:

@@ -187,6 +187,10 @@ def test_code_on_a_page_runs(page, tmp_path, monkeypatch):
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     names = runpy.run_path(str(script))
+    if page.name == "engines.md":
+        assert len(names["records"]) == len(names["tasks"])
+        assert all(record.metrics for record in names["records"])
+        return
     assert names["accuracy"] > 0.9
     assert names["trusted"].dtype == bool
     assert names["trusted"].any()

@@ -345,8 +345,8 @@ def checked_file(
     expected = entry.also.get(f"{path.parent.name}/{path.name}", entry.sha256)
     if actual != expected:
         raise DataError(
-            f"{path} is not the file of {entry.name} that the catalogue knows: its sha256 is "
-            f"{actual}, not {expected}; delete or rename it and run "
+            f"{shortened(path, 110)} is not the file of {entry.name} that the catalogue knows: its "
+            f"sha256 begins with {actual[:12]}, not {expected[:12]}; delete or rename it and run "
             f"`rcml-misa datasets fetch {entry.name}`."
         )
     return path
@@ -368,15 +368,15 @@ def _download(entry: SourceFile, folders: list[Path]) -> Path:
             entry.url, known_hash=known_hash, fname=path.name, path=path.parent
         )
     except (OSError, ValueError) as error:  # no network, no such page, a full disk, a wrong sha256
-        problem = f"could not be fetched ({shortened(error, 160)})"
+        problem = f"could not be fetched ({shortened(error, 40)})"
         raise DataError(_missing(entry, folders, problem)) from error
     return Path(fetched)
 
 
 def _missing(entry: SourceFile, folders: list[Path], problem: str) -> str:
+    places = shortened(", ".join(map(str, folders)), 50)
     return (
-        f"{entry.file} of {entry.name} {problem}: it is not in "
-        f"{', '.join(map(str, folders))}; with a network run `rcml-misa datasets fetch "
-        f"{entry.name}`, or put the file into a folder and name it with --data-dir or "
-        f"{ENVIRONMENT}, or use the data set digits, which needs no file."
+        f"{entry.file} of {entry.name} {problem}: it is not in {places}; run `rcml-misa datasets "
+        f"fetch {entry.name}`, or name its folder with --data-dir or {ENVIRONMENT}, or use digits, "
+        "which needs no file."
     )
