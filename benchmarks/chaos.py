@@ -183,7 +183,7 @@ class Arena:
             key = f"{attack.engine} {attack.number.name}"
             self.tally.seconds[key].append(took)
             said = f"{len(done)} of {RUNS} runs are kept"
-            if working and said not in command.err:
+            if working and said not in command.err and len(done) < RUNS:
                 faults.append(f"{said}, but it says {command.err[-200:]!r}")
         self.tally.endings[f"{status}"] += 1
         self.tally.resumed.append(len(done))

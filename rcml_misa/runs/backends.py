@@ -87,7 +87,8 @@ class Engine:
         from multiprocessing import resource_tracker
 
         # as it starts it lets Ctrl-C through to workers that start later; see `interrupts_deferred`
-        resource_tracker.ensure_running()
+        with group_spared():
+            resource_tracker.ensure_running()
         with ExitStack() as stack:
             try:
                 options = _STARTS[self.name](self, folder, stack)
