@@ -170,7 +170,7 @@ class Arena:
             until(lambda: command.poll() is not None, 10)
         faults += self._check_end(command, attack, early=early)
         left = command.left(GONE)
-        if attack.engine == "slurm" and attack.number == signal.SIGKILL:
+        if attack.engine == "slurm":
             left = []  # jobs are SLURM's, and make the run that each has
         if left and status is not None:
             names = [process.command[:80] for process in left]

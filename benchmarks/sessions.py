@@ -23,7 +23,8 @@ from uuid import uuid4
 
 __all__ = ["Command", "Process", "Server", "contents", "server", "until"]
 
-TAG = "RCML_MISA_SESSION"  # environment variable by which a command's processes are known
+# environment variables by which the processes of a command, and of all of a server, are known
+TAG, SERVER = "RCML_MISA_SESSION", "RCML_MISA_SERVER"
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 LATER = ("ray::DashboardA", "ray::RuntimeEnv")  # agents of ray, which end by themselves in a while
 WORKERS = (
@@ -99,6 +100,7 @@ class Command:
     def processes(self) -> list[Process]:
         """List what still runs of it: its session, and all that it has started, in order."""
         tag = f"{TAG}={self.folder}\0".encode()
+        family = f"{SERVER}={self.folder.parent}\0".encode()
         living = []
         for place in Path("/proc").iterdir():
             with suppress(OSError, ValueError):
@@ -106,11 +108,15 @@ class Command:
                 state, parent, _, session = (
                     (place / "stat").read_text().rpartition(")")[2].split()[:4]
                 )
-                if state != "Z" and (
-                    int(session) == self.pid or tag in (place / "environ").read_bytes()
-                ):
-                    line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    living.append(Process(number, int(parent), line.strip()))
+                if state == "Z":
+                    continue
+                environment = (place / "environ").read_bytes()
+                line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                # numbers are given again: a session of this number may be anybody's by now; ray
+                # writes its titles over the environment
+                own = family in environment or line.startswith("ray::")
+                if tag in environment or (int(session) == self.pid and own):
+                    living.append(Process(number, int(parent), line))
         return sorted(living, key=lambda process: process.pid)
 
     def workers(self) -> list[Process]:
@@ -128,6 +134,8 @@ class Command:
 
     def send(self, number: int, *, group: bool = False) -> None:
         """Send a signal to the process alone, or to its group as a terminal does."""
+        if self.poll() is not None:
+            return
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 
@@ -202,7 +210,12 @@ def server(folder: Path, *modules: str, **environment: str) -> Iterator[Server]:
     """
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "200"}
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        SERVER: str(folder),
+    }
     # a script would be run again by each worker, as multiprocessing does with the main module
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", "from benchmarks.sessions import _serve; _serve()", *modules],
