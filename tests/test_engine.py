@@ -23,7 +23,7 @@ from rcml_misa.cli.options import Workers
 from rcml_misa.datasets import Dataset
 from rcml_misa.estimators.registry import recipe
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.results import RunRecord, RunStore
+from rcml_misa.results import RunStore
 from rcml_misa.runs import backends, engine, orders
 from rcml_misa.runs.backends import Engine
 from rcml_misa.runs.engine import execute
@@ -402,15 +402,6 @@ def test_parameters_of_slurm() -> None:
         backends._sbatch("gpu")
     with pytest.raises(OptionError, match="--address mem_gb=much is no float"):
         backends._sbatch("mem_gb=much")
-
-
-def test_slurm_runs_are_jobs(tmp_path) -> None:
-    tasks = plan_tasks([MAJORITY], datasets=1, runs=2, seed=0)
-    workers = Engine(name="slurm", address="local", jobs=2)
-    found = list(execute([toy()], tasks, store=RunStore(tmp_path), engine=workers))
-    assert sorted(record.run for record in found) == [0, 1]
-    assert all(isinstance(record, RunRecord) for record in found)
-    assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
 # signals

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.raw import raw_table
 from rcml_misa import KernelExpertClassifier, TablePreparer
 from rcml_misa.cli import main
 from rcml_misa.datasets.files import FileOptions, read_own_file
@@ -18,10 +17,6 @@ from rcml_misa.datasets.files.labels import note_labels
 from rcml_misa.exceptions import DataError
 from rcml_misa.reading.preparer import describe_preparation
 from rcml_misa.views import MultiView
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.raw import raw_table
 
 ROWS = 60
 
