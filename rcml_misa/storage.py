@@ -20,7 +20,6 @@ __all__ = [
     "files_sha256",
     "require_file",
     "sweep",
-    "sweep_work",
     "whole_file",
     "work_folder",
     "write_text",
@@ -187,7 +186,7 @@ def work_folder(place: Path | None = None) -> Iterator[Path]:
     from filelock import FileLock
 
     base = Path(tempfile.gettempdir()) if place is None else place
-    sweep_work(base)
+    _sweep_work(base)
     folder = base.resolve() / f"{WORK}{uuid4().hex}"
     lock = FileLock(_lock_of(folder))
     try:
@@ -209,7 +208,7 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def sweep_work(base: Path) -> None:
+def _sweep_work(base: Path) -> None:
     """Remove the work folders of processes that are gone."""
     import shutil
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -159,27 +159,21 @@ def run_session(
     run meets is raised; a method without weights, where a data set has some, before any run.
     """
     from rcml_misa.estimators.registry import check_weights
-    from rcml_misa.runs.tasks import RunOutputs, plan_tasks
+    from rcml_misa.runs.tasks import plan_tasks
 
     for recipe in recipes if any(data.weights is not None for data in datasets) else ():
         check_weights(recipe.build(repeats.seed), method=recipe.label)
-    # workers need not have this process's current folder
-    place = None if keeping.folder is None else keeping.folder.resolve()
     tasks = plan_tasks(
         recipes,
         datasets=len(datasets),
         runs=repeats.runs,
         seed=repeats.seed,
         protocol=protocol,
-        outputs=replace(outputs or RunOutputs(), folder=place),
+        outputs=outputs,
         parts=parts,
     )
     with keeping.opened() as store:
-        earlier: list[RunRecord] = []
-        missing: Sequence[Task] = tasks
-        notes: list[str] = []
-        if store is not None:
-            earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
+        earlier, missing, notes = _resume(datasets, tasks, store, fresh=keeping.fresh)
         for dataset in datasets:
             note_reading(dataset)
             if missing:
@@ -207,19 +201,18 @@ def run_tasks(
 
     Notes are left to the caller, and so is what an interruption says.
     """
-    earlier: list[RunRecord] = []
-    missing: Sequence[Task] = tasks
-    if store is not None:
-        earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
+    earlier, missing, _ = _resume([dataset], tasks, store, fresh=fresh)
     return _carry_out([dataset], tasks, earlier, missing, workers=workers, store=store, cells=False)
 
 
 def _resume(
-    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore, *, fresh: bool
+    datasets: Sequence[Dataset], tasks: Sequence[Task], store: RunStore | None, *, fresh: bool
 ) -> tuple[list[RunRecord], list[Task], list[str]]:
     """Find the records that stand for tasks, the tasks that have none, and notes about both."""
     from rcml_misa.runs.resuming import resume
 
+    if store is None:
+        return [], list(tasks), []
     found = resume(datasets, tasks, store, fresh=fresh)
     records, notes = list(found.records.values()), []
     if records and not found.missing:

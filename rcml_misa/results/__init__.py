@@ -12,7 +12,13 @@ from rcml_misa.results.statistics import (
     mcnemar,
     rank_methods,
 )
-from rcml_misa.results.store import RunStore, read_folder, read_record, record_stem
+from rcml_misa.results.store import (
+    RunStore,
+    read_folder,
+    read_record,
+    record_stem,
+    write_record,
+)
 from rcml_misa.results.summary import SummaryRow, mean_scores, summarise
 
 __all__ = [
@@ -38,4 +44,5 @@ __all__ = [
     "run_key",
     "runs_csv",
     "summarise",
+    "write_record",
 ]

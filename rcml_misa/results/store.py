@@ -14,7 +14,7 @@ from rcml_misa.exceptions import DataError, RecordWarning, shortened
 from rcml_misa.results.records import RunRecord
 from rcml_misa.storage import sweep, write_text
 
-__all__ = ["RunStore", "read_folder", "read_record", "record_stem"]
+__all__ = ["RunStore", "read_folder", "read_record", "record_stem", "write_record"]
 
 PATTERN = "*-seed*.json"
 #: Names that records have: since 0.2 with the first digits of their key, which `sealed` holds.
@@ -41,6 +41,11 @@ def record_stem(*, dataset: str, method: str, variant: str, seed: int, key: str)
     if readable.startswith("."):  # hidden files are none of the folder's records
         readable = f"_{readable[1:]}"
     return f"{readable}-seed{str(seed)[:20]}-{key[:DIGITS]}"
+
+
+def write_record(path: Path, record: RunRecord, *, option: str = "--out") -> None:
+    """Write a record, whole or not at all; `option` of the command names the folder."""
+    write_text(path, record.to_json(), remedy=f"free some space or give another {option} folder")
 
 
 def read_record(path: Path) -> RunRecord:
@@ -190,8 +195,7 @@ class RunStore:
     def write(self, record: RunRecord) -> Path:
         """Write one record, whole or not at all; an earlier one of the same key is replaced."""
         path = self.path(record)
-        remedy = f"free some space or give another {self.option} folder"
-        write_text(path, record.to_json(), remedy=remedy)
+        write_record(path, record, option=self.option)
         return path
 
     def read(self) -> list[RunRecord]:

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 from rcml_misa.datasets import Dataset
 from rcml_misa.exceptions import DataError, RcmlMisaError
-from rcml_misa.results import RunRecord
+from rcml_misa.results import RunRecord, write_record
 from rcml_misa.runs.audit import audit_task
 from rcml_misa.runs.single import run_task
 from rcml_misa.runs.tasks import Event, Task
 from rcml_misa.runs.tuning import tune_task
-from rcml_misa.storage import file_sha256, write_text
+from rcml_misa.storage import file_sha256
 
 __all__ = [
     "TRIES",
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 TRIES = 3  # times that a run is begun whose worker dies
-REMEDY = "free some space or give another --out folder"
 HELD = 8  # data sets that a worker holds at most
 
 _held: dict[str, Dataset] = {}  # of this process, by checksum
@@ -167,9 +166,7 @@ def carry_out(order: Order) -> Outcome:
                 stream.flush()
 
             record = _record(order.data.load(), order.task, report)
-            write_text(
-                order.record, record.to_json(), remedy="free some space or give another --out"
-            )
+            write_record(order.record, record)
         outcome = Outcome(order.place)
     except RcmlMisaError as error:
         outcome = Outcome(order.place, mistake=error)

@@ -16,9 +16,7 @@ from rcml_misa.runs.orders import lost
 
 __all__ = ["SlurmBackend"]
 
-LOOK = (
-    0.1  # seconds between two looks at the jobs, of whose states submitit asks SLURM once a minute
-)
+LOOK = 0.1  # seconds between two looks at the jobs; submitit asks SLURM once a minute
 
 
 class SlurmBackend(ParallelBackendBase):  # type: ignore[misc]
