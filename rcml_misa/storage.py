@@ -7,14 +7,19 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rcml_misa.exceptions import DataError, shortened
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 __all__ = [
+    "acquired",
     "check_writable",
     "file_sha256",
     "files_sha256",
@@ -172,6 +177,22 @@ def files_sha256(paths: Iterable[Path]) -> str:
     """Compute the hexadecimal sha256 of the lines "file sha256" of several files."""
     lines = [f"{path.name} {file_sha256(path)}\n" for path in paths]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def acquired(path: Path, *, waiting: Callable[[], None] = lambda: None) -> FileLock:
+    """Lock a file, and call `waiting` once before waiting for another process that holds it.
+
+    The system lets go of the lock of a process that is killed. An OSError if it can't be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire(poll_interval=0.2)
+    return lock
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from rcml_misa.exceptions import DataError, RecordWarning, shortened
 from rcml_misa.results.records import RunRecord
-from rcml_misa.storage import sweep, write_text
+from rcml_misa.storage import acquired, sweep, write_text
 
 __all__ = ["RunStore", "read_folder", "read_record", "record_stem", "write_record"]
 
@@ -211,23 +211,15 @@ class RunStore:
     def locked(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the folder for one session, and clear away what a killed one left half written.
 
-        `waiting` is called once where another session holds it, before waiting for its end. The
-        system lets go of the lock of a process that is killed.
+        `waiting` is called once where another session holds it, before waiting for its end.
 
         Raises
         ------
         DataError
             If the folder's lock can't be made.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK)
         try:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                waiting()
-                lock.acquire(poll_interval=0.2)
+            lock = acquired(self.folder / LOCK, waiting=waiting)
         except OSError as error:
             raise DataError(
                 f"{self.folder} can't be locked ({error.strerror or error}); give another "

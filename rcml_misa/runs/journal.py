@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.storage import whole_file
+from rcml_misa.storage import acquired, whole_file
 
 __all__ = ["JOURNAL", "opened"]
 
@@ -36,14 +36,8 @@ def opened(
     if folder is None:
         yield None, ""
         return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
+        lock = acquired(folder / LOCK, waiting=waiting)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{folder} can't be used ({reason}); give another --out.") from error
