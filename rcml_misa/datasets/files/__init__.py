@@ -1,6 +1,7 @@
 """A user's own files: one reader per kind, chunks of rows to predict, and a check."""
 
 from rcml_misa.datasets.catalogue import FileOptions
+from rcml_misa.datasets.files.ahead import reading_ahead
 from rcml_misa.datasets.files.check import check_file
 from rcml_misa.datasets.files.content import FileRows, OwnFile
 from rcml_misa.datasets.files.labels import as_labels, class_codes
@@ -12,8 +13,11 @@ from rcml_misa.datasets.files.reading import (
     file_sha256,
     is_own_file,
     read_own_file,
+    survey_own_file,
 )
 from rcml_misa.datasets.files.roles import as_numbers, for_training
+from rcml_misa.datasets.files.sizes import available_bytes, held_bytes, most_held
+from rcml_misa.datasets.files.survey import SurveyedFile, block_rows
 
 __all__ = [
     "FileLayout",
@@ -31,4 +35,6 @@ __all__ = [
     "for_training",
     "is_own_file",
     "read_own_file",
+    "reading_ahead",
+    "survey_own_file",
 ]
