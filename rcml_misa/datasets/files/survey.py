@@ -28,7 +28,7 @@ from rcml_misa.exceptions import DataError
 __all__ = ["RowSurvey", "SurveyedFile", "block_rows"]
 
 SAMPLE_ROWS = 50_000
-SAMPLE_BYTES = 2**28
+SAMPLE_BYTES = 2**27
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 2**25
 LEAST_ROWS = 256  # of a block, however wide the table is

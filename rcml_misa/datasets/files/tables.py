@@ -97,7 +97,8 @@ def rows_of_table(
 ) -> Iterator[FileRows]:
     """Cut a table into rows, with its columns of `roles`; whole for None.
 
-    With `coded` codes with a leading zero stay texts, as where nobody has read the table. Columns that `written` lists per view come as texts, but for gaps.
+    With `coded` codes with a leading zero stay texts, as where nobody has read the table. Columns
+    that `written` lists per view come as texts, but for gaps.
     """
     head = head or frame_head(path)
     names = set(head.names)
