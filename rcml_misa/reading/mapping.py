@@ -197,7 +197,7 @@ class MappingPlan:
             If a block of rows does not fit what the sample tells, or can't be written.
         """
         in_place = self._in_place()
-        survey, more = self.survey, ()
+        survey, more = self.survey, tuple[str, ...]()
         labels, weights = survey.labels, survey.weights
         views = in_place
         if views is None:
@@ -280,7 +280,8 @@ def _kinds_of_all(survey: SurveyedFile) -> MultiView | None:
         if isinstance(view, RawTable):
             frame = view.frame
         else:
-            frame = pd.DataFrame(view, columns=labels and list(labels), copy=False)
+            columns = None if labels is None else list(labels)
+            frame = pd.DataFrame(dense(view), columns=columns, copy=False)
         names = [str(label) for label in frame.columns]
         tables[name] = RawTable(frame.set_axis(names, axis=1), of=survey.rows)
     return MultiView(tables, raw=True)
@@ -314,7 +315,7 @@ class _Writer:
     def write(self, views: MultiView, rows: NDArray[np.bool_], types: Mapping[str, Any]) -> None:
         """Write the rows of a block that a mask has, but for those without any view."""
         self._types = self._types or dict(types)
-        present = views.present.any(axis=1)
+        present = np.asarray(views.present.any(axis=1))
         self.kept.append(present[rows])
         chosen = present & rows
         self._rows += int(chosen.sum())

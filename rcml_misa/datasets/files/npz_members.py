@@ -84,7 +84,7 @@ class StreamedMember:
         if not isinstance(rows, slice):  # along another axis: it is read at once
             if self._whole is None:
                 self._whole = self[:]
-            return self._whole[rows]
+            return np.asarray(self._whole[rows])
         start, stop, step = rows.indices(self.shape[0])
         width = prod(self.shape[1:]) * self.dtype.itemsize
         if self._stream is None or start < self._next:

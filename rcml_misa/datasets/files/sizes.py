@@ -93,7 +93,7 @@ def _array_bytes(path: Path) -> int:
     if is_hdf5_file(path):
         from rcml_misa.datasets.files.hdf5 import opened_hdf5
 
-        sizes = []
+        sizes: list[int] = []
         with opened_hdf5(path) as (file, _):
             file.visititems(lambda _, item: sizes.append(prod(getattr(item, "shape", None) or [0])))
         return NUMBER * sum(sizes)
