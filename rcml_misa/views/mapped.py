@@ -131,9 +131,11 @@ def read(view: Mapped, rows: slice | NDArray[Any], dtype: DTypeLike = np.float64
             values[block] = some[block]
             _release(some[block])
         return values
-    if rows.dtype == bool:
-        rows = np.arange(len(view))[rows]
-    numbers = np.where(rows < 0, rows + len(view), rows)
+    count = len(view)
+    numbers = np.arange(count)[rows] if rows.dtype == bool else rows
+    if (outside := numbers[(numbers < -count) | (numbers >= count)]).size:
+        raise IndexError(f"row {outside[0]} does not exist: the table has {count} rows")
+    numbers = numbers % count
     values = np.empty((len(numbers), view.shape[1]), dtype=dtype)
     order = np.argsort(numbers, kind="stable")  # in the order of the file
     for start in range(0, len(numbers), SCATTERED):
