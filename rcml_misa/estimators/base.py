@@ -70,6 +70,10 @@ class TrainRows(NamedTuple):
         weights = None if self.weights is None else self.weights[rows]
         return TrainRows(self.views.take(rows), self.codes[rows], weights)
 
+    def looked(self, rows: NDArray[np.int64]) -> TrainRows:
+        """Select rows by sorted numbers, without a copy where these are all."""
+        return self if len(rows) == len(self.codes) else self.take(rows)
+
 
 class MultiViewEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     """Base of all multi-view estimators, which check their options and rows alike.

@@ -82,6 +82,10 @@ class Blocks:
         blocks = (np.sort(spare[k * size : (k + 1) * size]) for k in range(count))
         return cls(len(codes), tuple(blocks))
 
+    def among(self, rows: Rows, total: int) -> Blocks:
+        """Renumber blocks that were drawn among some rows, by their numbers of `total` rows."""
+        return Blocks(total, tuple(rows[block] for block in self.blocks))
+
     @property
     def parts(self) -> list[Rows]:
         """Numbers of the rows that each network learns from: network k not from k - 1 and k."""
