@@ -103,7 +103,7 @@ class Blocks:
     @property
     def parts(self) -> list[Rows]:
         """Sorted numbers of the rows that each network learns from, as many arrays of that size."""
-        return [np.delete(np.arange(self.rows), kept) for kept in self.withheld]
+        return [np.delete(np.arange(self.rows), apart) for apart in self.withheld]
 
     @property
     def apart(self) -> Rows:
