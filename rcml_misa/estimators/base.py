@@ -176,6 +176,7 @@ class MultiViewEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     view_columns_: tuple[ColumnNames, ...] | None = None  # not in older model files
     set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
+    _streams: ClassVar[bool] = False  # whether `fit` reads memory maps block by block
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     _needed: ClassVar[tuple[str, ...]] = ()  # fitted names that files of older versions lack
     # whether a missing view's opinion is left out; other methods get train means in its place
