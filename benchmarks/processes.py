@@ -20,7 +20,7 @@ from typing import Literal
 
 import psutil
 
-__all__ = ["ONE_CORE", "Ending", "Usage", "run_bounded"]
+__all__ = ["ONE_CORE", "Ending", "Usage", "commit_of", "run_bounded"]
 
 Ending = Literal["done", "failed", "time", "memory"]
 
@@ -94,6 +94,13 @@ def run_bounded(
         if ending == "done" and process.returncode:
             ending = "failed"
         return Usage(ending, took, max(sampled, counted * UNIT) / 1e6, texts[0], last)
+
+
+def commit_of(folder: Path) -> str:
+    """Short name of the commit of a checkout; empty where it can't be told."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    return done.stdout.strip()
 
 
 def _watch(process: subprocess.Popen[bytes], deadline: float, most: float) -> tuple[Ending, float]:

@@ -20,7 +20,6 @@ import json
 import math
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ from typing import Any
 import numpy as np
 from measurements import AXES, OURS, PEERS, Measured, Measurement, Point, along, append, read
 from mixtures import mapped, write_arrays
-from processes import run_bounded
+from processes import commit_of, run_bounded
 
 ROOT = Path(__file__).parents[1]
 CSV = ROOT / "benchmarks" / "costs.csv"
@@ -189,13 +188,6 @@ def run_point(folder: Path, method: str, point: Point, given: argparse.Namespace
         commit=given.commit,
         **facts,
     )
-
-
-def commit_of(folder: Path) -> str:
-    """Short name of the commit of a checkout; empty where it can't be told."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    return done.stdout.strip()
 
 
 @dataclass

@@ -174,7 +174,9 @@ def span(numbers: Mapping[str, float]) -> str:
     """Write the range of some methods' exponents, with the methods at its ends."""
     present = sorted((value, name) for name, value in numbers.items() if not math.isnan(value))
     if not present:
-        return "unknown ones"
+        return "unknown"
+    if len(numbers) == 1:
+        return f"{present[0][0]:.2f}"
     (low, first), (high, last) = present[0], present[-1]
     if first == last:
         return f"{low:.2f} (`{first}`)"
@@ -188,26 +190,17 @@ def sentence(results: Results, axis: str) -> str:
     if not rows:
         return f"**{name}**: not measured."
     own, *others = OURS
-    groups = {
-        f"of `{own}`": (own,),
-        "of its other forms": others,
-        "of the peers": PEERS,
-    }
     parts = []
-    for words, methods in groups.items():
+    for words, methods in ((f"`{own}`", [own]), ("its other forms", others), ("the peers", PEERS)):
         time, memory = (
             {name: results.exponent(name, axis, value)[0] for name in methods}
             for value in (seconds, growth)
         )
-        if methods == (own,):
-            numbers = [f"{values[own]:.2f}" for values in (time, memory)]
-        else:
-            numbers = [span(time), span(memory)]
-        parts.append(f"{words} with {numbers[0]} and {numbers[1]}".replace("nan", "an unknown one"))
+        parts.append(f"{span(time)} and {span(memory)} for {words}")
     sizes = [getattr(row, axis) for row in rows]
     return (
-        f"**{name}**, {min(sizes):,} to {max(sizes):,}: time and memory grow, as a power, "
-        f"{'; '.join(parts)}."
+        f"**{name}**, {min(sizes):,} to {max(sizes):,}: the exponents of time and memory are "
+        f"{', '.join(parts[:-1])}, and {parts[-1]}."
     )
 
 
