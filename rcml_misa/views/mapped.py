@@ -136,6 +136,9 @@ def read(view: Mapped, rows: slice | NDArray[Any], dtype: DTypeLike = np.float64
     if (outside := numbers[(numbers < -count) | (numbers >= count)]).size:
         raise IndexError(f"row {outside[0]} does not exist: the table has {count} rows")
     numbers = numbers % count
+    least, largest = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
+    if largest - least < 2 * len(numbers):  # most of a block
+        return read(view, slice(least, largest + 1), dtype)[numbers - least]
     values = np.empty((len(numbers), view.shape[1]), dtype=dtype)
     order = np.argsort(numbers, kind="stable")  # in the order of the file
     for start in range(0, len(numbers), SCATTERED):
