@@ -140,14 +140,16 @@ def _frame_values(what: str, frame: Any) -> NDArray[np.float64]:
             return numeric_values(frame)
         except TypeError as error:
             raise _NotNumericError(_not_numeric(what, str(error))) from error
-    kinds = [(str(column), getattr(dtype, "kind", "O")) for column, dtype in frame.dtypes.items()]
-    wrong = [column for column, kind in kinds if kind in "cmMSU"]
+    kinds = [getattr(dtype, "kind", "O") for dtype in frame.dtypes]
+    names = frame.columns
+    wrong = [str(name) for name, kind in zip(names, kinds, strict=True) if kind in "cmMSU"]
     cause = ""
     if not wrong:
         try:
             return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
         except (TypeError, ValueError) as error:
-            wrong = [column for column, kind in kinds if kind not in "biuf"]
+            pairs = zip(names, kinds, strict=True)
+            wrong = [str(name) for name, kind in pairs if kind not in "biuf"]
             cause = f" ({error})"
     raise _NotNumericError(_not_numeric(what, f"column {', '.join(wrong)}{cause}"))
 
@@ -156,9 +158,10 @@ def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) 
     """Refuse infinity, and NaN unless a row has nothing else: that is a missing view."""
     count, first = 0, 0
     # an array block by block, a sparse matrix at once
-    slices = row_slices(*view.shape) if isinstance(view, np.ndarray) else iter([slice(None)])
-    for block in slices:
-        part = dense(view, block) if isinstance(view, np.ndarray) else view
+    for block in row_slices(*view.shape) if isinstance(view, np.ndarray) else (slice(0, None),):
+        part: Any = view
+        if isinstance(view, np.ndarray):
+            part = read(view, block) if is_mapped(view) else view[block]
         values = _entries(part)
         with np.errstate(all="ignore"):
             if np.isfinite(values.sum()):  # without a temporary array; nearly always enough
@@ -167,7 +170,7 @@ def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) 
         nans = _per_row(part, np.isnan(values))
         rows = np.flatnonzero((counts > 0) & (nans < part.shape[1]))
         if rows.size and not count:
-            first = (block.start or 0) + int(rows[0])
+            first = block.start + int(rows[0])
         count += rows.size
     if count:
         raise DataError(
