@@ -241,8 +241,8 @@ class FeatureMap:
         shift, scale = np.zeros(width), np.ones(width)
         with np.errstate(over="ignore", invalid="ignore"):
             if scaling == "minmax":
-                shift, highest = rows.extremes
-                span = highest - shift
+                lowest, highest = rows.extremes
+                shift, span = lowest.copy(), highest - lowest
                 scale = np.where(span > 0, span, 1.0)
             elif scaling == "standard":
                 shift, scale = some.mean(axis=0), column_spread(some)
