@@ -117,9 +117,9 @@ class KernelRows:
         """Compute the features of some rows."""
         features = self._features(rows) if self._kept is None else [f[rows] for f in self._kept]
         codes, samples = self.codes[rows], []
-        for member, part in zip(self.members, features, strict=True):
+        for member, whole in zip(self.members, features, strict=True):
             weights = member.weights(rows, codes)
-            own, device = codes, part.device
+            own, part, device = codes, whole, whole.device
             if member.weights.here is not None:
                 here = member.weights.here[rows]
                 own, part = codes[here], part[torch.from_numpy(here)]

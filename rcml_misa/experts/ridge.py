@@ -95,13 +95,13 @@ class KernelSum:
 
     def add(self, kind: int, negative: Tensor) -> None:
         """Add a view in a kind."""
-        share = 1 / (self.kinds * self.views * len(self.kernel.additive))
+        count = self.kinds * self.views * len(self.kernel.additive)
         for width in self.kernel.additive:
             near = (negative * width).exp_()
             if self._total is None:
-                self._total = near.mul_(share)
+                self._total = near.div_(count)
             else:
-                self._total.add_(near, alpha=share)
+                self._total.add_(near, alpha=1 / count)
         before = self._products[kind]
         self._products[kind] = negative if before is None else before + negative
 

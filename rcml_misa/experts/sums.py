@@ -87,6 +87,7 @@ class Sums:
         Features of each class, Y' Z.
     counts : Tensor of shape (K,)
         Weights of each class, Y' 1.
+    rows : int
     dtype : torch.dtype
         Type of the features.
     """
@@ -94,6 +95,7 @@ class Sums:
     gram: Tensor
     moments: Tensor
     counts: Tensor
+    rows: int
     dtype: torch.dtype
 
     @classmethod
@@ -104,7 +106,7 @@ class Sums:
         gram, moments, counts = (
             torch.zeros(shape, dtype=torch.float64, device=features.device) for shape in shapes
         )
-        return cls(gram, moments, counts, features.dtype)
+        return cls(gram, moments, counts, 0, features.dtype)
 
     def add(self, sample: Sample) -> None:
         """Add the rows of a sample."""
@@ -117,17 +119,19 @@ class Sums:
         self.gram += squared(root)
         self.moments.index_add_(0, codes, exact)
         self.counts += torch.bincount(codes, weights, minlength=len(self.counts))
+        self.rows += len(codes)
 
     def include(self, other: Sums) -> None:
         """Add the sums of other rows."""
         self.gram += other.gram
         self.moments += other.moments
         self.counts += other.counts
+        self.rows += other.rows
 
     def part(self, columns: slice) -> Sums:
         """Cut out the sums of some of the features."""
         gram, moments = self.gram[columns, columns], self.moments[:, columns]
-        return Sums(gram, moments, self.counts, self.dtype)
+        return Sums(gram, moments, self.counts, self.rows, self.dtype)
 
 
 def squared(values: Tensor) -> Tensor:
@@ -142,7 +146,7 @@ class Solution:
     """Ridges of several penalties on centred features and classes, solved from sums of rows.
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
-    that no n x n matrix appears.
+    that no n x n matrix appears. Penalties are for weights of mean 1.
     """
 
     def __init__(self, sums: Sums, penalties: Sequence[float]) -> None:
@@ -153,7 +157,8 @@ class Solution:
         moments = sums.moments.T - self._mass * torch.outer(self._centre, self._base)
         spectrum, basis = eigh(gram, sums.dtype)
         self._moments = basis.T @ moments
-        shifted = spectrum.clamp_min(0)[:, None] + gram.new_tensor(penalties)[None, :]
+        scaled = gram.new_tensor(penalties) * (self._mass / sums.rows)
+        shifted = spectrum.clamp_min(0)[:, None] + scaled[None, :]
         self._inverse = (1 / shifted).to(sums.dtype)
         self._shift = (self._centre @ basis).to(sums.dtype)
         self._narrow = basis.to(sums.dtype)
