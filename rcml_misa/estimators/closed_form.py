@@ -55,6 +55,7 @@ class _ExpertClassifier(PoolingClassifier):
     """Base of the classifiers that are closed-form members, one per view and one for all."""
 
     _leaves_out_missing: ClassVar[bool] = True
+    _streams: ClassVar[bool] = True
     _search: ClassVar[Mapping[str, Space]] = {
         "scaling": Choice(("minmax", "standard", "quantile")),
         "stacking": Choice((True, False)),

@@ -180,6 +180,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+    _streams: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
     _search: ClassVar[Mapping[str, Space]] = {
         "learning_rate": Span(1e-3, 2e-2, log=True),
