@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -208,4 +209,5 @@ class _HeldRows:
 
 def fit_ridge(sample: Sample, classes: int, penalties: Sequence[float]) -> Ridge:
     """Fit the ridge of one member whose features are held whole; see `fit_ridges`."""
-    return fit_ridges(_HeldRows(sample, classes), np.arange(len(sample.codes)), penalties)[0]
+    with joblib.parallel_config("sequential"):
+        return fit_ridges(_HeldRows(sample, classes), np.arange(len(sample.codes)), penalties)[0]

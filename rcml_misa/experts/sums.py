@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import joblib
@@ -15,6 +15,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rcml_misa.reading.features import evenly
+from rcml_misa.storage import work_folder
+from rcml_misa.views import MappedRows, is_mapped
 
 __all__ = ["LOOKED", "Ridge", "RowSource", "Sample", "fit_ridges", "looked_rows"]
 
@@ -348,15 +350,46 @@ def _blocks(rows: slice) -> Iterator[slice]:
 
 
 def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[Result]:
-    """Do a task for each part, by the workers of the active `joblib.parallel_config`."""
+    """Do a task for each part, by the workers of the active `joblib.parallel_config`.
+
+    Processes read the task, with all arrays that it holds, from one file, which they map: it goes
+    to a temporary folder, which workers on other machines must share. Tables that are memory maps
+    themselves are read where they are.
+    """
     if len(parts) == 1 or joblib.effective_n_jobs(None) == 1:
-        return map(task, parts)
-    calls = (joblib.delayed(_alone)(task, part) for part in parts)
-    results: Iterator[Result] = joblib.Parallel(return_as="generator")(calls)
-    return results
+        yield from map(task, parts)
+        return
+    backend, _ = joblib.parallel.get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(return_as="generator" if streams else "list")
+    if getattr(backend, "supports_sharedmem", False):  # threads
+        yield from parallel(joblib.delayed(_alone)(task, part) for part in parts)
+        return
+    with work_folder() as folder:
+        path = str(folder / "task")
+        joblib.dump(task, path)
+        yield from parallel(joblib.delayed(_alone)(path, part) for part in parts)
 
 
-def _alone(task: Callable[[Any], Result], part: Any) -> Result:
-    """Do a task on one core, so that workers don't take each other's."""
+def _alone(task: Callable[[Any], Result] | str, part: Any) -> Result:
+    """Do a task, or that of a file, on one core, so that workers don't take each other's."""
     with threadpool_limits(1):
-        return task(part)
+        done: Result = (_loaded(task) if isinstance(task, str) else task)(part)
+    return done
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str) -> Callable[[Any], Any]:
+    """Read a task; a worker does several parts of it."""
+    task: Callable[[Any], Any] = joblib.load(path, mmap_mode="r")
+    return task
+
+
+def referred(arrays: Sequence[Any]) -> list[Any]:
+    """Let tables in memory maps travel to workers as the place in their file."""
+    return [MappedRows(a) if is_mapped(a) and not isinstance(a, MappedRows) else a for a in arrays]
+
+
+def tensor(array: Array | None, device: torch.device) -> Any:
+    """Copy class numbers, weights or a mask to a device; None stays."""
+    return None if array is None else torch.tensor(array, device=device)
