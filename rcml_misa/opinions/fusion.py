@@ -147,7 +147,9 @@ def share_conflict(evidence: Tensor) -> Tensor:
     best = torch.cat(conflicts, dim=-1).argmax(dim=-1, keepdim=True)
     first = best % count
     second = (first - best // count - 1) % count
-    p, q = (shares.gather(-2, at.unsqueeze(-1).expand(*at.shape, classes)) for at in (first, second))
+    p, q = (
+        shares.gather(-2, at.unsqueeze(-1).expand(*at.shape, classes)) for at in (first, second)
+    )
     pair = contradiction(p, q, peak.gather(-1, first), peak.gather(-1, second))
     return pair.squeeze(-1)
 

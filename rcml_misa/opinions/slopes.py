@@ -1,4 +1,4 @@
-"""Values whose gradient is computed with them, in closed form, instead of operation by operation."""
+"""Values whose gradient is computed along with them, in closed form."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ Slopes = tuple[Tensor, ...]  # of values by each input, of the inputs' shapes
 
 class _WithSlopes(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, compute: Callable[..., tuple[Tensor, Slopes]], *inputs: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, compute: Callable[..., tuple[Tensor, Slopes]], *inputs: Tensor) -> Tensor:
         values, slopes = compute(*inputs)
         ctx.save_for_backward(*slopes)
         return values
@@ -35,9 +33,7 @@ class _WithSlopes(torch.autograd.Function):
         )
 
 
-def with_slopes(
-    compute: Callable[..., tuple[Tensor, Slopes]], inputs: Sequence[Tensor]
-) -> Tensor:
+def with_slopes(compute: Callable[..., tuple[Tensor, Slopes]], inputs: Sequence[Tensor]) -> Tensor:
     """Compute values (...) of inputs (..., any further axes) by a function that knows their slopes.
 
     `compute` maps the inputs to the values and to the derivative of each value by each input, of
