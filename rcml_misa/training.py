@@ -40,15 +40,15 @@ Schedule = Literal["cosine", "constant"]
 History = dict[str, list[float]]
 Rows = NDArray[np.int64]
 Batch = TypeVar("Batch")
-_Drawn = TypeVar("_Drawn", covariant=True)
+_Batch_co = TypeVar("_Batch_co", covariant=True)
 
 
-class Batches(Protocol[_Drawn]):
+class Batches(Protocol[_Batch_co]):
     """Batches of an epoch, drawn or to be drawn one after the other, whose number is known."""
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[_Drawn]: ...
+    def __iter__(self) -> Iterator[_Batch_co]: ...
 
 
 @dataclass(frozen=True)
