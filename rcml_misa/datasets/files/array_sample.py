@@ -88,7 +88,7 @@ def _cut(array: Any, places: NDArray[np.int64], rows: int) -> Any:
         return array
     first = shape[0] == rows
     if isinstance(array, np.ndarray):
-        return array[places] if first else array[..., places]
+        return np.array(array[places] if first else array[..., places])
     size = block_rows(max(1, prod(shape) // rows))
     parts = []
     for start in range(0, rows, size):

@@ -174,7 +174,7 @@ def _read(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> 
 
 def _without_empty_rows(own: OwnFile) -> OwnFile:
     """Leave out the rows that have no value in any view, but for what identifies them."""
-    present = own.views.present
+    present = own.views.present.copy()
     for place, view in enumerate(own.views.arrays):
         if isinstance(view, RawTable) and view.kinds.aside:
             read = [name for name in view.frame if str(name) not in view.kinds.aside]
