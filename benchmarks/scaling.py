@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurements import AXES, OURS, PEERS, Measured, Measurement, Point, along, append, read
+from journal import append
+from measurements import AXES, OURS, PEERS, Measured, Measurement, Point, along, measured
 from mixtures import mapped, write_arrays
 from processes import commit_of, run_bounded
 
@@ -244,7 +245,7 @@ def tell(row: Measurement, axis: str) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Measure whatever the csv lacks."""
-    results = read(given.csv)
+    results = measured(given.csv)
     for axis, point in points(given):
         with Folder(point) as folder:
             for method in given.methods:
@@ -275,7 +276,7 @@ def points(given: argparse.Namespace) -> Iterator[tuple[str, Point]]:
 
 def plan(given: argparse.Namespace) -> float:
     """Print the hours to expect of what the csv lacks; a point has at most `--seconds`."""
-    results, total, counted = read(given.csv), 0.0, set()
+    results, total, counted = measured(given.csv), 0.0, set()
     for method in given.methods:
         for axis in AXES:
             minutes, beyond = 0.0, []
@@ -337,7 +338,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.page:
         from scaling_page import write
 
-        write(given.page, list(read(given.csv).values()), given.base)
+        write(given.page, list(measured(given.csv).values()), given.base)
         return
     if "lightgbm" in given.methods and find_spec("lightgbm") is None:
         print("lightgbm is not installed and is left out: pip install 'rcml-misa[benchmarks]'")
