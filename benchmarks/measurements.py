@@ -10,17 +10,8 @@ from pathlib import Path
 from journal import read
 from mixtures import Mixture
 
-__all__ = ["AXES", "OURS", "PEERS", "Measured", "Measurement", "Point", "along", "measured"]
+__all__ = ["AXES", "Measured", "Measurement", "Point", "along", "measured"]
 
-#: Forms of RCML-MISA: method and options of the registry.
-OURS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "rcml-misa": ("rcml-misa", ()),
-    "expert=ridge": ("rcml-misa", ("expert=ridge",)),
-    "expert=none": ("rcml-misa", ("expert=none",)),
-    "kernel-expert": ("kernel-expert", ()),
-    "ridge-expert": ("ridge-expert", ()),
-}
-PEERS = ("rcml", "mlp", "hist-gradient-boosting", "lightgbm", "rbf-svm")
 AXES: dict[str, tuple[int, ...]] = {
     "rows": (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
     "views": (1, 2, 3, 5, 10, 20, 50),
