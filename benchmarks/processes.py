@@ -2,7 +2,7 @@
 
 Peak memory is the resident memory of the process and all its descendants together, sampled every
 50 ms, or the largest of the process itself that the operating system counted, whichever is more.
-Pages of a mapped file count as long as they are resident.
+Pages of a mapped file count as long as they are resident. For Linux.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -29,7 +29,7 @@ INTERVAL = 0.05  # seconds between two samples
 ONE_CORE = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1"
 )
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of one unit of ru_maxrss
+UNIT = 1024  # bytes of one unit of ru_maxrss on Linux
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run_bounded(
 
     Examples
     --------
+    >>> import sys
     >>> run_bounded([sys.executable, "-c", "print(1)"], seconds=60, gigabytes=1).output
     '1\n'
     """
