@@ -179,9 +179,10 @@ class MultiViewOpinion(ArrayOpinion):
         private = ArrayOpinion(self._private)
         p, certainty = private.projected_probability, 1 - private.uncertainty
         degrees = np.zeros((len(p), p.shape[1], p.shape[1]))
-        i, j = np.tril_indices(p.shape[1], -1)
-        pairs = contradiction(p[:, i], p[:, j], certainty[:, i], certainty[:, j])
-        degrees[:, i, j] = degrees[:, j, i] = pairs
+        for i in range(1, p.shape[1]):  # no array has all pairs and classes
+            own, weight = p[:, i : i + 1], certainty[:, i : i + 1]
+            pairs = contradiction(own, p[:, :i], weight, certainty[:, :i])
+            degrees[:, i, :i] = degrees[:, :i, i] = pairs
         return degrees
 
     @property
@@ -234,7 +235,7 @@ class MultiViewOpinion(ArrayOpinion):
         present = np.ones(private.shape[:2], bool) if self.present is None else self.present.copy()
         present[np.flatnonzero(clear), suspicion.view[clear]] = False
         private = np.where(present[:, :, None], private, 0)
-        conflict = mean_conflict(torch.from_numpy(private), torch.from_numpy(present)).numpy()
+        conflict = mean_conflict(torch.from_numpy(private), torch.tensor(present)).numpy()
         return replace(
             self,
             evidence=np.where(clear[:, None], self.rest, self.evidence),

@@ -120,7 +120,7 @@ def others_power(
     some = here & (here.sum(axis=1, keepdims=True) > 1)
     if not some.any():
         return 1.0
-    _, others = agreement(torch.from_numpy(np.exp(logs)), torch.from_numpy(here))
+    _, others = agreement(torch.from_numpy(np.exp(logs)), torch.tensor(here))
     rows, _ = np.nonzero(some)
     every = others.log().numpy()[some]
     return fit_exponent(every, codes[rows], None if weights is None else weights[rows])
@@ -172,7 +172,7 @@ class Fusion:
         posterior, familiar = (torch.from_numpy(part) for part in standing)
         present = torch.ones_like(familiar, dtype=torch.bool)
         if logits.present is not None:
-            present = torch.from_numpy(logits.present)
+            present = torch.tensor(logits.present)
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint)
         return self.fuse(own, joint, present, posterior, familiar, leave_out=leave_out)
 
@@ -421,7 +421,7 @@ class PoolingClassifier(EvidentialClassifier):
 
 def plain_standing(witness: Array, present: NDArray[np.bool_]) -> Standing:
     """Judge views by the agreement of their class shares (n, N, K) alone; all are familiar."""
-    posterior, _ = membership(torch.from_numpy(witness), torch.from_numpy(present))
+    posterior, _ = membership(torch.from_numpy(witness), torch.tensor(present))
     if witness.shape[1] < 2:
         posterior = torch.tensor([[1.0, 0.0]], dtype=posterior.dtype).expand(len(witness), 2)
     return Standing(posterior.numpy(), present.astype(np.float64))

@@ -134,15 +134,22 @@ def share_conflict(evidence: Tensor) -> Tensor:
     >>> share_conflict(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
     tensor(1.)
     """
-    count = evidence.shape[-2]
+    count, classes = evidence.shape[-2:]
     if count < 2:
         return evidence.new_zeros(evidence.shape[:-2])
     shares = evidence / evidence.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     peak = shares.amax(dim=-1)
-    first, second = torch.triu_indices(count, count, offset=1)
-    return contradiction(
-        shares[..., first, :], shares[..., second, :], peak[..., first], peak[..., second]
-    ).amax(dim=-1)
+    conflicts = []
+    for step in range(1, count // 2 + 1):  # opinions m and m - step, around
+        others = shares.detach().roll(step, dims=-2), peak.detach().roll(step, dims=-1)
+        conflicts.append(contradiction(shares.detach(), others[0], peak.detach(), others[1]))
+    # the largest alone has a gradient
+    best = torch.cat(conflicts, dim=-1).argmax(dim=-1, keepdim=True)
+    first = best % count
+    second = (first - best // count - 1) % count
+    p, q = (shares.gather(-2, at.unsqueeze(-1).expand(*at.shape, classes)) for at in (first, second))
+    pair = contradiction(p, q, peak.gather(-1, first), peak.gather(-1, second))
+    return pair.squeeze(-1)
 
 
 def log_shares(evidence: Tensor) -> Tensor:

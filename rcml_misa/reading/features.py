@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from rcml_misa.exceptions import DataError, OptionError
-from rcml_misa.views import ViewArray, dense, present_rows
+from rcml_misa.views import ViewArray, dense, present_rows, row_slices
 
-__all__ = ["FeatureMap", "Features", "Scaling", "column_spread", "evenly"]
+__all__ = ["FeatureMap", "Features", "PresentRows", "Scaling", "column_spread", "evenly"]
 
 Scaling = Literal["minmax", "standard", "quantile", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
@@ -22,7 +22,6 @@ Array = NDArray[np.float64]
 CELLS = 1024  # of each column's range, in which a value's quantile is looked up
 QUANTILES = 2000  # order statistics kept per column
 SAMPLE = 20_000  # rows for means, deviations and quantiles; least and largest use all
-BLOCK = 8192  # rows made dense at once
 CLIP = 5.0  # standard deviations; a far outlier must not own a kernel or a first layer
 # spans or deviations of a column: farther values are read as so far, so that float32 holds what
 # networks make of them; without a scaling there is no unit but that of the column
@@ -43,14 +42,37 @@ def evenly(rows: int, count: int) -> NDArray[np.int64]:
     return np.linspace(0, rows - 1, count).round().astype(np.int64)
 
 
-def _extremes(values: ViewArray) -> tuple[Array, Array]:
-    """Find the least and largest value of each column, made dense block by block."""
-    starts = range(0, values.shape[0], BLOCK)
-    parts = [dense(values, slice(start, start + BLOCK)) for start in starts]
-    return (
-        np.min([part.min(axis=0) for part in parts], axis=0),
-        np.max([part.max(axis=0) for part in parts], axis=0),
-    )
+class PresentRows:
+    """Rows of a view that are present: their number, a sample of them, the extremes of all.
+
+    Parameters
+    ----------
+    values : array, sparse matrix or mapped table of shape (n_rows, n_columns)
+    """
+
+    def __init__(self, values: ViewArray) -> None:
+        self.values = values
+        present = present_rows(values)
+        self.numbers = None if present.all() else np.flatnonzero(present)
+        self.count = values.shape[0] if self.numbers is None else len(self.numbers)
+
+    def sample(self, most: int) -> Array:
+        """Make at most so many rows dense, evenly spaced."""
+        rows: Any = slice(None) if self.count <= most else evenly(self.count, most)
+        return dense(self.values, rows if self.numbers is None else self.numbers[rows])
+
+    @cached_property
+    def extremes(self) -> tuple[Array, Array]:
+        """Least and largest value of each column, made dense block by block."""
+        blocks = row_slices(*self.values.shape)
+        parts = [_extremes(dense(self.values, block)) for block in blocks]
+        lowest, highest = zip(*parts, strict=True)
+        return np.fmin.reduce(lowest, axis=0), np.fmax.reduce(highest, axis=0)
+
+
+def _extremes(values: Array) -> tuple[Array, Array]:
+    """Find the least and largest value of each column; missing rows are NaN."""
+    return np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
 
 
 def column_spread(values: Array) -> Array:
@@ -193,7 +215,7 @@ class FeatureMap:
     @classmethod
     def fit(
         cls,
-        values: ViewArray,
+        values: ViewArray | PresentRows,
         *,
         scaling: Scaling = "minmax",
         features: Features = "root-layernorm",
@@ -213,16 +235,13 @@ class FeatureMap:
         for name, value, kind in (("scaling", scaling, Scaling), ("features", features, Features)):
             if value not in get_args(kind):
                 raise OptionError(f"{name}={value!r} is not one of {', '.join(get_args(kind))}.")
-        present = present_rows(values)
-        if not present.all():
-            values = values[present]
-        width = values.shape[1]
-        rows = slice(None) if values.shape[0] <= SAMPLE else evenly(values.shape[0], SAMPLE)
-        some = dense(values, rows)
+        rows = values if isinstance(values, PresentRows) else PresentRows(values)
+        some = rows.sample(SAMPLE)
+        width = some.shape[1]
         shift, scale = np.zeros(width), np.ones(width)
         with np.errstate(over="ignore", invalid="ignore"):
             if scaling == "minmax":
-                shift, highest = _extremes(values)
+                shift, highest = rows.extremes
                 span = highest - shift
                 scale = np.where(span > 0, span, 1.0)
             elif scaling == "standard":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, nearest, shortened
 from rcml_misa.views.containers import as_pandas, is_frame, is_pandas, numeric_values
+from rcml_misa.views.mapped import MappedRows, is_mapped, read, row_slices
 from rcml_misa.views.raw import RawTable, columns_of, numbers_alone, numbers_or_raw
 from rcml_misa.views.sequences import (
     LARGEST,
@@ -23,6 +24,7 @@ from rcml_misa.views.sequences import (
 
 __all__ = ["ViewArray", "dense", "present_rows", "refuse_huge"]
 
+# a dense table may be a memory map, or `MappedRows` of one, which is read like an array of rows
 ViewArray: TypeAlias = "NDArray[np.float64] | csr_array[np.float64] | Sequences | Texts | RawTable"
 ColumnGroup: TypeAlias = "slice | NDArray[np.intp]"
 
@@ -38,6 +40,11 @@ def as_view(name: str, value: Any, *, raw: bool = False) -> ViewArray:
         raise DataError(f"{what} is None; give its table, or leave the view out.")
     if isinstance(value, RawTable):
         return value
+    if isinstance(value, MappedRows):
+        return cast(ViewArray, value)
+    if is_mapped(value):
+        _check_finite(what, value)
+        return frozen(value)
     whole = isinstance(value, Sequences | Texts | list | tuple)
     if not (whole or is_frame(value) or issparse(value)):
         value = as_array(what, value)
@@ -150,17 +157,25 @@ def _frame_values(what: str, frame: Any) -> NDArray[np.float64]:
 
 def _check_finite(what: str, view: NDArray[np.float64] | csr_array[np.float64]) -> None:
     """Refuse infinity, and NaN unless a row has nothing else: that is a missing view."""
-    values = _entries(view)
-    with np.errstate(all="ignore"):
-        if np.isfinite(values.sum()):  # one pass without a temporary array; nearly always enough
-            return
-    counts = _per_row(view, ~np.isfinite(values))
-    nans = _per_row(view, np.isnan(values))
-    rows = np.flatnonzero((counts > 0) & (nans < view.shape[1]))
-    if rows.size:
+    count, first = 0, 0
+    # an array block by block, a sparse matrix at once
+    slices = row_slices(*view.shape) if isinstance(view, np.ndarray) else iter([slice(None)])
+    for block in slices:
+        part = dense(view, block) if isinstance(view, np.ndarray) else view
+        values = _entries(part)
+        with np.errstate(all="ignore"):
+            if np.isfinite(values.sum()):  # without a temporary array; nearly always enough
+                continue
+        counts = _per_row(part, ~np.isfinite(values))
+        nans = _per_row(part, np.isnan(values))
+        rows = np.flatnonzero((counts > 0) & (nans < part.shape[1]))
+        if rows.size and not count:
+            first = (block.start or 0) + int(rows[0])
+        count += rows.size
+    if count:
         raise DataError(
-            f"{what} has NaN or infinity in {rows.size} of {view.shape[0]} rows (the first is row "
-            f"{rows[0]}); impute these values, for instance by a rcml_misa.TablePreparer "
+            f"{what} has NaN or infinity in {count} of {view.shape[0]} rows (the first is row "
+            f"{first}); impute these values, for instance by a rcml_misa.TablePreparer "
             "or a SimpleImputer in a Pipeline, or leave these rows out; where the whole view is "
             "missing, all its columns are NaN."
         )
@@ -188,6 +203,17 @@ def refuse_huge(name: str, view: ViewArray) -> None:
     """
     if isinstance(view, Texts | RawTable):
         return
+    if isinstance(view, np.ndarray | MappedRows):
+        for block in row_slices(*view.shape):
+            _refuse_huge(name, dense(view, block), block.start)
+    else:
+        _refuse_huge(name, view, 0)
+
+
+def _refuse_huge(
+    name: str, view: NDArray[np.float64] | csr_array[np.float64] | Sequences, start: int
+) -> None:
+    """Refuse huge values in rows that are numbered from `start`."""
     values = np.asarray(view.values if isinstance(view, Sequences) else _entries(view))
     # without a temporary array; missing views are NaN
     if not values.size or not (
@@ -200,7 +226,7 @@ def refuse_huge(name: str, view: ViewArray) -> None:
     else:
         row = int(np.flatnonzero(flags.reshape(len(values), -1).any(axis=1))[0])
     raise DataError(
-        f"view {name!r} has the value {values[flags][0]:.6g} in train row {row}, above "
+        f"view {name!r} has the value {values[flags][0]:.6g} in train row {start + row}, above "
         f"{LARGEST:g} in size; correct it, leave the row out, or, where the whole view is missing, "
         "make all its columns NaN."
     )
@@ -212,6 +238,8 @@ def _entries(view: NDArray[np.float64] | csr_array[np.float64]) -> NDArray[np.fl
 
 def present_rows(view: ViewArray) -> NDArray[np.bool_]:
     """Flag the rows of a validated view that are present; a missing one is NaN throughout."""
+    if is_mapped(view):
+        return _mapped_presence(view)
     if isinstance(view, np.ndarray):
         return ~np.isnan(view[:, 0])
     if isinstance(view, RawTable):
@@ -223,22 +251,45 @@ def present_rows(view: ViewArray) -> NDArray[np.bool_]:
     return present
 
 
-def dense(view: ViewArray, rows: slice | NDArray[Any] = slice(None)) -> NDArray[np.float64]:
-    """Return some rows of a table as a dense array; all rows of a dense one without a copy."""
+def _mapped_presence(view: NDArray[Any] | MappedRows) -> NDArray[np.bool_]:
+    if isinstance(view, MappedRows):
+        if view.fill is not None:
+            return np.ones(len(view), dtype=np.bool_)
+        present = _mapped_presence(view.table)
+        return present if view.rows is None else present[view.rows]
+    present = np.empty(len(view), dtype=np.bool_)
+    for block in row_slices(*view.shape):
+        present[block] = ~np.isnan(read(view[:, :1], block)[:, 0])
+    return present
+
+
+def dense(
+    view: ViewArray,
+    rows: slice | NDArray[Any] = slice(None),
+    dtype: type[np.floating[Any]] = np.float64,
+) -> NDArray[np.float64]:
+    """Return some rows of a table as a dense array in memory.
+
+    Rows of a dense float64 table are not copied where NumPy needs no copy. Those of a memory map
+    always are, and its pages are let go of: a map may be larger than the memory.
+    """
     if isinstance(view, Sequences | Texts):
         raise DataError("a sequence or text view is no table; pool it with MultiView.pooled().")
     if isinstance(view, RawTable):
         raise DataError("a raw table is not prepared; turn it into numbers with TablePreparer.")
+    if is_mapped(view):
+        return read(view, rows, dtype)
     some = view[rows]
-    return some if isinstance(some, np.ndarray) else np.asarray(some.toarray())
+    values = some if isinstance(some, np.ndarray) else np.asarray(some.toarray())
+    return values.astype(dtype, copy=False)
 
 
 def frozen(view: ViewArray) -> ViewArray:
     """Share the values, but through arrays that cannot be written to."""
-    if isinstance(view, Sequences | Texts | RawTable):
-        return view
     if isinstance(view, np.ndarray):
         return read_only(view)
+    if not isinstance(view, csr_array):
+        return view
     parts = (read_only(view.data), read_only(view.indices), read_only(view.indptr))
     shared: csr_array[np.float64] = csr_array(parts, shape=view.shape)
     return shared
