@@ -230,7 +230,7 @@ class Fusion:
             rests.append(self._fuse(private, shared, own, left, nothing, belongs, weights))
         each = torch.stack(gains, dim=1)
         best = each.nan_to_num(-torch.inf).argmax(dim=1)
-        return each, torch.stack(rests, dim=1)[torch.arange(len(best)), best]
+        return each, torch.stack(rests, dim=1)[torch.arange(best.shape[0]), best]
 
     def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
         """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""

@@ -18,7 +18,6 @@ from rcml_misa.export.members import RidgeLogits
 from rcml_misa.export.readings import ColumnReading, tensor
 from rcml_misa.export.standing import MOST_VIEWS, MembershipStanding
 from rcml_misa.opinions import Opinion, keep_present, mean_conflict, membership
-from rcml_misa.reading.columns import ColumnMap
 
 __all__ = ["Answers", "Calibration", "PooledAnswers", "clear_suspects", "network_of"]
 
@@ -29,8 +28,12 @@ LEAST_REST = 1e-300
 class Answers(nn.Module):
     """Base of the graphs' answers: `forward` maps views and their presence to named outputs."""
 
+    #: Names of what is answered.
+    outputs: tuple[str, ...] = ("probability", "evidence", "uncertainty", "conflict", "views")
     #: Sentences on what the graph does otherwise than the estimator.
     notes: tuple[str, ...] = ()
+    #: Whether only rows that have every view are answered.
+    whole_rows: bool = False
 
     @abstractmethod
     def forward(
@@ -98,13 +101,13 @@ class PooledAnswers(Answers):
         super().__init__()
         experts, share = getattr(model, "experts_", None), getattr(model, "share_", 0.0)
         self.share = float(share)
-        maps: list[ColumnMap] = [lift.columns for lift in experts.lifts_] if experts else []
+        maps = [lift.columns for lift in experts.lifts_] if experts else []
         self.members = RidgeLogits(experts) if experts else None
         self.network = network_of(model) if self.share else None
         self.columns = ColumnReading(maps) if maps else None
         self.network_columns = None
-        if self.network is not None and not (maps and _same_maps(maps, model.maps_)):
-            self.network_columns = ColumnReading(model.maps_)
+        if self.network is not None:  # rounded as the network's inputs are
+            self.network_columns = ColumnReading(model.maps_, torch.float32)
         learnt = getattr(model, "membership_", None)
         self.standing = None if learnt is None else MembershipStanding(learnt)
         self.fusion = Fusion(
@@ -116,6 +119,7 @@ class PooledAnswers(Answers):
         self.excluding = model.suspect == "exclude" and len(model.view_names_) > 1
         self.limit = float(getattr(model, "suspect_limits_", USUAL_LIMITS)[1])
         if learnt is not None and len(model.view_names_) > MOST_VIEWS:
+            self.whole_rows = True
             self.notes = (
                 f"rows must have every view, and get NaN otherwise: with more than {MOST_VIEWS} "
                 "views the sets of those that a row may have are too many for a graph",
@@ -160,39 +164,21 @@ class PooledAnswers(Answers):
         self, rows: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the views (n, N, K) and of all (n, K), and witness shares (n, N, K)."""
-        mapped = [] if self.columns is None else self.columns(rows, ~present)
-        if self.network is None and self.members is not None:
-            return self.members(mapped, present)  # type: ignore[no-any-return]
-        inputs = mapped
-        if self.network_columns is not None:
-            inputs = self.network_columns(rows, ~present)
-        output = self.network([part.float() for part in inputs], present)  # type: ignore[misc]
+        members = None
+        if self.members is not None and self.columns is not None:
+            members = self.members(self.columns(rows, ~present), present)
+        if self.network is None or self.network_columns is None:
+            return members  # type: ignore[return-value]  # one of the two is there
+        output = self.network(self.network_columns(rows, ~present), present)
         own, joint = network_logs(output.private.double(), output.shared.double(), present)
-        if self.members is None:
-            own = own.where(present.unsqueeze(-1), 0.0)
+        if members is None:
+            own = torch.where(present.unsqueeze(-1), own, 0.0)
             return own, torch.zeros_like(own[:, 0]) if joint is None else joint, own.softmax(-1)
-        members, both, witness = self.members(mapped, present)
-        own = self.share * own + (1 - self.share) * members.log_softmax(dim=-1)
+        views, both, witness = members
+        own = self.share * own + (1 - self.share) * views.log_softmax(dim=-1)
         if joint is not None:
             both = self.share * joint + (1 - self.share) * both.log_softmax(dim=-1)
         return own, both, witness
-
-
-def _same_maps(first: Sequence[ColumnMap], second: Sequence[ColumnMap]) -> bool:
-    """Tell whether two lists of maps read the same columns."""
-
-    def arrays(columns: ColumnMap) -> list[Any]:
-        parts: list[Any] = [columns.factors, columns.centre, columns.components]
-        for mapping in columns.maps:
-            parts += [mapping.scaling, mapping.features, mapping.shift, mapping.scale]
-            parts += [mapping.mean, mapping.spread, mapping.order]
-        return parts
-
-    return all(
-        left is right
-        or all(np.array_equal(a, b) for a, b in zip(arrays(left), arrays(right), strict=True))
-        for left, right in zip(first, second, strict=True)
-    )
 
 
 def _plain_standing(witness: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,8 @@ class EvidenceAnswers(Answers):
         self.network = network_of(model)
         # the network of one table has all columns side by side, and no opinion of a view
         self.joined = hasattr(model, "prior_weight")
+        if self.joined:
+            self.outputs = self.outputs[:-1]
         self.prior = float(getattr(model, "prior_weight", 1.0))
         aside = np.isin(model.view_names_, model.set_aside_)
         self.register_buffer("aside", torch.from_numpy(aside))
@@ -119,6 +121,8 @@ class ScaleCalibration(nn.Module):
 
 class ScoreAnswers(Answers):
     """Answers of `RCMLMISARegressor` on tables."""
+
+    outputs = ("score", "scale", "view_scores", "view_scales")
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ Array = NDArray[np.float64]
 LEAST_SPREAD = 1e-12  # of a row, below which its LayerNorm is 0
 
 
-def tensor(array: NDArray[np.floating]) -> Tensor:
-    """Copy an array into a float64 tensor."""
-    return torch.from_numpy(np.array(array, dtype=np.float64))
+def tensor(array: NDArray[np.floating[Any]], dtype: torch.dtype = torch.float64) -> Tensor:
+    """Copy an array into a tensor."""
+    return torch.from_numpy(np.array(array, dtype=np.float64)).to(dtype)
 
 
 class Quantiles(nn.Module):
@@ -83,8 +84,8 @@ class Quantiles(nn.Module):
 class FeatureReading(nn.Module):
     """Columns of all views as `FeatureMap`s of one kind read them.
 
-    Columns of all views lie side by side, so that a graph has each step once. The views' results
-    are multiplied by `factors`.
+    Columns of all views lie side by side, so that a graph has most steps once. The views' results
+    are multiplied by `factors`; steps after the scaling are computed in `dtype`.
     """
 
     owners: Tensor
@@ -95,15 +96,20 @@ class FeatureReading(nn.Module):
     factor: Tensor
     mean: Tensor
     spread: Tensor
-    members: Tensor
 
-    def __init__(self, maps: Sequence[FeatureMap], factors: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        maps: Sequence[FeatureMap],
+        factors: Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
         kinds = {(mapping.scaling, mapping.features) for mapping in maps}
         if len(kinds) > 1:
             raise DataError("the model reads its views in different ways; fit it again to export.")
         ((scaling, self.features),) = kinds
         self.limit = FARTHEST_UNSCALED if scaling == "none" else FARTHEST
+        self.dtype = dtype
         self.widths = [len(mapping.shift) for mapping in maps]
         owners = np.repeat(np.arange(len(maps)), self.widths)
         self.quantiles = None
@@ -123,9 +129,9 @@ class FeatureReading(nn.Module):
                 values = [np.split(getattr(m, name), [len(m.shift)]) for m in maps]
                 parts[name] = [part[0] for part in values] + [part[1] for part in values]
         for name, part in parts.items():
-            self.register_buffer(name, tensor(np.concatenate(part)))
+            own = dtype if name in ("factor", "mean", "spread") else torch.float64
+            self.register_buffer(name, tensor(np.concatenate(part), own))
         self.register_buffer("owners", torch.from_numpy(owners))
-        self.register_buffer("members", tensor(np.eye(len(maps))[owners]))
 
     def forward(self, values: Tensor, missing: Tensor) -> list[Tensor]:
         """Read rows (n, d_1 + ... + d_N) into N tables, zeros where a view is `missing` (n, N)."""
@@ -135,12 +141,14 @@ class FeatureReading(nn.Module):
             mapped = self.quantiles(values)
         else:
             mapped = ((values - self.shift) / self.scale).clamp(-self.limit, self.limit)
+        mapped = mapped.to(self.dtype)
         kinds = [mapped]
         if self.features in ("root", "root-layernorm"):
             root = mapped.sign() * mapped.abs().sqrt()
             kinds = [root]
             if self.features == "root-layernorm":
-                kinds.append(self._row_layer_norm(root))
+                parts = root.split(self.widths, dim=1)
+                kinds.append(torch.cat([_row_layer_norm(part) for part in parts], dim=1))
             edges = zip(self.mean.split(self.shift.shape[0]), self.spread.split(self.shift.shape[0]), strict=True)
             kinds = [
                 ((kind - mean) / spread).clamp(-CLIP, CLIP)
@@ -148,7 +156,7 @@ class FeatureReading(nn.Module):
             ]
         if self.features != "plain":
             strays = ((values - self.least).abs() / self.span > FARTHEST) & (values.abs() > HUGE)
-            kinds[0] = torch.where(strays, STRAY * values.sign(), kinds[0])
+            kinds[0] = torch.where(strays, STRAY * values.sign().to(self.dtype), kinds[0])
         tables = [
             torch.where(gone, 0.0, kind * self.factor).split(self.widths, dim=1) for kind in kinds
         ]
@@ -156,14 +164,14 @@ class FeatureReading(nn.Module):
             return list(tables[0])
         return [torch.cat(pair, dim=1) for pair in zip(*tables, strict=True)]
 
-    def _row_layer_norm(self, values: Tensor) -> Tensor:
-        """Centre each view's part of a row and scale it to unit variance."""
-        counts = self.members.sum(dim=0)
-        centred = values - ((values @ self.members) / counts)[:, self.owners]
-        spread = ((centred.square() @ self.members) / counts).sqrt()
-        flat = spread <= LEAST_SPREAD
-        normed = centred / torch.where(flat, 1.0, spread)[:, self.owners]
-        return torch.where(flat[:, self.owners], 0.0, normed)
+
+def _row_layer_norm(values: Tensor) -> Tensor:
+    """Centre each row and scale it to unit variance, step by step as NumPy does."""
+    centred = values - values.mean(dim=1, keepdim=True)
+    again = centred - centred.mean(dim=1, keepdim=True)
+    spread = again.square().mean(dim=1, keepdim=True).sqrt()
+    flat = spread <= LEAST_SPREAD
+    return torch.where(flat, 0.0, centred / torch.where(flat, 1.0, spread))
 
 
 def _ends(mapping: FeatureMap) -> tuple[Array, Array]:
@@ -175,19 +183,19 @@ def _ends(mapping: FeatureMap) -> tuple[Array, Array]:
 
 
 class ColumnReading(nn.Module):
-    """Columns of all views as their `ColumnMap`s read them."""
+    """Columns of all views as their `ColumnMap`s read them, in `dtype`."""
 
-    def __init__(self, columns: Sequence[ColumnMap]) -> None:
+    def __init__(self, columns: Sequence[ColumnMap], dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         maps = zip(*(each.maps for each in columns), strict=True)
         factors = zip(*(each.factors for each in columns), strict=True)
         self.readings = nn.ModuleList(
-            FeatureReading(*pair) for pair in zip(maps, factors, strict=True)
+            FeatureReading(*pair, dtype) for pair in zip(maps, factors, strict=True)
         )
         self.reduced = [bool(each.components.size) for each in columns]
         for number, each in enumerate(columns):
-            self.register_buffer(f"centre{number}", tensor(each.centre))
-            self.register_buffer(f"components{number}", tensor(each.components))
+            self.register_buffer(f"centre{number}", tensor(each.centre, dtype))
+            self.register_buffer(f"components{number}", tensor(each.components, dtype))
 
     def forward(self, values: Tensor, missing: Tensor) -> list[Tensor]:
         """Read rows into N tables; see `FeatureReading`."""

@@ -30,6 +30,7 @@ class GapFilling(nn.Module):
 
     def __init__(self, columns: RawColumns) -> None:
         super().__init__()
+        self.width = len(columns.medians)
         self.flags = len(columns.flagged) > 0
         self.register_buffer("medians", tensor(columns.medians))
         self.register_buffer("flagged", torch.from_numpy(np.array(columns.flagged)))
@@ -72,17 +73,16 @@ class Graph(nn.Module):
         aside: Sequence[bool] = (),
     ) -> None:
         super().__init__()
-        self.answers = answers
+        self.answers: Answers = answers
         self.fill = nn.ModuleList(
             nn.Identity() if columns is None else GapFilling(columns)
             for columns in fill or [None] * len(widths)
         )
         self.aside = [bool(each) for each in aside]
         self.register_buffer("owners", torch.from_numpy(np.repeat(np.arange(len(widths)), widths)))
-        self.outputs: tuple[str, ...] = ()
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Answer rows; the names of the results are `outputs` from then on."""
+        """Answer rows by the outputs of `answers`, in their order and in the type of the views."""
         dtype = views[0].dtype
         tables = [fill(view.double()) for fill, view in zip(self.fill, views, strict=True)]
         present = torch.stack([table.isfinite().all(dim=1) for table in tables], dim=1)
@@ -96,6 +96,5 @@ class Graph(nn.Module):
         # what is missing, or read as a constant, is 0
         clean = torch.where(heard[:, self.owners], torch.cat(tables, dim=1), 0.0)
         answers = self.answers(clean, present, heard)
-        self.outputs = tuple(answers)
-        return tuple(answer.to(dtype) for answer in answers.values())
+        return tuple(answers[name].to(dtype) for name in self.answers.outputs)
 
