@@ -82,16 +82,28 @@ class Blocks:
         blocks = (np.sort(spare[k * size : (k + 1) * size]) for k in range(count))
         return cls(len(codes), tuple(blocks))
 
-    def among(self, rows: Rows, total: int) -> Blocks:
-        """Renumber blocks that were drawn among some rows, by their numbers of `total` rows."""
-        return Blocks(total, tuple(rows[block] for block in self.blocks))
+    def among(self, rows: Rows, total: int) -> Self:
+        """Renumber blocks that were drawn among some rows, of numbers `rows`, for all `total` rows.
+
+        Every other row is one that all networks learn from.
+
+        Examples
+        --------
+        >>> Blocks(3, (np.array([0]), np.array([2]))).among(np.array([0, 4, 9]), 10)
+        Blocks(rows=10, blocks=(array([0]), array([9])))
+        """
+        return type(self)(total, tuple(rows[block] for block in self.blocks))
+
+    @property
+    def withheld(self) -> list[Rows]:
+        """Sorted numbers of the rows that each network is kept from: network k from k - 1 and k."""
+        pairs = zip(self.blocks[-1:] + self.blocks[:-1], self.blocks, strict=True)
+        return [np.union1d(before, own) for before, own in pairs]
 
     @property
     def parts(self) -> list[Rows]:
-        """Numbers of the rows that each network learns from: network k not from k - 1 and k."""
-        everything = np.arange(self.rows)
-        pairs = zip(self.blocks[-1:] + self.blocks[:-1], self.blocks, strict=True)
-        return [np.setdiff1d(everything, [*before, *own]) for before, own in pairs]
+        """Sorted numbers of the rows that each network learns from, as many arrays of that size."""
+        return [np.delete(np.arange(self.rows), apart) for apart in self.withheld]
 
     @property
     def apart(self) -> Rows:

@@ -179,9 +179,10 @@ class MultiViewOpinion(ArrayOpinion):
         private = ArrayOpinion(self._private)
         p, certainty = private.projected_probability, 1 - private.uncertainty
         degrees = np.zeros((len(p), p.shape[1], p.shape[1]))
-        i, j = np.tril_indices(p.shape[1], -1)
-        pairs = contradiction(p[:, i], p[:, j], certainty[:, i], certainty[:, j])
-        degrees[:, i, j] = degrees[:, j, i] = pairs
+        for i in range(1, p.shape[1]):  # no array has all pairs and classes
+            own, weight = p[:, i : i + 1], certainty[:, i : i + 1]
+            pairs = contradiction(own, p[:, :i], weight, certainty[:, :i])
+            degrees[:, i, :i] = degrees[:, :i, i] = pairs
         return degrees
 
     @property

@@ -27,7 +27,7 @@ from rcml_misa.experts.ridge import (
     negative_distances,
 )
 from rcml_misa.experts.scoring import ExpertScorer
-from rcml_misa.experts.sums import LOOKED, Ridge, Sample, fit_ridges, looked_rows
+from rcml_misa.experts.sums import LOOKED, Ridge, Sample, fit_ridges, looked_rows, tensor
 from rcml_misa.options import check_options, keyword_parameters
 from rcml_misa.reading.features import Scaling
 from rcml_misa.reading.rows import row_weights
@@ -211,8 +211,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for each in sums.values():
                 each.add(place // len(layout[0]), negative)
         squares = (columns**2).sum(dim=1)
-        given = None if weights is None else torch.from_numpy(weights).to(device)
-        own = torch.from_numpy(codes).to(device)
+        own, given = tensor(codes, device), tensor(weights, device)
 
         def error(name: str) -> float:
             values = sums[name].values(squares, squares[:near])

@@ -21,7 +21,7 @@ from rcml_misa.experts.ridge import (
     NystroemFeatures,
     negative_distances,
 )
-from rcml_misa.experts.sums import Sample
+from rcml_misa.experts.sums import Sample, tensor
 
 __all__ = ["KernelMember", "KernelRows"]
 
@@ -117,14 +117,13 @@ class KernelRows:
         """Compute the features of some rows."""
         features = self._features(rows) if self._kept is None else [f[rows] for f in self._kept]
         codes, samples = self.codes[rows], []
-        for member, part in zip(self.members, features, strict=True):
+        for member, whole in zip(self.members, features, strict=True):
             weights = member.weights(rows, codes)
-            own, device = codes, part.device
+            own, part, device = codes, whole, whole.device
             if member.weights.here is not None:
                 here = member.weights.here[rows]
-                own, part = codes[here], part[torch.from_numpy(here)]
-            given = None if weights is None else torch.from_numpy(weights).to(device)
-            samples.append(Sample(part, torch.from_numpy(own).to(device), given))
+                own, part = codes[here], part[tensor(here, device)]
+            samples.append(Sample(part, tensor(own, device), tensor(weights, device)))
         return samples
 
     def _features(self, rows: slice | Rows) -> list[Tensor]:
@@ -137,7 +136,7 @@ class KernelRows:
                 places = np.searchsorted(member.chosen, numbers)
                 here = member.weights.here
                 seen = np.ones(len(numbers), dtype=bool) if here is None else here[numbers]
-                part[torch.from_numpy(seen)] = member.features.narrow[places[seen]]
+                part[tensor(seen, part.device)] = member.features.narrow[places[seen]]
             features.append(part)
         if all(member.whole for member in self.members):
             return features

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcml_misa.experts.sums import SMALL
+from rcml_misa.experts.sums import SMALL, referred
 from rcml_misa.reading.columns import READINGS
 from rcml_misa.reading.features import FeatureMap, Scaling, evenly
 from rcml_misa.views import ViewArray, dense
@@ -75,7 +75,7 @@ class MappedViews:
         scaling: Scaling,
         maps: Sequence[Sequence[FeatureMap]] | None = None,
     ) -> None:
-        self.parts = list(parts)
+        self.parts = referred(parts)
         self.rows = int(parts[0].shape[0])
         self.maps = maps or [
             [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]

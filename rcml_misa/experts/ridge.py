@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -95,13 +96,13 @@ class KernelSum:
 
     def add(self, kind: int, negative: Tensor) -> None:
         """Add a view in a kind."""
-        share = 1 / (self.kinds * self.views * len(self.kernel.additive))
+        count = self.kinds * self.views * len(self.kernel.additive)
         for width in self.kernel.additive:
             near = (negative * width).exp_()
             if self._total is None:
-                self._total = near.mul_(share)
+                self._total = near.div_(count)
             else:
-                self._total.add_(near, alpha=share)
+                self._total.add_(near, alpha=1 / count)
         before = self._products[kind]
         self._products[kind] = negative if before is None else before + negative
 
@@ -208,4 +209,5 @@ class _HeldRows:
 
 def fit_ridge(sample: Sample, classes: int, penalties: Sequence[float]) -> Ridge:
     """Fit the ridge of one member whose features are held whole; see `fit_ridges`."""
-    return fit_ridges(_HeldRows(sample, classes), np.arange(len(sample.codes)), penalties)[0]
+    with joblib.parallel_config("sequential"):
+        return fit_ridges(_HeldRows(sample, classes), np.arange(len(sample.codes)), penalties)[0]

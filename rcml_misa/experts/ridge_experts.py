@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
 from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, blocks, fit_ridge
-from rcml_misa.experts.sums import SMALL, Ridge, Sample, fit_ridges, looked_rows
+from rcml_misa.experts.sums import (
+    SMALL,
+    Ridge,
+    Sample,
+    fit_ridges,
+    looked_rows,
+    referred,
+    tensor,
+)
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
@@ -93,7 +101,8 @@ class _LiftedRows:
         mapped: Sequence[Array] | None,
         device: torch.device,
     ) -> None:
-        self.arrays, self.lifts, self.codes, self.weights = arrays, lifts, codes, weights
+        self.arrays, self.lifts = referred(arrays), lifts
+        self.codes, self.weights = codes, weights
         self.device = device
         self.rows, self.classes = len(codes), int(codes.max()) + 1
         ends = np.cumsum([lift.width for lift in lifts]).tolist()
@@ -153,9 +162,9 @@ class _LiftedRows:
             features, own, weighed = lifted[:, self.columns[member]], codes, weights(rows, codes)
             if weights.here is not None:
                 here = weights.here[rows]
-                features, own = features[torch.from_numpy(here)], codes[here]
-            given = None if weighed is None else torch.from_numpy(weighed).to(self.device)
-            samples.append(Sample(features, torch.from_numpy(own).to(self.device), given))
+                features, own = features[tensor(here, self.device)], codes[here]
+            given = tensor(own, self.device), tensor(weighed, self.device)
+            samples.append(Sample(features, *given))
         return samples
 
     def fit(self, looked: NDArray[np.int64]) -> list[Ridge]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import joblib
@@ -15,6 +15,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rcml_misa.reading.features import evenly
+from rcml_misa.storage import work_folder
+from rcml_misa.views import MappedRows, is_mapped
 
 __all__ = ["LOOKED", "Ridge", "RowSource", "Sample", "fit_ridges", "looked_rows"]
 
@@ -87,6 +89,7 @@ class Sums:
         Features of each class, Y' Z.
     counts : Tensor of shape (K,)
         Weights of each class, Y' 1.
+    rows : int
     dtype : torch.dtype
         Type of the features.
     """
@@ -94,6 +97,7 @@ class Sums:
     gram: Tensor
     moments: Tensor
     counts: Tensor
+    rows: int
     dtype: torch.dtype
 
     @classmethod
@@ -104,7 +108,7 @@ class Sums:
         gram, moments, counts = (
             torch.zeros(shape, dtype=torch.float64, device=features.device) for shape in shapes
         )
-        return cls(gram, moments, counts, features.dtype)
+        return cls(gram, moments, counts, 0, features.dtype)
 
     def add(self, sample: Sample) -> None:
         """Add the rows of a sample."""
@@ -117,17 +121,19 @@ class Sums:
         self.gram += squared(root)
         self.moments.index_add_(0, codes, exact)
         self.counts += torch.bincount(codes, weights, minlength=len(self.counts))
+        self.rows += len(codes)
 
     def include(self, other: Sums) -> None:
         """Add the sums of other rows."""
         self.gram += other.gram
         self.moments += other.moments
         self.counts += other.counts
+        self.rows += other.rows
 
     def part(self, columns: slice) -> Sums:
         """Cut out the sums of some of the features."""
         gram, moments = self.gram[columns, columns], self.moments[:, columns]
-        return Sums(gram, moments, self.counts, self.dtype)
+        return Sums(gram, moments, self.counts, self.rows, self.dtype)
 
 
 def squared(values: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ class Solution:
     """Ridges of several penalties on centred features and classes, solved from sums of rows.
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
-    that no n x n matrix appears.
+    that no n x n matrix appears. Penalties are for weights of mean 1.
     """
 
     def __init__(self, sums: Sums, penalties: Sequence[float]) -> None:
@@ -153,7 +159,8 @@ class Solution:
         moments = sums.moments.T - self._mass * torch.outer(self._centre, self._base)
         spectrum, basis = eigh(gram, sums.dtype)
         self._moments = basis.T @ moments
-        shifted = spectrum.clamp_min(0)[:, None] + gram.new_tensor(penalties)[None, :]
+        scaled = gram.new_tensor(penalties) * (self._mass / sums.rows)
+        shifted = spectrum.clamp_min(0)[:, None] + scaled[None, :]
         self._inverse = (1 / shifted).to(sums.dtype)
         self._shift = (self._centre @ basis).to(sums.dtype)
         self._narrow = basis.to(sums.dtype)
@@ -343,15 +350,46 @@ def _blocks(rows: slice) -> Iterator[slice]:
 
 
 def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[Result]:
-    """Do a task for each part, by the workers of the active `joblib.parallel_config`."""
+    """Do a task for each part, by the workers of the active `joblib.parallel_config`.
+
+    Processes read the task, with all arrays that it holds, from one file, which they map: it goes
+    to a temporary folder, which workers on other machines must share. Tables that are memory maps
+    themselves are read where they are.
+    """
     if len(parts) == 1 or joblib.effective_n_jobs(None) == 1:
-        return map(task, parts)
-    calls = (joblib.delayed(_alone)(task, part) for part in parts)
-    results: Iterator[Result] = joblib.Parallel(return_as="generator")(calls)
-    return results
+        yield from map(task, parts)
+        return
+    backend, _ = joblib.parallel.get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(return_as="generator" if streams else "list")
+    if getattr(backend, "supports_sharedmem", False):  # threads
+        yield from parallel(joblib.delayed(_alone)(task, part) for part in parts)
+        return
+    with work_folder() as folder:
+        path = str(folder / "task")
+        joblib.dump(task, path)
+        yield from parallel(joblib.delayed(_alone)(path, part) for part in parts)
 
 
-def _alone(task: Callable[[Any], Result], part: Any) -> Result:
-    """Do a task on one core, so that workers don't take each other's."""
+def _alone(task: Callable[[Any], Result] | str, part: Any) -> Result:
+    """Do a task, or that of a file, on one core, so that workers don't take each other's."""
     with threadpool_limits(1):
-        return task(part)
+        done: Result = (_loaded(task) if isinstance(task, str) else task)(part)
+    return done
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str) -> Callable[[Any], Any]:
+    """Read a task; a worker does several parts of it."""
+    task: Callable[[Any], Any] = joblib.load(path, mmap_mode="r")
+    return task
+
+
+def referred(arrays: Sequence[Any]) -> list[Any]:
+    """Let tables in memory maps travel to workers as the place in their file."""
+    return [MappedRows(a) if is_mapped(a) and not isinstance(a, MappedRows) else a for a in arrays]
+
+
+def tensor(array: Array | None, device: torch.device) -> Any:
+    """Copy class numbers, weights or a mask to a device; None stays."""
+    return None if array is None else torch.tensor(array, device=device)

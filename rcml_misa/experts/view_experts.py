@@ -69,8 +69,9 @@ class ViewExperts:
     ) -> Self:
         """Fit every expert on the rows of `views`, class numbers `codes` and weights (n,).
 
-        `maps` may hold the columns of the views, fitted in both readings; sums are solved on `device`. A view's expert learns from the rows that have the view,
-        the joint one from all, with the columns' means in place of missing views.
+        `maps` may hold the columns of the views, fitted in both readings; sums are solved on
+        `device`. A view's expert learns from the rows that have the view, the joint one from all,
+        with the columns' means in place of missing views.
         """
         vars(self).pop("_scorer", None)
         kinds = None if maps is None else list(zip(*(m.maps for m in maps), strict=True))

@@ -17,6 +17,7 @@ from rcml_misa.opinions.dirichlet import (
     opinions_present,
     pairwise_conflict,
     present_share,
+    total_conflict,
 )
 from rcml_misa.opinions.ensembles import (
     dirichlet_of_members,
@@ -65,4 +66,5 @@ __all__ = [
     "pairwise_conflict",
     "present_share",
     "share_conflict",
+    "total_conflict",
 ]

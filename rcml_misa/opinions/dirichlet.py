@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcml_misa.opinions.slopes import Slopes, with_slopes
+
 __all__ = [
     "Opinion",
     "contradiction",
@@ -22,6 +24,7 @@ __all__ = [
     "opinions_present",
     "pairwise_conflict",
     "present_share",
+    "total_conflict",
 ]
 
 TINY = 1e-12
@@ -117,14 +120,15 @@ def dissonance(evidence: Tensor) -> Tensor:
     >>> dissonance(torch.tensor([8.0, 0.0])), dissonance(torch.tensor([4.0, 4.0]))
     (tensor(0.), tensor(0.8000))
     """
-    belief = Opinion(evidence).belief
-    first, second = belief.unsqueeze(-1), belief.unsqueeze(-2)
-    total = first + second
-    balance = torch.where(total > 0, 1 - (first - second).abs() / total.clamp_min(TINY), 0.0)
-    apart = 1 - torch.eye(belief.shape[-1], dtype=belief.dtype, device=belief.device)
-    weighed = (second * balance * apart).sum(dim=-1)
-    others = (second * apart).sum(dim=-1)
-    return (belief * weighed / others.clamp_min(TINY)).sum(dim=-1)
+    belief, parts = Opinion(evidence).belief, []
+    for number in range(belief.shape[-1]):  # class by class: no array holds all pairs
+        own, others = belief[..., number : number + 1], belief.clone()
+        others[..., number] = 0
+        both = own + others
+        balance = torch.where(both > 0, 1 - (own - others).abs() / both.clamp_min(TINY), 0.0)
+        weighed = (others * balance).sum(dim=-1)
+        parts.append(own[..., 0] * weighed / others.sum(dim=-1).clamp_min(TINY))
+    return torch.stack(parts, dim=-1).sum(dim=-1)
 
 
 def contradiction(p: Values, q: Values, p_weight: Values, q_weight: Values) -> Values:
@@ -165,7 +169,8 @@ def pairwise_conflict(evidence: Tensor) -> Tensor:
     tensor([[0.0000, 0.5120],
             [0.5120, 0.0000]])
     """
-    return degree_of_conflict(evidence.unsqueeze(-2), evidence.unsqueeze(-3))
+    rows = [degree_of_conflict(own.unsqueeze(-2), evidence) for own in evidence.unbind(dim=-2)]
+    return torch.stack(rows, dim=-2)
 
 
 def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
@@ -179,16 +184,46 @@ def mean_conflict(evidence: Tensor, present: Tensor | None = None) -> Tensor:
     tensor(0.5120)
     """
     # without evidence an opinion is vacuous, and its conflict with any other one is 0
-    opinion, count = Opinion(keep_present(evidence, present)), evidence.shape[-2]
-    first, second = torch.triu_indices(count, count, offset=1, device=evidence.device)
-    p, certainty = opinion.projected_probability, 1 - opinion.uncertainty
-    total = contradiction(
-        p[..., first, :], p[..., second, :], certainty[..., first], certainty[..., second]
-    ).sum(dim=-1)
+    total, count = total_conflict(keep_present(evidence, present)), evidence.shape[-2]
     if present is None:
         return total / max(count * (count - 1) / 2, 1)
     counts = present.sum(dim=-1)
     return total / (counts * (counts - 1) / 2).clamp_min(1)
+
+
+def total_conflict(evidence: Tensor) -> Tensor:
+    """Return the sum of the degrees of conflict over all pairs of M opinions: (..., M, K) to (...).
+
+    Memory, that of the gradient included, grows with M, not with the number of pairs.
+
+    Examples
+    --------
+    >>> total_conflict(torch.tensor([[8.0, 0.0], [0.0, 8.0], [0.0, 8.0]]))
+    tensor(1.0240)
+    """
+    return with_slopes(_conflict_slopes, [evidence])
+
+
+def _conflict_slopes(evidence: Tensor) -> tuple[Tensor, Slopes]:
+    """Compute `total_conflict` and its slope by the evidence."""
+    opinion, count, classes = Opinion(evidence), *evidence.shape[-2:]
+    p, certainty = opinion.projected_probability, 1 - opinion.uncertainty
+    total = torch.zeros_like(certainty[..., 0])
+    by_p, by_certainty = torch.zeros_like(p), torch.zeros_like(certainty)
+    for step in range(1, count // 2 + 1):
+        # opinion m and m - step, around: every pair of this distance once, but half of them twice
+        once = 0.5 if 2 * step == count else 1.0
+        difference = p - p.roll(step, dims=-2)
+        other = certainty.roll(step, dims=-1)
+        distance = difference.abs().sum(dim=-1) * (once / 2)
+        total += (distance * certainty * other).sum(dim=-1)
+        by_certainty += distance * other + (distance * certainty).roll(-step, dims=-1)
+        pull = difference.sign_() * (certainty * other * (once / 2)).unsqueeze(-1)
+        by_p += pull - pull.roll(-step, dims=-2)
+    # p = (e + 1) / S and certainty = 1 - K / S
+    by_strength = classes * by_certainty.unsqueeze(-1) / opinion.strength
+    slope = (by_p - (by_p * p).sum(dim=-1, keepdim=True) + by_strength) / opinion.strength
+    return total, (slope,)
 
 
 def present_share(present: Tensor) -> Tensor:
