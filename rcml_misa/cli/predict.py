@@ -46,7 +46,7 @@ _REJECT = "Mark rows of a larger uncertainty, from 0 to 1, as refused."
 @opt.value("--reject-above", "U", _REJECT, float)
 @opt.value("--coverage", "C", "Accept this share of the rows, those of least uncertainty.", float)
 @click.option("--device", type=opt.device_kinds, help="[default: as it was fitted]")
-@opt.value("--chunk", "N", "Rows at a time.", default=2048)
+@opt.value("--chunk", "N", "Rows at a time.", default=8192)
 @opt.json_option
 def predict(
     model: Path,
