@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from rcml_misa.experts import ridge
+from rcml_misa.experts import sums
 from rcml_misa.experts.expert import KernelExpert, fit_temperature
 from rcml_misa.experts.logits import stack_weights
 from rcml_misa.experts.ridge import KERNELS
@@ -210,7 +210,7 @@ def test_mapped_columns_of_each_view_have_total_variance_one(digits):
 def test_blocks_of_rows_change_nothing(monkeypatch, digits, size):
     X, y = digits
     wanted = KernelExpert(random_state=0).fit(X[:120], y[:120])
-    monkeypatch.setattr(ridge, "BLOCK", size)
+    monkeypatch.setattr(sums, "BLOCK", size)
     found = KernelExpert(random_state=0).fit(X[:120], y[:120])
     np.testing.assert_allclose(found.loo_scores_, wanted.loo_scores_, atol=1e-3)
     np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), atol=1e-2)
@@ -221,8 +221,9 @@ def test_more_rows_than_a_block_are_mapped_block_by_block(monkeypatch, iris):
     order = np.random.default_rng(0).permutation(150)
     X, y = X[order], y[order]
     wanted = KernelExpert(random_state=0).fit(X, y)
-    monkeypatch.setattr(ridge, "BLOCK", 64)
-    monkeypatch.setattr("rcml_misa.experts.expert.BLOCK", 64)
+    monkeypatch.setattr(sums, "BLOCK", 64)
+    monkeypatch.setattr("rcml_misa.experts.kernel_rows.BLOCK", 64)
+    monkeypatch.setattr("rcml_misa.experts.mapped_views.BLOCK", 64)
     found = KernelExpert(random_state=0, selection_landmarks=100).fit(X, y)
     assert (found.loo_scores_.argmax(axis=1) == y).mean() > 0.9
     assert (found.predict(X) == wanted.predict(X)).mean() > 0.97

@@ -19,7 +19,7 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators.outputs import evidential_terms, mixing_partners, subspace_terms
 from rcml_misa.exceptions import DataError
-from rcml_misa.experts.logits import presence_weights
+from rcml_misa.experts.logits import RowWeights
 from rcml_misa.losses import (
     conflict_loss,
     difference_loss,
@@ -397,7 +397,8 @@ def test_missing_views_do_not_poison_the_view_s_expert():
     X, y = problem()
     here = ~np.isnan(X["b"][:, 0])
     found = MAKERS["kernel-expert"]().fit(X, y).experts_.views_[1]
-    own = presence_weights(np.unique(y, return_inverse=True)[1], here, None)
+    codes = np.unique(y, return_inverse=True)[1]
+    own = RowWeights.of(codes, here, None)(slice(None), codes)
     alone = MAKERS["kernel-expert"]().fit({"b": X["b"][here]}, y[here], sample_weight=own)
     wanted = alone.experts_.views_[0]
     np.testing.assert_allclose(found.loo_scores_, wanted.loo_scores_, rtol=1e-9, atol=1e-12)
@@ -510,12 +511,14 @@ def test_any_views_give_finite_opinions(name, widths, classes, gaps, seed):
 def test_rows_that_have_a_view_weigh_as_the_classes_of_all_rows():
     codes = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     here = np.array([True, True, True, False, True, False, False, False])
-    own = presence_weights(codes, here, None)
+    own = RowWeights.of(codes, here, None)(slice(None), codes)
     assert own is not None
     np.testing.assert_allclose(own, np.array([4 / 3, 4 / 3, 4 / 3, 4]) / 2)
     weights = np.array([1.0, 1, 2, 1, 1, 1, 1, 2])
-    scaled = presence_weights(codes, here, weights)
+    scaled = RowWeights.of(codes, here, weights)(slice(None), codes)
     assert scaled is not None
     totals = np.bincount(codes[here], weights=scaled)
     np.testing.assert_allclose(totals / totals.sum(), [0.5, 0.5])
-    assert presence_weights(codes, np.ones(8, dtype=bool), weights) is weights
+    every = RowWeights.of(codes, np.ones(8, dtype=bool), weights)
+    np.testing.assert_allclose(every(np.arange(3), codes[:3]), weights[:3] / weights.mean())
+    assert RowWeights.of(codes, here | True, None)(slice(None), codes) is None

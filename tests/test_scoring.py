@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -85,7 +86,8 @@ def experts(rows, *, views=3, gaps=False, landmarks=1400, kernel="auto", seed=0)
 def scores_by_kernel(expert, parts):
     """Scores of one expert straight from its kernel, its landmarks and its weights."""
     values = expert.columns_([dense(part) for part in parts])
-    near = KERNELS[expert.kernel_](values, expert.landmark_values_, expert.layout_)
+    given = torch.from_numpy(values), torch.from_numpy(expert.landmark_values_)
+    near = KERNELS[expert.kernel_](*given, expert.layout_).numpy()
     return near @ expert.weights_ + expert.intercept_
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_iris
 
 from rcml_misa.calibration import Calibrator
@@ -19,6 +20,7 @@ from rcml_misa.estimators import (
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.ridge import NystroemFeatures, fit_ridge
+from rcml_misa.experts.sums import Sample
 from rcml_misa.reading.rows import hold_out, row_weights
 
 MAKERS = {
@@ -100,10 +102,11 @@ def ridge_problem():
     landmarks = rows[:5]
 
     def solve(chosen, weights=None, penalties=(0.3,)):
-        phi = NystroemFeatures(
-            lambda block: rows[chosen][block], len(chosen), landmarks, lambda a, b: a @ b.T
-        )
-        return fit_ridge(phi, onehot[chosen], penalties, weights), phi
+        phi = NystroemFeatures(torch.from_numpy(landmarks @ landmarks.T))
+        features = phi(torch.from_numpy(rows[chosen] @ landmarks.T))
+        codes = torch.from_numpy(onehot[chosen].argmax(axis=1))
+        given = None if weights is None else torch.from_numpy(weights)
+        return fit_ridge(Sample(features, codes, given), 3, penalties), features.numpy()
 
     return solve, onehot
 
@@ -122,8 +125,7 @@ def test_weighted_leave_one_out_scores_are_those_of_the_ridge_without_the_row():
     solve, onehot = ridge_problem()
     weights = np.random.default_rng(1).uniform(0.2, 3.0, size=14)
     weights /= weights.mean()
-    found, phi = solve(np.arange(14), weights)
-    features = phi(slice(0, 14))
+    found, features = solve(np.arange(14), weights)
     for row in range(14):
         kept = np.arange(14) != row
         w, x, t = weights[kept], features[kept], onehot[kept]

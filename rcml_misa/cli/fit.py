@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rcml_misa.bounds import check_least
+from rcml_misa.bounds import MOST, check_least
 from rcml_misa.cli import options as opt
-from rcml_misa.cli.console import echo, echo_json, file_size, listed, refuse_same
+from rcml_misa.cli.console import echo, echo_json, file_size, listed
+from rcml_misa.cli.train_table import peak_bytes, train_table
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ __all__ = ["fit", "inspect"]
 
 _DATASET = "A data set, a file of your own (table or arrays), or a folder of tables."
 _NO_CHECKSUM = "none, as in all files before format version 4; save the model again to have one"
+_IN_MEMORY = (
+    "Size up to which a file's table is held in memory; a larger one is read in blocks.  [default: "
+    "a quarter of the free memory]"
+)
 _NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the training data."
 
 
@@ -36,6 +42,8 @@ _NO_LANDMARKS = "Ridge in place of kernel experts, which would keep rows of the 
 @opt.method_options
 @opt.value("--seed", "S", default=0)
 @opt.flag("--no-landmarks", _NO_LANDMARKS)
+@opt.value("--in-memory gigabytes", "GB", _IN_MEMORY, float)
+@opt.fit_workers_options
 @opt.json_option
 def fit(
     name: str,
@@ -45,22 +53,24 @@ def fit(
     settings: opt.MethodOptions,
     seed: int,
     no_landmarks: bool,
+    gigabytes: float | None,
+    workers: opt.Workers,
     as_json: bool,
 ) -> None:
     """Train a model on all rows and write it to one file, for `predict` and `inspect`.
 
     No rows are held out here: `run` tells how good the method is on this data set. The test rows
-    of a file's own split are left out all the same, so that `predict` can be judged on them.
+    of a file's own split are left out all the same, so that `predict` can be judged on them. A
+    file's table that is large beside the memory is read in blocks and trained on from the disk.
     """
-    from rcml_misa.datasets import load_labelled
-    from rcml_misa.datasets.files import for_training
     from rcml_misa.estimators import ViewPipeline
     from rcml_misa.estimators.registry import check_weights, load_with_header
     from rcml_misa.persistence import check_savable, describe
-    from rcml_misa.reading.preparer import TablePreparer
-    from rcml_misa.storage import check_writable
+    from rcml_misa.storage import check_writable, work_folder
 
     check_least(seed=(seed, 0))
+    if gigabytes is not None and not 0 <= gigabytes < math.inf:
+        raise OptionError(f"--in-memory {gigabytes} is no number of gigabytes; give 0 or more.")
     if data.test_file is not None:
         raise OptionError("fit reads no test rows; leave --test-file out, and give it to predict.")
     regression = data.predicts_scores([name])
@@ -68,41 +78,53 @@ def fit(
     estimator = recipe.build(seed)
     check_savable(type(estimator), name=method)
     check_writable(out, remedy=opt.WRITABLE)
-    own, about = load_labelled(
-        name, data.file_options, data_dir=data.data_dir, task=data.task, default_task="3"
-    )
-    refuse_same(out, name)
-    own = for_training(own)
-    if own.weights is not None:
-        check_weights(estimator, method=method)
-    for note in own.notes:
-        echo(f"note: {note}", err=True)
-    missing = zip(own.views.names, (~own.views.present).sum(axis=0).tolist(), strict=True)
-    if told := [f"{view} in {count}" for view, count in missing if count]:
-        echo(f"note: missing views: {', '.join(told)} of {own.views.n_samples} rows", err=True)
-    started = time.perf_counter()
-    preparer = TablePreparer().fit(own.views)
-    for text in preparer.describe():
-        echo(f"note: {text}", err=True)
-    with _progress(hasattr(estimator, "device")) as callback:
-        more: dict[str, Any] = {} if callback is None else {"callback": callback}
-        if own.weights is not None:
-            more["sample_weight"] = own.weights
-        estimator.fit(preparer.transform(own.views), own.labels, **more)
-    seconds = time.perf_counter() - started
-    fitted = ViewPipeline([("prepare", preparer), ("model", estimator)])
-    layout = own.layout.without(
-        column for columns in preparer.columns_.values() for column in columns.kinds.aside
-    )
-    _save(fitted, out, about={**about, "method": method, "layout": layout.to_json()})
+
+    def check(weighted: bool) -> None:
+        if weighted:
+            check_weights(estimator, method=method)
+
+    with train_table(
+        name,
+        data,
+        out=out,
+        method=method,
+        streams=getattr(estimator, "_streams", False),
+        gigabytes=gigabytes,
+        check=check,
+    ) as table:
+        started = time.perf_counter()
+        more: dict[str, Any] = {} if table.weights is None else {"sample_weight": table.weights}
+        engine = workers.choose(runs=workers.jobs or (MOST["jobs"] if table.mapped else 1))
+        with (
+            work_folder() as folder,
+            engine.spread(folder),
+            _progress(hasattr(estimator, "device")) as callback,
+        ):
+            more |= {} if callback is None else {"callback": callback}
+            estimator.fit(table.views, table.labels, **more)
+        seconds = time.perf_counter() - started
+    fitted = ViewPipeline([("prepare", table.preparer), ("model", estimator)])
+    about = {**table.about, "method": method, "layout": table.layout.to_json()}
+    _save(fitted, out, about=about)
     model, header = load_with_header(out)  # what was written can be read
     facts = describe(model, header, out)
     if as_json:
-        echo_json({**facts, "fit_seconds": seconds})
+        more_facts = {
+            "rows": table.rows,
+            "sample_rows": table.sampled,
+            "in_blocks": table.mapped,
+            "read_seconds": table.seconds,
+            "fit_seconds": seconds,
+            "peak_bytes": peak_bytes(),
+        }
+        echo_json({**facts, **more_facts})
         return
     target = "scores" if facts["classes"] is None else f"{len(facts['classes'])} classes"
     echo(f"fitted {method} on {about['dataset']} in {seconds:.1f} s:")
     echo(f"  {facts['train_rows']} rows, {target}, views {listed(facts['views'])}")
+    if table.mapped:
+        sample = f"a sample of {table.sampled} of {table.rows} rows"
+        echo(f"  read in blocks in {table.seconds:.1f} s, prepared by {sample}")
     click.echo(f"written: {out} ({file_size(facts['bytes'])})")
     way_out = "; --no-landmarks fits without them" if facts["landmark_rows"] else ""
     echo(f"landmarks: {_landmarks(facts)}{way_out}")

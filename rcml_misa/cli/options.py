@@ -242,14 +242,24 @@ _ADDRESS = (
     "Of a dask scheduler or ray cluster that is there (by default one is started here); for slurm "
     "its parameters, such as partition=gpu,time=120."
 )
-workers_options = together(
-    "workers",
-    Workers,
-    (
-        value("--jobs", "J", "Workers.  [default: all cores]", int),
-        value("--engine", "local|dask|ray|slurm", _ENGINE, default="local", show_default=False),
-        value("--address", "ADDRESS", _ADDRESS),
-    ),
+
+
+def _workers_options(jobs: str, what: str) -> Decorator:
+    return together(
+        "workers",
+        Workers,
+        (
+            value("--jobs", "J", f"Workers.  [default: {jobs}]", int),
+            value("--engine", "local|dask|ray|slurm", what, default="local", show_default=False),
+            value("--address", "ADDRESS", _ADDRESS),
+        ),
+    )
+
+
+workers_options = _workers_options("all cores", _ENGINE)
+fit_workers_options = _workers_options(
+    "all cores for a table that is read in blocks, else 1",
+    "What carries out the sums of one fit, not slurm.  [default: local]",
 )
 
 

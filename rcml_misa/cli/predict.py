@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -268,9 +267,7 @@ def _answers(
 
     from rcml_misa.datasets.files import file_rows
 
-    widths, texts = _expected(preparer, model, layout)
-    if preparer is not None:
-        layout = replace(layout, views={v: c for v, c in layout.views.items() if v in widths})
+    layout, widths, texts = _expected(preparer, model, layout)
     classes = model.classes_.tolist() if hasattr(model, "classes_") else None
     for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
         if not len(chunk):
@@ -303,14 +300,13 @@ def _answers(
 
 def _expected(
     preparer: TablePreparer | None, model: Any, layout: FileLayout
-) -> tuple[dict[str, int], Mapping[str, tuple[str, ...]]]:
+) -> tuple[FileLayout, dict[str, int], Mapping[str, tuple[str, ...]]]:
     """Count the columns of each view in a file, and name those to be read as they are written."""
+    from rcml_misa.reading.preparer import expected_columns
+
     if preparer is None:
-        return dict(zip(model.view_names_, model.widths_, strict=True)), {}
-    # columns and views that were set aside are not needed
-    widths = dict(preparer.given_widths_)
-    widths |= {view: len(layout.views[view]) for view in preparer.matched_}
-    return {view: widths[view] for view in preparer.view_names_}, preparer.texts
+        return layout, dict(zip(model.view_names_, model.widths_, strict=True)), {}
+    return expected_columns(preparer, layout)
 
 
 def _prepared(preparer: TablePreparer | None, chunk: FileRows, tally: Tally) -> Any:

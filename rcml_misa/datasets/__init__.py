@@ -11,6 +11,8 @@ from rcml_misa.datasets.lookup import (
     load_labelled,
     locate,
     remove_own,
+    survey_labelled,
+    too_large,
 )
 
 __all__ = [
@@ -28,4 +30,6 @@ __all__ = [
     "load_labelled",
     "locate",
     "remove_own",
+    "survey_labelled",
+    "too_large",
 ]

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from rcml_misa.exceptions import DataError, OptionError, shortened
 
-__all__ = ["LARGEST_VARIABLE", "LEAST_TEXT", "SizeBound", "bounded_members"]
+__all__ = ["LARGEST_VARIABLE", "LEAST_TEXT", "SizeBound", "bounded_members", "raised_bound"]
 
 TIMES = 100  # bytes that each byte of a file may become
 LEAST = 2**28  # bytes that any file may become
@@ -23,8 +23,8 @@ LARGEST_VARIABLE = "RCML_MISA_LARGEST_GB"  # environment variable that raises th
 MOST_MEMBERS = 10_000
 
 
-def _raised() -> float:
-    """Read the bound in bytes that the environment sets, 0 for none."""
+def raised_bound() -> int:
+    """Read the bound in bytes that ``RCML_MISA_LARGEST_GB`` sets, 0 for none."""
     text = os.environ.get(LARGEST_VARIABLE, "")
     try:
         value = float(text or 0)
@@ -35,7 +35,7 @@ def _raised() -> float:
             f"{LARGEST_VARIABLE}={shortened(text, 40)} is no number of gigabytes; give one such as "
             "8, or unset it."
         )
-    return value * 1e9
+    return int(value * 1e9)
 
 
 @dataclass
@@ -63,7 +63,7 @@ class SizeBound:
     def __post_init__(self) -> None:
         if self.size < 0:
             self.size = self.path.stat().st_size
-        self.most = int(max(self.least, TIMES * self.size, _raised()))
+        self.most = int(max(self.least, TIMES * self.size, raised_bound()))
 
     @property
     def left(self) -> int:

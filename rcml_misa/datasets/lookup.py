@@ -25,7 +25,9 @@ from rcml_misa.datasets.dataset import Dataset, as_task
 from rcml_misa.exceptions import DataError, LeakWarning, OptionError, nearest, shortened
 
 if TYPE_CHECKING:
-    from rcml_misa.datasets.files import OwnFile
+    from collections.abc import Callable
+
+    from rcml_misa.datasets.files import OwnFile, SurveyedFile
 
 __all__ = [
     "add_own",
@@ -36,6 +38,8 @@ __all__ = [
     "load_labelled",
     "locate",
     "remove_own",
+    "survey_labelled",
+    "too_large",
 ]
 
 
@@ -304,22 +308,13 @@ def load_labelled(
     """
     import numpy as np
 
-    from rcml_misa.datasets.files import FileLayout, OwnFile, file_bytes, file_sha256
+    from rcml_misa.datasets.files import FileLayout, OwnFile
 
     entry = _resolved(name, replace(options, regression=options.regression or task == "regression"))
     if entry.format == "own":
-        if task not in (None, "regression"):
-            raise OptionError(
-                f"{entry.name} is no set of sentiment scores; leave the task out, or choose "
-                "regression where numbers are predicted."
-            )
+        _refuse_task(entry, task)
         own, path = _read_own(entry, stop_at_leaks=stop_at_leaks)
-        about = {
-            "dataset": entry.name,
-            "file_sha256": file_sha256(path),
-            "file_bytes": str(file_bytes(path)),
-        }
-        return own, about | ({"task": own.task} if own.task == "regression" else {})
+        return own, _about(entry, path)
     data = load_dataset(name, data_dir=data_dir)
     about = {"dataset": data.name, "file_sha256": data.sha256}
     if task is not None or data.scores is not None:
@@ -328,6 +323,80 @@ def load_labelled(
     labels = np.array(data.classes)[data.target] if data.classes else data.target
     layout = FileLayout({view: (view,) for view in data.views.names})
     return OwnFile(data.views, labels, layout, task=data.task), about
+
+
+def _refuse_task(entry: CatalogueEntry, task: str | None) -> None:
+    if task not in (None, "regression"):
+        raise OptionError(
+            f"{entry.name} is no set of sentiment scores; leave the task out, or choose "
+            "regression where numbers are predicted."
+        )
+
+
+def _about(entry: CatalogueEntry, path: Path) -> dict[str, str]:
+    """Tell name, sha256 and size of a file, for the header of a model file."""
+    from rcml_misa.datasets.files import file_bytes, file_sha256
+
+    about = {
+        "dataset": entry.name,
+        "file_sha256": file_sha256(path),
+        "file_bytes": str(file_bytes(path)),
+    }
+    return about | ({"task": "regression"} if entry.options.regression else {})
+
+
+def too_large(name: str, options: FileOptions, *, gigabytes: float | None = None) -> Path | None:
+    """Return the path of a file of one's own whose table is not to be held in memory, or None.
+
+    Parameters
+    ----------
+    name, options
+        As in `load_dataset`.
+    gigabytes : float, optional
+        Size of a table up to which it is held; a quarter of the memory at hand, or
+        ``RCML_MISA_LARGEST_GB``, without it.
+    """
+    from rcml_misa.datasets.files import held_bytes, most_held
+
+    entry = _resolved(name, options)
+    if entry.format != "own":
+        return None
+    path = _checked_own(entry)
+    return path if path.exists() and held_bytes(path) > most_held(gigabytes) else None
+
+
+def survey_labelled(
+    name: str,
+    options: FileOptions,
+    *,
+    task: str | None = None,
+    stop_at_leaks: bool = True,
+    look: Callable[[int], None] | None = None,
+) -> tuple[SurveyedFile, FileOptions, Path, dict[str, str]]:
+    """Look at all rows of a file of one's own in blocks, as `load_labelled` reads one whole.
+
+    Parameters are those of `load_labelled`; `look` is called with the rows that were read so far.
+
+    Returns
+    -------
+    survey : SurveyedFile
+        Its sample is without the test rows of the file's own split.
+    options : FileOptions
+        Those that the file was read with.
+    path : Path
+    about : dict of str to str
+    """
+    from rcml_misa.datasets.files import for_training, survey_own_file
+    from rcml_misa.datasets.files.leaks import refuse_leaks
+
+    entry = _resolved(name, replace(options, regression=options.regression or task == "regression"))
+    _refuse_task(entry, task)
+    path = _checked_own(entry)
+    survey = survey_own_file(path, entry.options, look=look)
+    own = survey.own
+    if stop_at_leaks:
+        own = refuse_leaks(own, name=entry.name, accept=entry.options.accept_leak)
+    return replace(survey, own=for_training(own)), entry.options, path, _about(entry, path)
 
 
 def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:

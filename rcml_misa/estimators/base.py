@@ -23,7 +23,7 @@ from rcml_misa.callbacks import CallbackSupport
 from rcml_misa.exceptions import DataError, PresenceWarning, shortened
 from rcml_misa.options import check_options
 from rcml_misa.persistence import save
-from rcml_misa.reading.rows import hold_out, row_weights
+from rcml_misa.reading.rows import LABELS, class_codes, hold_out, row_weights
 from rcml_misa.views import (
     ColumnNames,
     MultiView,
@@ -69,6 +69,10 @@ class TrainRows(NamedTuple):
         """Select some of the rows."""
         weights = None if self.weights is None else self.weights[rows]
         return TrainRows(self.views.take(rows), self.codes[rows], weights)
+
+    def looked(self, rows: NDArray[np.int64]) -> TrainRows:
+        """Select rows by sorted numbers, without a copy where these are all."""
+        return self if len(rows) == len(self.codes) else self.take(rows)
 
 
 class MultiViewEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
@@ -172,6 +176,7 @@ class MultiViewEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     view_columns_: tuple[ColumnNames, ...] | None = None  # not in older model files
     set_aside_: tuple[str, ...] = ()  # older model files, regressors and most data have none
     _reads_sequences: ClassVar[bool] = False
+    _streams: ClassVar[bool] = False  # whether `fit` reads memory maps block by block
     _savable: ClassVar[bool] = True  # by `save`, whose files `rcml_misa.load` reads
     _needed: ClassVar[tuple[str, ...]] = ()  # fitted names that files of older versions lack
     # whether a missing view's opinion is left out; other methods get train means in its place
@@ -331,7 +336,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
             weighed = np.flatnonzero(weights)
             views, labels = views.take(weighed), labels[weighed]
             weights = row_weights(labels, weights[weighed], None)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.classes_, codes = class_codes(labels)
         if len(self.classes_) < 2:
             raise DataError(
                 f"y holds one class only ({self.classes_[0]}); a classifier needs two or more."
@@ -339,7 +344,7 @@ class MultiViewClassifier(ClassifierMixin, MultiViewEstimator):  # type: ignore[
         counts = np.bincount(codes, weights=weights)
         self.class_shares_ = counts / counts.sum()
         self._remember(X, views, labels)
-        return self._set_aside(TrainRows(views, codes.astype(np.int64), weights))
+        return self._set_aside(TrainRows(views, codes, weights))
 
     def _set_aside(self, rows: TrainRows) -> TrainRows:
         """Set views aside whose presence tells the class; rows without any other are left out."""
@@ -463,7 +468,11 @@ def class_labels(y: ArrayLike) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
         if missing := _missing(labels):
             raise DataError(missing)
-        check_classification_targets(labels)
+        with warnings.catch_warnings():
+            if len(labels) > LABELS:  # part by part a class may be rare
+                warnings.filterwarnings("ignore", "The number of unique classes")
+            for start in range(0, len(labels), LABELS):
+                check_classification_targets(labels[start : start + LABELS])
     except DataError:
         raise
     except (TypeError, ValueError) as error:
@@ -511,9 +520,9 @@ def row_blocks(views: MultiView) -> Iterator[MultiView]:
 
 def check_presence(views: MultiView) -> None:
     """Refuse train rows without any view, and views without any row."""
-    present = views.present
-    if present.all():
+    if views.complete:
         return
+    present = views.present
     for name, rows in zip(views.names, present.sum(axis=0), strict=True):
         if not rows:
             raise DataError(f"view {name!r} is NaN in every row; leave it out of X.")

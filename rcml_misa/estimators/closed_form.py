@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import torch
 from numpy.typing import ArrayLike
 
 from rcml_misa.calibration import Calibrator
@@ -21,25 +22,32 @@ from rcml_misa.experts.view_experts import ViewExperts
 from rcml_misa.options import Choice, Space, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
+from rcml_misa.training import Device, pick_device
 from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier", "RidgeExpertClassifier", "fit_members"]
 
 
 def fit_members(
-    estimator: Any, rows: TrainRows, seed: int, *, maps: Sequence[ColumnMap] | None = None
+    estimator: Any,
+    rows: TrainRows,
+    seed: int,
+    device: torch.device,
+    *,
+    maps: Sequence[ColumnMap] | None = None,
 ) -> ViewExperts | RidgeExperts:
     """Fit the members that the options of an estimator describe; `maps` may hold the columns."""
+    views, codes, weights = rows
     if estimator.expert == "ridge":
         ridges = RidgeExperts(scaling=estimator.scaling, random_state=seed)
-        return ridges.fit(rows.views, rows.codes, weights=rows.weights, maps=maps)
+        return ridges.fit(views, codes, weights=weights, maps=maps, device=device)
     kernels = ViewExperts(
         landmarks=estimator.landmarks,
         kernel=estimator.kernel,
         scaling=estimator.scaling,
         random_state=seed,
     )
-    return kernels.fit(rows.views, rows.codes, weights=rows.weights)
+    return kernels.fit(views, codes, weights=weights, maps=maps, device=device)
 
 
 @keyword_parameters
@@ -47,6 +55,7 @@ class _ExpertClassifier(PoolingClassifier):
     """Base of the classifiers that are closed-form members, one per view and one for all."""
 
     _leaves_out_missing: ClassVar[bool] = True
+    _streams: ClassVar[bool] = True
     _search: ClassVar[Mapping[str, Space]] = {
         "scaling": Choice(("minmax", "standard", "quantile")),
         "stacking": Choice((True, False)),
@@ -57,6 +66,7 @@ class _ExpertClassifier(PoolingClassifier):
     scaling: Scaling = "minmax"
     suspect: SuspectUse = "report"
     class_weight: ClassWeight = None
+    device: Device = "auto"
     random_state: int | None = None
 
     @abstractmethod
@@ -68,14 +78,16 @@ class _ExpertClassifier(PoolingClassifier):
         """Fit every member on views X, one label per row y and weights of the rows."""
         rows = self._check_train(X, y, sample_weight)
         views, codes, weights = rows
-        self.experts_: Experts = self._members().fit(views, codes, weights=weights)
+        device = pick_device(self.device)
+        self.experts_: Experts = self._members().fit(views, codes, weights=weights, device=device)
         logits = self.experts_.train_logits_  # leave-one-out
-        self.stack_ = logits.stack(codes, weights=weights) if self.stacking else None
+        looked = rows.looked(self.experts_.looked_)
+        self.stack_ = logits.stack(looked.codes, weights=looked.weights) if self.stacking else None
         standing = self._learn_views(
-            rows, logits, lambda new: self.experts_.logits(new).witness, self.random_state
+            looked, logits, lambda new: self.experts_.logits(new).witness, self.random_state
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
-        self.calibrator_ = Calibrator.fit(fused, codes, weights)
+        self.calibrator_ = Calibrator.fit(fused, looked.codes, looked.weights)
         return self
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
@@ -97,7 +109,7 @@ class KernelExpertClassifier(_ExpertClassifier):
         Kernels of the experts; ``"auto"`` chooses each by its leave-one-out scores.
     stacking : bool
         Whether opinions count in their product by weights fitted to leave-one-out opinions.
-    views, scaling, suspect, class_weight, random_state
+    views, scaling, suspect, class_weight, device, random_state
         See `MultiViewEstimator`.
 
     Attributes
@@ -146,7 +158,7 @@ class RidgeExpertClassifier(_ExpertClassifier):
     ----------
     stacking : bool
         Whether opinions count in their product by weights fitted to leave-one-out opinions.
-    views, scaling, suspect, class_weight, random_state
+    views, scaling, suspect, class_weight, device, random_state
         See `MultiViewEstimator`.
 
     Attributes

@@ -67,7 +67,7 @@ class EvidentialClassifier(MultiViewClassifier):
         def array(part: Tensor | None) -> Any:
             return None if part is None else part.double().cpu().numpy()
 
-        here = torch.from_numpy(present)
+        here = torch.tensor(present)
         private = keep_present(private.double().cpu(), here)
         if gains is not None:
             gains = torch.where(here, gains.double().cpu(), torch.nan)

@@ -200,7 +200,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         fused, private = self._states(self.view_means_.fill(width[0]))
         self.calibrator_ = ScaleCalibrator.fit(fused, private, self._target(width[1]).double())
         if len(self.view_names_) > 1:
-            gains = nig_gains(private, torch.from_numpy(width[0].present))
+            gains = nig_gains(private, torch.tensor(width[0].present))
             self.suspect_limits_ = suspect_limits(gains.numpy())
         opinion, target = self._opinion(reach[0]), reach[1]
         self.validation_rows_ = len(target)
@@ -270,7 +270,7 @@ class RCMLMISARegressor(MultiViewRegressor, ViewNetworkEstimator):
         )
         if len(given) < 2:
             return opinion
-        present = torch.from_numpy(given.present)
+        present = torch.tensor(given.present)
         gains = nig_gains(private, present)
         others = present.scatter(1, gains.nan_to_num(-1.0).argmax(dim=1, keepdim=True), False)
         others |= ~others.any(dim=1, keepdim=True)  # of rows with one view, which no one suspects

@@ -235,7 +235,7 @@ class MultiViewOpinion(ArrayOpinion):
         present = np.ones(private.shape[:2], bool) if self.present is None else self.present.copy()
         present[np.flatnonzero(clear), suspicion.view[clear]] = False
         private = np.where(present[:, :, None], private, 0)
-        conflict = mean_conflict(torch.from_numpy(private), torch.from_numpy(present)).numpy()
+        conflict = mean_conflict(torch.from_numpy(private), torch.tensor(present)).numpy()
         return replace(
             self,
             evidence=np.where(clear[:, None], self.rest, self.evidence),

@@ -55,8 +55,7 @@ def present_views(views: MultiView, device: torch.device) -> Tensor | None:
     >>> present_views(views, torch.device("cpu")).tolist()
     [[True, False], [True, True]]
     """
-    present = views.present
-    return None if present.all() else torch.from_numpy(present).to(device)
+    return None if views.complete else torch.tensor(views.present, device=device)
 
 
 def row_tensor(weights: Array | None, device: torch.device) -> Tensor | None:

@@ -42,6 +42,7 @@ from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits, Experts
 from rcml_misa.experts.membership import Membership, Standing
 from rcml_misa.experts.ridge import KernelChoice
+from rcml_misa.experts.sums import looked_rows
 from rcml_misa.nn.encoders import TableEncoder, ViewEncoder
 from rcml_misa.nn.networks import NetworkMean, RCMLMISANet, SubspaceGradient, TokenOpinions
 from rcml_misa.nn.tokens import AttentionMask, CollectorKind, Readout, Sharing
@@ -181,6 +182,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     """
 
     _leaves_out_missing: ClassVar[bool] = True
+    _streams: ClassVar[bool] = True
     _precision: ClassVar[type[np.floating[Any]]] = np.float32
     _search: ClassVar[Mapping[str, Space]] = {
         "learning_rate": Span(1e-3, 2e-2, log=True),
@@ -276,14 +278,19 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         if self.calibration_fraction is not None:
             fraction = self.calibration_fraction
         draws = np.random.default_rng(seeds[5])
-        blocks = Blocks.draw(rows.codes, fraction, self.networks, draws, usual=usual)
+        # what networks say of looked rows is compared with what the members say
+        numbers = looked_rows(rows.views.present, len(self.classes_))
+        if self.experts_ is not None:
+            numbers = self.experts_.looked_
+        drawn = Blocks.draw(rows.codes[numbers], fraction, self.networks, draws, usual=usual)
+        blocks = drawn.among(numbers, len(rows.codes))
         self.networks_ = len(blocks.blocks)
         # while networks are trained, their share is even and nothing is calibrated
         self.share_ = 1.0 if self.experts_ is None else EVEN
         self.calibrator_: Calibrator | None = None
         train(rows, blocks, seeds[1:4], callback=callback)
         if len(blocks.apart):
-            self._learn_share(rows, blocks, fallback, seeds[6])
+            self._learn_share(rows, blocks, drawn, fallback, seeds[6])
         elif fraction and fallback is not None:
             self.share_, self.calibrator_ = 0.0, fallback[0]
         if not self.share_:  # no network decides
@@ -296,32 +303,36 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         """Fit the closed-form members, if there are any, and what rests on them.
 
         These are their stacking, the worth and the membership of views and the limits of suspects;
-        the result is their calibration, and the standing of the rows' views.
+        the result is their calibration, and the standing of the looked rows' views.
         """
         if self.expert == "none":
             return None
         number = int(seed.generate_state(1)[0])
-        members = fit_members(
-            self, rows, number, maps=self.maps_ if self.features == "both" else None
-        )
+        maps = self.maps_ if self.features == "both" else None
+        members = fit_members(self, rows, number, self.device_, maps=maps)
         self.experts_ = members
         logits = members.train_logits_  # leave-one-out
+        looked = rows.looked(members.looked_)
         if self.stacking:
-            self.stack_ = logits.stack(rows.codes, weights=rows.weights)
+            self.stack_ = logits.stack(looked.codes, weights=looked.weights)
         standing = self._learn_views(
-            rows, logits, lambda views: members.logits(views).witness, number
+            looked, logits, lambda views: members.logits(views).witness, number
         )
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
-        return Calibrator.fit(fused, rows.codes, rows.weights), standing
+        return Calibrator.fit(fused, looked.codes, looked.weights), standing
 
     def _learn_share(
         self,
         rows: TrainRows,
         blocks: Blocks,
+        drawn: Blocks,
         fallback: tuple[Calibrator, Standing] | None,
         draws: np.random.SeedSequence,
     ) -> None:
-        """Set the share in the pool and the calibration by what networks say of new rows."""
+        """Set the share in the pool and the calibration by what networks say of new rows.
+
+        These are those of `blocks`, and of `drawn` among the looked rows.
+        """
         private, shared = blocks.ask(
             self.module_, lambda block, networks: self._states(rows.take(block).views, networks)
         )
@@ -337,8 +348,8 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
                 draws,
             )
         else:
-            members = self.experts_.train_logits_.take(blocks.apart)
-            standing = fallback[1].take(blocks.apart)
+            members = self.experts_.train_logits_.take(drawn.apart)
+            standing = fallback[1].take(drawn.apart)
             own = log_opinions(private, shared, present_views(new.views, CPU))
             pools = [members.pooled(*own, share) for share in SHARES]
             fused = (self._fuse(pool, standing, leave_out=False).fused for pool in pools)

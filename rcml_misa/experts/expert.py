@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -18,115 +15,32 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rcml_misa.calibration import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.experts.kernel_rows import KernelMember, KernelRows
+from rcml_misa.experts.logits import RowWeights
+from rcml_misa.experts.mapped_views import MappedViews
 from rcml_misa.experts.ridge import (
-    BLOCK,
     KERNELS,
-    SMALL,
     KernelChoice,
+    KernelSum,
     NystroemFeatures,
-    Ridge,
     fit_ridge,
+    negative_distances,
 )
 from rcml_misa.experts.scoring import ExpertScorer
+from rcml_misa.experts.sums import LOOKED, Ridge, Sample, fit_ridges, looked_rows, tensor
 from rcml_misa.options import check_options, keyword_parameters
-from rcml_misa.reading.columns import READINGS
-from rcml_misa.reading.features import FeatureMap, Scaling, evenly
+from rcml_misa.reading.features import Scaling
 from rcml_misa.reading.rows import row_weights
-from rcml_misa.views import ViewArray, dense, present_rows
+from rcml_misa.views import ViewArray
 
-__all__ = ["Columns", "KernelExpert", "MappedViews", "fit_temperature"]
+__all__ = ["KernelExpert", "fit_experts", "fit_temperature"]
 
 Array = NDArray[Any]
+Rows = NDArray[np.int64]
+CPU = torch.device("cpu")
 PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 2.25, 0.5))
 LARGEST_LOG_TEMPERATURE = 5.5
 LARGEST_SELECTION = 2000  # rows while the kernel is chosen
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Mapped columns of one or several views for the kernel.
-
-    Two kinds of map stand side by side, roots with their row-LayerNorm and normal quantiles, each
-    with a fitted map per view and a factor that brings the view's total variance over train rows
-    to 1, whatever its width. Columns are `double` (float64) where train rows are few.
-    """
-
-    maps: tuple[tuple[FeatureMap, ...], ...]
-    factors: tuple[tuple[float, ...], ...]
-    double: bool = False
-
-    def __call__(self, parts: Sequence[Array]) -> Array:
-        """Map rows given as one raw array (n, d_v) per view."""
-        pairs = [zip(kind, parts, strict=True) for kind in self.maps]
-        return self.join([[mapping.transform(part) for mapping, part in kind] for kind in pairs])
-
-    @property
-    def owners(self) -> NDArray[np.intp]:
-        """Number of the view that each column belongs to."""
-        widths = [[mapping.width for mapping in kind] for kind in self.maps]
-        return np.concatenate([np.repeat(np.arange(len(kind)), kind) for kind in widths])
-
-    def join(self, mapped: Sequence[Sequence[Array]]) -> Array:
-        """Scale and join views that are mapped already."""
-        dtype = np.float64 if self.double else np.float32
-        scaled = [
-            np.asarray(part * factor, dtype=dtype)
-            for kind, factors in zip(mapped, self.factors, strict=True)
-            for part, factor in zip(kind, factors, strict=True)
-        ]
-        return np.concatenate(scaled, axis=1)
-
-
-class MappedViews:
-    """Train rows' views (n, d_v) with fitted maps, so that experts share the mapping's cost."""
-
-    def __init__(self, parts: Sequence[ViewArray], *, scaling: Scaling) -> None:
-        self.parts = list(parts)
-        self.scaling: Scaling = scaling
-        self.rows = int(parts[0].shape[0])
-        self.maps = [
-            [FeatureMap.fit(part, scaling=scaling, features=kind) for part in parts]
-            for kind in READINGS
-        ]
-        some = slice(None) if self.rows <= BLOCK else evenly(self.rows, BLOCK)
-        raw = [dense(part, some) for part in parts]
-        pairs = [zip(kind, raw, strict=True) for kind in self.maps]
-        self.mapped = [[mapping.transform(part) for mapping, part in kind] for kind in pairs]
-
-    def only(self, view: int) -> MappedViews:
-        """Select one view, without the rows that lack it."""
-        present = present_rows(self.parts[view])
-        if not present.all():
-            return MappedViews([self.parts[view][present]], scaling=self.scaling)
-        single = copy(self)
-        single.parts = [self.parts[view]]
-        single.maps = [[kind[view]] for kind in self.maps]
-        single.mapped = [[kind[view]] for kind in self.mapped]
-        return single
-
-    def columns(self) -> Columns:
-        """Make the join of these views, with its factors."""
-        return Columns(
-            tuple(tuple(kind) for kind in self.maps),
-            tuple(tuple(_unit_variance(part) for part in kind) for kind in self.mapped),
-            double=self.rows <= SMALL,
-        )
-
-    def values(self, columns: Columns, rows: slice | Array) -> Array:
-        """Join the columns of some rows."""
-        if self.rows <= BLOCK:
-            return columns.join([[part[rows] for part in kind] for kind in self.mapped])
-        return columns([dense(part, rows) for part in self.parts])
-
-    def layout(self) -> tuple[tuple[int, ...], ...]:
-        """Count the joined columns of each view in each kind."""
-        return tuple(tuple(part.shape[1] for part in kind) for kind in self.mapped)
-
-
-def _unit_variance(part: Array) -> float:
-    """Compute the factor that brings the total variance of an array (n, d) to 1."""
-    variance = float(part.var(axis=0).sum())
-    return 1 / math.sqrt(variance) if variance > 0 else 1.0
 
 
 def fit_temperature(scores: Array, target: Array, weights: Array | None = None) -> float:
@@ -169,8 +83,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
-    loo_scores_ : ndarray of shape (n, K)
-        Leave-one-out scores of the train rows, without the bound.
+    looked_ : ndarray of shape (m,)
+        Numbers of the train rows that have leave-one-out scores; see `looked_rows`.
+    loo_scores_ : ndarray of shape (m, K)
+        Leave-one-out scores of these rows, without the bound.
     temperature_, raw_temperature_ : float
         Temperatures of the bounded and of the unbounded scores, by leave-one-out cross-entropy.
     bound_ : float
@@ -213,8 +129,12 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X, y, weights = X[used], y[used], row_weights(y[used], weights[used], None)
         if len(np.unique(y)) < 2:
             raise DataError(f"y holds one class only ({y[0]}); a classifier needs two or more.")
+        self.classes_, codes = np.unique(y, return_inverse=True)
         views = MappedViews(self._parts(X), scaling=self.scaling)
-        return self.fit_mapped(views, y, weights=weights)
+        owned = RowWeights.of(codes, np.ones(len(codes), dtype=bool), weights)
+        self.looked_ = looked_rows(np.ones((len(codes), 1), dtype=bool), len(self.classes_))
+        fit_experts([self], views, codes, [owned], self.looked_)
+        return self
 
     def _parts(self, X: Array) -> list[Array]:
         groups = self.groups or (X.shape[1],)
@@ -225,76 +145,97 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return np.split(X, np.cumsum(groups)[:-1], axis=1)
 
-    def fit_mapped(
+    def _prepare(
         self,
         views: MappedViews,
-        y: Array,
-        *,
-        weights: Array | None = None,
-        classes: Array | None = None,
-    ) -> Self:
-        """Fit on views that are mapped already; `fit` and a set of experts share this.
-
-        Some of `classes`, which are sorted, may be without a row.
-        """
-        self.classes_ = np.unique(y) if classes is None else classes
-        codes = np.searchsorted(self.classes_, y)
+        codes: Rows,
+        weights: RowWeights,
+        device: torch.device,
+    ) -> KernelMember:
+        """Choose the landmarks and the kernel on views that are mapped already."""
+        rng = np.random.default_rng(self.random_state)
+        having = np.arange(views.rows) if weights.here is None else np.flatnonzero(weights.here)
         self.n_features_in_ = int(sum(part.shape[1] for part in views.parts))
-        order = np.random.default_rng(self.random_state).permutation(views.rows)
-        onehot = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.columns_, self.layout_ = views.columns(), views.layout()
-        count = min(self.landmarks, views.rows)
+        self.columns_ = views.columns(having)
+        self.layout_ = self.columns_.layout
+        count = min(self.landmarks, len(having))
+        if len(having) <= LOOKED:
+            order = having[rng.permutation(len(having))]
+        else:  # without a number for each row
+            drawn = max(self.landmarks, LARGEST_SELECTION)
+            order = having[rng.choice(len(having), min(drawn, len(having)), replace=False)]
         self.kernel_: str = self.kernel
         if self.kernel == "auto":
-            self.kernel_ = self._choose(views, order, onehot, weights)
-        phi, ridge = self._ridge(views, order, count, onehot, self.kernel_, weights)
-        self.landmark_values_ = views.values(self.columns_, order[:count])
-        self.loo_scores_ = ridge.loo_scores[np.argsort(order)]
-        self.weights_, self.intercept_ = phi.kernel_weights(ridge.coefficients), ridge.intercept
-        self.penalty_ = ridge.penalty
-        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
-        true = self.loo_scores_[np.arange(views.rows), codes]
-        self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
-        bounded = np.minimum(self.loo_scores_, self.bound_)
-        self.temperature_ = fit_temperature(bounded, codes, weights)
-        return self
+            # as many rows to a landmark as there will be at the end: few landmarks favour wide
+            # kernels
+            near = min(self.selection_landmarks, count)
+            some = order[: min(near * len(having) // count, LARGEST_SELECTION)]
+            self.kernel_ = self._choose(
+                views, some, near, codes[some], weights(some, codes[some]), device
+            )
+        whole = count == len(having)
+        chosen = np.sort(order) if whole else order[:count]
+        landmarks = torch.from_numpy(self.columns_.join(views(chosen))).to(device)
+        self.landmark_values_ = landmarks.cpu().numpy()
+        kernel = KERNELS[self.kernel_]
+        square = kernel(landmarks, landmarks, self.columns_.layout)
+        return KernelMember(
+            columns=self.columns_,
+            kernel=kernel,
+            weights=weights,
+            chosen=chosen,
+            landmarks=landmarks,
+            features=NystroemFeatures(square),
+            whole=whole,
+        )
 
     def _choose(
-        self, views: MappedViews, order: Array, onehot: Array, weights: Array | None
+        self,
+        views: MappedViews,
+        some: Rows,
+        near: int,
+        codes: Rows,
+        weights: Array | None,
+        device: torch.device,
     ) -> str:
-        """Choose the kernel of least leave-one-out cross-entropy on some of the rows."""
-        count = min(self.landmarks, views.rows)
-        # as many rows to a landmark as there will be at the end: few landmarks favour wide kernels
-        near = min(self.selection_landmarks, count)
-        some = order[: min(near * views.rows // count, LARGEST_SELECTION)]
-        codes = onehot[some].argmax(axis=1)
-        own_weights = None if weights is None else weights[some]
+        """Choose the kernel of least leave-one-out cross-entropy on some of the rows.
+
+        The first `near` of them are the landmarks.
+        """
+        columns = torch.from_numpy(self.columns_.join(views(some))).to(device)
+        layout, classes = self.columns_.layout, len(self.classes_)
+        sums = {name: KernelSum(kernel, layout) for name, kernel in KERNELS.items()}
+        widths = [width for kind in layout for width in kind]
+        for place, part in enumerate(torch.split(columns, widths, dim=1)):
+            negative = negative_distances(part, part[:near])
+            for each in sums.values():
+                each.add(place // len(layout[0]), negative)
+        squares = (columns**2).sum(dim=1)
+        own, given = tensor(codes, device), tensor(weights, device)
 
         def error(name: str) -> float:
-            scores = self._ridge(views, some, near, onehot, name, weights)[1].loo_scores
-            logs = log_softmax(fit_temperature(scores, codes, own_weights) * scores, axis=1)
-            return float(-np.average(logs[np.arange(len(codes)), codes], weights=own_weights))
+            values = sums[name].values(squares, squares[:near])
+            features = NystroemFeatures(values[:near])
+            phi = features.narrow if near == len(some) else features(values)
+            ridge = fit_ridge(Sample(phi, own, given), classes, self.penalties)
+            scores = ridge.loo_scores
+            logs = log_softmax(fit_temperature(scores, codes, weights) * scores, axis=1)
+            return float(-np.average(logs[np.arange(len(codes)), codes], weights=weights))
 
         return min(KERNELS, key=error)
 
-    def _ridge(
-        self,
-        views: MappedViews,
-        rows: Array,
-        near: int,
-        onehot: Array,
-        kernel: str,
-        weights: Array | None,
-    ) -> tuple[NystroemFeatures, Ridge]:
-        """Fit on some rows, the first `near` of them being the landmarks; features and ridge."""
-        phi = NystroemFeatures(
-            None if near == len(rows) else lambda block: views.values(self.columns_, rows[block]),
-            len(rows),
-            views.values(self.columns_, rows[:near]),
-            partial(KERNELS[kernel], layout=self.layout_),
-        )
-        weights = None if weights is None else weights[rows]
-        return phi, fit_ridge(phi, onehot[rows], self.penalties, weights)
+    def _finish(
+        self, member: KernelMember, ridge: Ridge, codes: Rows, weights: Array | None
+    ) -> None:
+        """Take a fitted ridge, and bound and temper it by its scores of looked rows."""
+        self.loo_scores_ = ridge.loo_scores
+        self.weights_ = member.features.kernel_weights(ridge.coefficients)
+        self.intercept_, self.penalty_ = ridge.intercept, ridge.penalty
+        self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
+        true = self.loo_scores_[np.arange(len(codes)), codes]
+        self.bound_ = float(np.quantile(true, self.cap)) if self.cap is not None else np.inf
+        bounded = np.minimum(self.loo_scores_, self.bound_)
+        self.temperature_ = fit_temperature(bounded, codes, weights)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Compute bounded scores (n, K), near 1 for the class and near 0 for the others.
@@ -322,3 +263,26 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Predict the most probable class of each row."""
         scores = self._bounded(X)
         return np.asarray(self.classes_[scores.argmax(axis=1)])
+
+
+def fit_experts(
+    experts: Sequence[KernelExpert],
+    views: MappedViews,
+    codes: Rows,
+    weights: Sequence[RowWeights],
+    looked: Rows,
+    device: torch.device = CPU,
+) -> None:
+    """Fit an expert per view and a last one of all views, or that alone, on mapped rows.
+
+    `weights` are those of each expert's rows; `looked` rows, by number, get leave-one-out scores.
+    """
+    members = []
+    for place, (expert, own) in enumerate(zip(experts, weights, strict=True)):
+        last = place == len(experts) - 1
+        members.append(expert._prepare(views if last else views.only(place), codes, own, device))
+    rows = KernelRows(views, members, codes, len(experts[-1].classes_))
+    ridges = fit_ridges(rows, looked, experts[-1].penalties)
+    for expert, member, ridge, own in zip(experts, members, ridges, weights, strict=True):
+        seen = looked if own.here is None else looked[own.here[looked]]
+        expert._finish(member, ridge, codes[seen], own(looked, codes[looked]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,30 +15,57 @@ from scipy.special import log_softmax, softmax
 from rcml_misa.opinions import SHARED_WEIGHT, log_shares
 from rcml_misa.reading.features import evenly
 
-__all__ = ["ExpertLogits", "Experts", "expert_logits", "presence_weights", "stack_weights"]
+__all__ = ["ExpertLogits", "Experts", "RowWeights", "expert_logits", "stack_weights"]
 
 Array = NDArray[np.float64]
 ENOUGH = 20_000  # rows that suffice for a handful of weights
 STIFFNESS = 10.0  # pull of the stack towards the plain ratio, in nats per squared weight
 
 
-def presence_weights(
-    codes: NDArray[np.int64], here: NDArray[np.bool_], weights: Array | None
-) -> Array | None:
-    """Weigh the rows that have a view so that their classes have the shares of all rows.
+@dataclass(frozen=True)
+class RowWeights:
+    """Weights of the rows that a member learns from, of mean 1.
 
-    Else the member of a view that one class has more often would take presence for the class. Of
-    rows with class numbers `codes` (n,) and `weights`, those `here`, (n,); None where all are.
+    Attributes
+    ----------
+    here : ndarray of bool of shape (n,) or None
+        Rows that the member has; None for all.
+    every : ndarray of shape (n,) or None
+        Weights of all rows; None where they are 1.
+    factors : ndarray of shape (K,)
+        Factors of the classes' rows.
     """
-    if here.all():
-        return weights
-    every = np.ones(len(codes)) if weights is None else weights
-    shares, own = (
-        np.bincount(codes[rows], weights=every[rows], minlength=int(codes.max()) + 1)
-        for rows in (np.ones_like(here), here)
-    )
-    scaled = every[here] * (shares / np.maximum(own, 1e-12))[codes[here]]
-    return np.asarray(scaled / scaled.mean())
+
+    here: NDArray[np.bool_] | None
+    every: Array | None
+    factors: Array
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], here: NDArray[np.bool_], weights: Array | None) -> Self:
+        """Weigh the rows that have a view so that their classes have the shares of all rows.
+
+        Else the member of a view that one class has more often would take presence for the class.
+        Rows have class numbers `codes` (n,) and `weights`, those `here`, (n,), have the view.
+        """
+        classes = int(codes.max()) + 1
+        if here.all():
+            mean = 1.0 if weights is None else float(weights.mean())
+            return cls(None, weights, np.full(classes, 1 / mean))
+        shares, own = (
+            np.bincount(codes[rows], None if weights is None else weights[rows], minlength=classes)
+            for rows in (slice(None), here)
+        )
+        ratios = shares / np.maximum(own, 1e-12)
+        return cls(here, weights, ratios * here.sum() / (ratios @ own))
+
+    def __call__(self, rows: slice | NDArray[np.int64], codes: NDArray[np.int64]) -> Array | None:
+        """Compute the weights of those of some rows that the member has, by their class numbers."""
+        if self.here is None and self.every is None:
+            return None
+        weights = self.factors[codes]
+        if self.every is not None:
+            weights *= self.every[rows]
+        return weights if self.here is None else weights[self.here[rows]]
 
 
 def stack_weights(
@@ -179,6 +206,7 @@ class Experts(Protocol):
     """Fitted closed-form members of a set of views."""
 
     train_logits_: ExpertLogits
+    looked_: NDArray[np.int64]
 
     def logits(self, views: Any) -> ExpertLogits:
         """Compute the logits of new rows."""

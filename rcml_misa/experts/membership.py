@@ -274,7 +274,7 @@ def _signs(
     shares: Array,
     present: NDArray[np.bool_],
 ) -> Signs:
-    agreed, others = agreement(torch.from_numpy(shares), torch.from_numpy(present))
+    agreed, others = agreement(torch.from_numpy(shares), torch.tensor(present))
     ratios, distances = gaussians(parts, others.log().numpy(), present)
     return Signs(-agreed.log().numpy(), ratios, distances)
 

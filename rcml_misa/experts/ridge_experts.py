@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import fit_temperature
-from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weights
-from rcml_misa.experts.ridge import SMALL, RotatedFeatures, RowFeatures, blocks, fit_ridge
+from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
+from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, blocks, fit_ridge
+from rcml_misa.experts.sums import (
+    SMALL,
+    Ridge,
+    Sample,
+    fit_ridges,
+    looked_rows,
+    referred,
+    tensor,
+)
 from rcml_misa.reading.columns import ColumnMap
-from rcml_misa.reading.features import Scaling
+from rcml_misa.reading.features import Scaling, evenly
 from rcml_misa.views import MultiView, ViewArray, dense
 
 __all__ = ["Lift", "RidgeExperts", "RidgeMember"]
@@ -23,6 +34,7 @@ UNITS = 512  # random ReLU units of a view
 MOST_UNITS = 1536  # of all views together
 GAIN = 0.7  # standard deviation of the units' random weights
 PENALTIES = tuple(float(10**power) for power in np.arange(-3.0, 4.25, 0.5))
+CPU = torch.device("cpu")
 CAP = 0.7  # quantile of the true classes' leave-one-out scores that bounds scores above
 
 
@@ -38,6 +50,11 @@ class Lift:
     scale: float
     weights: Array
     offset: Array
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return sum(self.weights.shape)
 
     @classmethod
     def fit(cls, columns: ColumnMap, values: Array, units: int, rng: np.random.Generator) -> Self:
@@ -67,14 +84,114 @@ class RidgeMember:
     raw_temperature_: float
 
 
-class _Stacked:
-    """Features (n, m) that are held whole."""
+class _LiftedRows:
+    """Lifted rows of a table for its members; see `RowSource`.
 
-    def __init__(self, values: Array) -> None:
-        self.values, self.width, self.dtype = values, values.shape[1], values.dtype
+    The last member's features are those of all views side by side, zeros of mapped columns standing
+    for a view that a row lacks; the others' are those of a view. Features are kept where all rows
+    are `mapped` already.
+    """
 
-    def __call__(self, block: slice) -> Array:
-        return np.asarray(self.values[block])
+    def __init__(
+        self,
+        arrays: Sequence[ViewArray],
+        lifts: Sequence[Lift],
+        codes: NDArray[np.int64],
+        weights: Sequence[RowWeights],
+        mapped: Sequence[Array] | None,
+        device: torch.device,
+    ) -> None:
+        self.arrays, self.lifts = referred(arrays), lifts
+        self.codes, self.weights = codes, weights
+        self.device = device
+        self.rows, self.classes = len(codes), int(codes.max()) + 1
+        ends = np.cumsum([lift.width for lift in lifts]).tolist()
+        self.columns = [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+        if len(lifts) > 1:
+            self.columns.append(slice(0, ends[-1]))
+        self.members = list(range(len(self.columns)))
+        self._kept = None if mapped is None else self._lifted(mapped)
+
+    def only(self, members: Sequence[int]) -> _LiftedRows:
+        """Select some of the members, by number."""
+        rows = copy(self)
+        rows.members = list(members)
+        return rows
+
+    @property
+    def nested(self) -> list[slice | None]:
+        """Columns of the joint member's features that are those of a member without gaps."""
+        last = len(self.columns) - 1
+        joint = last in self.members
+        return [
+            self.columns[member] if joint and member < last and not self.gaps(member) else None
+            for member in self.members
+        ]
+
+    def gaps(self, member: int) -> bool:
+        """Whether some rows lack the view of a member."""
+        return self.weights[member].here is not None
+
+    def having(self, member: int) -> NDArray[np.int64]:
+        """Number the rows that a member learns from."""
+        here = self.weights[member].here
+        return np.arange(self.rows) if here is None else np.flatnonzero(here)
+
+    def wide(self, member: int) -> bool:
+        """Whether a member has more features than rows."""
+        columns, here = self.columns[member], self.weights[member].here
+        rows = self.rows if here is None else int(here.sum())
+        return int(columns.stop - columns.start) > rows
+
+    def _lifted(self, mapped: Sequence[Array]) -> torch.Tensor:
+        dtype = np.float64 if self.rows <= SMALL else np.float32
+        pairs = zip(self.lifts, mapped, strict=True)
+        parts = [lift(part).astype(dtype, copy=False) for lift, part in pairs]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
+
+    def __call__(self, rows: slice | NDArray[np.int64]) -> list[Sample]:
+        """Lift some rows."""
+        if self._kept is None:
+            pairs = zip(self.lifts, self.arrays, strict=True)
+            lifted = self._lifted([lift.columns.transform(dense(a, rows)) for lift, a in pairs])
+        else:
+            lifted = self._kept[rows]
+        codes, samples = self.codes[rows], []
+        for member in self.members:
+            weights = self.weights[member]
+            features, own, weighed = lifted[:, self.columns[member]], codes, weights(rows, codes)
+            if weights.here is not None:
+                here = weights.here[rows]
+                features, own = features[tensor(here, self.device)], codes[here]
+            given = tensor(own, self.device), tensor(weighed, self.device)
+            samples.append(Sample(features, *given))
+        return samples
+
+    def fit(self, looked: NDArray[np.int64]) -> list[Ridge]:
+        """Fit the ridge of every member; see `fit_ridges`."""
+        wide = [member for member in self.members if self.wide(member)]
+        others = [member for member in self.members if member not in wide]
+        ridges: dict[int, Ridge] = {}
+        if others:
+            fitted = fit_ridges(self.only(others), looked, PENALTIES)
+            ridges = dict(zip(others, fitted, strict=True))
+        for member in wide:
+            rows = self.having(member)
+            (sample,) = self.only([member])(rows)
+            ridges[member] = _fit_rotated(sample, self.classes, np.isin(rows, looked))
+        return [ridges[member] for member in self.members]
+
+
+def _fit_rotated(sample: Sample, classes: int, looked: NDArray[np.bool_]) -> Ridge:
+    """Fit a ridge on fewer rows than columns; scores of the `looked` ones, (n,)."""
+    rotated = RotatedFeatures(sample.features)
+    turned = sample._replace(features=rotated.features)
+    ridge = fit_ridge(turned, classes, PENALTIES)
+    return replace(
+        ridge,
+        coefficients=rotated.back(ridge.coefficients),
+        loo_scores=ridge.loo_scores[looked],
+    )
 
 
 class RidgeExperts:
@@ -96,8 +213,10 @@ class RidgeExperts:
         Features of each view.
     members_ : list of RidgeMember
         Ridges of the views, the joint one last.
+    looked_ : ndarray of shape (m,)
+        Numbers of the train rows that have leave-one-out logits; see `looked_rows`.
     train_logits_ : ExpertLogits
-        Leave-one-out logits of the train rows.
+        Leave-one-out logits of these rows.
     """
 
     def __init__(self, *, scaling: Scaling = "minmax", random_state: int | None = None) -> None:
@@ -111,37 +230,46 @@ class RidgeExperts:
         *,
         weights: NDArray[np.float64] | None = None,
         maps: Sequence[ColumnMap] | None = None,
+        device: torch.device = CPU,
     ) -> Self:
         """Fit every ridge on the rows of `views`, class numbers `codes` and weights (n,).
 
-        `maps` may hold the fitted columns of the views. A view's ridge learns from the rows that
-        have the view, the joint one from all, with the columns' means in place of missing views.
+        `maps` may hold the fitted columns of the views; sums are solved on `device`. A view's
+        ridge learns from the rows that have the view, the joint one from all, with the columns'
+        means in place of missing views.
         """
         if maps is None:
             maps = [ColumnMap.fit(array, scaling=self.scaling) for array in views.arrays]
         rng = np.random.default_rng(self.random_state)
         units = max(min(UNITS, MOST_UNITS // len(views)), 16)
         present = views.present
-        mapped = [m.transform(dense(a)) for m, a in zip(maps, views.arrays, strict=True)]
-        self.lifts_ = [
-            Lift.fit(columns, part[here], units, rng)
-            for columns, part, here in zip(maps, mapped, present.T, strict=True)
-        ]
-        features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
-        onehot = np.eye(int(codes.max()) + 1)[codes]
-        scores = np.zeros((len(views), *onehot.shape))
+        few = len(codes) <= BLOCK
+        mapped = []
+        self.lifts_ = []
+        for columns, array, here in zip(maps, views.arrays, present.T, strict=True):
+            numbers = np.flatnonzero(here)
+            some = slice(None) if few else numbers[evenly(len(numbers), min(len(numbers), BLOCK))]
+            mapped.append(columns.transform(dense(array, some)))
+            known = mapped[-1][here] if few else mapped[-1]
+            self.lifts_.append(Lift.fit(columns, known, units, rng))
+        several = len(views) > 1
+        having = list(present.T) + [np.ones(len(codes), dtype=bool)] * several
+        owned = [RowWeights.of(codes, here, weights) for here in having]
+        rows = _LiftedRows(views.arrays, self.lifts_, codes, owned, mapped if few else None, device)
+        self.looked_ = looked = looked_rows(present, rows.classes)
+        scores = np.zeros((len(having), len(looked), rows.classes))
         self.members_ = []
-        for score, part, here in zip(scores, features, present.T, strict=True):
-            own = presence_weights(codes, here, weights)
-            member, score[here] = _fit_member(part[here], onehot[here], own)
+        for score, ridge, here, own in zip(scores, rows.fit(looked), having, owned, strict=True):
+            seen = here[looked]
+            score[seen] = ridge.loo_scores
+            member = _read_member(ridge, codes[looked[seen]], own(looked, codes[looked]))
             self.members_.append(member)
-        joint = scores[0]
-        if len(views) > 1:
-            member, joint = _fit_member(np.concatenate(features, axis=1), onehot, weights)
-            self.members_.append(member)
-        else:
+        if not several:
             self.members_.append(self.members_[0])
-        self.train_logits_ = expert_logits(self.members_, list(scores), joint, present)
+        joint = scores[-1]
+        self.train_logits_ = expert_logits(
+            self.members_, list(scores[: len(views)]), joint, present[looked]
+        )
         return self
 
     def logits(self, views: MultiView) -> ExpertLogits:
@@ -168,26 +296,17 @@ class RidgeExperts:
         return own, joint
 
 
-def _fit_member(
-    features: Array, onehot: Array, weights: NDArray[np.float64] | None
-) -> tuple[RidgeMember, Array]:
-    """Fit a ridge on features (n, m); the member, and leave-one-out scores (n, K) of its rows."""
-    codes = onehot.argmax(axis=1)
-    rows, width = features.shape
-    if rows > SMALL:
-        features, onehot = features.astype(np.float32), onehot.astype(np.float32)
-    rotated = RotatedFeatures(features) if width > rows else None
-    phi: RowFeatures = _Stacked(features) if rotated is None else rotated
-    ridge = fit_ridge(phi, onehot, PENALTIES, weights)
-    coefficients = ridge.coefficients if rotated is None else rotated.back(ridge.coefficients)
+def _read_member(
+    ridge: Ridge, codes: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> RidgeMember:
+    """Bound and temper a ridge by its leave-one-out scores of rows with these class numbers."""
     scores = ridge.loo_scores
-    bound = float(np.quantile(scores[np.arange(rows), codes], CAP))
-    member = RidgeMember(
-        weights=coefficients,
+    bound = float(np.quantile(scores[np.arange(len(codes)), codes], CAP))
+    return RidgeMember(
+        weights=ridge.coefficients,
         intercept=ridge.intercept,
         penalty=ridge.penalty,
         bound_=bound,
         temperature_=fit_temperature(np.minimum(scores, bound), codes, weights),
         raw_temperature_=fit_temperature(scores, codes, weights),
     )
-    return member, scores

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from rcml_misa.experts.expert import KernelExpert, MappedViews
-from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weights
+from rcml_misa.experts.expert import KernelExpert, fit_experts
+from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
+from rcml_misa.experts.mapped_views import MappedViews
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.scoring import ExpertScorer
+from rcml_misa.experts.sums import looked_rows
+from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
 from rcml_misa.views import MultiView
 
 __all__ = ["ViewExperts"]
 
 Array = NDArray[np.float64]
+CPU = torch.device("cpu")
 
 
 class ViewExperts:
@@ -33,8 +39,10 @@ class ViewExperts:
 
     Attributes
     ----------
+    looked_ : ndarray of shape (m,)
+        Numbers of the train rows that have leave-one-out logits; see `looked_rows`.
     train_logits_ : ExpertLogits
-        Leave-one-out logits of the train rows.
+        Leave-one-out logits of these rows.
     """
 
     def __init__(
@@ -51,49 +59,54 @@ class ViewExperts:
         self.random_state = random_state
 
     def fit(
-        self, views: MultiView, codes: NDArray[np.int64], *, weights: Array | None = None
+        self,
+        views: MultiView,
+        codes: NDArray[np.int64],
+        *,
+        weights: Array | None = None,
+        maps: Sequence[ColumnMap] | None = None,
+        device: torch.device = CPU,
     ) -> Self:
         """Fit every expert on the rows of `views`, class numbers `codes` and weights (n,).
 
-        A view's expert learns from the rows that have the view, the joint one from all, with the
-        columns' means in place of missing views.
+        `maps` may hold the columns of the views, fitted in both readings; sums are solved on
+        `device`. A view's expert learns from the rows that have the view, the joint one from all,
+        with the columns' means in place of missing views.
         """
         vars(self).pop("_scorer", None)
-        mapped = MappedViews(views.arrays, scaling=self.scaling)
-
-        def expert(*groups: int) -> KernelExpert:
-            # one view is learnt from fewer landmarks than all of them together
-            fewer = len(groups) < len(views) and len(codes) > self.landmarks
-            return KernelExpert(
-                groups=groups,
-                landmarks=max(self.landmarks // 2, 1) if fewer else self.landmarks,
-                kernel=self.kernel,
-                scaling=self.scaling,
-                random_state=self.random_state,
-            )
-
-        classes, present = np.arange(codes.max() + 1), views.present
-        self.views_ = [
-            expert(width).fit_mapped(
-                mapped.only(view),
-                codes[here],
-                weights=presence_weights(codes, here, weights),
-                classes=classes,
-            )
-            for view, (width, here) in enumerate(zip(views.widths, present.T, strict=True))
-        ]
-        self.joint_ = (
-            expert(*views.widths).fit_mapped(mapped, codes, weights=weights)
-            if len(views) > 1
-            else self.views_[0]
-        )
-        scores = np.zeros((len(views), len(codes), len(classes)))
-        for score, own, rows in zip(scores, self.views_, present.T, strict=True):
-            score[rows] = own.loo_scores_
+        kinds = None if maps is None else list(zip(*(m.maps for m in maps), strict=True))
+        mapped = MappedViews(views.arrays, scaling=self.scaling, maps=kinds)
+        present, classes = views.present, int(codes.max()) + 1
+        groups: list[tuple[int, ...]] = [(width,) for width in views.widths]
+        having = list(present.T)
+        if len(views) > 1:
+            groups.append(tuple(views.widths))
+            having.append(np.ones(len(codes), dtype=bool))
+        experts = [self._expert(own, len(groups), len(codes)) for own in groups]
+        for expert in experts:
+            expert.classes_ = np.arange(classes)
+        owned = [RowWeights.of(codes, here, weights) for here in having]
+        self.looked_ = looked = looked_rows(present, classes)
+        fit_experts(experts, mapped, codes, owned, looked, device)
+        self.views_, self.joint_ = experts[: len(views)], experts[-1]
+        scores = np.zeros((len(views), len(looked), classes))
+        for score, own, here in zip(scores, self.views_, present.T, strict=True):
+            score[here[looked]] = own.loo_scores_
         self.train_logits_ = expert_logits(
-            [*self.views_, self.joint_], list(scores), self.joint_.loo_scores_, present
+            [*self.views_, self.joint_], list(scores), self.joint_.loo_scores_, present[looked]
         )
         return self
+
+    def _expert(self, groups: tuple[int, ...], members: int, rows: int) -> KernelExpert:
+        # one view is learnt from fewer landmarks than all of them together
+        fewer = len(groups) < members - 1 and rows > self.landmarks
+        return KernelExpert(
+            groups=groups,
+            landmarks=max(self.landmarks // 2, 1) if fewer else self.landmarks,
+            kernel=self.kernel,
+            scaling=self.scaling,
+            random_state=self.random_state,
+        )
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Compute the logits of new rows."""

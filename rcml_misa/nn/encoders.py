@@ -338,4 +338,4 @@ class DeepEncoders(nn.Module):
         else:
             values = values.relu()
         views = len(self.encoders)
-        return values.view(len(wide), views, wide.shape[1] // views).transpose(0, 1)
+        return values.unflatten(1, (views, -1)).transpose(0, 1)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError, shortened
-from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.expert import KernelExpert
 from rcml_misa.experts.gaussians import RowGaussians, ViewGaussians, WhiteColumns
 from rcml_misa.experts.laplace import LastLayerLaplace
+from rcml_misa.experts.mapped_views import Columns
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts
@@ -53,7 +54,7 @@ CLASSES: Mapping[str, type[Any]] = {
     )
 }
 # leave-one-out results of train rows: of no use for new rows
-UNSAVED = frozenset({"loo_scores_", "train_logits_", "train_standing_"})
+UNSAVED = frozenset({"looked_", "loo_scores_", "train_logits_", "train_standing_"})
 FITTED = re.compile(r"[a-z][a-z0-9_]{0,62}_\Z")
 DEEPEST = 24
 LONG = 8  # floats; a longer list becomes a tensor

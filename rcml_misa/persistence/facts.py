@@ -16,9 +16,10 @@ from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError, shortened
-from rcml_misa.experts.expert import Columns, KernelExpert
+from rcml_misa.experts.expert import KernelExpert
 from rcml_misa.experts.gaussians import RowGaussians
 from rcml_misa.experts.laplace import LastLayerLaplace
+from rcml_misa.experts.mapped_views import Columns
 from rcml_misa.experts.membership import Distances, Membership
 from rcml_misa.experts.ridge_experts import Lift, RidgeExperts, RidgeMember
 from rcml_misa.experts.view_experts import ViewExperts

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
-from rcml_misa.views import ViewArray, dense, present_rows
+from rcml_misa.reading.features import FeatureMap, Features, PresentRows, Scaling
+from rcml_misa.views import ViewArray
 
 __all__ = ["READINGS", "ColumnMap", "Readings"]
 
@@ -66,13 +66,10 @@ class ColumnMap:
         OptionError
             If the scaling or a reading does not exist; see `FeatureMap.fit`.
         """
-        present = present_rows(values)
-        if not present.all():
-            values = values[present]
+        present = PresentRows(values)
         kinds: tuple[Features, ...] = READINGS if readings == "both" else (readings,)
-        maps = tuple(FeatureMap.fit(values, scaling=scaling, features=kind) for kind in kinds)
-        count = int(values.shape[0])
-        some = dense(values, slice(None) if count <= SAMPLE else evenly(count, SAMPLE))
+        maps = tuple(FeatureMap.fit(present, scaling=scaling, features=kind) for kind in kinds)
+        some = present.sample(SAMPLE)
         parts = [mapping.transform(some) for mapping in maps]
         factors = tuple(_unit_variance(part) for part in parts)
         joined = np.concatenate([part * f for part, f in zip(parts, factors, strict=True)], axis=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,10 @@ from rcml_misa.views import (
 )
 from rcml_misa.views.column_kinds import ColumnKinds
 
-__all__ = ["TablePreparer", "describe_preparation"]
+if TYPE_CHECKING:
+    from rcml_misa.datasets.files import FileLayout
+
+__all__ = ["TablePreparer", "describe_preparation", "expected_columns"]
 
 
 class TablePreparer(  # type: ignore[call-arg]
@@ -277,6 +281,27 @@ class TablePreparer(  # type: ignore[call-arg]
             gone = listed(self.aside_)
             sentences.append(f"{has.format(gone)} no column left and {end} set aside")
         return sentences
+
+
+def expected_columns(
+    preparer: TablePreparer, layout: FileLayout
+) -> tuple[FileLayout, dict[str, int], dict[str, tuple[str, ...]]]:
+    """Say what is read of a file for a preparer: columns and views that are set aside are not.
+
+    Returns
+    -------
+    layout : FileLayout
+        Views of `layout` that the preparer asks for.
+    widths : dict of str to int
+        Their columns in a file.
+    texts : dict of str to tuple of str
+        Columns that are to be read as they are written.
+    """
+    widths = dict(preparer.given_widths_)
+    widths |= {view: len(layout.views[view]) for view in preparer.matched_}
+    widths = {view: widths[view] for view in preparer.view_names_}
+    views = {view: names for view, names in layout.views.items() if view in widths}
+    return replace(layout, views=views), widths, preparer.texts
 
 
 def describe_preparation(views: MultiView) -> list[str]:

@@ -131,6 +131,12 @@ class RawColumns:
         return (*self.kinds.categories, *self.kinds.formats)
 
     @property
+    def plain(self) -> bool:
+        """Whether the columns were numbers without gaps, which stay as they are."""
+        others = (*self.kinds.dates, *self.kinds.categories, *self.kinds.words, *self.kinds.aside)
+        return not others and not self.gap_share and not self.infinite
+
+    @property
     def width(self) -> int:
         """Number of columns that result."""
         return len(self.outputs())

@@ -15,9 +15,10 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
-__all__ = ["KEPT", "InputTable", "hold_out", "row_weights", "spare_rows"]
+__all__ = ["KEPT", "LABELS", "InputTable", "class_codes", "hold_out", "row_weights", "spare_rows"]
 
 Array = NDArray[np.float64]
+LABELS = 65_536  # labels looked at at once
 KEPT = 16_384  # rows whose mapped columns are kept; more are mapped when they are asked for
 CHUNK = 2048  # rows that are mapped at once
 
@@ -33,8 +34,9 @@ def spare_rows(target: NDArray[Any], order: NDArray[np.int64]) -> NDArray[np.int
     >>> spare_rows(np.array([0, 0, 1, 1]), np.array([3, 0, 2, 1]))
     array([2, 1])
     """
-    _, first = np.unique(target[order], return_index=True)
-    return np.delete(order, first)
+    places = np.full(int(target.max()) + 1, -1)
+    places[target[order[::-1]]] = np.arange(len(order))[::-1]  # the first of each class comes last
+    return np.delete(order, places[places >= 0])
 
 
 def hold_out(
@@ -72,6 +74,23 @@ def hold_out(
     return (np.sort(rows), np.sort(held)) if in_order else (rows, held)
 
 
+def class_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Find the classes (K,) of labels (n,) in order, and each row's class number.
+
+    Examples
+    --------
+    >>> classes, codes = class_codes(np.array(["b", "a", "b"]))
+    >>> classes.tolist(), codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
+    blocks = [slice(start, start + LABELS) for start in range(0, len(labels), LABELS)]
+    classes = np.unique(np.concatenate([np.unique(labels[block]) for block in blocks]))
+    codes = np.empty(len(labels), dtype=np.int64)
+    for block in blocks:  # without a sorted copy of all labels
+        codes[block] = np.searchsorted(classes, labels[block])
+    return classes, codes
+
+
 def row_weights(
     labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
@@ -92,6 +111,8 @@ def row_weights(
     >>> row_weights(np.array(["a", "a", "a", "b"]), None, "balanced").round(2).tolist()
     [0.67, 0.67, 0.67, 2.0]
     """
+    if sample_weight is None and class_weight is None:
+        return None
     weights = np.ones(len(labels))
     if sample_weight is not None:
         weights = _checked(sample_weight, len(labels))
@@ -125,7 +146,7 @@ def _checked(sample_weight: ArrayLike, rows: int) -> Array:
 
 
 def _by_class(labels: NDArray[Any], class_weight: Any, weights: Array) -> Array:
-    classes, codes = np.unique(labels, return_inverse=True)
+    classes, codes = class_codes(labels)
     if isinstance(class_weight, str) and class_weight == "balanced":
         totals = np.bincount(codes, weights=weights)
         shares = np.divide(weights.sum(), len(classes) * totals, where=totals > 0, out=totals * 0)

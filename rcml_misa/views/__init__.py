@@ -14,6 +14,7 @@ from rcml_misa.views.forms import (
     row_index,
     with_absent_views,
 )
+from rcml_misa.views.mapped import MappedRows, is_mapped, row_slices
 from rcml_misa.views.multiview import MultiView, ViewKind
 from rcml_misa.views.presence import (
     ClassPresence,
@@ -28,6 +29,7 @@ from rcml_misa.views.sequences import Pooling, Sequences, Texts, TokenTexts
 __all__ = [
     "ClassPresence",
     "ColumnNames",
+    "MappedRows",
     "MultiView",
     "Pooling",
     "RawTable",
@@ -44,6 +46,7 @@ __all__ = [
     "data_sha256",
     "dense",
     "holds_views",
+    "is_mapped",
     "judge_presence",
     "match_columns",
     "match_target",
@@ -54,5 +57,6 @@ __all__ = [
     "refuse_raw",
     "refuse_sequences",
     "row_index",
+    "row_slices",
     "with_absent_views",
 ]

@@ -93,8 +93,8 @@ class ColumnKinds:
         return ", ".join([*parts, *([f"{len(self.aside)} set aside"] if self.aside else [])])
 
 
-def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
-    """Decide what each column of a table (n, p) is taken for.
+def column_kinds(frame: pd.DataFrame, *, of: int | None = None) -> ColumnKinds:
+    """Decide what each column of a table (n, p) is taken for; of a sample `of` so many rows.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
         chosen = [name for name, number in zip(names, numeric, strict=True) if number]
         empty = np.isnan(values).all(axis=0)
         kinds |= {name: ("aside", EMPTY) for name, none in zip(chosen, empty, strict=True) if none}
-        kinds |= {name: ("aside", NUMBERING) for name in numbering_columns(chosen, values)}
+        kinds |= {name: ("aside", NUMBERING) for name in numbering_columns(chosen, values, of=of)}
 
     def details(kind: str) -> dict[str, Any]:
         return {name: kinds[name][1] for name in names if kinds.get(name, ("",))[0] == kind}
@@ -130,11 +130,13 @@ def column_kinds(frame: pd.DataFrame) -> ColumnKinds:
     )
 
 
-def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
+def numbering_columns(
+    names: Sequence[str], values: NDArray[np.float64], *, of: int | None = None
+) -> list[str]:
     """Find columns of different whole numbers that identify the rows, by name or by their range.
 
-    Where most of more than `RANKS` columns have such a range, they are ranks and tell nothing by
-    it.
+    The range is that of a table `of` so many rows, where these are a sample. Where most of more
+    than `RANKS` columns have such a range, they are ranks and tell nothing by it.
 
     Examples
     --------
@@ -154,7 +156,7 @@ def numbering_columns(names: Sequence[str], values: NDArray[np.float64]) -> list
     for place in np.flatnonzero(whole & differing).tolist():
         column = values[:, place]
         named = ID_NAME.search(names[place]) is not None
-        if not named and (rows < COUNTED or np.ptp(column) > SPAN * rows):
+        if not named and (rows < COUNTED or np.ptp(column) > SPAN * (of or rows)):
             continue
         if (column == np.round(column)).all() and len(np.unique(column)) == rows:
             numbering.append(names[place])

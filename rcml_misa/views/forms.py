@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,9 @@ from scipy.sparse import csr_array, issparse
 
 from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.views.alignment import check_view_names, row_labels
-from rcml_misa.views.arrays import ViewArray, present_rows
+from rcml_misa.views.arrays import ViewArray, dense, present_rows
 from rcml_misa.views.containers import axes, opened
+from rcml_misa.views.mapped import MappedRows, is_mapped, row_slices
 from rcml_misa.views.multiview import MultiView
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import Sequences, Texts
@@ -34,7 +35,7 @@ __all__ = [
     "with_absent_views",
 ]
 
-BLOCK = 8192  # rows hashed at once
+BLOCK = 8192  # labels hashed at once
 SURROGATES = "surrogatepass"  # halves of a character, which a text of Python may hold
 
 
@@ -202,24 +203,36 @@ class ViewMeans:
     @classmethod
     def fit(cls, views: MultiView) -> Self:
         """Compute the means of train rows, of which each view has at least one."""
-        means = []
-        for array, present in zip(views.arrays, views.present.T, strict=True):
-            if isinstance(array, Sequences | Texts | RawTable):
-                means.append(np.empty(0))  # no row of these is ever missing
-            else:
-                rows = array if present.all() else array[present]
-                means.append(np.asarray(rows.mean(axis=0), dtype=np.float64).ravel())
-        return cls(tuple(means))
+        return cls(tuple(_mean(array, views.present[:, i]) for i, array in enumerate(views.arrays)))
 
     def fill(self, views: MultiView) -> MultiView:
         """Fill the gaps of views; return the same object where nothing is missing."""
-        if views.present.all():
+        if views.complete:
             return views
         means = dict(zip(views.names, self.means, strict=True))
         return views.map(lambda name, array: _filled(array, means[name]))
 
 
+def _mean(array: ViewArray, present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Compute column means over the rows that have a view."""
+    if isinstance(array, Sequences | Texts | RawTable):
+        return np.empty(0)  # no row of these is ever missing
+    if not isinstance(array, np.ndarray | MappedRows):
+        rows = array if present.all() else array[present]
+        return np.asarray(rows.mean(axis=0), dtype=np.float64).ravel()
+    total, count = np.zeros(array.shape[1]), 0
+    for block in row_slices(*array.shape):
+        part = dense(array, block)
+        part = part if present[block].all() else part[present[block]]
+        total += part.sum(axis=0)
+        count += len(part)
+    return total / count
+
+
 def _filled(array: ViewArray, mean: NDArray[np.float64]) -> ViewArray:
+    if is_mapped(array):
+        rows = array if isinstance(array, MappedRows) else MappedRows(array)
+        return cast(ViewArray, replace(rows, fill=mean))
     missing = np.flatnonzero(~present_rows(array))
     if not missing.size or isinstance(array, Sequences | Texts | RawTable):
         return array
@@ -290,18 +303,20 @@ def data_sha256(views: MultiView, labels: NDArray[Any]) -> str:
     for name, array in views.items():
         digest.update(f"{name} {array.shape};".encode(errors=SURROGATES))
         if isinstance(array, Sequences):
-            parts: list[Any] = [array.values, array.lengths]
+            parts: Iterable[Any] = [array.values, array.lengths]
         elif isinstance(array, Texts):
             parts = [
                 np.frombuffer("\0".join(array.values).encode(errors=SURROGATES), dtype=np.uint8)
             ]
         elif isinstance(array, RawTable):
             parts = [array.digests()]
-        elif isinstance(array, np.ndarray):
-            parts = [array[start : start + BLOCK] for start in range(0, len(array), BLOCK)]
+        elif isinstance(array, np.ndarray | MappedRows):
+            parts = (dense(array, block) for block in row_slices(*array.shape))
         else:  # the numbers of columns are of either width
             parts = [array.indptr.astype(np.int64), array.indices.astype(np.int64), array.data]
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
-    digest.update("\n".join(map(str, labels.tolist())).encode(errors=SURROGATES))
+    for start in range(0, len(labels), BLOCK):
+        lines = "\n".join(map(str, labels[start : start + BLOCK].tolist()))
+        digest.update(("\n" * bool(start) + lines).encode(errors=SURROGATES))
     return digest.hexdigest()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,15 +25,23 @@ from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
     as_view,
-    column_groups,
     dense,
     frozen,
     present_rows,
     shape_message,
 )
 from rcml_misa.views.containers import axes, cut_columns, first_column, is_frame, opened
+from rcml_misa.views.cutting import column_groups
+from rcml_misa.views.mapped import Address, MappedRows, address, is_mapped, read
 from rcml_misa.views.raw import RawTable
-from rcml_misa.views.sequences import Pooling, Sequences, Texts, pool_sequences, pool_texts
+from rcml_misa.views.sequences import (
+    Pooling,
+    Sequences,
+    Texts,
+    pool_sequences,
+    pool_texts,
+    read_only,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiView", "ViewKind"]
 
 ViewKind = Literal["dense", "sparse", "sequence", "text", "raw"]
+COPIED = 65_536  # rows of a memory map that are copied when they are taken; more stay in the file
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -71,8 +81,9 @@ class MultiView:
     ----------
     names : tuple of str
         The views in their order.
-    arrays : tuple of ndarray, csr_array, Sequences or Texts
-        float64, one per view, of shape (n_samples, width); a text view has width 1.
+    arrays : tuple of ndarray, csr_array, MappedRows, Sequences or Texts
+        float64, one per view, of shape (n_samples, width); a text view has width 1, a memory map
+        may be float32. Rows taken of a map may be a `MappedRows`.
     column_names : tuple of (tuple of str or int, or None)
         Names of each view's columns, None where its table had none.
     row_index : pandas.Index or None
@@ -159,10 +170,17 @@ class MultiView:
         self._set(names, shared, columns or (None,) * len(names), index, one_table)
         return self
 
+    @classmethod
+    def _restored(cls, names: tuple[str, ...], arrays: tuple[Any, ...], *parts: Any) -> Self:
+        """Rebuild after pickling, which kept memory maps by the places in their files."""
+        views = (array.open() if isinstance(array, Address) else array for array in arrays)
+        return cls._trusted(names, tuple(views), *parts)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # NumPy drops the read-only flag in a copy or another process; this sets it again
-        parts = (self.names, self.arrays, self.column_names, self.row_index, self.one_table)
-        return (type(self)._trusted, parts)
+        arrays = tuple(address(array) or array for array in self.arrays)
+        parts = (self.names, arrays, self.column_names, self.row_index, self.one_table)
+        return (type(self)._restored, parts)
 
     @classmethod
     def from_array(cls, X: Any, *, views: Any = None, raw: bool = False) -> Self:
@@ -245,16 +263,32 @@ class MultiView:
         """Kind of each view: dense, sparse, sequence, text, or raw (not yet prepared)."""
         return tuple(_kind(array) for array in self.arrays)
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.bool_]:
         """Mask of the views that each row has, (n_samples, n_views); False where one is missing.
+
+        It can't be written to, and takes no memory where no view is missing.
 
         Examples
         --------
         >>> MultiView({"a": [[1.0], [2.0]], "b": [[np.nan], [3.0]]}).present.tolist()
         [[True, False], [True, True]]
         """
-        return np.column_stack([present_rows(array) for array in self.arrays])
+        columns = [present_rows(array) for array in self.arrays]
+        if all(column.all() for column in columns):
+            return np.broadcast_to(True, (self.n_samples, self.n_views))
+        return read_only(np.column_stack(columns))
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every row has every view.
+
+        Examples
+        --------
+        >>> MultiView({"a": [[1.0]]}).complete, MultiView({"a": [[1.0], [np.nan]]}).complete
+        (True, False)
+        """
+        return bool(self.present.all())
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -313,17 +347,30 @@ class MultiView:
         [2.0, 2.0, 1.0]
         """
         n = self.n_samples
-        index = np.arange(n)[rows] if isinstance(rows, slice) else np.asarray(rows)
-        if index.dtype == bool and index.ndim == 1:
-            if len(index) != n:
-                raise OptionError(
-                    f"the row mask has {len(index)} entries but the views have {n} rows."
-                )
-            index = np.flatnonzero(index)
-        if index.ndim != 1 or index.size == 0:
+        index: Any = rows
+        if isinstance(rows, slice):
+            size: tuple[int, ...] = (len(range(n)[rows]),)
+        else:
+            index = np.asarray(rows)
+            if index.dtype == bool and index.ndim == 1:
+                if len(index) != n:
+                    raise OptionError(
+                        f"the row mask has {len(index)} entries but the views have {n} rows."
+                    )
+                index = np.flatnonzero(index)
+            size = index.shape
+        if len(size) != 1 or not size[0]:
             raise OptionError(
-                f"rows of shape {index.shape} select nothing; give a 1-D list of one or more rows."
+                f"rows of shape {size} select nothing; give a 1-D list of one or more rows."
             )
+        if not isinstance(rows, slice):
+            index = self._checked(index)
+        labels = None if self.row_index is None else self.row_index[index]
+        return self._part(_taken(self.arrays, index), labels, index)
+
+    def _checked(self, index: NDArray[Any]) -> NDArray[np.intp]:
+        """Refuse numbers of rows that do not exist."""
+        n = self.n_samples
         if index.dtype.kind not in "iu":
             raise OptionError(f"rows must be integers or a mask, not {index.dtype}.")
         outside = (index < -n) | (index >= n)
@@ -331,10 +378,21 @@ class MultiView:
             raise OptionError(
                 f"row {index[outside][0]} does not exist: the views have {n} rows, 0 to {n - 1}."
             )
-        index = index.astype(np.intp)
-        labels = None if self.row_index is None else self.row_index.take(index)
-        taken = tuple(array[index] for array in self.arrays)
-        return self._trusted(self.names, taken, self.column_names, labels, self.one_table)
+        return index.astype(np.intp, copy=False)
+
+    def _part(
+        self,
+        arrays: tuple[ViewArray, ...],
+        labels: pd.Index[Any] | None,
+        rows: slice | NDArray[np.intp],
+    ) -> MultiView:
+        """Build from some rows, whose presence is known where that of all rows is."""
+        part = self._trusted(self.names, arrays, self.column_names, labels, self.one_table)
+        if (present := self.__dict__.get("present")) is not None:
+            whole = self.complete
+            mask = np.broadcast_to(True, (part.n_samples, self.n_views)) if whole else present[rows]
+            part.__dict__["present"] = read_only(mask)
+        return part
 
     def replace(self, arrays: Mapping[str, ArrayLike | ViewArray]) -> MultiView:
         """Give some views new arrays; widths may change, rows may not.
@@ -494,6 +552,26 @@ class MultiView:
         for name in names:
             if name not in self.names:
                 raise OptionError(f"there is no view {name!r}; {nearest(str(name), self.names)}")
+
+
+def _taken(arrays: tuple[ViewArray, ...], rows: slice | NDArray[np.intp]) -> tuple[ViewArray, ...]:
+    """Select checked rows; many rows of memory maps stay in their files."""
+    if isinstance(rows, slice):
+        return tuple(array[rows] for array in arrays)
+    numbers: dict[int, NDArray[np.intp]] = {}  # of rows of files, shared by the views
+
+    def taken(array: ViewArray) -> ViewArray:
+        if not is_mapped(array):
+            return array[rows]
+        if len(rows) <= COPIED:
+            return read(array, rows)
+        given = array if isinstance(array, MappedRows) else MappedRows(array)
+        if id(given.rows) not in numbers:
+            places = rows % len(given)
+            numbers[id(given.rows)] = places if given.rows is None else given.rows[places]
+        return cast(ViewArray, replace(given, rows=numbers[id(given.rows)]))
+
+    return tuple(map(taken, arrays))
 
 
 def _reordered(array: ViewArray, order: list[int]) -> ViewArray:

@@ -210,9 +210,14 @@ def judge_presence(views: MultiView, codes: Codes) -> tuple[ViewPresence, ...]:
     >>> only.describe(["ill", "well"])
     'view scan is in 0 of 20 rows of class well but in 20 of 20 others'
     """
-    present = np.column_stack([_filled(array) for array in views.arrays])
-    if present.all():
+    tables = not any(isinstance(array, Sequences | Texts) for array in views.arrays)
+    if tables and views.complete:
         return ()
+    present = views.present
+    if not tables:
+        present = np.column_stack([_filled(array) for array in views.arrays])
+        if present.all():
+            return ()
     counts = presence_by_class(present, codes)
     rest, decisions = present.copy(), {}
     for number in sorted(range(len(counts)), key=lambda number: counts[number].log_p):
@@ -258,8 +263,8 @@ def constant_views(views: MultiView, names: Sequence[str]) -> MultiView:
     """
     if not names:
         return views
-    others = [present_rows(array) for name, array in views.items() if name not in names]
-    return views.replace({name: _constant(views[name], np.any(others, axis=0)) for name in names})
+    others = np.any(views.present[:, [name not in names for name in views.names]], axis=1)
+    return views.replace({name: _constant(views[name], others) for name in names})
 
 
 def _constant(array: ViewArray, present: NDArray[np.bool_]) -> ViewArray:

@@ -32,6 +32,8 @@ class RawTable:
     ----------
     frame : DataFrame of shape (n_samples, n_columns)
         Its index plays no part; do not change it afterwards.
+    of : int, optional
+        Rows of the table that these are a sample of.
 
     Examples
     --------
@@ -42,6 +44,7 @@ class RawTable:
     """
 
     frame: pd.DataFrame
+    of: int | None = None
 
     @property
     def columns(self) -> pd.Index[Any]:
@@ -61,7 +64,8 @@ class RawTable:
     @cached_property
     def kinds(self) -> ColumnKinds:
         """What each column is taken for, by the rows with one value at least."""
-        return column_kinds(self.frame if self.present.all() else self.frame[self.present])
+        frame = self.frame if self.present.all() else self.frame[self.present]
+        return column_kinds(frame, of=self.of)
 
     def digests(self) -> NDArray[np.uint64]:
         """Hash each row's values, (n_samples,); equal rows have equal hashes."""

@@ -20,6 +20,7 @@ from rcml_misa.datasets.files.array_roles import (
     stored_vector,
     stored_view,
 )
+from rcml_misa.datasets.files.array_sample import sample_arrays
 from rcml_misa.datasets.files.array_tables import (
     ArrayTable,
     find_joins,
@@ -34,24 +35,28 @@ from rcml_misa.datasets.files.guesses import unread_notes
 from rcml_misa.datasets.files.label_forms import numbered_folds, read_one_hot
 from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
+from rcml_misa.datasets.files.npz_members import release_pages
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.datasets.files.split_parts import row_folds
 from rcml_misa.datasets.files.stored import StoredArrays, one_per_row, vector, with_way_out
+from rcml_misa.datasets.files.survey import RowSurvey
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.views import MultiView
 
 __all__ = ["read_arrays", "rows_of_arrays"]
 
 
-def read_arrays(path: Path, options: FileOptions) -> OwnFile:
-    """Read a file of arrays with its labels.
+def read_arrays(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> OwnFile:
+    """Read a file of arrays with its labels; with a `survey` a sample of its rows.
 
     Notes tell what was joined, turned, flattened and left out.
     """
     notes: list[str] = []
-    with opened_arrays(path) as stored:
+    with opened_arrays(path, by_rows=survey is not None) as stored:
         _refuse_empty(path, stored)
+        if survey is not None:
+            sample_arrays(path, stored, options, survey, notes)
         read_one_hot(stored, options.target, notes)
         counts, options = join_split(stored, options, notes)
         options = one_target(stored, options, notes)
@@ -182,7 +187,7 @@ def rows_of_arrays(
     path: Path, layout: FileLayout, widths: Mapping[str, int], rows: int
 ) -> Iterator[FileRows]:
     """Cut arrays, read or not yet read, into rows; they are looked up and turned as in reading."""
-    with opened_arrays(path) as stored:
+    with opened_arrays(path, by_rows=True) as stored:
         arrays: dict[str, Any] = {}
         for view, (key,) in layout.views.items():
             if (array := stored_view(stored, key, widths[view])) is not None:
@@ -207,7 +212,20 @@ def rows_of_arrays(
             ids, labels = (None if array is None else array[part] for array in others)
             yield FileRows(
                 start,
-                {view: tables[view][part] if view in tables else None for view in layout.views},
+                {
+                    view: _read(tables[view], part) if view in tables else None
+                    for view in layout.views
+                },
                 None if ids is None else as_texts(ids),
                 labels,
             )
+
+
+def _read(table: ArrayTable, rows: slice) -> Any:
+    """Read some rows; of an array in a memory map a copy, whose pages are let go of."""
+    block = table[rows]
+    if not isinstance(table.array, np.memmap):
+        return block
+    block = np.array(block)
+    release_pages(table.array)
+    return block

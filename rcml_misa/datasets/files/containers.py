@@ -7,10 +7,10 @@ kind than its name says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rcml_misa.datasets.files.hdf5 import opened_hdf5
 from rcml_misa.datasets.files.hdf5_items import arrays_of_hdf5
 from rcml_misa.datasets.files.layout import IDS, usual_target
 from rcml_misa.datasets.files.matlab_variables import variables_of_v5, variables_of_v73
+from rcml_misa.datasets.files.npz_members import large_member
 from rcml_misa.datasets.files.stored import StoredArrays, Unread
 
 __all__ = ["is_array_file", "is_hdf5_file", "opened_arrays"]
@@ -40,8 +41,10 @@ def is_hdf5_file(path: Path) -> bool:
 
 
 @contextmanager
-def opened_arrays(path: Path) -> Iterator[StoredArrays]:
+def opened_arrays(path: Path, *, by_rows: bool = False) -> Iterator[StoredArrays]:
     """Open a file of arrays, by name; those of HDF5 are not yet read.
+
+    With `by_rows` large ones of npz are not yet read either, but mapped or read row by row.
 
     The names of HDF5 are the last parts of its paths, or whole paths where ends repeat; a MATLAB
     cell array ``X`` gives the cells X1, X2, ..., and a structure ``s`` its fields s.face, ...;
@@ -55,16 +58,26 @@ def opened_arrays(path: Path) -> Iterator[StoredArrays]:
             yield stored
         return
     with readable(path):
-        stored.add_all(_arrays_of_npz(path) if path.suffix.lower() == NPZ else _of_matlab(path))
-    yield stored
+        if path.suffix.lower() == NPZ:
+            stored.add_all(_arrays_of_npz(path, by_rows=by_rows))
+        else:
+            stored.add_all(_of_matlab(path))
+    with readable(path) if by_rows else nullcontext():
+        yield stored
 
 
-def _arrays_of_npz(path: Path) -> dict[str, Any]:
+def _arrays_of_npz(path: Path, *, by_rows: bool) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     with ZipFile(path) as archive:
-        bounded_members(archive, SizeBound(path))
+        members = bounded_members(archive, SizeBound(path))
+    large: dict[str, Any] = {}
+    if by_rows:
+        large = {_name(member): large_member(path, member) for member in members}
     with np.load(path, allow_pickle=False) as content:
         for name in content.files:
+            if large.get(name) is not None:
+                arrays[name] = large[name]
+                continue
             try:
                 arrays[name] = content[name]
             except ValueError as error:
@@ -72,6 +85,10 @@ def _arrays_of_npz(path: Path) -> dict[str, Any]:
                     raise
                 arrays[name] = Unread("it holds objects, which could execute code")
     return _records_apart(arrays)
+
+
+def _name(member: ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
 
 
 def _records_apart(variables: Mapping[str, Any]) -> dict[str, Any]:

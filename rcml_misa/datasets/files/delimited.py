@@ -8,6 +8,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = [
     "MARK",
     "TextForm",
     "has_names",
+    "strict_parser",
     "text_chunks",
     "text_ending",
     "unmarked",
@@ -42,6 +45,7 @@ CODE = re.compile(r"0\d+")
 COMMENTS = "#%"
 MONOTONE = 8  # so many rising numbers in the first line alone are names, such as wavelengths
 MARK = "="  # before entries that stay as written
+_strict: ContextVar[bool] = ContextVar("strict", default=False)
 GAPS = {"", "na", "nan", "n/a", "null", "none", "?"}
 
 
@@ -339,8 +343,7 @@ def text_chunks(
             yield pd.DataFrame(columns=list(stored))
             return
         while True:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)
+            with strict_parser():
                 try:
                     parts = [next(chunks)]
                 except StopIteration:
@@ -350,6 +353,27 @@ def text_chunks(
                         f"{path} has more entries in a row than names of columns; mend it."
                     ) from warning
             yield parts.pop()  # none is held here while it is used
+
+
+@contextmanager
+def strict_parser() -> Iterator[None]:
+    """Turn what pandas' parser warns of into errors.
+
+    Filters of warnings belong to all threads: whoever reads in another thread turns them into
+    errors in the main one, with that thread in a copy of its context.
+    """
+    from pandas.errors import ParserWarning
+
+    if _strict.get():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ParserWarning)
+        token = _strict.set(True)
+        try:
+            yield
+        finally:
+            _strict.reset(token)
 
 
 def unmarked(column: pd.Series[Any]) -> pd.Series[Any]:

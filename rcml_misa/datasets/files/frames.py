@@ -10,10 +10,11 @@ import gc
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rcml_misa.datasets.bounds import MOST_MEMBERS
 from rcml_misa.datasets.files.delimited import TextForm, text_chunks, text_ending, unmarked
 from rcml_misa.datasets.files.faults import readable
 from rcml_misa.datasets.files.layout import UNNAMED
@@ -23,11 +24,22 @@ from rcml_misa.exceptions import DataError, shortened
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableHead", "frame_chunks", "frame_columns", "frame_head", "is_frame_file", "is_loose"]
+__all__ = [
+    "TableHead",
+    "TableParts",
+    "frame_chunks",
+    "frame_columns",
+    "frame_head",
+    "is_frame_file",
+    "is_loose",
+    "shared_columns",
+    "table_files",
+]
 
 ARROW = (".parquet", ".pq", ".feather")
 EXCEL = ".xlsx"
 LOOSE = (".txt", ".data")  # of which many hold no table
+NUMBERS = re.compile(r"(\d+)")
 # names under which pandas writes an index without a name, and reads one back
 INDEX = re.compile(r"|Unnamed: 0([._].*)?")
 ARROW_INDEX = re.compile(r"__index_level_\d+__")
@@ -41,6 +53,51 @@ def is_frame_file(path: Path) -> bool:
 def is_loose(path: Path) -> bool:
     """Tell whether a file of such a name may just as well be no table, such as a readme.txt."""
     return text_ending(path) in LOOSE or path.suffix.lower() == EXCEL
+
+
+@dataclass(frozen=True)
+class TableParts:
+    """Files of one table, in the order of its rows, and whether they have names of columns."""
+
+    paths: tuple[Path, ...]
+    named: bool
+
+
+def table_files(folder: Path) -> list[Path]:
+    """List the tables of a folder by name, with numbers in their order: part-2 before part-10.
+
+    Files such as .txt, which may be no tables, count only where no others are there.
+    """
+    present = [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and is_frame_file(path) and not path.name.startswith(".")
+    ]
+    if len(present) > MOST_MEMBERS:
+        raise DataError(
+            f"{shortened(folder)} holds {len(present)} tables, above {MOST_MEMBERS}; join them."
+        )
+    sure = [path for path in present if not is_loose(path)]
+    return sorted(sure or present, key=_in_order)
+
+
+def _in_order(path: Path) -> tuple[list[str | int], str]:
+    pieces = enumerate(NUMBERS.split(path.name))  # every second one is a number
+    return [int(piece) if place % 2 else piece for place, piece in pieces], path.name
+
+
+def shared_columns(folder: Path) -> list[str] | None:
+    """Return the names of columns that all tables of a folder have, where these are all of theirs.
+
+    Such tables may be parts of one. None where they differ in columns, and for a single table in
+    a folder that is not itself called as one, such as ``big.parquet``.
+    """
+    files = table_files(folder)
+    if not files or (len(files) < 2 and not is_frame_file(folder)):
+        return None
+    names = frame_head(files[0]).names
+    alike = all(set(frame_head(path).names) == set(names) for path in files[1:])
+    return names if alike else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +119,7 @@ class TableHead:
     names: list[str]
     stored: list[str]
     notes: tuple[str, ...]
-    source: TextForm | ArrowTable | Sheet
+    source: TextForm | ArrowTable | Sheet | TableParts
 
     @property
     def named(self) -> bool:
@@ -77,7 +134,20 @@ class TableHead:
 
 
 def frame_head(path: Path) -> TableHead:
-    """Read the names of a table's columns, without its rows; each name must stand once."""
+    """Read the names of a table's columns, without its rows; each name must stand once.
+
+    Those of a folder of parts are the first part's.
+    """
+    if path.is_dir():
+        paths = tuple(table_files(path))
+        head = frame_head(paths[0])
+        note = f"the {len(paths)} tables of {path.name} are read as parts of one, by their names"
+        return replace(
+            head,
+            path=path,
+            notes=(*head.notes, note),
+            source=TableParts(paths, named=head.named),
+        )
     with readable(path, table=True):
         source: TextForm | ArrowTable | Sheet
         if path.suffix.lower() in ARROW:
@@ -127,12 +197,12 @@ def frame_chunks(
     texts: Sequence[str] = (),
     categories: Sequence[str] = (),
     head: TableHead | None = None,
+    coded: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """Yield some columns of a table in chunks of at most so many rows, or whole for None.
 
     Columns come as pandas reads them: numbers where all entries are, else texts, and its words for
-    a gap (``NA``, ``NaN``, ``null``, ...) are gaps. Codes with a leading zero stay texts in a table
-    that is read whole.
+    a gap (``NA``, ``NaN``, ``null``, ...) are gaps.
 
     Parameters
     ----------
@@ -144,8 +214,13 @@ def frame_chunks(
         are gaps, as where the whole file is read without naming them.
     head : TableHead, optional
         That of `path`, if it has been read already.
+    coded : bool
+        Whether codes with a leading zero stay texts in a text table, as in one that is read whole.
     """
     head = frame_head(path) if head is None else head
+    if isinstance(head.source, TableParts):
+        yield from _part_chunks(head.source, columns, rows, texts, categories, coded)
+        return
     wanted, words = list(columns), [name for name in categories if name not in texts]
     with readable(path, table=True):
         if isinstance(head.source, ArrowTable):
@@ -154,9 +229,9 @@ def frame_chunks(
             frames = head.source.chunks(head.stored, rows, texts=texts, categories=words)
         else:
             form = head.source
-            if rows is None:  # else the caller knows what was read whole
-                coded = {head.stored[place] for place in form.coded if place < len(head.stored)}
-                words += [name for name in wanted if name in coded.difference(texts, words)]
+            if coded or rows is None:  # else the caller knows what was read whole
+                codes = {head.stored[place] for place in form.coded if place < len(head.stored)}
+                words += [name for name in wanted if name in codes.difference(texts, words)]
             frames = text_chunks(path, form, head.stored, rows, texts=texts, categories=words)
         while (
             frame := _next_frame(frames, joined=not isinstance(head.source, ArrowTable))
@@ -168,6 +243,36 @@ def frame_chunks(
             for name in set(texts).intersection(wanted):
                 chosen[name] = unmarked(chosen[name])
             yield chosen
+
+
+def _part_chunks(
+    source: TableParts,
+    columns: Sequence[str],
+    rows: int | None,
+    texts: Sequence[str],
+    categories: Sequence[str],
+    coded: bool,
+) -> Iterator[pd.DataFrame]:
+    """Yield the chunks of one part after the other, or all of them joined for None."""
+    import pandas as pd
+
+    frames = (
+        frame
+        for path in source.paths
+        for frame in frame_chunks(
+            path, columns, rows, texts=texts, categories=categories, coded=coded
+        )
+    )
+    if rows is None:
+        yield pd.concat(list(frames), ignore_index=True)
+        return
+    count = 0
+    for frame in frames:
+        count += len(frame)
+        if len(frame):  # a part may have no rows
+            yield frame
+    if not count:
+        yield frame
 
 
 def _next_frame(frames: Iterator[pd.DataFrame], *, joined: bool) -> pd.DataFrame | None:

@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["as_labels", "as_texts", "class_codes", "match_labels", "note_labels"]
+__all__ = ["LabelCodes", "as_labels", "as_texts", "class_codes", "match_labels", "note_labels"]
 
 WHOLE = re.compile(
     r"(?:0|-?[1-9][0-9]*)(?:\.0)?"
 )  # a whole number as str(int) or str(float) has it
 GAP_WORDS = {"na", "n/a", "nan", "<na>", "null", "none", "nil", "missing", "unknown", "?", "-", "."}
+MOST_CLASSES = 1_000_000
 MOST = 20  # different fractions, and at least a third as many as rows, that are a measurement
 
 
-def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
+def as_labels(
+    values: Any, *, name: str, path: Any, first_row: int = 0, rows: int | None = None
+) -> NDArray[Any]:
     """Check labels of shape (n,), (n, 1) or (1, n): whole numbers as int64, or texts.
 
     Different labels stay different. Texts become whole numbers only where all of them are written
@@ -39,6 +42,10 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
         text where there is none.
     name, path
         Name of the column or array, and of its file, for sentences.
+    first_row : int
+        Number of the first of these rows in the file.
+    rows : int, optional
+        Rows whose different labels these are, where they are not one per row.
 
     Returns
     -------
@@ -70,23 +77,89 @@ def as_labels(values: Any, *, name: str, path: Any) -> NDArray[Any]:
     kind = labels.dtype.kind
     if kind in "cV":
         raise DataError(f"{path}: {name!r} holds {labels.dtype}; give texts or whole numbers.")
-    rows = np.flatnonzero(_missing(labels))
-    if len(rows):
+    empty = np.flatnonzero(_missing(labels))
+    if len(empty):
         raise DataError(
-            f"{path}: {len(rows)} of {len(labels)} rows have no label in {name!r} (the first is "
-            f"row {rows[0]}); fill these labels in, or leave these rows out."
+            f"{path}: {len(empty)} of {len(labels)} rows have no label in {name!r} (the first is "
+            f"row {first_row + empty[0]}); fill these labels in, or leave these rows out."
         )
     if kind in "iuf":
         whole = labels if kind in "iu" else _whole(labels, name=name, path=path)
         return whole.astype(np.int64) if _fits(whole) else whole.astype(str)
     texts = _label_texts(labels)
     different = sorted(set(texts))
-    _refuse_measurements(different, len(texts), name=name, path=path)
+    _refuse_measurements(different, rows or len(texts), name=name, path=path)
     numbers = _canonical(different)
     if numbers is None:
         return np.array(texts)
     codes = dict(zip(different, numbers, strict=True))
     return np.array([codes[text] for text in texts], dtype=np.int64)
+
+
+class LabelCodes:
+    """Labels of a file that is read block by block, as numbers of the different ones.
+
+    All blocks together have the labels that `as_labels` makes of the whole column.
+
+    Parameters
+    ----------
+    name, path
+        Name of the column or array, and of its file, for sentences.
+
+    Examples
+    --------
+    >>> codes = LabelCodes("y", "a.csv")
+    >>> codes.add(np.array(["10", "2"]), 0)
+    >>> codes.add(np.array(["2", "x"]), 2)
+    >>> codes.labels()
+    array(['10', '2', '2', 'x'], dtype='<U2')
+    """
+
+    def __init__(self, name: str, path: Any) -> None:
+        self.name, self.path = name, path
+        self.rows = 0
+        self._places: dict[Any, int] = {}
+        self._parts: list[NDArray[np.int32]] = []
+
+    def add(self, values: Any, first_row: int) -> None:
+        """Take the labels (n,) of rows from `first_row` on; a row without one is a DataError."""
+        import pandas as pd
+
+        labels = np.ravel(np.asarray(values))
+        if labels.dtype.kind == "S":
+            labels = np.array(as_texts(labels), dtype=object)
+        if labels.dtype.kind in "UM":  # of a date a list would hold the number
+            labels = labels.astype(str).astype(object)
+        codes, different = pd.factorize(labels)  # -1 is a gap
+        plain = np.asarray(different)
+        if (codes < 0).any() or plain.dtype.kind != "O" or any(map(_is_blank, plain)):
+            checked = labels if (codes < 0).any() else plain[codes]
+            as_labels(checked, name=self.name, path=self.path, first_row=first_row)
+        for value in plain.tolist():
+            self._places.setdefault(value, len(self._places))
+        if len(self._places) > MOST_CLASSES:
+            raise DataError(
+                f"{self.path}: {self.name!r} has more than {MOST_CLASSES} different labels in its "
+                f"first {first_row + len(labels)} rows; a class label is a text or a whole number, "
+                "and a measurement takes --task regression."
+            )
+        order = np.array([self._places[value] for value in plain.tolist()], dtype=np.int32)
+        self._parts.append(order[codes])
+        self.rows += len(labels)
+
+    def labels(self, rows: NDArray[np.bool_] | None = None) -> NDArray[Any]:
+        """Give the labels of all rows, or of those that a mask has, as `as_labels` does."""
+        codes = np.concatenate(self._parts) if self._parts else np.empty(0, dtype=np.int32)
+        different = np.empty(len(self._places), dtype=object)
+        different[:] = list(self._places)
+        if all(isinstance(value, int | np.integer) for value in self._places):
+            different = np.array([*self._places])
+        classes = as_labels(different, name=self.name, path=self.path, rows=self.rows)
+        return np.asarray(classes[codes if rows is None else codes[rows]])
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str | bytes) and not value.strip()
 
 
 def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:

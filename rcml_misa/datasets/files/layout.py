@@ -18,6 +18,7 @@ __all__ = [
     "array_layout",
     "array_target",
     "table_layout",
+    "usual_column",
     "usual_target",
     "without_left_out",
 ]

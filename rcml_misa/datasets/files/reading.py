@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from rcml_misa.datasets.files.arrays import read_arrays, rows_of_arrays
 from rcml_misa.datasets.files.check import describe_similarities
 from rcml_misa.datasets.files.containers import is_array_file
 from rcml_misa.datasets.files.content import FileRows, OwnFile
-from rcml_misa.datasets.files.frames import is_frame_file
+from rcml_misa.datasets.files.frames import is_frame_file, table_files
 from rcml_misa.datasets.files.gaps import (
     describe_zero_rows,
     without_zero_rows,
@@ -28,8 +28,9 @@ from rcml_misa.datasets.files.guesses import guess_notes
 from rcml_misa.datasets.files.joining import with_test_rows
 from rcml_misa.datasets.files.labels import note_labels
 from rcml_misa.datasets.files.layout import SEPARATOR, FileLayout
+from rcml_misa.datasets.files.survey import RowSurvey, SurveyedFile
 from rcml_misa.datasets.files.tables import (
-    folder_files,
+    is_parted,
     read_folder,
     read_table,
     rows_of_folder,
@@ -45,6 +46,7 @@ __all__ = [
     "file_sha256",
     "is_own_file",
     "read_own_file",
+    "survey_own_file",
 ]
 
 KINDS = "csv, tsv, txt, parquet, feather, xlsx, npz, mat or hdf5, or a folder of one table per view"
@@ -67,7 +69,7 @@ def file_sha256(path: Path, test_file: str | None = None) -> str:
         return _text_sha256(f"{file_sha256(path)} {file_sha256(Path(test_file))}")
     try:
         if path.is_dir():
-            return storage.files_sha256(folder_files(path).values())
+            return storage.files_sha256(sorted(table_files(path)))
         return storage.file_sha256(path)
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
@@ -76,7 +78,7 @@ def file_sha256(path: Path, test_file: str | None = None) -> str:
 def file_bytes(path: Path) -> int:
     """Tell the size of a file, or of a folder's tables."""
     try:
-        paths = [*folder_files(path).values()] if path.is_dir() else [path]
+        paths = table_files(path) if path.is_dir() else [path]
         return sum(each.stat().st_size for each in paths)
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check its name.") from error
@@ -120,17 +122,48 @@ def read_own_file(path: Path, options: FileOptions) -> OwnFile:
     return with_test_rows(own, _read(test_path, alike), path=path, test_path=test_path)
 
 
-def _read(path: Path, options: FileOptions) -> OwnFile:
-    """Read one file or folder."""
+def survey_own_file(
+    path: Path, options: FileOptions, *, look: Callable[[int], None] | None = None
+) -> SurveyedFile:
+    """Look at all rows of a file or folder that is too large to be held, in blocks.
+
+    A sample of rows is read as `read_own_file` reads a file. `look` is called with the rows that
+    were read so far.
+
+    Raises
+    ------
+    DataError, OptionError
+        As by `read_own_file`; if a row has no label, with its number; or the file is of a kind
+        that is not read row by row.
+    """
+    if options.test_file is not None:
+        raise OptionError(
+            f"{path} is too large to be held; leave --test-file out: a fit reads no test rows."
+        )
+    suffix = path.suffix.lower()
+    if suffix in (".mat", ".xlsx") and not path.is_dir():
+        raise DataError(
+            f"{path} is too large to be held, and a {suffix[1:]} file is not read row by row; save "
+            "it as parquet, csv, npz or HDF5, or hold it with --in-memory GB."
+        )
+    survey = RowSurvey(path, options, look=look)
+    return survey.result(_read(path, options, survey))
+
+
+def _read(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> OwnFile:
+    """Read one file or folder; with a `survey` a sample of its rows."""
     _refuse_unknown(path)
     table = read_table if is_frame_file(path) else read_arrays
     try:
-        own = _with_gaps((read_folder if path.is_dir() else table)(path, options), options)
+        read = read_folder if path.is_dir() else table
+        own = _with_gaps(read(path, options, survey), options)
     except RcmlMisaError as error:
         text = str(error)
         raise type(error)(text if str(path)[:100] in text else f"{path}: {text}") from error
     kind: Literal["table", "column", "array"] = (
-        "table" if path.is_dir() else "column" if is_frame_file(path) else "array"
+        ("column" if is_parted(path, options) else "table")
+        if path.is_dir()
+        else ("column" if is_frame_file(path) else "array")
     )
     own = _without_empty_rows(own)
     guesses = guess_notes(own.layout, options, kind)
@@ -141,7 +174,7 @@ def _read(path: Path, options: FileOptions) -> OwnFile:
 
 def _without_empty_rows(own: OwnFile) -> OwnFile:
     """Leave out the rows that have no value in any view, but for what identifies them."""
-    present = own.views.present
+    present = own.views.present.copy()
     for place, view in enumerate(own.views.arrays):
         if isinstance(view, RawTable) and view.kinds.aside:
             read = [name for name in view.frame if str(name) not in view.kinds.aside]
@@ -180,17 +213,20 @@ def file_rows(
     *,
     rows: int = ROWS,
     texts: Mapping[str, tuple[str, ...]] | None = None,
+    owner: str | None = None,
 ) -> Iterator[FileRows]:
-    """Yield the rows of a file in chunks: csv, tsv, parquet and HDF5 without reading it whole.
+    """Yield the rows of a file in chunks, without reading it whole; xlsx and mat files are.
 
     A view none of whose columns are there is missing; the target is not needed.
 
     `layout` is that of the file that the model was fitted on: the columns of a view may be an array
     of its name here, and an array the columns ``name__0`` and so on; `widths` are the columns of
-    each view, `texts` those of a table that are read as they are written. A file that is missing,
+    each view, `texts` those of a table that are read as they are written. `owner` is the table of a
+    folder to whose rows those of the others are joined, in order; without one they are read whole.
+    A file that is missing,
     damaged, of an unknown kind, or lacks some of a view's columns or every view, is a DataError.
     """
-    chunks = _chunks(path, layout, widths, rows, texts or {})
+    chunks = _chunks(path, layout, widths, rows, texts or {}, owner)
     if not layout.zero_is_missing:
         return chunks
     return (
@@ -205,10 +241,11 @@ def _chunks(
     widths: Mapping[str, int],
     rows: int,
     texts: Mapping[str, tuple[str, ...]],
+    owner: str | None,
 ) -> Iterator[FileRows]:
     _refuse_unknown(path)
     if path.is_dir():
-        return rows_of_folder(path, layout, rows, texts)
+        return rows_of_folder(path, layout, rows, texts, owner=owner)
     views = dict(layout.views)
     if is_frame_file(path):
         for view, columns in layout.views.items():

@@ -20,8 +20,13 @@ __all__ = [
     "as_numbers",
     "describe_roles",
     "describe_split_like",
+    "flat_values",
     "for_training",
+    "read_parts",
     "read_target",
+    "read_weights",
+    "refuse_lacking",
+    "refuse_weightless",
     "with_roles",
 ]
 
@@ -38,11 +43,16 @@ PROBED = 200  # rows that tell most columns from a split
 Folds = dict[str, NDArray[np.int64]]
 
 
-def read_target(values: Any, options: FileOptions, *, name: str, path: Path) -> NDArray[Any]:
-    """Check a target's values: labels of classes, or with ``options.regression`` finite floats."""
+def read_target(
+    values: Any, options: FileOptions, *, name: str, path: Path, first_row: int = 0
+) -> NDArray[Any]:
+    """Check a target's values: labels of classes, or with ``options.regression`` finite floats.
+
+    Errors count rows from `first_row`.
+    """
     if not options.regression:
-        return as_labels(values, name=name, path=path)
-    flat = _flat(values, name=name, path=path)
+        return as_labels(values, name=name, path=path, first_row=first_row)
+    flat = flat_values(values, name=name, path=path)
     if not len(flat):
         raise DataError(f"{path} has no rows, only names.")
     scores = as_numbers(flat)
@@ -50,9 +60,9 @@ def read_target(values: Any, options: FileOptions, *, name: str, path: Path) -> 
     if len(bad):
         value = shortened(repr(_plain(flat[bad[0]])), 40)
         raise DataError(
-            f"{path}: {name!r} is {value} in row {bad[0]}, no finite number ({len(bad)} of "
-            f"{len(flat)} rows are such); correct these rows, or leave --task regression out if "
-            "they hold classes."
+            f"{path}: {name!r} is {value} in row {first_row + bad[0]}, no finite number "
+            f"({len(bad)} of {len(flat)} rows are such); correct these rows, or leave --task "
+            "regression out if they hold classes."
         )
     return scores
 
@@ -73,7 +83,7 @@ def as_numbers(values: Any) -> NDArray[np.float64]:
     return np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _flat(values: Any, *, name: str, path: Path) -> NDArray[Any]:
+def flat_values(values: Any, *, name: str, path: Path) -> NDArray[Any]:
     """Flatten one value per row of shape (n,), (n, 1) or (1, n)."""
     array = np.asarray(values)
     if array.size != max(array.shape, default=0):
@@ -114,25 +124,29 @@ def with_roles(
     roles = Roles.of(options)
     columns: dict[str, NDArray[Any]] = {}
     for name in roles.names:
-        columns[name] = _flat(values[name], name=name, path=path)
+        columns[name] = flat_values(values[name], name=name, path=path)
         if len(columns[name]) != len(own.labels):
             raise DataError(
                 f"{path}: {name!r} has {len(columns[name])} values, but there are "
                 f"{len(own.labels)} labels; give one for each row."
             )
     if roles.split is not None:
-        texts = _texts(columns[roles.split], name=roles.split, path=path, what="part")
-        own = replace(own, folds=_folds(texts, name=roles.split, path=path))
+        parts = read_parts(columns[roles.split], name=roles.split, path=path)
+        own = replace(own, folds=_folds(parts, name=roles.split, path=path))
     if roles.group is not None:
         groups = _texts(columns[roles.group], name=roles.group, path=path, what="group")
         own = replace(own, groups=groups)
     if roles.weight is not None:
-        weights = _weights(columns[roles.weight], own.folds, name=roles.weight, path=path)
+        weights = read_weights(columns[roles.weight], name=roles.weight, path=path)
+        train = slice(None) if own.folds is None else own.folds["train"]
+        refuse_weightless(weights[train], name=roles.weight, path=path)
         own = replace(own, weights=weights)
     return with_split_notes(own)
 
 
-def _texts(values: NDArray[Any], *, name: str, path: Path, what: str) -> NDArray[np.str_]:
+def _texts(
+    values: NDArray[Any], *, name: str, path: Path, what: str, first_row: int = 0
+) -> NDArray[np.str_]:
     """Return values as texts without spaces around them; whole numbers have no point."""
     import pandas as pd
 
@@ -145,13 +159,19 @@ def _texts(values: NDArray[Any], *, name: str, path: Path, what: str) -> NDArray
     if len(empty):
         raise DataError(
             f"{path}: {len(empty)} of {len(texts)} rows have no {what} in {name!r} (the first is "
-            f"row {empty[0]}); fill these in, or leave these rows out."
+            f"row {first_row + empty[0]}); fill these in, or leave these rows out."
         )
     return np.array(texts)
 
 
-def _folds(texts: NDArray[np.str_], *, name: str, path: Path) -> Folds:
-    """Read the parts of a split, such as ``Train``, ``val`` and ``te``."""
+def read_parts(
+    values: NDArray[Any], *, name: str, path: Path, first_row: int = 0
+) -> NDArray[np.str_]:
+    """Read the parts of a split (n,), such as ``Train``, ``val`` and ``te``, by their usual names.
+
+    Errors count rows from `first_row`.
+    """
+    texts = _texts(values, name=name, path=path, what="part", first_row=first_row)
     spellings = {str(text): WORDS.get(str(text).lower()) for text in np.unique(texts)}
     unknown = [text for text, part in spellings.items() if part is None]
     if unknown and all(_ambiguous(text) for text in unknown):
@@ -161,21 +181,30 @@ def _folds(texts: NDArray[np.str_], *, name: str, path: Path) -> Folds:
             "write train, valid and test in their place."
         )
     if unknown:
-        row = int(np.flatnonzero(texts == unknown[0])[0])
+        row = first_row + int(np.flatnonzero(texts == unknown[0])[0])
         raise DataError(
             f"{path}: {name!r} is {shortened(repr(unknown[0]), 40)} in row {row}, which is no part "
             "of a split; write train, valid or test."
         )
-    parts = np.array([spellings[str(text)] for text in texts])
+    return np.array([spellings[str(text)] for text in texts])
+
+
+def _folds(parts: NDArray[np.str_], *, name: str, path: Path) -> Folds:
+    """Number the rows of each part."""
     folds = {part: np.flatnonzero(parts == part) for part in PARTS if (parts == part).any()}
-    lacking = [part for part in ("train", "test") if part not in folds]
+    refuse_lacking({part: len(rows) for part, rows in folds.items()}, name=name, path=path)
+    return folds
+
+
+def refuse_lacking(counts: Mapping[str, int], *, name: str, path: Path) -> None:
+    """Refuse a split, given by the rows of each part, without train or test rows."""
+    lacking = [part for part in ("train", "test") if not counts.get(part)]
     if lacking:
-        counts = ", ".join(f"{len(rows)} {part}" for part, rows in folds.items())
+        rows = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
         raise DataError(
-            f"{path}: {name!r} has no {lacking[0]} row, only {counts}; mark some rows as "
+            f"{path}: {name!r} has no {lacking[0]} row, only {rows}; mark some rows as "
             f"{lacking[0]}."
         )
-    return folds
 
 
 def _ambiguous(text: str) -> bool:
@@ -183,21 +212,25 @@ def _ambiguous(text: str) -> bool:
     return text.lower() in ("true", "false", "yes", "no") or not np.isnan(as_numbers([text])[0])
 
 
-def _weights(
-    values: NDArray[Any], folds: Mapping[str, NDArray[np.int64]] | None, *, name: str, path: Path
+def read_weights(
+    values: NDArray[Any], *, name: str, path: Path, first_row: int = 0
 ) -> NDArray[np.float64]:
-    """Read weights of rows, some of which are above 0 among the train rows."""
+    """Read weights of rows, finite numbers of 0 or more; errors count rows from `first_row`."""
     weights = as_numbers(values)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         value = shortened(repr(_plain(values[bad[0]])), 40)
         raise DataError(
-            f"{path}: {name!r} is {value} in row {bad[0]} ({len(bad)} rows in all are such); a "
-            "weight is a finite number of 0 or more."
+            f"{path}: {name!r} is {value} in row {first_row + bad[0]} ({len(bad)} rows in all are "
+            "such); a weight is a finite number of 0 or more."
         )
-    if not weights[slice(None) if folds is None else folds["train"]].any():
-        raise DataError(f"{path}: {name!r} is 0 in every train row; weigh some of them.")
     return weights
+
+
+def refuse_weightless(weights: NDArray[np.float64], *, name: str, path: Path) -> None:
+    """Refuse train rows of which none has a weight above 0."""
+    if not weights.any():
+        raise DataError(f"{path}: {name!r} is 0 in every train row; weigh some of them.")
 
 
 def with_split_notes(own: OwnFile) -> OwnFile:

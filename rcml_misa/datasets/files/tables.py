@@ -18,28 +18,50 @@ from rcml_misa.datasets.files.frames import (
     TableHead,
     frame_chunks,
     frame_head,
-    is_frame_file,
     is_loose,
+    shared_columns,
+    table_files,
 )
 from rcml_misa.datasets.files.guesses import unread_notes
-from rcml_misa.datasets.files.layout import UNNAMED, FileLayout, table_layout
+from rcml_misa.datasets.files.layout import (
+    TARGETS,
+    UNNAMED,
+    FileLayout,
+    table_layout,
+    usual_column,
+)
+from rcml_misa.datasets.files.merging import merged_rows
 from rcml_misa.datasets.files.omics import is_omics, omics_rows, read_omics
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import describe_split_like, read_target, with_roles
+from rcml_misa.datasets.files.survey import RowSurvey, block_rows
 from rcml_misa.exceptions import DataError, OptionError, shortened
 from rcml_misa.views import MultiView
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["folder_files", "read_folder", "read_table", "rows_of_folder", "rows_of_table"]
+__all__ = [
+    "folder_files",
+    "is_parted",
+    "read_folder",
+    "read_table",
+    "rows_of_folder",
+    "rows_of_table",
+]
 
 
-def read_table(path: Path, options: FileOptions) -> OwnFile:
-    """Read a table with its labels."""
+def read_table(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> OwnFile:
+    """Read a table, or a folder of its parts, with its labels; with a `survey` a sample of it."""
     head = frame_head(path)
     layout = table_layout(head.names, options)
-    (rows,) = rows_of_table(path, layout, None, roles=Roles.of(options).names, head=head)
+    size = None if survey is None else block_rows(len(head.names))
+    roles = Roles.of(options).names
+    blocks = rows_of_table(path, layout, size, roles=roles, head=head, coded=True)
+    if survey is None:
+        (rows,) = blocks
+    else:
+        rows = survey.gather(blocks, str(layout.target))
     notes = head.notes
     if UNNAMED in head.names and layout.target != UNNAMED:
         use = "holds the ids of the rows" if layout.id == UNNAMED else "is left out"
@@ -71,10 +93,12 @@ def rows_of_table(
     written: Mapping[str, Sequence[str]] = MappingProxyType({}),
     roles: Sequence[str] = (),
     head: TableHead | None = None,
+    coded: bool = False,
 ) -> Iterator[FileRows]:
     """Cut a table into rows, with its columns of `roles`; whole for None.
 
-    Columns that `written` lists per view come as texts, but for gaps.
+    With `coded` codes with a leading zero stay texts, as where nobody has read the table. Columns
+    that `written` lists per view come as texts, but for gaps.
     """
     head = head or frame_head(path)
     names = set(head.names)
@@ -94,7 +118,10 @@ def rows_of_table(
     wanted = [*chain.from_iterable(present.values()), *texts]
     start = 0
     categories = list(chain.from_iterable(written.get(view, ()) for view in present))
-    for frame in frame_chunks(path, wanted, rows, texts=texts, categories=categories, head=head):
+    frames = frame_chunks(
+        path, wanted, rows, texts=texts, categories=categories, head=head, coded=coded
+    )
+    for frame in frames:
         yield FileRows(
             start,
             {view: frame[present[view]] if view in present else None for view in layout.views},
@@ -105,14 +132,22 @@ def rows_of_table(
         start += len(frame)
 
 
-def read_folder(path: Path, options: FileOptions) -> OwnFile:
+def read_folder(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> OwnFile:
     """Read the tables of a folder, joined by their identifier or position, with the labels.
 
-    A folder laid out as MOGONET's is read with its own split; see `read_omics`.
+    With a `survey` a sample of it, for which the tables have to come in the same order. A folder
+    laid out as MOGONET's is read with its own split; see `read_omics`.
     """
+    if is_parted(path, options):
+        return read_table(path, options, survey)
     files = folder_files(path)
     notes = _left_out(path, files)
     if is_omics(files, options):
+        if survey is not None:
+            raise DataError(
+                f"{shortened(path, 120)}, laid out as MOGONET's, is too large to be held; give one "
+                "table per view and one of labels, or hold it with --in-memory GB."
+            )
         own = read_omics(path, files, options)
         return replace(own, notes=notes + own.notes)
     heads = {name: frame_head(file) for name, file in files.items()}
@@ -125,12 +160,18 @@ def read_folder(path: Path, options: FileOptions) -> OwnFile:
     if layout.id is None:
         notes += (f"The tables of {path.name} have no id and are joined by position.",)
     elif layout.id == UNNAMED:
-        if options.id is None:
+        if options.id is None and survey is None:
             _refuse_row_numbers(path, heads, {layout.target, UNNAMED})
         notes += (f"The tables of {path.name} are joined by their index, which has no name.",)
     notes += unread_notes([name for name in columns if name != owner], layout, options, "table")
     roles = Roles.of(options).names
-    rows, more = _join_tables(path, layout, owner=owner, roles=roles)
+    if survey is None:
+        rows, more = _join_tables(path, layout, owner=owner, roles=roles)
+    else:
+        size = block_rows(sum(map(len, columns.values())))
+        blocks = merged_rows(files, layout, size, owner=owner, roles=roles, coded=True)
+        rows, more = survey.gather(blocks, str(layout.target)), ()
+        survey.owner = owner
     return _labelled(path, layout, options, rows, notes + more)
 
 
@@ -139,14 +180,8 @@ def folder_files(folder: Path) -> dict[str, Path]:
 
     Files such as .txt, which may be no tables, count only where no others are there.
     """
-    present = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and is_frame_file(path) and not path.name.startswith(".")
-    ]
-    sure = [path for path in present if not is_loose(path)]
     files: dict[str, Path] = {}
-    for path in sure or present:
+    for path in sorted(table_files(folder)):
         name = path.name.partition(".")[0]
         if name in files:
             raise DataError(f"{folder} has two tables called {name}; keep one of them.")
@@ -154,6 +189,16 @@ def folder_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder} has no csv, tsv or parquet file; put one per view into it.")
     return files
+
+
+def is_parted(folder: Path, options: FileOptions) -> bool:
+    """Ask whether the tables of a folder are parts of one, of the same columns with the target."""
+    names = shared_columns(folder)
+    if names is None:
+        return False
+    if options.target is not None:
+        return options.target in names
+    return usual_column(None, TARGETS, names) is not None
 
 
 def _left_out(folder: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
@@ -274,10 +319,26 @@ def _indexed(
 
 
 def rows_of_folder(
-    path: Path, layout: FileLayout, rows: int, written: Mapping[str, Sequence[str]]
+    path: Path,
+    layout: FileLayout,
+    rows: int,
+    written: Mapping[str, Sequence[str]],
+    *,
+    owner: str | None = None,
 ) -> Iterator[FileRows]:
-    """Join the tables of a folder and cut them into rows."""
+    """Join the tables of a folder and cut them into rows; parts of one table follow each other.
+
+    With an `owner`, the table with the target, the others are joined to its rows block by block.
+    """
+    columns = shared_columns(path)
+    names = {file.name.partition(".")[0] for file in table_files(path)}
+    if columns is not None and not names & set(layout.views):
+        yield from rows_of_table(path, layout, rows, written=written)
+        return
     files = folder_files(path)
+    if owner is not None:
+        yield from merged_rows(files, layout, rows, owner=owner, written=written)
+        return
     if is_omics(files, FileOptions(id=layout.id)):
         joined = omics_rows(path, files, layout)
     else:

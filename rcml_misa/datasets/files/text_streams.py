@@ -17,11 +17,12 @@ from rcml_misa.datasets.bounds import LEAST_TEXT, SizeBound, bounded_members
 from rcml_misa.exceptions import DataError, shortened
 from rcml_misa.storage import require_file
 
-__all__ = ["COMPRESSIONS", "opened_text"]
+__all__ = ["COMPRESSIONS", "opened_text", "unpacked_bytes"]
 
 OPENERS: Mapping[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 COMPRESSIONS = (*OPENERS, ".zip")
 ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+RATIO = 4  # usual bytes of a table of numbers to those of its packed form
 LONGEST_LINE = 2**24  # characters
 BLOCK = 2**18  # bytes unpacked at once
 
@@ -39,6 +40,12 @@ def opened_text(path: Path) -> Iterator[TextIO]:
         encoding = ENCODINGS.get(buffered.peek(2)[:2], "utf-8-sig")
         with _Lines(buffered, path, encoding) as text:
             yield text
+
+
+def unpacked_bytes(path: Path) -> int:
+    """Estimate the bytes of a text file, unpacked."""
+    packed = path.name.lower().endswith(COMPRESSIONS)
+    return path.stat().st_size * (RATIO if packed else 1)
 
 
 class _Lines(io.TextIOWrapper):

@@ -69,6 +69,12 @@ class ArrowTable:
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self.range_index = len(index) == 1 and isinstance(index[0], dict) and not index[0]["name"]
 
+    def count_rows(self) -> int:
+        """Count the rows; a feather file is gone through for that."""
+        if not self.feather:
+            return int(self._parquet.metadata.num_rows)
+        return sum(len(part) for part in self._parts(self.names[:1], 2**31))
+
     def chunks(self, columns: Sequence[str], rows: int | None) -> Iterator[pd.DataFrame]:
         """Yield some columns in chunks of at most so many rows, an index among the columns.
 
@@ -89,11 +95,24 @@ class ArrowTable:
             whole = [self._parquet.read(columns=columns)] if rows is None else []
             yield from whole or self._parquet.iter_batches(batch_size=rows, columns=columns)
             return
-        from pyarrow import feather
+        import pyarrow as pa
+        from pyarrow import feather, ipc
 
-        table = feather.read_table(self.path, columns=columns)
-        for start in range(0, max(len(table), 1), rows or max(len(table), 1)):
-            yield table.slice(start, rows)
+        if rows is None:
+            yield feather.read_table(self.path, columns=columns)
+            return
+        fields = sorted(self.names.index(name) for name in columns)
+        options = ipc.IpcReadOptions(included_fields=fields)
+        with (
+            pa.memory_map(str(self.path)) as source,
+            ipc.open_file(source, options=options) as file,
+        ):
+            if not file.num_record_batches:
+                yield file.schema.empty_table()
+            for number in range(file.num_record_batches):
+                table = pa.Table.from_batches([file.get_batch(number)])
+                for start in range(0, len(table), rows):
+                    yield table.slice(start, rows)
 
 
 def _bound_parquet(path: Path, file: Any) -> None:

@@ -1,0 +1,138 @@
+"""Commands in processes of their own: wall-clock seconds and peak memory, within bounds.
+
+Peak memory is the resident memory of the process and all its descendants together, sampled every
+50 ms, or the largest of the process itself that the operating system counted, whichever is more.
+Pages of a mapped file count as long as they are resident. For Linux.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+__all__ = ["ONE_CORE", "Ending", "Usage", "commit_of", "run_bounded"]
+
+Ending = Literal["done", "failed", "time", "memory"]
+
+INTERVAL = 0.05  # seconds between two samples
+#: Environment in which numerical libraries use one thread.
+ONE_CORE = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1"
+)
+UNIT = 1024  # bytes of one unit of ru_maxrss on Linux
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command took.
+
+    Attributes
+    ----------
+    ending : {"done", "failed", "time", "memory"}
+        Whether it ended well, with an error, or was stopped for want of time or memory.
+    seconds, peak_mb : float
+        Wall-clock seconds, and megabytes (1e6 bytes) of the process and its descendants.
+    output, error : str
+        What it wrote to stdout, and the last line that it wrote to stderr.
+    """
+
+    ending: Ending
+    seconds: float
+    peak_mb: float
+    output: str
+    error: str
+
+
+def run_bounded(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    gigabytes: float,
+    environment: Mapping[str, str] | None = None,
+) -> Usage:
+    r"""Run a command on one core and stop it, with its descendants, beyond its bounds.
+
+    Parameters
+    ----------
+    command : sequence of str
+    seconds, gigabytes : float
+        Most wall-clock seconds, and most memory of all its processes together.
+    environment : mapping, optional
+        Variables beside those of this process and `ONE_CORE`.
+
+    Examples
+    --------
+    >>> import sys
+    >>> run_bounded([sys.executable, "-c", "print(1)"], seconds=60, gigabytes=1).output
+    '1\n'
+    """
+    variables = {**os.environ, **ONE_CORE, **(environment or {})}
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as error:
+        started = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603
+            command, stdout=output, stderr=error, env=variables, start_new_session=True
+        )
+        try:
+            ending, sampled = _watch(process, started + seconds, 1e9 * gigabytes)
+        finally:
+            counted = _end(process)
+        took = time.perf_counter() - started
+        texts = []
+        for file in (output, error):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+        last = (texts[1].strip().splitlines() or [""])[-1]
+        if ending == "done" and process.returncode:
+            ending = "failed"
+        return Usage(ending, took, max(sampled, counted * UNIT) / 1e6, texts[0], last)
+
+
+def commit_of(folder: Path) -> str:
+    """Short name of the commit of a checkout; empty where it can't be told."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    return done.stdout.strip()
+
+
+def _watch(process: subprocess.Popen[bytes], deadline: float, most: float) -> tuple[Ending, float]:
+    """Sample memory until a process ends or passes its bounds; the reason and the peak, bytes."""
+    root, peak = psutil.Process(process.pid), 0.0
+    while True:
+        state = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if state is not None:
+            return "done", peak
+        peak = max(peak, _resident(root))
+        if peak > most:
+            return "memory", peak
+        if time.perf_counter() > deadline:
+            return "time", peak
+        time.sleep(INTERVAL)
+
+
+def _resident(root: psutil.Process) -> float:
+    """Resident bytes of a process and its descendants."""
+    total = 0
+    with suppress(psutil.Error):
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += process.memory_info().rss
+    return float(total)
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """End what is left of a process's session; the largest resident memory of the process."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss

@@ -1,0 +1,180 @@
+"""Kernel features of rows for several experts at once, with shared maps and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rcml_misa.experts.logits import RowWeights
+from rcml_misa.experts.mapped_views import Columns, MappedViews
+from rcml_misa.experts.ridge import (
+    BLOCK,
+    BlockKernel,
+    KernelSum,
+    NystroemFeatures,
+    negative_distances,
+)
+from rcml_misa.experts.sums import Sample, tensor
+
+__all__ = ["KernelMember", "KernelRows"]
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+ENTRIES = 2**19  # of a kernel matrix at once, which the caches hold
+
+
+@dataclass(frozen=True)
+class KernelMember:
+    """An expert whose ridge is to be fitted: its columns, kernel and landmarks.
+
+    Attributes
+    ----------
+    columns : Columns
+    kernel : BlockKernel
+    weights : RowWeights
+        Rows that it learns from, and their weights.
+    chosen : ndarray of shape (m,)
+        Row numbers of its landmarks.
+    landmarks : Tensor of shape (m, d)
+        Their columns.
+    features : NystroemFeatures
+    whole : bool
+        Whether the landmarks are all its rows, in their order.
+    """
+
+    columns: Columns
+    kernel: BlockKernel
+    weights: RowWeights
+    chosen: Rows
+    landmarks: Tensor
+    features: NystroemFeatures
+    whole: bool
+
+    @property
+    def blocks(self) -> list[list[Tensor]]:
+        """Columns of the landmarks in each kind and view."""
+        widths = self.columns.layout
+        parts = iter(torch.split(self.landmarks, [w for kind in widths for w in kind], dim=1))
+        return [[next(parts) for _ in kind] for kind in widths]
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """Squared lengths of the landmarks, (m,)."""
+        return (self.landmarks**2).sum(dim=1)
+
+    def scaled(self, mapped: Sequence[Sequence[Array]]) -> list[list[Tensor]]:
+        """Scale mapped columns in each kind and view."""
+        dtype = np.float64 if self.columns.double else np.float32
+        pairs = zip(mapped, self.columns.factors, strict=True)
+        return [
+            [
+                torch.from_numpy(np.asarray(part * factor, dtype)).to(self.landmarks.device)
+                for part, factor in zip(kind, factors, strict=True)
+            ]
+            for kind, factors in pairs
+        ]
+
+
+class KernelRows:
+    """Kernel features of the rows of a table for its members; see `RowSource`.
+
+    The last member is an expert of all views, any others are one of each view. Rows are mapped once
+    for all of them, and a view's distances to the joint expert's landmarks serve its own, where
+    these are the first ones. The features of up to 8192 rows are kept.
+    """
+
+    def __init__(
+        self,
+        views: MappedViews,
+        members: Sequence[KernelMember],
+        codes: Rows,
+        classes: int,
+    ) -> None:
+        self.views, self.members, self.codes, self.classes = views, members, codes, classes
+        self.rows = len(codes)
+        self.nested: list[slice | None] = [None] * len(members)
+        self._blocks = [member.blocks for member in members]
+        joint = members[-1]
+        self._shared = [self._shares(member, joint) for member in members[:-1]]
+        self._tile = max(32, ENTRIES // len(joint.chosen))
+        self._kept: list[Tensor] | None = None
+        if self.rows <= BLOCK:
+            self._kept = self._features(slice(0, self.rows))
+
+    @staticmethod
+    def _shares(own: KernelMember, joint: KernelMember) -> bool:
+        first = joint.chosen[: len(own.chosen)]
+        return own.weights.here is None and np.array_equal(own.chosen, first)
+
+    def __call__(self, rows: slice | Rows) -> list[Sample]:
+        """Compute the features of some rows."""
+        features = self._features(rows) if self._kept is None else [f[rows] for f in self._kept]
+        codes, samples = self.codes[rows], []
+        for member, whole in zip(self.members, features, strict=True):
+            weights = member.weights(rows, codes)
+            own, part, device = codes, whole, whole.device
+            if member.weights.here is not None:
+                here = member.weights.here[rows]
+                own, part = codes[here], part[tensor(here, device)]
+            samples.append(Sample(part, tensor(own, device), tensor(weights, device)))
+        return samples
+
+    def _features(self, rows: slice | Rows) -> list[Tensor]:
+        """Features (n, m) of some rows for each member; of rows without its view they are 0."""
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        features = []
+        for member in self.members:
+            part = member.features.narrow.new_zeros(len(numbers), len(member.chosen))
+            if member.whole:
+                places = np.searchsorted(member.chosen, numbers)
+                here = member.weights.here
+                seen = np.ones(len(numbers), dtype=bool) if here is None else here[numbers]
+                part[tensor(seen, part.device)] = member.features.narrow[places[seen]]
+            features.append(part)
+        if all(member.whole for member in self.members):
+            return features
+        mapped = self.views(rows)
+        for start in range(0, len(numbers), self._tile):
+            tile = slice(start, start + self._tile)
+            parts = [[part[tile] for part in kind] for kind in mapped]
+            self._set_kernels(parts, [part[tile] for part in features])
+        return [
+            part if member.whole else member.features(part)
+            for member, part in zip(self.members, features, strict=True)
+        ]
+
+    def _set_kernels(self, mapped: list[list[Array]], values: list[Tensor]) -> None:
+        """Set the kernel values (n, m) of mapped rows and each member's landmarks."""
+        *others, joint = self.members
+        columns, total = joint.scaled(mapped), KernelSum(joint.kernel, joint.columns.layout)
+        for view in range(len(mapped[0])):
+            own = others[view] if others and not others[view].whole else None
+            shared = own is not None and self._shared[view]
+            alone = None if own is None else KernelSum(own.kernel, own.columns.layout)
+            left = [[kind[view]] for kind in columns]
+            if own is not None and not shared:
+                left = own.scaled([[kind[view]] for kind in mapped])
+            for kind, blocks in enumerate(self._blocks[-1]):
+                negative = negative_distances(columns[kind][view], blocks[view])
+                total.add(kind, negative)
+                if own is None or alone is None:
+                    continue
+                near = negative[:, : len(own.chosen)]
+                if not shared:
+                    near = negative_distances(left[kind][0], self._blocks[view][kind][0])
+                alone.add(kind, near)
+            if own is not None and alone is not None:
+                values[view][:] = alone.values(_squares(left), own.squares)
+        values[-1][:] = total.values(_squares(columns), joint.squares)
+
+
+def _squares(columns: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Sum the squares of each row's columns in all kinds and views."""
+    return torch.stack([(part**2).sum(dim=1) for kind in columns for part in kind]).sum(dim=0)

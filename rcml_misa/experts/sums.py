@@ -1,0 +1,395 @@
+"""Ridges of several members from sums over blocks of rows, with exact leave-one-out scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from rcml_misa.reading.features import evenly
+from rcml_misa.storage import work_folder
+from rcml_misa.views import MappedRows, is_mapped
+
+__all__ = ["LOOKED", "Ridge", "RowSource", "Sample", "fit_ridges", "looked_rows"]
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+Result = TypeVar("Result")
+
+#: Most train rows whose leave-one-out scores are computed.
+LOOKED = 65_536
+FEWEST_LOOKED = 4096  # of these rows, however many views and classes there are
+MOST_ENTRIES = 2**25  # looked rows times views times classes
+SEEN = 64  # looked rows that have a view, where it has so many
+CHUNK = 16_384  # rows whose sums are one task
+BLOCK = 2048  # rows whose features are held at once
+CANDIDATES = 2048  # looked rows that tell which penalties come into question
+MOST_HELD = 2**25  # scores of all penalties that are held at once
+SMALL = 400  # features up to which float64 costs nothing
+
+
+class Sample(NamedTuple):
+    """Rows of one member: features (n, m), class numbers (n,), and weights (n,) or None."""
+
+    features: Tensor
+    codes: Tensor
+    weights: Tensor | None
+
+
+class RowSource(Protocol):
+    """Features of the rows of a table for several members, block by block."""
+
+    @property
+    def rows(self) -> int:
+        """Number n of rows of the table."""
+
+    @property
+    def classes(self) -> int:
+        """Number K of classes."""
+
+    @property
+    def nested(self) -> Sequence[slice | None]:
+        """Columns of the last member's features that are a member's own, with the same rows."""
+
+    def __call__(self, rows: slice | Rows) -> list[Sample]:
+        """Compute the features of some rows for every member, of the rows that it has."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted ridge regression.
+
+    Its coefficients (m, K) act on the features; `loo_scores` (n, K) hold for each looked row the
+    prediction of the ridge fitted without it, y - r / (1 - h).
+    """
+
+    coefficients: Array
+    intercept: Array
+    penalty: float
+    loo_scores: Array
+
+
+@dataclass
+class Sums:
+    """Weighted sums over rows, in float64, from which a ridge of any penalty is solved.
+
+    Attributes
+    ----------
+    gram : Tensor of shape (m, m)
+        Products Z' Z of the features Z.
+    moments : Tensor of shape (K, m)
+        Features of each class, Y' Z.
+    counts : Tensor of shape (K,)
+        Weights of each class, Y' 1.
+    rows : int
+    dtype : torch.dtype
+        Type of the features.
+    """
+
+    gram: Tensor
+    moments: Tensor
+    counts: Tensor
+    rows: int
+    dtype: torch.dtype
+
+    @classmethod
+    def start(cls, features: Tensor, classes: int) -> Self:
+        """Start with sums of no row of features like these."""
+        width = features.shape[1]
+        shapes = (width, width), (classes, width), (classes,)
+        gram, moments, counts = (
+            torch.zeros(shape, dtype=torch.float64, device=features.device) for shape in shapes
+        )
+        return cls(gram, moments, counts, 0, features.dtype)
+
+    def add(self, sample: Sample) -> None:
+        """Add the rows of a sample."""
+        features, codes, weights = sample
+        root = features
+        exact = features.double()
+        if weights is not None:
+            root = features * weights.sqrt().to(features.dtype)[:, None]
+            exact = exact * weights[:, None]
+        self.gram += squared(root)
+        self.moments.index_add_(0, codes, exact)
+        self.counts += torch.bincount(codes, weights, minlength=len(self.counts))
+        self.rows += len(codes)
+
+    def include(self, other: Sums) -> None:
+        """Add the sums of other rows."""
+        self.gram += other.gram
+        self.moments += other.moments
+        self.counts += other.counts
+        self.rows += other.rows
+
+    def part(self, columns: slice) -> Sums:
+        """Cut out the sums of some of the features."""
+        gram, moments = self.gram[columns, columns], self.moments[:, columns]
+        return Sums(gram, moments, self.counts, self.rows, self.dtype)
+
+
+def squared(values: Tensor) -> Tensor:
+    """Multiply the transpose of a matrix by the matrix."""
+    if values.device.type == "cpu":  # NumPy sees that the product is symmetric, in half the time
+        array = values.numpy()
+        return torch.from_numpy(array.T @ array)
+    return values.T @ values
+
+
+class Solution:
+    """Ridges of several penalties on centred features and classes, solved from sums of rows.
+
+    One eigendecomposition of the features' covariance serves all penalties and all leverages, so
+    that no n x n matrix appears. Penalties are for weights of mean 1.
+    """
+
+    def __init__(self, sums: Sums, penalties: Sequence[float]) -> None:
+        self._mass = float(sums.counts.sum())
+        self._base = sums.counts / self._mass
+        self._centre = sums.moments.sum(dim=0) / self._mass
+        gram = sums.gram - self._mass * torch.outer(self._centre, self._centre)
+        moments = sums.moments.T - self._mass * torch.outer(self._centre, self._base)
+        spectrum, basis = eigh(gram, sums.dtype)
+        self._moments = basis.T @ moments
+        scaled = gram.new_tensor(penalties) * (self._mass / sums.rows)
+        shifted = spectrum.clamp_min(0)[:, None] + scaled[None, :]
+        self._inverse = (1 / shifted).to(sums.dtype)
+        self._shift = (self._centre @ basis).to(sums.dtype)
+        self._narrow = basis.to(sums.dtype)
+        # eigenvectors of a large matrix are found in that precision
+        self._basis = basis if len(gram) <= SMALL else self._narrow
+
+    def coefficients(self, number: int) -> tuple[Array, Array]:
+        """Compute the coefficients (m, K) and intercepts (K,) of a penalty, given by its number."""
+        turned = self._moments * self._inverse[:, [number]]
+        coefficients = self._basis.double() @ turned
+        intercept = self._base - self._centre @ coefficients
+        return coefficients.cpu().numpy(), intercept.cpu().numpy()
+
+    def leave_out(self, sample: Sample, numbers: Sequence[int]) -> tuple[Array, Array]:
+        """Leave each row of a sample out once, for the penalties of these numbers.
+
+        The result is the sums of the square errors, (P,), and the scores (P, n, K). The residual of
+        a row without it is r / (1 - h), its leverage h being in proportion to its weight.
+        """
+        features, codes, weights = sample
+        numbers, dtype, classes = list(numbers), features.dtype, len(self._base)
+        scores = torch.empty((len(numbers), len(codes), classes), dtype=dtype)
+        if not numbers:
+            return np.empty(0), scores.numpy()
+        rows = torch.arange(len(codes), device=features.device)
+        rotated = features @ self._narrow - self._shift
+        leverage = 1 / self._mass + (rotated**2 @ self._inverse[:, numbers]).double()
+        if weights is not None:
+            leverage *= weights[:, None]
+        errors = []
+        for place, number in enumerate(numbers):
+            turned = (self._moments * self._inverse[:, [number]]).to(dtype)
+            residuals = -(self._base + rotated @ turned)
+            residuals[rows, codes] += 1
+            residuals /= (1 - leverage[:, [place]]).clamp_min(1e-6)
+            squares = (residuals**2).sum(dim=1)
+            errors.append(float(squares.sum() if weights is None else weights @ squares))
+            residuals.neg_()
+            residuals[rows, codes] += 1
+            scores[place] = residuals
+        return np.array(errors), scores.numpy()
+
+
+def eigh(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Compute eigenvalues and vectors; in float32 where the matrix is large, in half the time."""
+    if len(matrix) <= SMALL or dtype == torch.float64:
+        spectrum, basis = torch.linalg.eigh(matrix)
+        return spectrum, basis
+    # the penalties start far above float32's rounding
+    spectrum, basis = torch.linalg.eigh(matrix.float())
+    return spectrum.double(), basis.double()
+
+
+def looked_rows(present: NDArray[np.bool_], classes: int) -> Rows:
+    """Number the rows whose leave-one-out scores are computed, sorted: all, or some evenly spread.
+
+    They are at most 65 536, and fewer where rows times views times classes exceed 2^25, but at
+    least 4096. Rows are added for a view that few of them have, by its presence (n, N).
+
+    Examples
+    --------
+    >>> looked_rows(np.ones((5, 2), dtype=bool), 3).tolist()
+    [0, 1, 2, 3, 4]
+    """
+    rows, views = present.shape
+    most = min(LOOKED, max(FEWEST_LOOKED, MOST_ENTRIES // (views * classes)))
+    if rows <= most:
+        return np.arange(rows)
+    looked = evenly(rows, most)
+    rare = np.flatnonzero(present[looked].sum(axis=0) < SEEN)
+    having = [np.flatnonzero(present[:, view]) for view in rare]
+    more = [numbers[evenly(len(numbers), min(len(numbers), SEEN))] for numbers in having]
+    return np.unique(np.concatenate([looked, *more]))
+
+
+def fit_ridges(source: RowSource, looked: Rows, penalties: Sequence[float]) -> list[Ridge]:
+    """Regress centred one-hot classes on each member's centred features; choose their penalties.
+
+    A first pass over all rows adds up the sums that the ridges are solved from, a second one over
+    the `looked` rows, sorted, gives leave-one-out scores. The penalty of least square error of
+    these is chosen; of many rows only those are tried that come into question by some of them.
+    Rows come in fixed chunks, which `joblib.Parallel` hands out, and are added in their order, so
+    that the result does not depend on the number of workers. Source: Allen, Technometrics 16, 1974
+    (PRESS).
+    """
+    solutions = [Solution(sums, penalties) for sums in _add_up(source)]
+    every = list(range(len(penalties)))
+    tried = [every] * len(solutions)
+    if len(looked) * source.classes * len(every) * len(solutions) > MOST_HELD:
+        some = looked[evenly(len(looked), min(len(looked), CANDIDATES))]
+        guesses = _leave_out(source, some, solutions, tried)
+        tried = [_around(int(np.argmin(errors)), every) for errors, _ in guesses]
+    ridges: list[Ridge | None] = [None] * len(solutions)
+    while any(tried):
+        results = _leave_out(source, looked, solutions, tried)
+        for member, (numbers, (errors, scores)) in enumerate(zip(tried, results, strict=True)):
+            if not numbers:
+                continue
+            place = int(np.argmin(errors))
+            best = numbers[place]
+            if not set(_around(best, every)) <= set(numbers):  # it may fall further
+                tried[member] = _around(best, every)
+                continue
+            coefficients, intercept = solutions[member].coefficients(best)
+            ridges[member] = Ridge(
+                coefficients=coefficients,
+                intercept=intercept,
+                penalty=float(penalties[best]),
+                loo_scores=scores[place].astype(np.float64),
+            )
+            tried[member] = []
+    return [ridge for ridge in ridges if ridge is not None]
+
+
+def _around(number: int, every: list[int]) -> list[int]:
+    """Number a penalty and those next to it."""
+    return every[max(number - 1, 0) : number + 2]
+
+
+def _add_up(source: RowSource) -> list[Sums]:
+    """Add up the sums of every member over all rows."""
+    starts = range(0, source.rows, CHUNK)
+    chunks = [slice(start, min(start + CHUNK, source.rows)) for start in starts]
+    parts = _in_order(partial(_sum_chunk, source), chunks)
+    total = next(parts)
+    for part in parts:
+        for sums, more in zip(total, part, strict=True):
+            sums.include(more)
+    # sums of nested features stand in those of the last member
+    own, nested = iter(total), source.nested
+    return [next(own) if columns is None else total[-1].part(columns) for columns in nested]
+
+
+def _sum_chunk(source: RowSource, chunk: slice) -> list[Sums]:
+    """Add up a chunk's rows for every member but those nested in the last one."""
+    sums: list[Sums] = []
+    for block in _blocks(chunk):
+        own = [
+            sample
+            for sample, columns in zip(source(block), source.nested, strict=True)
+            if columns is None
+        ]
+        sums = sums or [Sums.start(sample.features, source.classes) for sample in own]
+        for part, sample in zip(sums, own, strict=True):
+            part.add(sample)
+    return sums
+
+
+def _leave_out(
+    source: RowSource, looked: Rows, solutions: Sequence[Solution], tried: Sequence[Sequence[int]]
+) -> list[tuple[Array, Array]]:
+    """Compute errors (P,) and scores (P, n, K) of looked rows, for the penalties tried."""
+    starts = range(0, len(looked), CHUNK)
+    chunks = [looked[start : start + CHUNK] for start in starts]
+    parts = _in_order(partial(_leave_out_chunk, source, solutions, tried), chunks)
+    return [_joined(own) for own in zip(*parts, strict=True)]
+
+
+def _leave_out_chunk(
+    source: RowSource,
+    solutions: Sequence[Solution],
+    tried: Sequence[Sequence[int]],
+    chunk: Rows,
+) -> list[tuple[Array, Array]]:
+    results: list[list[tuple[Array, Array]]] = [[] for _ in solutions]
+    for block in _blocks(slice(0, len(chunk))):
+        part = chunk[block]
+        first, last = int(part[0]), int(part[-1])
+        whole = last - first == len(part) - 1  # read without a copy
+        rows = slice(first, last + 1) if whole else part
+        for own, solution, sample, numbers in zip(
+            results, solutions, source(rows), tried, strict=True
+        ):
+            own.append(solution.leave_out(sample, numbers))
+    return [_joined(own) for own in results]
+
+
+def _joined(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Add up errors (P,) and join scores (P, n, K) of successive rows."""
+    errors, scores = zip(*parts, strict=True)
+    return np.sum(errors, axis=0), np.concatenate(scores, axis=1)
+
+
+def _blocks(rows: slice) -> Iterator[slice]:
+    for start in range(rows.start, rows.stop, BLOCK):
+        yield slice(start, min(start + BLOCK, rows.stop))
+
+
+def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[Result]:
+    """Do a task for each part, by the workers of the active `joblib.parallel_config`.
+
+    Processes read the task, with all arrays that it holds, from one file, which they map: it goes
+    to a temporary folder, which workers on other machines must share. Tables that are memory maps
+    themselves are read where they are.
+    """
+    if len(parts) == 1 or joblib.effective_n_jobs(None) == 1:
+        yield from map(task, parts)
+        return
+    backend, _ = joblib.parallel.get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(return_as="generator" if streams else "list")
+    if getattr(backend, "supports_sharedmem", False):  # threads
+        yield from parallel(joblib.delayed(_alone)(task, part) for part in parts)
+        return
+    with work_folder() as folder:
+        path = str(folder / "task")
+        joblib.dump(task, path)
+        yield from parallel(joblib.delayed(_alone)(path, part) for part in parts)
+
+
+def _alone(task: Callable[[Any], Result] | str, part: Any) -> Result:
+    """Do a task, or that of a file, on one core, so that workers don't take each other's."""
+    with threadpool_limits(1):
+        done: Result = (_loaded(task) if isinstance(task, str) else task)(part)
+    return done
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str) -> Callable[[Any], Any]:
+    """Read a task; a worker does several parts of it."""
+    task: Callable[[Any], Any] = joblib.load(path, mmap_mode="r")
+    return task
+
+
+def referred(arrays: Sequence[Any]) -> list[Any]:
+    """Let tables in memory maps travel to workers as the place in their file."""
+    return [MappedRows(a) if is_mapped(a) and not isinstance(a, MappedRows) else a for a in arrays]
+
+
+def tensor(array: Array | None, device: torch.device) -> Any:
+    """Copy class numbers, weights or a mask to a device; None stays."""
+    return None if array is None else torch.tensor(array, device=device)
