@@ -25,7 +25,9 @@ from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["sample_arrays"]
 
-WAY_OUT = "write one array of all rows per view, samples first, or hold it with --in-memory GB"
+WAY_OUT = (
+    "write one array of all rows per view, samples first, or hold it with RCML_MISA_LARGEST_GB"
+)
 
 
 def sample_arrays(

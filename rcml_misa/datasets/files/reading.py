@@ -144,7 +144,7 @@ def survey_own_file(
     if suffix in (".mat", ".xlsx") and not path.is_dir():
         raise DataError(
             f"{path} is too large to be held, and a {suffix[1:]} file is not read row by row; save "
-            "it as parquet, csv, npz or HDF5, or hold it with --in-memory GB."
+            "it as parquet, csv, npz or HDF5, or hold it with RCML_MISA_LARGEST_GB."
         )
     survey = RowSurvey(path, options, look=look)
     return survey.result(_read(path, options, survey))
