@@ -232,6 +232,28 @@ def test_points_are_measured_once_and_shown(modules, tmp_path, capsys):
     assert "| ridge-expert | " in page.read_text(encoding="utf-8")
 
 
+def test_large_tables_are_given_as_memory_maps(modules, monkeypatch):
+    from rcml_misa.estimators import RidgeExpertClassifier
+
+    scaling, point, kinds = modules["scaling"], modules["measurements"].Point(120, 2, 10, 3), []
+    fit = RidgeExpertClassifier.fit
+
+    def noted(self, X, y):
+        kinds.append(type(X).__name__)
+        return fit(self, X, y)
+
+    monkeypatch.setattr(RidgeExpertClassifier, "fit", noted)
+    with scaling.Folder(point) as folder:
+        path = folder.tables()
+        assert scaling.measure(path, "ridge-expert", point)["mapped"] == 0
+        monkeypatch.setattr(scaling, "MAPPED_ROWS", 100)
+        facts = scaling.measure(path, "ridge-expert", point)
+    assert facts["mapped"] == 1
+    assert facts["accuracy"] > 0.6
+    assert kinds == ["MultiView", "MultiView"]
+    assert not path.exists()
+
+
 def test_a_stopped_point_leaves_larger_ones_out_until_bounds_grow(
     modules, tmp_path, monkeypatch, capsys
 ):
