@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcml_misa.experts.ridge import KERNELS
-from rcml_misa.reading.plan import Reading, ReadingPlan, Slot
+from rcml_misa.reading.plan import EXTRA, Reading, ReadingPlan, Slot
 from rcml_misa.views import ViewArray
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class RawScores:
 class _Block:
     """One view in one kind of map, for one expert.
 
-    `matrix` (m, d + 2) times mapped columns x, |x|^2 and 1 gives minus the squared distances to
-    the m landmarks; `linear` (K, d + 2) times the same is the linear part of the scores.
+    `matrix` (m, d + 3) times a slot, mapped columns x, |x|^2, 1 and presence, gives minus the
+    squared distances to the m landmarks; `linear` (K, d + 3) times it is the linear part of the
+    scores.
     """
 
     slot: Slot
@@ -72,14 +73,15 @@ class _Parts:
             for view, (mapping, factor) in enumerate(zip(kind, factors, strict=True)):
                 part = exact[:, start : start + mapping.width]
                 start += mapping.width
-                ends = np.full((len(part), 1), -(factor**2)), -(part**2).sum(axis=1, keepdims=True)
-                matrix = np.concatenate([2 * factor * part, *ends], axis=1)
+                ends = np.zeros((len(part), EXTRA))
+                ends[:, 0], ends[:, 1] = -(factor**2), -(part**2).sum(axis=1)
+                matrix = np.concatenate([2 * factor * part, ends], axis=1)
                 linear = kernel.linear * factor / (kinds * views) * (expert.weights_.T @ part)
                 self.blocks[view].append(
                     _Block(
                         plan.add(places[view], mapping, squares=True),
                         _tensor(matrix, plan.dtype),
-                        _tensor(np.pad(linear, ((0, 0), (0, 2))), plan.dtype),
+                        _tensor(np.pad(linear, ((0, 0), (0, EXTRA))), plan.dtype),
                     )
                 )
 

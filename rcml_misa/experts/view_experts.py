@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import KernelExpert, MappedViews
@@ -13,6 +14,7 @@ from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weigh
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.reading.features import Scaling
+from rcml_misa.reading.plan import ReadingPlan
 from rcml_misa.views import MultiView
 
 __all__ = ["ViewExperts"]
@@ -100,6 +102,15 @@ class ViewExperts:
         scores = self._scorer(views.arrays)
         members = [*self.views_, self.joint_]
         return expert_logits(members, scores.views, scores.joint, views.present)
+
+    def scorer(self, plan: ReadingPlan) -> ExpertScorer:
+        """Make the experts ready to score rows that a plan reads."""
+        return ExpertScorer(self.views_, self.joint_, plan)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which rows are scored: float64 where train rows are few."""
+        return torch.float64 if self.joint_.columns_.double else torch.float32
 
     @cached_property
     def _scorer(self) -> ExpertScorer:
