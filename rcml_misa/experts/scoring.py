@@ -114,7 +114,8 @@ class ExpertScorer:
         self.own = [_Parts(expert, self.plan, [view]) for view, expert in enumerate(alone)]
         self.shared = [
             all(
-                mine.slot == theirs.slot and torch.equal(mine.matrix[: own.landmarks], theirs.matrix)
+                mine.slot == theirs.slot
+                and torch.equal(mine.matrix[: own.landmarks], theirs.matrix)
                 for mine, theirs in zip(blocks, own.blocks[0], strict=True)
             )
             for own, blocks in zip(self.own, self.joint.blocks, strict=False)
@@ -236,9 +237,7 @@ def _gaussians(
         yield width, torch.mul(negative, width, out=spare).exp_()
 
 
-def scored(
-    plan: ReadingPlan, arrays: Sequence[ViewArray], score: Any
-) -> tuple[Array, Array]:
+def scored(plan: ReadingPlan, arrays: Sequence[ViewArray], score: Any) -> tuple[Array, Array]:
     """Score rows block by block: (N, n, K) of each view and (n, K) of all, in float64."""
     blocks = [score(plan(arrays, rows)) for rows in plan.blocks(arrays)]
     own, joint = (torch.cat(part, dim=-1).double() for part in zip(*blocks, strict=True))

@@ -205,9 +205,7 @@ class ReadingPlan:
             torch.sub(centred, mean[width:], out=out[width:])
         out.mul_(factor).clamp_(-CLIP, CLIP)
 
-    def _scale(
-        self, mapping: FeatureMap, key: str, turned: Tensor, out: Tensor | None
-    ) -> Tensor:
+    def _scale(self, mapping: FeatureMap, key: str, turned: Tensor, out: Tensor | None) -> Tensor:
         if "quantile" in (mapping.scaling, mapping.features):
             out = torch.empty(turned.shape, dtype=self.dtype) if out is None else out
             return mapping.table.turned(turned, out)
