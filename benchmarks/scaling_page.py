@@ -44,6 +44,7 @@ _DASHES: dict[str, str | tuple[float, tuple[float, ...]]] = {
         )
     ),
 }
+_LEADER = {"arrowstyle": "-", "relpos": (0, 0.5), "lw": 0.3, "alpha": 0.6}  # from line to name
 Value = Callable[[Measurement], float]
 
 

@@ -19,7 +19,8 @@ from rcml_misa.experts.ridge import (
     BlockKernel,
     KernelSum,
     NystroemFeatures,
-    negative_distances,
+    beside_squares,
+    distance_matrix,
 )
 from rcml_misa.experts.sums import Sample, tensor
 
@@ -58,24 +59,26 @@ class KernelMember:
     whole: bool
 
     @property
-    def blocks(self) -> list[list[Tensor]]:
-        """Columns of the landmarks in each kind and view."""
+    def matrices(self) -> list[list[Tensor]]:
+        """Matrices of the landmarks in each kind and view; see `distance_matrix`."""
         widths = self.columns.layout
         parts = iter(torch.split(self.landmarks, [w for kind in widths for w in kind], dim=1))
-        return [[next(parts) for _ in kind] for kind in widths]
+        return [[distance_matrix(next(parts)) for _ in kind] for kind in widths]
 
     @cached_property
     def squares(self) -> Tensor:
         """Squared lengths of the landmarks, (m,)."""
-        return (self.landmarks**2).sum(dim=1)
+        return torch.linalg.vecdot(self.landmarks, self.landmarks)
 
     def scaled(self, mapped: Sequence[Sequence[Array]]) -> list[list[Tensor]]:
-        """Scale mapped columns in each kind and view."""
+        """Scale mapped columns in each kind and view, beside their squares."""
         dtype = np.float64 if self.columns.double else np.float32
         pairs = zip(mapped, self.columns.factors, strict=True)
         return [
             [
-                torch.from_numpy(np.asarray(part * factor, dtype)).to(self.landmarks.device)
+                beside_squares(
+                    torch.from_numpy(np.asarray(part * factor, dtype)).to(self.landmarks.device)
+                )
                 for part, factor in zip(kind, factors, strict=True)
             ]
             for kind, factors in pairs
@@ -100,7 +103,7 @@ class KernelRows:
         self.views, self.members, self.codes, self.classes = views, members, codes, classes
         self.rows = len(codes)
         self.nested: list[slice | None] = [None] * len(members)
-        self._blocks = [member.blocks for member in members]
+        self._matrices = [member.matrices for member in members]
         joint = members[-1]
         self._shared = [self._shares(member, joint) for member in members[:-1]]
         self._tile = max(32, ENTRIES // len(joint.chosen))
@@ -141,40 +144,50 @@ class KernelRows:
         if all(member.whole for member in self.members):
             return features
         mapped = self.views(rows)
+        columns = [
+            member.scaled(mapped if member is self.members[-1] else [[k[view]] for k in mapped])
+            if view >= len(self._shared) or not self._shared[view]
+            else []
+            for view, member in enumerate(self.members)
+        ]
         for start in range(0, len(numbers), self._tile):
             tile = slice(start, start + self._tile)
-            parts = [[part[tile] for part in kind] for kind in mapped]
-            self._set_kernels(parts, [part[tile] for part in features])
+            self._set_kernels(
+                [[[part[tile] for part in kind] for kind in own] for own in columns],
+                [part[tile] for part in features],
+            )
         return [
             part if member.whole else member.features(part)
             for member, part in zip(self.members, features, strict=True)
         ]
 
-    def _set_kernels(self, mapped: list[list[Array]], values: list[Tensor]) -> None:
-        """Set the kernel values (n, m) of mapped rows and each member's landmarks."""
+    def _set_kernels(self, columns: list[list[list[Tensor]]], values: list[Tensor]) -> None:
+        """Set the kernel values (n, m) of rows and each member's landmarks.
+
+        `columns` are those of each member, scaled, or none where the joint expert's serve.
+        """
         *others, joint = self.members
-        columns, total = joint.scaled(mapped), KernelSum(joint.kernel, joint.columns.layout)
-        for view in range(len(mapped[0])):
+        total = KernelSum(joint.kernel, joint.columns.layout)
+        for view in range(len(columns[-1][0])):
             own = others[view] if others and not others[view].whole else None
-            shared = own is not None and self._shared[view]
             alone = None if own is None else KernelSum(own.kernel, own.columns.layout)
-            left = [[kind[view]] for kind in columns]
-            if own is not None and not shared:
-                left = own.scaled([[kind[view]] for kind in mapped])
-            for kind, blocks in enumerate(self._blocks[-1]):
-                negative = negative_distances(columns[kind][view], blocks[view])
+            left = [[kind[view]] for kind in columns[-1]]
+            if own is not None and not self._shared[view]:
+                left = columns[view]
+            for kind, matrices in enumerate(self._matrices[-1]):
+                negative = (columns[-1][kind][view] @ matrices[view]).clamp_max_(0)
                 total.add(kind, negative)
                 if own is None or alone is None:
                     continue
                 near = negative[:, : len(own.chosen)]
-                if not shared:
-                    near = negative_distances(left[kind][0], self._blocks[view][kind][0])
+                if not self._shared[view]:
+                    near = (left[kind][0] @ self._matrices[view][kind][0]).clamp_max_(0)
                 alone.add(kind, near)
             if own is not None and alone is not None:
                 values[view][:] = alone.values(_squares(left), own.squares)
-        values[-1][:] = total.values(_squares(columns), joint.squares)
+        values[-1][:] = total.values(_squares(columns[-1]), joint.squares)
 
 
 def _squares(columns: Sequence[Sequence[Tensor]]) -> Tensor:
     """Sum the squares of each row's columns in all kinds and views."""
-    return torch.stack([(part**2).sum(dim=1) for kind in columns for part in kind]).sum(dim=0)
+    return torch.stack([part[:, -2] for kind in columns for part in kind]).sum(dim=0)

@@ -22,7 +22,9 @@ __all__ = [
     "KernelSum",
     "NystroemFeatures",
     "RotatedFeatures",
+    "beside_squares",
     "blocks",
+    "distance_matrix",
     "fit_ridge",
     "negative_distances",
 ]
@@ -34,6 +36,18 @@ BLOCK = 8192  # rows held at once
 LIFTS = 4  # attempts to lift the diagonal, each ten times the last
 
 
+def beside_squares(rows: Tensor) -> Tensor:
+    """Put |a|^2 and 1 beside rows a, (n, d + 2)."""
+    squares = torch.linalg.vecdot(rows, rows)[:, None]
+    return torch.cat([rows, squares, torch.ones_like(squares)], dim=1)
+
+
+def distance_matrix(landmarks: Tensor) -> Tensor:
+    """Make the matrix (d + 2, m) that turns `beside_squares` of rows into -|a - b|^2."""
+    squares = torch.linalg.vecdot(landmarks, landmarks)[None]
+    return torch.cat([2 * landmarks.T, -torch.ones_like(squares), -squares])
+
+
 def negative_distances(left: Tensor, right: Tensor) -> Tensor:
     """Compute -|a - b|^2, (n, m), for all pairs of rows.
 
@@ -42,8 +56,7 @@ def negative_distances(left: Tensor, right: Tensor) -> Tensor:
     >>> negative_distances(torch.tensor([[0.0]]), torch.tensor([[3.0], [4.0]]))
     tensor([[ -9., -16.]])
     """
-    squares = -(left**2).sum(dim=1)[:, None] - (right**2).sum(dim=1)[None, :]
-    return torch.addmm(squares, left, right.T, alpha=2).clamp_max_(0)
+    return (beside_squares(left) @ distance_matrix(right)).clamp_max_(0)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcml_misa.experts.ridge import KERNELS
-from rcml_misa.reading.plan import Reading, ReadingPlan, Slot
+from rcml_misa.reading.plan import EXTRA, Reading, ReadingPlan, Slot
 from rcml_misa.views import ViewArray
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ExpertScorer", "RawScores", "scored"]
 
 Array = NDArray[Any]
-ENTRIES = 2**17  # entries of a kernel matrix at once, which the caches hold
+ROWS, LANDMARKS = 256, 512  # of a kernel matrix at once, which the caches hold
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class RawScores:
 class _Block:
     """One view in one kind of map, for one expert.
 
-    `matrix` (m, d + 2) times mapped columns x, |x|^2 and 1 gives minus the squared distances to
-    the m landmarks; `linear` (K, d + 2) times the same is the linear part of the scores.
+    `matrix` (m, d + 3) times a slot, mapped columns x, |x|^2, 1 and presence, gives minus the
+    squared distances to the m landmarks; `linear` (K, d + 3) times it is the linear part of the
+    scores.
     """
 
     slot: Slot
@@ -71,14 +73,15 @@ class _Parts:
             for view, (mapping, factor) in enumerate(zip(kind, factors, strict=True)):
                 part = exact[:, start : start + mapping.width]
                 start += mapping.width
-                ends = np.full((len(part), 1), -(factor**2)), -(part**2).sum(axis=1, keepdims=True)
-                matrix = np.concatenate([2 * factor * part, *ends], axis=1)
+                ends = np.zeros((len(part), EXTRA))
+                ends[:, 0], ends[:, 1] = -(factor**2), -(part**2).sum(axis=1)
+                matrix = np.concatenate([2 * factor * part, ends], axis=1)
                 linear = kernel.linear * factor / (kinds * views) * (expert.weights_.T @ part)
                 self.blocks[view].append(
                     _Block(
                         plan.add(places[view], mapping, squares=True),
                         _tensor(matrix, plan.dtype),
-                        _tensor(np.pad(linear, ((0, 0), (0, 2))), plan.dtype),
+                        _tensor(np.pad(linear, ((0, 0), (0, EXTRA))), plan.dtype),
                     )
                 )
 
@@ -111,12 +114,14 @@ class ExpertScorer:
         self.own = [_Parts(expert, self.plan, [view]) for view, expert in enumerate(alone)]
         self.shared = [
             all(
-                mine.slot == theirs.slot and torch.equal(mine.matrix[: own.landmarks], theirs.matrix)
+                mine.slot == theirs.slot
+                and torch.equal(mine.matrix[: own.landmarks], theirs.matrix)
                 for mine, theirs in zip(blocks, own.blocks[0], strict=True)
             )
             for own, blocks in zip(self.own, self.joint.blocks, strict=False)
         ]
-        self.rows = max(32, ENTRIES // self.joint.landmarks)
+        most = max(part.landmarks for part in [self.joint, *self.own])
+        self.rows, self.landmarks = ROWS, math.ceil(most / max(1, round(most / LANDMARKS)))
 
     def __call__(self, arrays: Sequence[ViewArray]) -> RawScores:
         """Score rows given by their raw views, which may be missing."""
@@ -128,70 +133,111 @@ class ExpertScorer:
         classes, dtype = len(self.joint.weights), self.joint.weights.dtype
         joint = torch.empty((classes, reading.rows), dtype=dtype)
         own = torch.empty((len(self.own), classes, reading.rows), dtype=dtype)
-        for start in range(0, reading.rows, self.rows):
-            rows = slice(start, min(start + self.rows, reading.rows))
-            self._tile([table[:, rows] for table in reading.tables], own[:, :, rows], joint[:, rows])
+        rows = min(self.rows, reading.rows)
+        memory = torch.empty((4 + len(self.joint.blocks[0]), self.landmarks, rows), dtype=dtype)
+        for start in range(0, reading.rows, rows):
+            block = slice(start, min(start + rows, reading.rows))
+            tables = [table[:, block] for table in reading.tables]
+            held = memory[:, :, : block.stop - block.start]
+            self._score(tables, own[:, :, block], joint[:, block], held)
         return (own if self.own else joint.unsqueeze(0)), joint
 
-    def _tile(self, tables: Sequence[Tensor], scores: Tensor, total: Tensor) -> None:
-        joint, rows = self.joint, tables[0].shape[1]
-        entries = (joint.landmarks, rows)
-        added = torch.zeros(entries, dtype=total.dtype)
-        together = [torch.zeros(entries, dtype=total.dtype) for _ in joint.blocks[0]]
-        total.copy_(joint.intercept.expand(-1, rows))
+    def _score(
+        self, tables: Sequence[Tensor], scores: Tensor, total: Tensor, memory: Tensor
+    ) -> None:
+        """Score a few rows, some landmarks at a time; `memory` holds their kernel values."""
+        total.copy_(self.joint.intercept.expand_as(total))
+        for blocks in self.joint.blocks:
+            for block in blocks:
+                total.addmm_(block.linear, tables[block.slot.view][block.slot.whole])
+        for own, score in zip(self.own, scores, strict=True):
+            score.copy_(own.intercept.expand_as(score))
+            for block in own.blocks[0]:
+                score.addmm_(block.linear, tables[block.slot.view][block.slot.whole])
+        for start in range(0, self.joint.landmarks, self.landmarks):
+            some = slice(start, min(start + self.landmarks, self.joint.landmarks))
+            self._tile(tables, scores, total, some, memory[:, : some.stop - start])
+        for own, score, shared in zip(self.own, scores, self.shared, strict=True):
+            for start in range(0, 0 if shared else own.landmarks, self.landmarks):
+                some = slice(start, min(start + self.landmarks, own.landmarks))
+                self._alone(own, tables, score, some, memory[:, : some.stop - start])
+
+    def _tile(
+        self,
+        tables: Sequence[Tensor],
+        scores: Tensor,
+        total: Tensor,
+        some: slice,
+        memory: Tensor,
+    ) -> None:
+        """Add what some landmarks of the joint expert, and those that views share, give."""
+        joint = self.joint
+        added, near, negative, spare, *together = memory
+        added.zero_()
         for view, blocks in enumerate(joint.blocks):
-            own = self.own[view] if self.own else None
-            near = None if own is None else torch.zeros((own.landmarks, rows), dtype=total.dtype)
-            if own is not None:
-                scores[view] = own.intercept
+            own = self.own[view] if self.own and self.shared[view] else None
+            few = 0 if own is None else min(max(own.landmarks - some.start, 0), len(added))
+            weights = {} if own is None or not few else own.terms
+            near[:few].zero_()
             for kind, block in enumerate(blocks):
                 table = tables[view][block.slot.whole]
-                negative = block.matrix @ table
-                total += block.linear @ table
-                gaussians = _gaussians(negative, joint.terms)
-                for width, weight in joint.terms.items():
-                    added.add_(gaussians[width], alpha=weight)
-                if joint.product is not None:
+                torch.mm(block.matrix[some], table, out=negative)
+                if joint.product is not None and view:
                     together[kind].add_(negative)
-                if own is None or near is None:
-                    continue
-                other = own.blocks[0][kind]
-                if self.shared[view]:
-                    missing = {w: v for w, v in own.terms.items() if w not in gaussians}
-                    gaussians |= _gaussians(negative[: own.landmarks], missing)
-                else:
-                    table = tables[view][other.slot.whole]
-                    gaussians = _gaussians(other.matrix @ table, own.terms)
-                scores[view] += other.linear @ table
-                for width, weight in own.terms.items():
-                    near.add_(gaussians[width][: own.landmarks], alpha=weight)
-            if own is not None and near is not None:
-                scores[view] += own.weights @ near
-        if joint.product is not None:
-            for negative in together:
-                added += negative.mul_(joint.product).exp_()
-        total += joint.weights @ added
+                elif joint.product is not None:
+                    together[kind].copy_(negative)
+                widths = joint.terms | weights
+                for width, gaussian in _gaussians(negative, sorted(widths), spare):
+                    if width in joint.terms:
+                        added.add_(gaussian, alpha=joint.terms[width])
+                    if width in weights:
+                        near[:few].add_(gaussian[:few], alpha=weights[width])
+            if own is not None and few:
+                scores[view].addmm_(own.weights[:, some.start : some.start + few], near[:few])
+        for negatives in together if joint.product is not None else ():
+            added.add_(negatives.mul_(joint.product).exp_())
+        total.addmm_(joint.weights[:, some], added)
+
+    def _alone(
+        self, own: _Parts, tables: Sequence[Tensor], score: Tensor, some: slice, memory: Tensor
+    ) -> None:
+        """Add what some landmarks of a view's own expert give."""
+        near, negative, spare = memory[:3]
+        near.zero_()
+        for block in own.blocks[0]:
+            torch.mm(block.matrix[some], tables[block.slot.view][block.slot.whole], out=negative)
+            for width, gaussian in _gaussians(negative, sorted(own.terms), spare):
+                near.add_(gaussian, alpha=own.terms[width])
+        score.addmm_(own.weights[:, some], near)
 
 
-def _gaussians(negative: Tensor, widths: Any) -> dict[float, Tensor]:
-    """Gaussians of some widths of minus the squared distances.
+def _gaussians(
+    negative: Tensor, widths: Sequence[float], spare: Tensor
+) -> Iterator[tuple[float, Tensor]]:
+    """Yield Gaussians of rising widths of minus the squared distances, each held until the next.
 
-    A Gaussian eight times as narrow as another one is three times its square, which takes less
-    time than an exponential.
+    Those whose width is two to eight times another one's are powers of it, which takes less time
+    than an exponential; both memories are written over.
     """
-    gaussians: dict[float, Tensor] = {}
-    for width in sorted(widths):
-        base = gaussians.get(width / 8)
-        if base is None:
-            gaussians[width] = (negative * width).exp_()
-        else:
-            gaussians[width] = base.square().square_().square_()
-    return gaussians
+    first, *others = widths
+    powers = [round(width / first) for width in others]
+    if all(power in (2, 3, 4, 8) for power in powers):
+        base = negative.mul_(first).exp_()
+        yield first, base
+        for width, power in zip(others, powers, strict=True):
+            if power == 3:
+                torch.pow(base, 3, out=spare)
+            else:
+                torch.square(base, out=spare)
+                for _ in range(power.bit_length() - 2):
+                    spare.square_()
+            yield width, spare
+        return
+    for width in widths:
+        yield width, torch.mul(negative, width, out=spare).exp_()
 
 
-def scored(
-    plan: ReadingPlan, arrays: Sequence[ViewArray], score: Any
-) -> tuple[Array, Array]:
+def scored(plan: ReadingPlan, arrays: Sequence[ViewArray], score: Any) -> tuple[Array, Array]:
     """Score rows block by block: (N, n, K) of each view and (n, K) of all, in float64."""
     blocks = [score(plan(arrays, rows)) for rows in plan.blocks(arrays)]
     own, joint = (torch.cat(part, dim=-1).double() for part in zip(*blocks, strict=True))

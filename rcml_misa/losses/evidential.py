@@ -176,8 +176,8 @@ def _dirichlet_slopes(
     for point, factor, by_evidence in points:
         digamma, trigamma = digamma_trigamma(point)
         values = values + (factor * digamma).sum(dim=-1)
-        factor = factor if by_evidence is None else by_evidence * factor
-        slope = torch.addcmul(slope, factor, trigamma)
+        inner = factor if by_evidence is None else by_evidence * factor
+        slope = torch.addcmul(slope, inner, trigamma)
     return values, (slope,)
 
 

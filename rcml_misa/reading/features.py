@@ -144,7 +144,9 @@ class QuantileTable:
         self.alike = alike if alike <= MOST_ALIKE and finite else 0
         self.values = rounded if self.alike else self.exact
         columns = [torch.from_numpy(values).unsqueeze(0) for values, _ in distinct]
-        self._cut([self._wanted(column, slice(k, k + 1)) for k, column in enumerate(columns)], starts)
+        self._cut(
+            [self._wanted(column, slice(k, k + 1)) for k, column in enumerate(columns)], starts
+        )
 
     def _cut(self, columns: list[Tensor], starts: NDArray[np.int64]) -> None:
         """Cut the range of each column's distinct values (1, m) into cells."""
