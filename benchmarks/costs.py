@@ -1,8 +1,9 @@
 """What each form of RCML-MISA and its members cost: training, model file, prediction, on one core.
 
-Each is fitted once to a random 80 % of a set's rows, saved and asked about the others.
+Each is fitted once to a random 80 % of a real set's rows, saved and asked about the others; how
+costs grow with rows, views, columns and classes is for `scaling.py`.
 
-    python benchmarks/costs.py [--dataset LandUse21] [--forms default,ridge,none,...]
+    python benchmarks/costs.py [--dataset LandUse21] [--forms rcml-misa,expert=ridge,...]
 """
 
 from __future__ import annotations
@@ -15,22 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods import OURS, build
 from threadpoolctl import threadpool_limits
 
 from rcml_misa.datasets import load_dataset
-from rcml_misa.estimators import (
-    KernelExpertClassifier,
-    RCMLMISAClassifier,
-    RidgeExpertClassifier,
-)
-
-FORMS: dict[str, Any] = {
-    "default": RCMLMISAClassifier(random_state=0),
-    "ridge": RCMLMISAClassifier(expert="ridge", random_state=0),
-    "none": RCMLMISAClassifier(expert="none", random_state=0),
-    "kernel-expert": KernelExpertClassifier(random_state=0),
-    "ridge-expert": RidgeExpertClassifier(random_state=0),
-}
 
 
 def seconds(action: Any) -> float:
@@ -44,7 +33,7 @@ def main() -> None:
     """Measure and print one line per form."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="LandUse21")
-    parser.add_argument("--forms", default=",".join(FORMS))
+    parser.add_argument("--forms", default=",".join(OURS))
     arguments = parser.parse_args()
     data = load_dataset(arguments.dataset)
     order = np.random.default_rng(0).permutation(len(data.target))
@@ -52,7 +41,7 @@ def main() -> None:
     known, new = data.views.take(np.sort(train)), data.views.take(np.sort(test))
     print(f"{'form':15s} {'train, s':>9s} {'file, MB':>9s} {'1000 rows, ms':>14s}")
     for name in arguments.forms.split(","):
-        model = FORMS[name]
+        model = build(name)
         with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
             fit = seconds(lambda model=model: model.fit(known, data.target[np.sort(train)]))
             path = Path(folder) / "model"

@@ -17,7 +17,6 @@ goes on where it was stopped. `check` makes a file of a million rows and measure
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import shlex
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from journal import append, read
 from mixtures import Mixture
 from processes import commit_of, run_bounded
 from scipy import stats
@@ -179,24 +179,9 @@ class Session:
         self.csv, self.commit = work / "results.csv", commit_of(given.code)
         self.results: dict[tuple[str, str], Result] = {}
         work.mkdir(parents=True, exist_ok=True)
-        if self.csv.exists():
-            with self.csv.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
-                    self._keep(row)
-
-    def _keep(self, row: dict[str, str]) -> None:
-        if (row["options"], row["commit"]) == (shlex.join(self.options), self.commit):
-            result = Result(
-                row["command"],
-                row["options"],
-                row["model"],
-                int(row["rows"]),
-                row["ending"],
-                *(float(row[name]) for name in ("seconds", "peak_mb", "accuracy")),
-                row["note"],
-                row["commit"],
-            )
-            self.results[result.command, result.model] = result
+        for result in read(self.csv, Result):
+            if (result.options, result.commit) == (shlex.join(self.options), self.commit):
+                self.results[result.command, result.model] = result
 
     def model(self, name: str) -> Path:
         """File of a model."""
@@ -240,10 +225,7 @@ class Session:
             "" if done else usage.error,
             self.commit,
         )
-        new = not self.csv.exists()
-        with self.csv.open("a", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerows([asdict(result)] * new + [asdict(result).values()])
+        append(self.csv, result)
         self.results[command, name] = result
         print(result, flush=True)
         return result

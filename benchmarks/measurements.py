@@ -1,26 +1,17 @@
-"""Points along axes of a table's sizes, their measurements, and the csv that holds these."""
+"""Points along axes of a table's sizes, and their measurements."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from journal import read
 from mixtures import Mixture
 
-__all__ = ["AXES", "OURS", "PEERS", "Measured", "Measurement", "Point", "along", "append", "read"]
+__all__ = ["AXES", "Measured", "Measurement", "Point", "along", "measured"]
 
-#: Forms of RCML-MISA: method and options of the registry.
-OURS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "rcml-misa": ("rcml-misa", ()),
-    "expert=ridge": ("rcml-misa", ("expert=ridge",)),
-    "expert=none": ("rcml-misa", ("expert=none",)),
-    "kernel-expert": ("kernel-expert", ()),
-    "ridge-expert": ("ridge-expert", ()),
-}
-PEERS = ("rcml", "mlp", "hist-gradient-boosting", "lightgbm", "rbf-svm")
 AXES: dict[str, tuple[int, ...]] = {
     "rows": (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
     "views": (1, 2, 3, 5, 10, 20, 50),
@@ -95,33 +86,9 @@ class Measurement:
 Measured = dict[tuple[str, Point], Measurement]
 
 
-def read(path: Path) -> Measured:
+def measured(path: Path) -> Measured:
     """Read the measurements of a csv; the last one of a point counts."""
-    if not path.exists():
-        return {}
-    kinds = {
-        field.name: {"int": int, "float": float}.get(str(field.type), str)
-        for field in fields(Measurement)
-    }
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [
-            Measurement(**{name: kinds[name](text) for name, text in row.items()})
-            for row in csv.DictReader(stream)
-        ]
-    return {(row.method, row.point): row for row in rows}
-
-
-def append(path: Path, measurement: Measurement) -> None:
-    """Add a measurement to a csv."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if new:
-            writer.writerow(asdict(measurement))
-        writer.writerow(
-            f"{value:.6g}" if isinstance(value, float) else value for value in astuple(measurement)
-        )
+    return {(row.method, row.point): row for row in read(path, Measurement)}
 
 
 def along(axis: str, sizes: Sequence[int], base: Point) -> list[Point]:

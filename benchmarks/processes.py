@@ -1,21 +1,22 @@
 """Commands in processes of their own: wall-clock seconds and peak memory, within bounds.
 
-Peak memory is the resident memory of the process and all its descendants together, sampled every
-50 ms, or the largest of the process itself that the operating system counted, whichever is more.
-Pages of a mapped file count as long as they are resident.
+Peak memory is the resident memory of a process and all its descendants together, sampled every
+50 ms, or the largest that Linux counted of one of them, whichever is more. (`ru_maxrss` would hold
+the memory of whoever started the process, too.) Pages of a mapped file count while resident.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -29,7 +30,6 @@ INTERVAL = 0.05  # seconds between two samples
 ONE_CORE = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1"
 )
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of one unit of ru_maxrss
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run_bounded(
 
     Examples
     --------
+    >>> import sys
     >>> run_bounded([sys.executable, "-c", "print(1)"], seconds=60, gigabytes=1).output
     '1\n'
     """
@@ -82,9 +83,9 @@ def run_bounded(
             command, stdout=output, stderr=error, env=variables, start_new_session=True
         )
         try:
-            ending, sampled = _watch(process, started + seconds, 1e9 * gigabytes)
+            ending, peak = _watch(process, started + seconds, 1e9 * gigabytes)
         finally:
-            counted = _end(process)
+            _end(process)
         took = time.perf_counter() - started
         texts = []
         for file in (output, error):
@@ -93,7 +94,7 @@ def run_bounded(
         last = (texts[1].strip().splitlines() or [""])[-1]
         if ending == "done" and process.returncode:
             ending = "failed"
-        return Usage(ending, took, max(sampled, counted * UNIT) / 1e6, texts[0], last)
+        return Usage(ending, took, peak / 1e6, texts[0], last)
 
 
 def commit_of(folder: Path) -> str:
@@ -110,7 +111,7 @@ def _watch(process: subprocess.Popen[bytes], deadline: float, most: float) -> tu
         state = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if state is not None:
             return "done", peak
-        peak = max(peak, _resident(root))
+        peak = max(peak, _memory(root))
         if peak > most:
             return "memory", peak
         if time.perf_counter() > deadline:
@@ -118,20 +119,21 @@ def _watch(process: subprocess.Popen[bytes], deadline: float, most: float) -> tu
         time.sleep(INTERVAL)
 
 
-def _resident(root: psutil.Process) -> float:
-    """Resident bytes of a process and its descendants."""
-    total = 0
+def _memory(root: psutil.Process) -> float:
+    """Resident bytes of a process and its descendants now, or the most that one of them had."""
+    total, most = 0, 0
     with suppress(psutil.Error):
         for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 total += process.memory_info().rss
-    return float(total)
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                if mark := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+                    most = max(most, 1024 * int(mark[1]))
+    return float(max(total, most))
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """End what is left of a process's session; the largest resident memory of the process."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a process's session."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss
+    process.wait()

@@ -2,11 +2,12 @@
 
 One number at a time moves away from a base point. Every point is fitted on one core in a process
 of its own, whose wall-clock seconds, prediction of 1000 rows, accuracy on fresh rows and peak
-memory (all its processes, libraries and data included) are appended to a csv as they come. A
-point that takes more than `--seconds` or `--gigabytes` is stopped, and larger ones of that method
-along that axis are left out, as are points whose seconds, extrapolated from the last two, would be
-beyond it; the csv and the page say so. The same command goes on where it was stopped; larger bounds
-try what smaller ones left out. From a million rows on tables are memory maps.
+memory (all its processes, libraries and data included) are appended to a csv as they come. A point
+that takes more than `--seconds` or `--gigabytes` is stopped, and larger ones of that method along
+that axis are left out, as are points that would be far beyond by extrapolation of the last two; the
+csv and the page say so. The same command goes on where it was stopped, larger bounds try what
+smaller ones left out; points of another commit stay until their lines are removed from the csv.
+From a million rows on tables are memory maps.
 
     python benchmarks/scaling.py --plan               # hours to expect
     python benchmarks/scaling.py [--methods rcml-misa,mlp] [--rows 1000,10000] [--views ""]
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurements import AXES, OURS, PEERS, Measured, Measurement, Point, along, append, read
+from journal import append
+from measurements import AXES, Measured, Measurement, Point, along, measured
+from methods import OURS, PEERS, build, reads_views
 from mixtures import mapped, write_arrays
 from processes import commit_of, run_bounded
 
@@ -42,45 +45,20 @@ MAPPED_ROWS = 1_000_000  # from here on tables are memory maps
 TEST_ROWS, TIMED_ROWS, CALLS = 2000, 1000, 3
 START_SECONDS = 4.0  # of a process that imports the libraries, for plans
 
-#: Seconds at the base point, one core of a shared machine, for plans before anything is measured.
+MARGIN, FIRST_SLOPE = 1.5, 0.5  # a point is left out only where it is clear that it takes too long
+#: Processor seconds at the base point, roughly, for plans before anything is measured.
 REFERENCE = {
-    "rcml-misa": 60.0,
-    "expert=ridge": 60.0,
-    "expert=none": 60.0,
-    "kernel-expert": 10.0,
-    "ridge-expert": 5.0,
-    "rcml": 200.0,
-    "mlp": 60.0,
-    "hist-gradient-boosting": 30.0,
-    "lightgbm": 15.0,
-    "rbf-svm": 10.0,
+    "rcml-misa": 90.0,
+    "expert=ridge": 80.0,
+    "expert=none": 80.0,
+    "kernel-expert": 26.0,
+    "ridge-expert": 6.0,
+    "rcml": 65.0,
+    "mlp": 6.5,
+    "hist-gradient-boosting": 20.0,
+    "lightgbm": 20.0,
+    "rbf-svm": 3.6,
 }
-
-
-def build(method: str) -> Any:
-    """Make an estimator, and import what it needs."""
-    if method in OURS or method == "rcml":
-        from rcml_misa.estimators.registry import recipe
-
-        name, options = OURS.get(method, (method, ()))
-        device: Any = "cpu" if name in ("rcml-misa", "rcml") else None
-        return recipe(name, options=options, device=device).build(0)
-    if method == "lightgbm":
-        from lightgbm import LGBMClassifier
-
-        return LGBMClassifier(n_jobs=1, random_state=0, verbose=-1)
-    if method == "hist-gradient-boosting":
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        return HistGradientBoostingClassifier(random_state=0)
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    return make_pipeline(
-        StandardScaler(), {"mlp": MLPClassifier(random_state=0), "rbf-svm": SVC(C=10.0)}[method]
-    )
 
 
 def measure(folder: Path, method: str, point: Point) -> dict[str, float]:
@@ -89,16 +67,15 @@ def measure(folder: Path, method: str, point: Point) -> dict[str, float]:
 
     warnings.simplefilter("ignore")
     estimator, in_maps = build(method), point.rows >= MAPPED_ROWS
-    reads_views = method in OURS or method == "rcml"
 
     def table(views: Mapping[str, Any], maps: bool = False) -> Any:
-        if not reads_views:
+        if not reads_views(method):
             return np.hstack(list(views.values()))
         from rcml_misa.views import MultiView
 
         return MultiView(views if maps else {name: np.array(view) for name, view in views.items()})
 
-    if reads_views:
+    if reads_views(method):
         import torch
 
         torch.set_num_threads(1)
@@ -129,9 +106,9 @@ def measure(folder: Path, method: str, point: Point) -> dict[str, float]:
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Exponent between the last two of the values, from 0 to 3; 1 where there is one alone."""
+    """Exponent between the last two of the values, from 0 to 3; a low one where there is one."""
     if len(sizes) < 2:
-        return 1.0
+        return FIRST_SLOPE
     ratio = math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
     return min(max(ratio, 0.0), 3.0)
 
@@ -244,14 +221,14 @@ def tell(row: Measurement, axis: str) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Measure whatever the csv lacks."""
-    results = read(given.csv)
+    results = measured(given.csv)
     for axis, point in points(given):
         with Folder(point) as folder:
             for method in given.methods:
                 if is_final(results.get((method, point)), given):
                     continue
                 seconds = expected_seconds(results, method, axis, point)
-                if seconds is not None and seconds > given.seconds:
+                if seconds is not None and seconds > MARGIN * given.seconds:
                     row = Measurement(
                         method=method,
                         **asdict(point),
@@ -275,7 +252,7 @@ def points(given: argparse.Namespace) -> Iterator[tuple[str, Point]]:
 
 def plan(given: argparse.Namespace) -> float:
     """Print the hours to expect of what the csv lacks; a point has at most `--seconds`."""
-    results, total, counted = read(given.csv), 0.0, set()
+    results, total, counted = measured(given.csv), 0.0, set()
     for method in given.methods:
         for axis in AXES:
             minutes, beyond = 0.0, []
@@ -287,10 +264,10 @@ def plan(given: argparse.Namespace) -> float:
                 if seconds is None:
                     ratio = getattr(point, axis) / getattr(given.base, axis)
                     seconds = REFERENCE[method] * ratio
-                if seconds > given.seconds:
+                if seconds > MARGIN * given.seconds:
                     beyond.append(getattr(point, axis))
                 else:
-                    minutes += (START_SECONDS + seconds) / 60
+                    minutes += (START_SECONDS + min(seconds, given.seconds)) / 60
             total += minutes
             left = f"; left out: {', '.join(map(str, beyond))}" if beyond else ""
             print(f"{method:24}{axis:9}{minutes:8.1f} minutes{left}")
@@ -337,7 +314,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.page:
         from scaling_page import write
 
-        write(given.page, list(read(given.csv).values()), given.base)
+        write(given.page, list(measured(given.csv).values()), given.base)
         return
     if "lightgbm" in given.methods and find_spec("lightgbm") is None:
         print("lightgbm is not installed and is left out: pip install 'rcml-misa[benchmarks]'")

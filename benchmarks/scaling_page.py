@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from measurements import AXES, OURS, PEERS, Measurement, Point, along
+from measurements import AXES, Measurement, Point, along
+from methods import OURS, PEERS
 from scipy import stats
 
 from rcml_misa.reporting.render import render
@@ -43,6 +44,7 @@ _DASHES: dict[str, str | tuple[float, tuple[float, ...]]] = {
         )
     ),
 }
+_LEADER = {"arrowstyle": "-", "relpos": (0, 0.5), "lw": 0.3, "alpha": 0.6}  # from line to name
 Value = Callable[[Measurement], float]
 
 
@@ -291,6 +293,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 def panel(axes: Axes, results: Results, axis: str, value: Value) -> None:
     """Draw one value along one axis, with each method's name at the end of its line."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
     axes.set_yscale("log")
     ends = []
@@ -312,6 +316,10 @@ def panel(axes: Axes, results: Results, axis: str, value: Value) -> None:
     if not ends:
         return
     low, high = (math.log(limit) for limit in axes.get_ylim())
+    steps = (1.0, 2.0, 5.0) if high - low < math.log(100) else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     heights = [(math.log(end) - low) / (high - low) for _, _, end in ends]
     # a label takes about a tenth of a panel's height
     for (method, size, end), height in zip(ends, spread(heights, 0.085), strict=True):
@@ -323,7 +331,13 @@ def panel(axes: Axes, results: Results, axis: str, value: Value) -> None:
             color=_LINES[method],
             fontsize=6.2,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": _LINES[method], "lw": 0.3, "alpha": 0.6},
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),
+                "color": _LINES[method],
+                "lw": 0.3,
+                "alpha": 0.6,
+            },
         )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ViewPipeline,
     )
     from rcml_misa.estimators.registry import load
+    from rcml_misa.export import export_onnx
     from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.views import MultiView
 
@@ -38,6 +39,7 @@ __all__ = [
     "TablePreparer",
     "ViewPipeline",
     "__version__",
+    "export_onnx",
     "load",
     "load_dataset",
 ]
@@ -48,6 +50,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "MultiView": "views",
     "TablePreparer": "reading.preparer",
+    "export_onnx": "export",
     "load": "estimators.registry",
     "load_dataset": "datasets",
 }

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from itertools import islice
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from rcml_misa.callbacks import EpochTasks
 from rcml_misa.exceptions import OptionError
 
 __all__ = [
+    "Batches",
     "Device",
     "EpochCallback",
     "History",
@@ -38,6 +40,15 @@ Schedule = Literal["cosine", "constant"]
 History = dict[str, list[float]]
 Rows = NDArray[np.int64]
 Batch = TypeVar("Batch")
+_Batch_co = TypeVar("_Batch_co", covariant=True)
+
+
+class Batches(Protocol[_Batch_co]):
+    """Batches of an epoch, drawn or to be drawn one after the other, whose number is known."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[_Batch_co]: ...
 
 
 @dataclass(frozen=True)
@@ -336,11 +347,18 @@ def _groups(module: nn.Module, settings: Optimisation) -> list[dict[str, Any]]:
     ]
 
 
+def _groups_of(batches: Batches[Batch], size: int) -> Iterator[list[Batch]]:
+    """Give batches in groups, as they are drawn."""
+    drawn = iter(batches)
+    while group := list(islice(drawn, size)):
+        yield group
+
+
 def train(
     module: nn.Module,
     loss: Callable[[Batch, float], Mapping[str, Tensor]],
     *,
-    batches: Callable[[], Sequence[Batch]],
+    batches: Callable[[], Batches[Batch]],
     settings: Optimisation,
     validate: Callable[[], Mapping[str, float]] | None = None,
     callback: EpochCallback | None = None,
@@ -355,7 +373,7 @@ def train(
         Given a batch and the share of training done in [0, 1), returns named scalar terms; the
         one called ``"loss"`` is minimised.
     batches : callable
-        Returns the batches of an epoch, the same number each time: row numbers; see
+        Returns the batches of an epoch, the same number each time, drawn or to be drawn: see
         `rcml_misa.training.permuted_batches` and `bucketed_batches`, and `in_turns` for several
         networks.
     settings : Optimisation
@@ -399,8 +417,7 @@ def train(
         sums: dict[str, float] = {}
         counted = 0
         module.train()
-        for start in range(0, len(drawn), accumulate)[: steps - descent.steps]:
-            group = drawn[start : start + accumulate]
+        for group in islice(_groups_of(drawn, accumulate), steps - descent.steps):
             descent.optimiser.zero_grad(set_to_none=True)
             for rows in group:
                 terms = loss(rows, (seen + counted) / total)

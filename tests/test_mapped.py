@@ -82,6 +82,8 @@ def test_a_map_is_kept_and_says_what_memory_says(arrays, maps):
         slice(3, 9000),
         slice(None, None, 3),
         np.arange(100, 700),
+        np.arange(300, 100, -1),
+        np.arange(0),
         np.random.default_rng(1).permutation(ROWS)[:900],
         np.array([-1, 0, 0]),
         np.arange(ROWS) % 4 == 0,
@@ -242,6 +244,8 @@ def test_spare_rows_are_all_but_the_first_of_each_class():
 BIG = """
 import sys, resource
 import numpy as np
+from rcml_misa.estimators.rcml_misa import RCMLMISAClassifier
+from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import MultiView, data_sha256, dense, judge_presence, refuse_huge, row_slices
 
@@ -272,6 +276,11 @@ for name in views:
         dense(views[name], rows_)
 for _ in range(20):
     dense(views["b"], rng.integers(0, rows, 2048))
+model = RCMLMISAClassifier(early_stopping=True, random_state=0)
+given = model._check_train(views, codes)
+train, held = model._hold_out(given, rng)
+ColumnMap.fit(train.views["a"])
+assert (len(train.views.arrays[0]), len(held.views.arrays[0])) == (900_000, 100_000)
 print(peak() - start)
 """
 

@@ -11,6 +11,7 @@ from rcml_misa.cli.compare import compare
 from rcml_misa.cli.console import FriendlyGroup
 from rcml_misa.cli.datasets import datasets
 from rcml_misa.cli.experiment import experiment
+from rcml_misa.cli.export import export
 from rcml_misa.cli.fit import fit, inspect
 from rcml_misa.cli.predict import predict
 from rcml_misa.cli.run import plot, run
@@ -39,6 +40,7 @@ for _command in (
     fit,
     predict,
     inspect,
+    export,
     plot,
 ):
     main.add_command(_command)

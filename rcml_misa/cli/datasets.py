@@ -120,11 +120,19 @@ def check(file: str, data: opt.DataOptions, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from rcml_misa.datasets import load_labelled
+    from rcml_misa.datasets import load_labelled, survey_labelled, too_large
     from rcml_misa.datasets.files import check_file
     from rcml_misa.datasets.files.guesses import is_guess
 
-    own, _ = load_labelled(file, data.file_options, task=data.task, stop_at_leaks=False)
+    if too_large(file, data.file_options) is None:
+        own, _ = load_labelled(file, data.file_options, task=data.task, stop_at_leaks=False)
+    else:
+        survey = survey_labelled(
+            file, data.file_options, task=data.task, stop_at_leaks=False
+        ).survey
+        own = survey.own
+        told = f"a sample of {survey.sampled} of {survey.rows} rows was looked at"
+        echo(f"note: {told}; the file is too large to be held", err=True)
     findings = check_file(own)
     prepared = _prepared(own)
     if as_json:

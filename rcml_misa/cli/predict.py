@@ -9,8 +9,8 @@ import csv
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -93,8 +93,10 @@ def predict(
     tally, limit = Tally(), reject_above
     layout = _layout(preparer or fitted, header)
     shown = _Shown(per_view, exclude_suspect)
-    tables = _answers(preparer, fitted, layout, file, tally, shown, rows=chunk)
-    with _output(out) as stream:
+    with (
+        closing(_answers(preparer, fitted, layout, file, tally, shown, rows=chunk)) as tables,
+        _output(out) as stream,
+    ):
         if coverage is None:
             _write_answers(tables, stream, tally, limit=limit)
         else:
@@ -261,41 +263,56 @@ def _answers(
     shown: _Shown,
     *,
     rows: int,
-) -> Iterator[pd.DataFrame]:
+) -> Generator[pd.DataFrame, None, None]:
     """Yield a table of answers per chunk of a file, and count them."""
-    import numpy as np
-
-    from rcml_misa.datasets.files import file_rows
+    from rcml_misa.datasets.files import file_rows, reading_ahead
 
     layout, widths, texts = _expected(preparer, model, layout)
+    with reading_ahead(file_rows(path, layout, widths, rows=rows, texts=texts)) as chunks:
+        for chunk in chunks:
+            yield _answered(preparer, model, layout, path, tally, shown, chunk)
+
+
+def _answered(
+    preparer: TablePreparer | None,
+    model: Any,
+    layout: FileLayout,
+    path: Path,
+    tally: Tally,
+    shown: _Shown,
+    chunk: FileRows,
+) -> pd.DataFrame:
+    """Lay out the answers about some rows, and count them."""
+    import numpy as np
+
     classes = model.classes_.tolist() if hasattr(model, "classes_") else None
-    for chunk in file_rows(path, layout, widths, rows=rows, texts=texts):
-        if not len(chunk):
-            raise DataError(f"{path} has no rows; give a file with rows to predict.")
-        end = chunk.start + len(chunk)
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
-                table = _table(model, _prepared(preparer, chunk, tally), shown)
-        except DataError as error:
-            raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
-        certainty = "uncertainty" if classes is not None else "scale"
-        not_finite = _clear_not_finite(table, certainty)
-        if chunk.ids is None:
-            table.insert(0, "row", range(chunk.start, end))
-        else:
-            table.insert(0, layout.id, list(chunk.ids))
-        tally.rows += len(chunk)
-        tally.not_finite += int(not_finite.sum())
-        tally.count_suspects(table)
-        if certainty in table:
-            tally.uncertainty.extend(table[certainty].mask(not_finite, math.inf).tolist())
-        if classes is None and chunk.labels is not None:
-            tally.count_errors(chunk.labels, table["score"])
-        if classes is None or chunk.labels is None:
-            tally.correct.extend(b"\2" * len(chunk))
-        else:
-            tally.correct.extend(_correct(chunk.labels, table["class"], classes, tally))
-        yield table.assign(refused=not_finite)
+    if not len(chunk):
+        raise DataError(f"{path} has no rows; give a file with rows to predict.")
+    end = chunk.start + len(chunk)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # counted and said at the end
+            table = _table(model, _prepared(preparer, chunk, tally), shown)
+    except DataError as error:
+        raise DataError(f"{path}, rows {chunk.start} to {end - 1}: {error}") from error
+    certainty = "uncertainty" if classes is not None else "scale"
+    not_finite = _clear_not_finite(table, certainty)
+    if chunk.ids is None:
+        table.insert(0, "row", range(chunk.start, end))
+    else:
+        table.insert(0, layout.id, list(chunk.ids))
+    tally.rows += len(chunk)
+    tally.not_finite += int(not_finite.sum())
+    tally.count_suspects(table)
+    if certainty in table:
+        values = table[certainty].mask(not_finite, math.inf)
+        tally.uncertainty.frombytes(values.to_numpy(dtype=np.float64).tobytes())
+    if classes is None and chunk.labels is not None:
+        tally.count_errors(chunk.labels, table["score"])
+    if classes is None or chunk.labels is None:
+        tally.correct.extend(b"\2" * len(chunk))
+    else:
+        tally.correct.extend(_correct(chunk.labels, table["class"], classes, tally))
+    return table.assign(refused=not_finite)
 
 
 def _expected(
@@ -343,26 +360,45 @@ def _clear_not_finite(table: pd.DataFrame, certainty: str) -> NDArray[np.bool_]:
 
 def _correct(labels: Any, predicted: Any, classes: Sequence[Any], tally: Tally) -> bytes:
     """Compare classes with labels by the rules of `fit`, and count labels of no class."""
+    import numpy as np
+    import pandas as pd
+
     from rcml_misa.datasets.files.labels import match_labels
 
-    stated, answers = match_labels(labels, classes), match_labels(predicted, classes)
-    names = {*match_labels(classes, classes)}
-    tally.count_unknown(label for label in stated if label is not None and label not in names)
-    return bytes(
-        2 if label is None else int(label == answer)
-        for label, answer in zip(stated, answers, strict=True)
-    )
+    stated, different = pd.factorize(np.ravel(np.asarray(labels)), use_na_sentinel=False)
+    answers, given = pd.factorize(np.asarray(predicted), use_na_sentinel=False)
+    texts, names = match_labels(different, classes), match_labels(given, classes)
+    names_of_classes = {*match_labels(classes, classes)}
+    for place, text in enumerate(texts):
+        if text is not None and text not in names_of_classes:
+            tally.count_unknown(text, int((stated == place).sum()))
+    right = np.array([[text == name for name in names] for text in texts])
+    marks = right[stated, answers].astype(np.uint8)
+    marks[np.array([text is None for text in texts])[stated]] = 2
+    return marks.tobytes()
 
 
 def _write_answers(
     tables: Iterator[pd.DataFrame], stream: TextIO, tally: Tally, *, limit: float | None
 ) -> None:
     """Write tables one after the other as csv; with a limit, mark rows above it as refused."""
+    writer = csv.writer(stream, lineterminator="\n")
     for number, table in enumerate(tables):
         if limit is not None:
             table["refused"] |= table["uncertainty"] > limit
         tally.refused += int(table["refused"].sum())
-        table.to_csv(stream, index=False, header=number == 0, float_format=DIGITS)
+        if number == 0:
+            writer.writerow(table.columns)
+        writer.writerows(zip(*(_cells(table[name]) for name in table), strict=True))
+
+
+def _cells(column: pd.Series[Any]) -> list[Any]:
+    """Write the values of a column as they stand in a csv, floats with six digits, gaps empty."""
+    if column.dtype.kind == "f":
+        return ["" if value != value else DIGITS % value for value in column.tolist()]  # noqa: PLR0124
+    if column.dtype.kind in "biu":
+        return column.tolist()
+    return column.astype(object).where(column.notna(), "").tolist()
 
 
 def _mark_refused(written: TextIO, stream: TextIO, tally: Tally, *, limit: float) -> None:

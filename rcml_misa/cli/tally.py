@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +46,10 @@ class Tally:
         if "excluded" in table:
             self.excluded = (self.excluded or 0) + int(table["excluded"].eq(True).sum())
 
-    def count_unknown(self, labels: Iterable[str]) -> None:
-        """Count rows per label that is no class, by name for the first of these."""
-        for label in labels:
-            by_name = label in self.unknown or len(self.unknown) < NAMED
-            self.unknown[label if by_name else "others"] += 1
+    def count_unknown(self, label: str, rows: int) -> None:
+        """Count rows of a label that is no class, by name for the first of these."""
+        by_name = label in self.unknown or len(self.unknown) < NAMED
+        self.unknown[label if by_name else "others"] += rows
 
     @property
     def mae(self) -> float | None:

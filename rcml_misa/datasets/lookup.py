@@ -6,8 +6,9 @@ import os
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from rcml_misa.datasets.bounds import LARGEST_VARIABLE
 from rcml_misa.datasets.catalogue import (
     CatalogueEntry,
     FileOptions,
@@ -207,8 +208,15 @@ def load_dataset(
 
 def _own_dataset(entry: CatalogueEntry) -> Dataset:
     """Read a file of the user's own as a data set."""
-    from rcml_misa.datasets.files import class_codes, content_sha256
+    from rcml_misa.datasets.files import class_codes, content_sha256, is_held, most_held
 
+    path = _checked_own(entry)
+    if path.exists() and not is_held(path, most := most_held()):
+        raise OptionError(
+            f"{shortened(path, 120)} takes more than {most / 1e9:.3g} GB in memory; "
+            f"`rcml-misa fit` reads it in blocks, else give fewer rows, or set "
+            f"{LARGEST_VARIABLE} to the gigabytes that may be held."
+        )
     own, path = _read_own(entry)
     scores = own.task == "regression"
     target, classes = (own.labels, ()) if scores else class_codes(own.labels)
@@ -356,13 +364,21 @@ def too_large(name: str, options: FileOptions, *, gigabytes: float | None = None
         Size of a table up to which it is held; a quarter of the memory at hand, or
         ``RCML_MISA_LARGEST_GB``, without it.
     """
-    from rcml_misa.datasets.files import held_bytes, most_held
+    from rcml_misa.datasets.files import is_held, most_held
 
     entry = _resolved(name, options)
     if entry.format != "own":
         return None
     path = _checked_own(entry)
-    return path if path.exists() and held_bytes(path) > most_held(gigabytes) else None
+    return None if not path.exists() or is_held(path, most_held(gigabytes)) else path
+
+
+class Surveyed(NamedTuple):
+    """A file that was looked at: what its rows say, its path, and facts as of `load_labelled`."""
+
+    survey: SurveyedFile
+    path: Path
+    about: dict[str, str]
 
 
 def survey_labelled(
@@ -372,19 +388,11 @@ def survey_labelled(
     task: str | None = None,
     stop_at_leaks: bool = True,
     look: Callable[[int], None] | None = None,
-) -> tuple[SurveyedFile, FileOptions, Path, dict[str, str]]:
+) -> Surveyed:
     """Look at all rows of a file of one's own in blocks, as `load_labelled` reads one whole.
 
     Parameters are those of `load_labelled`; `look` is called with the rows that were read so far.
-
-    Returns
-    -------
-    survey : SurveyedFile
-        Its sample is without the test rows of the file's own split.
-    options : FileOptions
-        Those that the file was read with.
-    path : Path
-    about : dict of str to str
+    The sample is without the test rows of the file's own split.
     """
     from rcml_misa.datasets.files import for_training, survey_own_file
     from rcml_misa.datasets.files.leaks import refuse_leaks
@@ -396,7 +404,8 @@ def survey_labelled(
     own = survey.own
     if stop_at_leaks:
         own = refuse_leaks(own, name=entry.name, accept=entry.options.accept_leak)
-    return replace(survey, own=for_training(own)), entry.options, path, _about(entry, path)
+    survey = replace(survey, own=for_training(own))
+    return Surveyed(survey, path, _about(entry, path))
 
 
 def add_own(name: str, path: Path, options: FileOptions) -> CatalogueEntry:

@@ -41,6 +41,7 @@ __all__ = [
     "Fusion",
     "PoolingClassifier",
     "log_opinions",
+    "network_logs",
     "others_power",
     "pool_share",
     "view_worth",
@@ -168,12 +169,29 @@ class Fusion:
         self, logits: ExpertLogits, standing: Standing, *, leave_out: bool = True
     ) -> FusedOpinions:
         """Turn logits into opinions, and fuse them, also without each view (`leave_out`)."""
-        own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint).unsqueeze(1)
-        private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
         posterior, familiar = (torch.from_numpy(part) for part in standing)
         present = torch.ones_like(familiar, dtype=torch.bool)
         if logits.present is not None:
             present = torch.tensor(logits.present)
+        own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint)
+        return self.fuse(own, joint, present, posterior, familiar, leave_out=leave_out)
+
+    def fuse(
+        self,
+        own: Tensor,
+        joint: Tensor,
+        present: Tensor,
+        posterior: Tensor,
+        familiar: Tensor,
+        *,
+        leave_out: bool = True,
+    ) -> FusedOpinions:
+        """Fuse logits (n, N, K) of the views and (n, K) of all, given which are there (n, N).
+
+        `posterior` (n, N + 1) and `familiar` (n, N) are those of `Standing`.
+        """
+        joint = joint.unsqueeze(1)
+        private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
         whole = opinions_present(present, 1)[:, -1:].to(familiar)
         least = torch.where(present, familiar, 1.0).amin(dim=1, keepdim=True)
         fused = self._fuse(private, shared, own, familiar, whole * least, posterior)
@@ -212,7 +230,7 @@ class Fusion:
             rests.append(self._fuse(private, shared, own, left, nothing, belongs, weights))
         each = torch.stack(gains, dim=1)
         best = each.nan_to_num(-torch.inf).argmax(dim=1)
-        return each, torch.stack(rests, dim=1)[torch.arange(len(best)), best]
+        return each, torch.stack(rests, dim=1)[torch.arange(best.shape[0]), best]
 
     def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
         """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""
@@ -307,13 +325,20 @@ def log_opinions(
     `private` (n, N, K) and `shared` (n, M, K) hold its evidence; the latter's mean is over the
     opinions that exist where views are `present`, (n, N), and None without any.
     """
+    own, joint = network_logs(private, shared, present)
+    return own.numpy(), None if joint is None else joint.numpy()
+
+
+def network_logs(
+    private: Tensor, shared: Tensor, present: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Compute `log_opinions` in tensors."""
     own, all_views = (_log_shares(evidence) for evidence in (private, shared))
     count = shared.shape[1]
     if not count:
-        return own.numpy(), None
+        return own, None
     existing = None if present is None else opinions_present(present, count)[:, -count:]
-    joint = mean_present(all_views, existing).log_softmax(dim=-1)
-    return own.numpy(), joint.numpy()
+    return own, mean_present(all_views, existing).log_softmax(dim=-1)
 
 
 def _log_shares(evidence: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
@@ -62,6 +61,7 @@ Array = NDArray[np.float64]
 NETWORKS = {"kernel": (3, 0.2, 30), "ridge": (5, 0.1, 40), "none": (5, 0.1, 40)}
 SEQUENCE_NETWORKS = (2, 0.2, 10)
 LEAST_EPOCHS, ENOUGH_STEPS = 10, 300  # of a network of tables
+GROWTH = 0.5  # power of the rows with which its steps grow beyond both
 BATCH = (64, 256)  # least and most rows of a batch of tables
 RATE, SEQUENCE_RATE = 4e-3, 1e-3  # learning rates
 LARGEST_BATCH = 32  # rows with sequences or texts: a fine-tuned text encoder needs many steps
@@ -127,7 +127,9 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         Chances of dropping an entry of the projected views, and of the Transformer's updates.
     epochs : int, optional
         Passes over the train rows; by default 10 with sequences or texts, else 30 beside kernel
-        experts and 40 otherwise, or fewer, down to 10, where 300 steps take no more.
+        experts and 40 otherwise, or fewer, down to 10, where 300 steps take no more. Where ten
+        passes are more than 300 steps, these grow with a power of the rows, and where more than
+        16 384 rows are streamed, an epoch is then a tenth of the training.
     batch_size : int, optional
         Rows of a batch; by default a fifth of the train rows, but at least 64 and at most 256. At
         most 32 are used with sequences or texts.
@@ -286,7 +288,7 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         # while networks are trained, their share is even and nothing is calibrated
         self.share_ = 1.0 if self.experts_ is None else EVEN
         self.calibrator_: Calibrator | None = None
-        train(rows, blocks.parts, seeds[1:4], callback=callback)
+        train(rows, blocks, seeds[1:4], callback=callback)
         if len(blocks.apart):
             self._learn_share(rows, blocks, drawn, fallback, seeds[6])
         elif fraction and fallback is not None:
@@ -359,30 +361,38 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         evidence, self.suspect_limits_ = self._out_of_sample(logits, standing)
         self.calibrator_ = choose_calibrator(evidence, new.codes, new.weights)
 
-    def _passes(self, rows: int) -> int:
-        """Number of passes over tables of so many rows."""
+    def _length(self, per_pass: int) -> dict[str, int]:
+        """Length of the training on tables by the steps of a pass over the rows.
+
+        Beyond ten passes of 30 steps the number of steps grows with a power of the rows.
+        """
+        if self.epochs is not None:
+            return {"epochs": self.epochs}
+        if per_pass * LEAST_EPOCHS > ENOUGH_STEPS:
+            share = per_pass * LEAST_EPOCHS / ENOUGH_STEPS
+            return {"steps": round(ENOUGH_STEPS * share**GROWTH)}
         _, _, most = NETWORKS[self.expert]
-        return max(LEAST_EPOCHS, min(most, ENOUGH_STEPS // math.ceil(rows / self.batch_size_)))
+        return {"epochs": min(most, ENOUGH_STEPS // per_pass)}
 
     def _train_tables(
         self,
         rows: TrainRows,
-        parts: Sequence[Rows],
+        blocks: Blocks,
         seeds: Sequence[np.random.SeedSequence],
         *,
         held: TrainRows | None,
         callback: EpochCallback | None = None,
     ) -> None:
-        """Train networks on parts of rows of tables; `held` rows select the epoch."""
+        """Train networks on tables, each kept from its blocks; `held` rows select the epoch."""
         train_tables(
             self,
             rows,
             self._loss,
-            parts=parts,
+            blocks=blocks,
+            length=self._length,
             seeds=seeds,
             held=held,
             callback=callback,
-            epochs=self._passes(len(parts[0])) if self.epochs is None else self.epochs,
             learning_rate=RATE if self.learning_rate is None else self.learning_rate,
             fast=("slope", "offset"),
             memory=0.99,
@@ -391,18 +401,18 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
     def _train_sequences(
         self,
         rows: TrainRows,
-        parts: Sequence[Rows],
+        blocks: Blocks,
         seeds: Sequence[np.random.SeedSequence],
         *,
         callback: EpochCallback | None = None,
     ) -> None:
-        """Fit readers to rows with sequences or texts, and networks to parts of them."""
+        """Fit readers to rows with sequences or texts, and networks kept from blocks of them."""
         train_classes(
             self,
             rows._replace(views=self.view_means_.fill(rows.views)),
             self._loss,
             present=present_views(rows.views, self.device_),
-            parts=parts,
+            parts=blocks.parts,
             seed=seeds[1],
             draws=np.random.default_rng(seeds[2]),
             batch_size=min(self.batch_size_, LARGEST_BATCH),

@@ -117,7 +117,7 @@ class SoftmaxNetworks(MultiViewClassifier):
             for array in rows.views.arrays
         ]
         self._draw(np.random.default_rng(seeds[3]))
-        table = InputTable(self.maps_, rows.views.arrays, [], device=self.device_)
+        table = InputTable(self.maps_, rows.views.arrays, device=self.device_)
         target = torch.from_numpy(rows.codes).to(self.device_)
         weights = row_tensor(rows.weights, self.device_)
         batches = np.random.default_rng(seeds[1])
@@ -162,7 +162,7 @@ class SoftmaxNetworks(MultiViewClassifier):
 
     def _validation(self, held: TrainRows) -> Callable[[], dict[str, float]]:
         """Mean cross-entropy of the networks on held-out rows."""
-        columns = InputTable(self.maps_, held.views.arrays, [], device=self.device_)(slice(None))
+        columns = InputTable(self.maps_, held.views.arrays, device=self.device_)(slice(None))
         target = torch.from_numpy(held.codes).to(self.device_)
         weights = row_tensor(held.weights, self.device_)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.estimators.base import TrainRows
+from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
+from rcml_misa.estimators.pools import BatchStream, Turn
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import (
+    Batches,
     EpochCallback,
     Optimisation,
     in_turns,
@@ -28,6 +32,9 @@ from rcml_misa.training import (
 from rcml_misa.views import MultiView, dense
 
 __all__ = ["Tables", "train_tables"]
+
+EPOCHS = 10  # of a training of some number of steps on a table that is streamed
+VALIDATED = 2048  # held-out rows whose outputs are held at once
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class Tables:
 
     def read(self, views: MultiView, codes: Rows | None = None) -> InputTable:
         """Lay the columns of rows side by side in float32, and their classes if they are given."""
-        others = [] if codes is None else [F.one_hot(torch.from_numpy(codes), self.classes).float()]
-        return InputTable(self.maps, views.arrays, others, device=self.device)
+        classes = 0 if codes is None else self.classes
+        return InputTable(self.maps, views.arrays, codes, classes=classes, device=self.device)
 
     def run(
         self, module: nn.Module, batch: Tensor, present: Tensor | None
@@ -71,7 +78,8 @@ def train_tables(
     rows: TrainRows,
     loss: Callable[[TokenOpinions, Tensor, float, Tensor | None], Mapping[str, Tensor]],
     *,
-    parts: Sequence[Rows],
+    blocks: Blocks,
+    length: Callable[[int], Mapping[str, int]],
     seeds: Sequence[np.random.SeedSequence],
     held: TrainRows | None = None,
     callback: EpochCallback | None = None,
@@ -80,9 +88,13 @@ def train_tables(
     """Set `module_` and `history_` of an estimator with `maps_`: build networks and train them.
 
     `loss` gives the terms of an output, its targets, the share of training done and the weights.
-    `parts` holds the numbers of the rows that each network is trained on. `seeds` are those of the
-    mixtures of a batch, of the networks and of the batches; `held` rows select the epoch.
-    `settings` go to `Optimisation`.
+    Each network is kept from two of the `blocks` of rows. `length` gives the training's steps or
+    epochs, as `Optimisation` takes them, for the number of steps of a pass over the rows. `seeds`
+    are those of the mixtures of a batch, of the networks and of the batches; `held` rows select the
+    epoch. `settings` go to `Optimisation`.
+
+    Where the table is too large to be held mapped, batches come from pools of rows (`BatchStream`),
+    and steps that are no whole number of passes are divided into ten epochs of like length.
     """
     device = estimator.device_
     reader = Tables(estimator.maps_, len(estimator.classes_), device)
@@ -92,9 +104,9 @@ def train_tables(
         table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
-        def terms(turn: tuple[int, Rows], done: float) -> Mapping[str, Tensor]:
-            network, batch = turn
-            inputs = table(batch)
+        def terms(turn: Turn, done: float) -> Mapping[str, Tensor]:
+            network, batch, inputs = turn
+            inputs = table(batch) if inputs is None else inputs
             presence = None if present is None else present[batch]
             weight = None if weights is None else weights[batch]
             if estimator.mixup:
@@ -106,22 +118,37 @@ def train_tables(
             output, target = reader.run(module.networks[network], inputs, presence)
             return loss(output, target, done, weight)
 
-        def draw(part: Rows) -> Sequence[Rows]:
-            return permuted_batches(len(part), estimator.batch_size_, draws)
-
+        size, count = estimator.batch_size_, len(blocks.blocks)
+        per_pass = math.ceil((blocks.rows - len(blocks.withheld[0])) / size)
+        asked: dict[str, Any] = dict(length(per_pass))
+        if table.whole is None:
+            stream = BatchStream(table, blocks.withheld, size, draws)
+            steps = asked.pop("steps", 0)
+            per_epoch = math.ceil(steps / EPOCHS) if steps else per_pass
+            asked = {"steps": steps or asked["epochs"] * per_pass}
+            batches: Callable[[], Batches[Turn]] = partial(stream.take, per_epoch)
+        else:
+            batches = partial(_permuted_turns, blocks.parts, size, draws)
         estimator.history_ = train(
             module,
             terms,
-            batches=lambda: in_turns(parts, draw),
+            batches=batches,
             settings=Optimisation(
                 weight_decay=estimator.weight_decay,
                 patience=estimator.patience,
-                accumulate=len(parts),
+                accumulate=count,
+                **asked,
                 **settings,
             ),
             validate=None if held is None else _validation(reader, module, held),
             callback=callback,
         )
+
+
+def _permuted_turns(parts: Sequence[Rows], size: int, draws: np.random.Generator) -> list[Turn]:
+    """Draw an epoch of batches of rows that are held mapped."""
+    turns = in_turns(parts, lambda part: permuted_batches(len(part), size, draws))
+    return [(network, batch, None) for network, batch in turns]
 
 
 def _validation(
@@ -133,8 +160,12 @@ def _validation(
     weights = row_tensor(held.weights, reader.device)
 
     def validate() -> dict[str, float]:
-        output, target = reader.run(module, table(slice(None)), present)
-        values = edl_loss(output.fused, target, kl_weight=0.0, reduction="none")
-        return {"validation": float(weighted_mean(values, weights))}
+        parts = []
+        for start in range(0, table.rows, VALIDATED):
+            rows = np.arange(start, min(start + VALIDATED, table.rows))
+            presence = None if present is None else present[rows]
+            output, target = reader.run(module, table(rows), presence)
+            parts.append(edl_loss(output.fused, target, kl_weight=0.0, reduction="none"))
+        return {"validation": float(weighted_mean(torch.cat(parts), weights))}
 
     return validate

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
+from rcml_misa.experts.standing import EDGE, FARTHEST, PATTERNS, FoldedGaussians
 from rcml_misa.reading.features import FeatureMap
+from rcml_misa.reading.plan import ReadingPlan
 from rcml_misa.views import MultiView, ViewArray, dense, present_rows
 
-__all__ = ["Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
+__all__ = ["Metric", "Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WIDTH = 24  # principal components of a view in a reading
-EDGE, FARTHEST = 10.0, 100.0  # standard deviations at which columns, and what is off, are cut
 PSEUDO = 1.0  # rows at the common mean that are added to each class
-PATTERNS = 64  # of presence whose matrices are held
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class ViewGaussians:
         values = np.concatenate(parts, axis=1)
         ratio, distance = np.zeros(present.shape), np.zeros(present.shape)
         prior = np.log(np.maximum(self.prior, 1e-12))
-        for view, (own, metric) in enumerate(zip(self._columns, self._alone, strict=True)):
+        for view, (own, metric) in enumerate(zip(self._columns, self.alone, strict=True)):
             having = present[:, view]
             squares = metric(values[np.ix_(having, own)])
             ratio[having, view] = _log_sum(prior - squares / 2) + metric.scale
@@ -144,7 +144,7 @@ class ViewGaussians:
             some = np.flatnonzero(pattern)
             if not some.size:
                 continue
-            every, precision, metrics = self._together(some)
+            every, precision, metrics = self.together(some)
             pulled = values[np.ix_(rows, every)] @ precision
             ends = np.cumsum([self.widths[place] for place in some])
             blocks = np.split(pulled, ends[:-1], axis=1)
@@ -159,7 +159,7 @@ class ViewGaussians:
         return np.split(np.arange(sum(self.widths)), np.cumsum(self.widths)[:-1])
 
     @cached_property
-    def _alone(self) -> list[Metric]:
+    def alone(self) -> list[Metric]:
         """Distances of each view by itself."""
         return [
             Metric.of(self.means[:, own], _inverse(self.covariance[np.ix_(own, own)]))
@@ -168,10 +168,10 @@ class ViewGaussians:
 
     @cached_property
     def _patterns(self) -> dict[tuple[int, ...], tuple[Rows, Array, list[Metric]]]:
-        """Results of `_together` for patterns of presence that were met."""
+        """Results of `together` for patterns of presence that were met."""
         return {}
 
-    def _together(self, some: Rows) -> tuple[Rows, Array, list[Metric]]:
+    def together(self, some: Rows) -> tuple[Rows, Array, list[Metric]]:
         """Columns of some views, their precision, and distances of each given the others."""
         pattern = tuple(some.tolist())
         if pattern in self._patterns:
@@ -275,6 +275,10 @@ class RowGaussians:
             for reading in fitted.parts(tables)
         )
         return cls(columns, gaussians)
+
+    def folded(self, plan: ReadingPlan) -> FoldedGaussians:
+        """Make the Gaussians ready for new rows that a plan reads."""
+        return FoldedGaussians(self.columns, self.gaussians, plan)
 
     def parts(self, tables: MultiView) -> list[list[Part]]:
         """Compute the components of rows, per reading and view."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from scipy.special import expit, log_softmax, softmax
 
 from rcml_misa.experts.gaussians import Part, RowGaussians
 from rcml_misa.experts.ridge import blocks
+from rcml_misa.experts.standing import view_signs
 from rcml_misa.opinions import agreement
 from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
+from rcml_misa.reading.plan import Reading, ReadingPlan
 from rcml_misa.views import MultiView, ViewArray, dense
 
-__all__ = ["Distances", "Membership", "Standing"]
+__all__ = ["Distances", "Judge", "Membership", "Standing"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -161,6 +164,7 @@ class Membership:
             [FeatureMap.fit(a, scaling=scaling, features=features) for a in tables.arrays]
             for scaling, features in READINGS
         ]
+        vars(self).pop("_judge", None)
         self.gaussians_ = RowGaussians.fit(maps, tables, labels, classes)
         folds = rng.permutation(len(some)) % min(FOLDS, len(some))
         signs: list[Signs] = []
@@ -208,11 +212,23 @@ class Membership:
         parts = []
         for block in blocks(views.n_samples):
             tables = views.take(block).pooled()
-            present = tables.present
-            components = self.gaussians_.parts(tables)
-            signs = _signs(self.gaussians_, components, witness[block], present)
-            parts.append(self._standing(signs, present))
+            for rows in self._judge.plan.blocks(tables.arrays):
+                reading = self._judge.plan(tables.arrays, rows)
+                parts.append(self._judge(reading, witness[block][rows]))
         return Standing(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def judge(self, plan: ReadingPlan) -> Judge:
+        """Make ready to judge rows that a plan reads."""
+        return Judge(self, plan)
+
+    @cached_property
+    def _judge(self) -> Judge:
+        views = len(self.gaussians_.columns[0])
+        return self.judge(ReadingPlan(views, torch.float64))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # made again when it is needed
+        return {name: value for name, value in vars(self).items() if name != "_judge"}
 
     def _noise(self, views: MultiView, rng: np.random.Generator) -> MultiView:
         """Replace every table by noise of three deviations around its columns' means."""
@@ -266,6 +282,44 @@ class Membership:
         posterior = softmax(_logits(odds, present), axis=1)
         excess = np.maximum(0, self.distances_(signs.distances) - FAR)
         return Standing(posterior, np.where(present, np.exp(-DECAY * excess), 0.0))
+
+
+class Judge:
+    """A fitted `Membership` made ready for new rows that a plan reads.
+
+    Parameters
+    ----------
+    membership : Membership
+    plan : ReadingPlan
+    """
+
+    def __init__(self, membership: Membership, plan: ReadingPlan) -> None:
+        self.plan = plan
+        self.gaussians = membership.gaussians_.folded(plan)
+        self.coefficients = membership.coefficients_.tolist()
+        distances = membership.distances_
+        low = torch.from_numpy(distances.median).unsqueeze(-1)
+        self.low, self.span = low, torch.from_numpy(distances.upper).unsqueeze(-1) - low
+
+    def __call__(self, reading: Reading, witness: Array) -> Standing:
+        """Compute the standing of rows read, with class shares (n, N, K)."""
+        doubt, ratios, distances = view_signs(self.gaussians, reading, torch.from_numpy(witness))
+        first, agreeing, *weights, far, slope = self.coefficients
+        distance = distances.sub_(self.low).div_(self.span).amax(dim=0)
+        swapped = doubt.mul(agreeing).add_(first)
+        for weight, ratio in zip(weights, ratios, strict=True):
+            swapped.add_(ratio, alpha=weight)
+        odds = torch.logaddexp(swapped, distance * slope + far)
+        familiarity = (distance - FAR).clamp_min_(0).mul_(-DECAY).exp_()
+        if reading.present is not None:
+            present = torch.from_numpy(reading.present).T
+            odds.masked_fill_(~(present & (present.sum(dim=0) > 1)), -torch.inf)
+            familiarity.masked_fill_(~present, 0.0)
+        elif len(odds) < 2:
+            odds.fill_(-torch.inf)
+        posterior = torch.cat([torch.zeros_like(odds[:1]), odds])
+        posterior.sub_(posterior.amax(dim=0)).exp_().div_(posterior.sum(dim=0))
+        return Standing(posterior.T.numpy(), familiarity.T.numpy())
 
 
 def _signs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
 from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, blocks, fit_ridge
+from rcml_misa.experts.ridge_scoring import RidgeScorer
+from rcml_misa.experts.scoring import scored
 from rcml_misa.experts.sums import (
     SMALL,
     Ridge,
@@ -25,6 +28,7 @@ from rcml_misa.experts.sums import (
 )
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling, evenly
+from rcml_misa.reading.plan import ReadingPlan
 from rcml_misa.views import MultiView, ViewArray, dense
 
 __all__ = ["Lift", "RidgeExperts", "RidgeMember"]
@@ -220,9 +224,13 @@ class RidgeExperts:
         Ridges of the views, the joint one last.
     looked_ : ndarray of shape (m,)
         Numbers of the train rows that have leave-one-out logits; see `looked_rows`.
+    double_ : bool
+        Whether new rows are scored in float64, as train rows were that are few.
     train_logits_ : ExpertLogits
         Leave-one-out logits of these rows.
     """
+
+    double_: bool = False  # not in older model files
 
     def __init__(self, *, scaling: Scaling = "minmax", random_state: int | None = None) -> None:
         self.scaling = scaling
@@ -243,6 +251,8 @@ class RidgeExperts:
         ridge learns from the rows that have the view, the joint one from all, with the columns'
         means in place of missing views.
         """
+        vars(self).pop("_scorer", None)
+        self.double_ = len(codes) <= SMALL
         if maps is None:
             maps = [ColumnMap.fit(array, scaling=self.scaling) for array in views.arrays]
         rng = np.random.default_rng(self.random_state)
@@ -279,26 +289,25 @@ class RidgeExperts:
 
     def logits(self, views: MultiView) -> ExpertLogits:
         """Compute the logits of new rows."""
-        tiles = [self._tile(views.arrays, block) for block in blocks(views.n_samples)]
-        own, joint = (np.concatenate(part, axis=-2) for part in zip(*tiles, strict=True))
+        own, joint = scored(self._scorer.plan, views.arrays, self._scorer.score)
         return expert_logits(self.members_, list(own), joint, views.present)
 
-    def _tile(self, arrays: Sequence[ViewArray], rows: slice) -> tuple[Array, Array]:
-        """Scores (N, n, K) and (n, K) without bounds of a block of rows."""
-        pairs = zip(self.lifts_, arrays, strict=True)
-        mapped = [lift.columns.transform(dense(array, rows)) for lift, array in pairs]
-        features = [lift(part) for lift, part in zip(self.lifts_, mapped, strict=True)]
-        *members, last = self.members_
-        own = np.stack(
-            [
-                part @ member.weights + member.intercept
-                for part, member in zip(features, members, strict=True)
-            ]
-        )
-        joint = own[0]
-        if len(members) > 1:
-            joint = np.concatenate(features, axis=1) @ last.weights + last.intercept
-        return own, joint
+    def scorer(self, plan: ReadingPlan) -> RidgeScorer:
+        """Make the members ready to score rows that a plan reads."""
+        return RidgeScorer(self.lifts_, self.members_, plan)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which rows are scored: float64 where that costs nothing."""
+        return torch.float64 if self.double_ else torch.float32
+
+    @cached_property
+    def _scorer(self) -> RidgeScorer:
+        return self.scorer(ReadingPlan(len(self.lifts_), self.dtype))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # made again when it is needed
+        return {name: value for name, value in vars(self).items() if name != "_scorer"}
 
 
 def _read_member(

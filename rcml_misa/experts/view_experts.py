@@ -18,6 +18,7 @@ from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.sums import looked_rows
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
+from rcml_misa.reading.plan import ReadingPlan
 from rcml_misa.views import MultiView
 
 __all__ = ["ViewExperts"]
@@ -113,6 +114,15 @@ class ViewExperts:
         scores = self._scorer(views.arrays)
         members = [*self.views_, self.joint_]
         return expert_logits(members, scores.views, scores.joint, views.present)
+
+    def scorer(self, plan: ReadingPlan) -> ExpertScorer:
+        """Make the experts ready to score rows that a plan reads."""
+        return ExpertScorer(self.views_, self.joint_, plan)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which rows are scored: float64 where train rows are few."""
+        return torch.float64 if self.joint_.columns_.double else torch.float32
 
     @cached_property
     def _scorer(self) -> ExpertScorer:

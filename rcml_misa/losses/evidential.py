@@ -153,33 +153,31 @@ def _dirichlet_slopes(
     By alpha, the slope of the cross-entropy is psi'(S) sum y - y psi'(alpha), and that of the KL
     term (alpha - prior) psi'(alpha) - psi'(S) sum (alpha - prior), where digammas cancel.
     """
-    alpha = evidence + prior
+    alpha, classes = evidence + prior, evidence.shape[-1]
     wrong = evidence - target * evidence
-    if hard or not kl_weight:
-        # a class counts by its alpha in one of the two terms, by 0 in the other
-        digamma, trigamma = digamma_trigamma(alpha)
-        other_digamma, other_trigamma = digamma, trigamma
-    else:
-        digamma, trigamma = digamma_trigamma(alpha) if fit else (alpha, alpha)
-        other_digamma, other_trigamma = digamma_trigamma(wrong + prior)
-    values, slope = torch.zeros_like(alpha[..., 0]), torch.zeros_like(alpha)
-    if fit:
-        total_digamma, total_trigamma = digamma_trigamma(alpha.sum(dim=-1))
-        labels = target.sum(dim=-1)
-        values = labels * total_digamma - (target * digamma).sum(dim=-1)
-        slope = (labels * total_trigamma).unsqueeze(-1) - target * trigamma
+    labels, total = fit * target.sum(dim=-1), kl_weight * wrong.sum(dim=-1)
+    strengths = torch.stack([alpha.sum(dim=-1), wrong.sum(dim=-1) + classes * prior])
+    (digamma, other_digamma), (trigamma, other_trigamma) = digamma_trigamma(strengths)
+    values = labels * digamma - total * other_digamma
+    lost = (total * other_trigamma).unsqueeze(-1)
+    slope = torch.addcmul((labels * trigamma).unsqueeze(-1) - lost, target, lost)
     if kl_weight:
-        total, classes = wrong.sum(dim=-1), alpha.shape[-1]
-        strength = total + classes * prior
-        total_digamma, total_trigamma = digamma_trigamma(strength)
         # log ratio of the two normalising constants
         flat = torch.lgamma(alpha.new_tensor([classes * prior, prior]))
-        norm = torch.lgamma(strength) - torch.lgamma(wrong + prior).sum(dim=-1)
-        # expected log-probabilities under Dir(alpha~)
-        gap = (wrong * other_digamma).sum(dim=-1) - total * total_digamma
-        values = values + kl_weight * (norm - (flat[0] - classes * flat[1]) + gap)
-        by_alpha = wrong * other_trigamma - (total * total_trigamma).unsqueeze(-1)
-        slope = slope + kl_weight * (1 - target) * by_alpha
+        norm = torch.lgamma(strengths[1]) - torch.lgamma(wrong + prior).sum(dim=-1)
+        values = values + kl_weight * (norm - (flat[0] - classes * flat[1]))
+    # points at which a term has digammas, their factors, and the slope of a point by the evidence
+    points: list[tuple[Tensor, Tensor, Tensor | None]]
+    if hard:  # a class counts by its alpha in one of the terms, by 0 in the other
+        points = [(alpha, torch.sub(kl_weight * wrong, target, alpha=int(fit)), None)]
+    else:
+        points = [(alpha, -target, None)] if fit else []
+        points += [(wrong + prior, kl_weight * wrong, 1 - target)] if kl_weight else []
+    for point, factor, by_evidence in points:
+        digamma, trigamma = digamma_trigamma(point)
+        values = values + (factor * digamma).sum(dim=-1)
+        inner = factor if by_evidence is None else by_evidence * factor
+        slope = torch.addcmul(slope, inner, trigamma)
     return values, (slope,)
 
 

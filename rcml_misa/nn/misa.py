@@ -13,10 +13,10 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.nn.encoders import (
     EncodedProjection,
     StackedLinear,
-    Subspaces,
     ViewEncoder,
     ViewInput,
 )
+from rcml_misa.nn.subspaces import Subspaces
 from rcml_misa.nn.tokens import TokenStates
 
 __all__ = ["MISANet", "MISAOutput", "MISAVariant", "reverse_gradient"]

@@ -13,11 +13,11 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.nn.encoders import (
     DeepEncoders,
     EncodedProjection,
-    Subspaces,
     ViewEncoder,
     ViewInput,
     ViewProjection,
 )
+from rcml_misa.nn.subspaces import Subspaces
 from rcml_misa.nn.tokens import (
     AttentionMask,
     CollectorKind,
@@ -125,12 +125,14 @@ class _TokenNet(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Views (N, B, H) after dropout, fused tokens (2N, B, H), fields of `TokenStates`."""
         dropped = F.dropout(projected, self.dropout, training=self.training)
-        codes = self.subspaces(dropped)
-        both = torch.cat([codes.private, codes.shared])
-        tokens = self.fuse_tokens(both, present)
         if self.training and self.subspace_gradient == "codes":
-            # codes anew of what the encoders gave: their terms shape the subspaces alone
-            projected, codes = projected.detach(), self.subspaces(dropped.detach())
+            # the terms of the codes shape the subspaces alone
+            both, codes = self.subspaces.twice(dropped)
+            projected = projected.detach()
+        else:
+            codes = self.subspaces(dropped)
+            both = torch.cat([codes.private, codes.shared])
+        tokens = self.fuse_tokens(both, present)
         states = {
             "projected": projected.transpose(0, 1),
             "private_codes": codes.private.transpose(0, 1),

@@ -180,9 +180,13 @@ def agreement(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, T
     >>> agreement(torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]]))[0].round(decimals=2)
     tensor([1.0000, 1.0000, 0.2300])
     """
-    logs = keep_present(log_shares(witness), present)
+    return _agreement(keep_present(log_shares(witness), present))
+
+
+def _agreement(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `agreement` of the logarithms of shares, which are 0 for missing views."""
     others = (logs.sum(dim=-2, keepdim=True) - logs).softmax(dim=-1)
-    return witness.shape[-1] * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6), others
+    return logs.shape[-1] * (logs.exp() * others).sum(dim=-1).clamp_min(1e-6), others
 
 
 def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -211,13 +215,18 @@ def membership(witness: Tensor, present: Tensor | None = None) -> tuple[Tensor, 
     2
     """
     agreed, others = agreement(witness, present)
-    bogus = BOGUS / witness.shape[-2] / agreed
+    return _posterior(agreed, present), others
+
+
+def _posterior(agreed: Tensor, present: Tensor | None) -> Tensor:
+    """Compute the posterior of `membership` from the agreement of each view."""
+    bogus = BOGUS / agreed.shape[-1] / agreed
     if present is not None:
         views = present.sum(dim=-1, keepdim=True)
         # the only view of a row can't be distinguished from a bogus one
         bogus = torch.where(present & (views > 1), BOGUS / views.clamp_min(1) / agreed, 0.0)
     odds = torch.cat([torch.full_like(bogus[..., :1], 1 - BOGUS), bogus], dim=-1)
-    return odds / odds.sum(dim=-1, keepdim=True), others
+    return odds / odds.sum(dim=-1, keepdim=True)
 
 
 def mixture_shares(
@@ -268,12 +277,13 @@ def mixture_shares(
         everything = everything + weight * joint.unsqueeze(-2)
     if count < 2:
         return everything.squeeze(-2).softmax(dim=-1)
-    witness = private if witness is None else witness
-    if posterior is None:
-        here = None if counted is None else counted > 0
-        posterior, others = membership(witness, here)
-    else:
-        _, others = agreement(witness, counted)
+    here, whole_views = counted, True
+    if posterior is None and counted is not None:
+        here, whole_views = counted > 0, counted.dtype == torch.bool
+    if witness is not None or not whole_views:  # else these are the shares of above
+        logs = keep_present(log_shares(private if witness is None else witness), here)
+    agreed, others = _agreement(logs)
+    posterior = _posterior(agreed, here) if posterior is None else posterior
     if power != 1:
         others = (power * others.log()).softmax(dim=-1)
     shares = torch.cat([everything.softmax(dim=-1), others], dim=-2)

@@ -1,4 +1,4 @@
-"""Values whose gradient is computed with them, in closed form, instead of operation by operation."""
+"""Values whose gradient is computed along with them, in closed form."""
 
 from __future__ import annotations
 

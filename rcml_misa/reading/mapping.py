@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -144,13 +144,13 @@ class MappingPlan:
         look: Callable[[int], None] | None = None,
     ) -> Self:
         """Look at all rows of a file of one's own; `look` is called with the rows so far."""
-        survey, _, path, about = survey_labelled(name, options, task=task, look=look)
+        survey, path, about = survey_labelled(name, options, task=task, look=look)
         views = survey.own.views
         if "sparse" in views.kinds:
             view = views.names[views.kinds.index("sparse")]
             raise DataError(
                 f"{shortened(path, 120)} is too large to be held, and view {view!r} is sparse; "
-                "save it dense, or hold it with --in-memory GB."
+                "save it dense, or hold it with RCML_MISA_LARGEST_GB."
             )
         preparer = TablePreparer().fit(views, kinds_of=_kinds_of_all(survey))
         notes = survey.own.notes
@@ -204,7 +204,8 @@ class MappingPlan:
             with ExitStack() as stack:
                 writer = _Writer(folder, self._widths(), stack)
                 surprises: Surprises = Surprises()
-                for start, part, kinds in self._blocks(surprises):
+                blocks = stack.enter_context(closing(self._blocks(surprises)))
+                for start, part, kinds in blocks:
                     rows = survey.trained[start : start + part.n_samples]
                     writer.write(part, rows, kinds)
                     if look is not None:
@@ -228,7 +229,9 @@ class MappingPlan:
             for name in preparer.view_names_
         }
 
-    def _blocks(self, surprises: Surprises) -> Iterator[tuple[int, MultiView, dict[str, Any]]]:
+    def _blocks(
+        self, surprises: Surprises
+    ) -> Generator[tuple[int, MultiView, dict[str, Any]], None, None]:
         """Yield the number of the first row, the prepared views and their types, block by block."""
         own, preparer = self.survey.own, self.preparer
         layout, widths, texts = expected_columns(preparer, own.layout)

@@ -15,11 +15,12 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewArray, dense
 
-__all__ = ["LABELS", "InputTable", "class_codes", "hold_out", "row_weights", "spare_rows"]
+__all__ = ["KEPT", "LABELS", "InputTable", "class_codes", "hold_out", "row_weights", "spare_rows"]
 
 Array = NDArray[np.float64]
 LABELS = 65_536  # labels looked at at once
-KEPT = 16_384  # rows whose mapped columns are kept; more are mapped batch by batch
+KEPT = 16_384  # rows whose mapped columns are kept; more are mapped when they are asked for
+CHUNK = 2048  # rows that are mapped at once
 
 
 def spare_rows(target: NDArray[Any], order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -166,37 +167,50 @@ def _by_class(labels: NDArray[Any], class_weight: Any, weights: Array) -> Array:
 class InputTable:
     """Float32 columns of n rows, so that a batch is drawn and mixed in one go.
 
-    Mapped views of many rows would take more memory than the raw ones: beyond 16 384 rows each
-    batch is mapped when it is asked for.
+    Mapped views of many rows would take more memory than the raw ones: beyond 16 384 rows those
+    that are asked for are mapped then.
 
     Its columns are those of the raw `arrays` (n, d_v), dense or sparse, each mapped by its own map,
-    then `others`, tensors (n, k); `widths` counts the mapped columns of each view.
+    then, with class numbers `codes` (n,), the one-hot classes (n, `classes`); `widths` counts the
+    mapped columns of each view.
     """
 
     def __init__(
         self,
         maps: Sequence[FeatureMap | ColumnMap],
         arrays: Sequence[ViewArray],
-        others: Sequence[Tensor],
+        codes: NDArray[np.int64] | None = None,
         *,
+        classes: int = 0,
         device: torch.device,
     ) -> None:
         self.maps = maps
         self.arrays = arrays
-        self.others = others
+        self.codes = codes
+        self.classes = classes
         self.device = device
         self.rows = int(arrays[0].shape[0])
-        self.widths = tuple(part.shape[1] for part in self._map(slice(0, 1))[: len(maps)])
-        few = self.rows <= KEPT
-        self.whole = torch.cat(self._map(slice(None)), dim=1) if few else None
+        self.widths = tuple(mapping.width for mapping in maps)
+        self.whole = self._map(np.arange(self.rows)) if self.rows <= KEPT else None
 
-    def _map(self, rows: slice | NDArray[Any]) -> list[Tensor]:
-        mapped = [
-            torch.from_numpy(mapping.transform(dense(array, rows), np.float32))
-            for mapping, array in zip(self.maps, self.arrays, strict=True)
-        ]
-        return [part.to(self.device) for part in (*mapped, *(other[rows] for other in self.others))]
+    def _map(self, rows: NDArray[np.int64]) -> Tensor:
+        """Map some rows, a few at a time: raw columns and steps on the way are in float64."""
+        mapped = torch.zeros(len(rows), sum(self.widths) + self.classes, device=self.device)
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            ends = np.cumsum(self.widths)
+            for mapping, array, end in zip(self.maps, self.arrays, ends, strict=True):
+                columns = torch.from_numpy(mapping.transform(dense(array, some), np.float32))
+                mapped[start : start + len(some), end - mapping.width : end] = columns
+        if self.codes is not None:
+            labels = torch.from_numpy(self.codes[rows] + sum(self.widths)).to(self.device)
+            mapped[torch.arange(len(rows), device=self.device), labels] = 1
+        return mapped
 
-    def __call__(self, rows: slice | NDArray[Any]) -> Tensor:
+    def __call__(self, rows: slice | NDArray[np.int64]) -> Tensor:
         """Look up the columns of some rows."""
-        return torch.cat(self._map(rows), dim=1) if self.whole is None else self.whole[rows]
+        if self.whole is None:
+            return self._map(np.arange(self.rows)[rows])
+        if isinstance(rows, slice):
+            return self.whole[rows]
+        return self.whole.index_select(0, torch.from_numpy(rows).to(self.device))

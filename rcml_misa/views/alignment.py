@@ -47,7 +47,11 @@ def column_names(frame: Any) -> ColumnNames:
     """
     if not hasattr(frame, "columns"):
         return None
-    return tuple(int(c) if isinstance(c, Integral) else str(c) for c in frame.columns)
+    plain = (str, int)  # looked at first: `Integral` is slow
+    return tuple(
+        c if type(c) in plain else int(c) if isinstance(c, Integral) else str(c)
+        for c in frame.columns
+    )
 
 
 def named_views(arrays: Any, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[Any]]:

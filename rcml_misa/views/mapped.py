@@ -103,17 +103,14 @@ def is_mapped(view: Any) -> TypeGuard[Any]:
     >>> is_mapped(np.ones((2, 3)))
     False
     """
-    if isinstance(view, MappedRows):
-        return True
-    if not isinstance(view, np.ndarray) or view.base is None or view.ndim != 2:
+    if not isinstance(view, np.ndarray):
+        return isinstance(view, MappedRows)
+    if view.base is None or (owner := _owner(view)) is None or owner.mode == "c":
         return False
-    if view.dtype not in (np.float32, np.float64) or not view.size:
+    if view.ndim != 2 or not view.size or view.dtype not in (np.float32, np.float64):
         return False
     stride, step = view.strides
-    if step != view.itemsize or stride < view.shape[1] * view.itemsize:
-        return False
-    owner = _owner(view)
-    return owner is not None and owner.mode != "c"
+    return step == view.itemsize and stride >= view.shape[1] * view.itemsize
 
 
 def read(view: Mapped, rows: slice | NDArray[Any], dtype: DTypeLike = np.float64) -> NDArray[Any]:
@@ -136,6 +133,10 @@ def read(view: Mapped, rows: slice | NDArray[Any], dtype: DTypeLike = np.float64
     if (outside := numbers[(numbers < -count) | (numbers >= count)]).size:
         raise IndexError(f"row {outside[0]} does not exist: the table has {count} rows")
     numbers = numbers % count
+    least, largest = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
+    if largest - least < 2 * len(numbers):  # most of a block
+        values = read(view, slice(least, largest + 1), dtype)
+        return np.asarray(values[numbers - least])
     values = np.empty((len(numbers), view.shape[1]), dtype=dtype)
     order = np.argsort(numbers, kind="stable")  # in the order of the file
     for start in range(0, len(numbers), SCATTERED):

@@ -25,13 +25,13 @@ from rcml_misa.views.arrays import (
     ViewArray,
     as_array,
     as_view,
-    column_groups,
     dense,
     frozen,
     present_rows,
     shape_message,
 )
 from rcml_misa.views.containers import axes, cut_columns, first_column, is_frame, opened
+from rcml_misa.views.cutting import column_groups
 from rcml_misa.views.mapped import Address, MappedRows, address, is_mapped, read
 from rcml_misa.views.raw import RawTable
 from rcml_misa.views.sequences import (

@@ -17,7 +17,7 @@ from rcml_misa.datasets.files.reading import (
     survey_own_file,
 )
 from rcml_misa.datasets.files.roles import as_numbers, for_training
-from rcml_misa.datasets.files.sizes import held_bytes, most_held
+from rcml_misa.datasets.files.sizes import held_bytes, is_held, most_held
 from rcml_misa.datasets.files.survey import SurveyedFile, block_rows
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "file_sha256",
     "for_training",
     "held_bytes",
+    "is_held",
     "is_own_file",
     "most_held",
     "read_own_file",

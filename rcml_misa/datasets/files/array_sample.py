@@ -25,7 +25,9 @@ from rcml_misa.exceptions import DataError, shortened
 
 __all__ = ["sample_arrays"]
 
-WAY_OUT = "write one array of all rows per view, samples first, or hold it with --in-memory GB"
+WAY_OUT = (
+    "write one array of all rows per view, samples first, or hold it with RCML_MISA_LARGEST_GB"
+)
 
 
 def sample_arrays(
@@ -88,7 +90,7 @@ def _cut(array: Any, places: NDArray[np.int64], rows: int) -> Any:
         return array
     first = shape[0] == rows
     if isinstance(array, np.ndarray):
-        return array[places] if first else array[..., places]
+        return np.array(array[places] if first else array[..., places])
     size = block_rows(max(1, prod(shape) // rows))
     parts = []
     for start in range(0, rows, size):

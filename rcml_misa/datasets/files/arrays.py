@@ -35,6 +35,7 @@ from rcml_misa.datasets.files.guesses import unread_notes
 from rcml_misa.datasets.files.label_forms import numbered_folds, read_one_hot
 from rcml_misa.datasets.files.labels import as_texts
 from rcml_misa.datasets.files.layout import FileLayout, array_layout, array_target
+from rcml_misa.datasets.files.npz_members import release_pages
 from rcml_misa.datasets.files.role_names import Roles
 from rcml_misa.datasets.files.roles import read_target, with_roles
 from rcml_misa.datasets.files.split_parts import row_folds
@@ -211,7 +212,20 @@ def rows_of_arrays(
             ids, labels = (None if array is None else array[part] for array in others)
             yield FileRows(
                 start,
-                {view: tables[view][part] if view in tables else None for view in layout.views},
+                {
+                    view: _read(tables[view], part) if view in tables else None
+                    for view in layout.views
+                },
                 None if ids is None else as_texts(ids),
                 labels,
             )
+
+
+def _read(table: ArrayTable, rows: slice) -> Any:
+    """Read some rows; of an array in a memory map a copy, whose pages are let go of."""
+    block = table[rows]
+    if not isinstance(table.array, np.memmap):
+        return block
+    block = np.array(block)
+    release_pages(table.array)
+    return block

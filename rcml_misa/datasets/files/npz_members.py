@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from math import prod
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.exceptions import DataError, shortened
 
-__all__ = ["StreamedMember", "large_member"]
+__all__ = ["StreamedMember", "large_member", "release_pages"]
 
 LARGE = 2**26  # bytes of a member that is not read at once
 SKIPPED = 2**22  # bytes that are passed over at once
@@ -60,6 +61,13 @@ def _beginning(path: Path, member: ZipInfo) -> int:
         stream.seek(member.header_offset)
         name, extra = struct.unpack("<HH", stream.read(HEAD)[-4:])
     return member.header_offset + HEAD + int(name) + int(extra)
+
+
+def release_pages(array: Any) -> None:
+    """Let go of the pages of a mapped array that were read."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class StreamedMember:

@@ -144,7 +144,7 @@ def survey_own_file(
     if suffix in (".mat", ".xlsx") and not path.is_dir():
         raise DataError(
             f"{path} is too large to be held, and a {suffix[1:]} file is not read row by row; save "
-            "it as parquet, csv, npz or HDF5, or hold it with --in-memory GB."
+            "it as parquet, csv, npz or HDF5, or hold it with RCML_MISA_LARGEST_GB."
         )
     survey = RowSurvey(path, options, look=look)
     return survey.result(_read(path, options, survey))
@@ -174,7 +174,7 @@ def _read(path: Path, options: FileOptions, survey: RowSurvey | None = None) -> 
 
 def _without_empty_rows(own: OwnFile) -> OwnFile:
     """Leave out the rows that have no value in any view, but for what identifies them."""
-    present = own.views.present
+    present = own.views.present.copy()
     for place, view in enumerate(own.views.arrays):
         if isinstance(view, RawTable) and view.kinds.aside:
             read = [name for name in view.frame if str(name) not in view.kinds.aside]

@@ -8,15 +8,16 @@ from math import prod
 from pathlib import Path
 from zipfile import ZipFile
 
-from rcml_misa.datasets.bounds import raised_bound
+from rcml_misa.datasets.bounds import SizeBound, raised_bound
 from rcml_misa.datasets.files.containers import is_array_file, is_hdf5_file
 from rcml_misa.datasets.files.delimited import TextForm, text_ending
 from rcml_misa.datasets.files.faults import readable
 from rcml_misa.datasets.files.frames import TableParts, frame_head, is_frame_file, table_files
 from rcml_misa.datasets.files.text_streams import opened_text, unpacked_bytes
 from rcml_misa.datasets.files.typed_tables import ArrowTable
+from rcml_misa.storage import require_file
 
-__all__ = ["available_bytes", "held_bytes", "most_held"]
+__all__ = ["available_bytes", "held_bytes", "is_held", "most_held"]
 
 SHARE = 0.25  # of the memory at hand that a table may take
 NUMBER = 8  # bytes
@@ -51,6 +52,16 @@ def most_held(given: float | None = None) -> int:
     if given is not None:
         return int(given * 1e9)
     return raised_bound() or int(SHARE * available_bytes())
+
+
+def is_held(path: Path, most: int) -> bool:
+    """Ask whether a file's or folder's table takes no more than so many bytes of memory."""
+    files = table_files(path) if path.is_dir() else [path]
+    for file in files:
+        require_file(file)
+    if sum(SizeBound(file).most for file in files) <= most:  # no file becomes more
+        return True
+    return held_bytes(path) <= most
 
 
 def held_bytes(path: Path) -> int:

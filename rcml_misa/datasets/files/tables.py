@@ -146,7 +146,7 @@ def read_folder(path: Path, options: FileOptions, survey: RowSurvey | None = Non
         if survey is not None:
             raise DataError(
                 f"{shortened(path, 120)}, laid out as MOGONET's, is too large to be held; give one "
-                "table per view and one of labels, or hold it with --in-memory GB."
+                "table per view and one of labels, or hold it with RCML_MISA_LARGEST_GB."
             )
         own = read_omics(path, files, options)
         return replace(own, notes=notes + own.notes)
@@ -184,7 +184,10 @@ def folder_files(folder: Path) -> dict[str, Path]:
     for path in sorted(table_files(folder)):
         name = path.name.partition(".")[0]
         if name in files:
-            raise DataError(f"{folder} has two tables called {name}; keep one of them.")
+            raise DataError(
+                f"{shortened(folder, 120)} has two tables called {shortened(name, 40)!r}; keep "
+                "one, or give parts of one table the same columns, the target among them."
+            )
         files[name] = path
     if not files:
         raise DataError(f"{folder} has no csv, tsv or parquet file; put one per view into it.")
