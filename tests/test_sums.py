@@ -56,7 +56,7 @@ class Features:
         means = rng.normal(size=(classes, width))
         self.features = means[self.codes] + rng.normal(size=(rows, width))
         self.weights = rng.uniform(0.2, 3.0, size=rows) if weighted else None
-        self.nested = [slice(1, 4) if nested else None, None]
+        self.nested, self.roots = [slice(1, 4) if nested else None, None], [None, None]
         self.asked = []
 
     def __call__(self, rows):

@@ -19,7 +19,7 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.exceptions import DataError, OptionError
 from rcml_misa.experts.expert import fit_temperature
-from rcml_misa.experts.ridge import NystroemFeatures, fit_ridge
+from rcml_misa.experts.ridge import fit_ridge, nystroem_root
 from rcml_misa.experts.sums import Sample
 from rcml_misa.reading.rows import hold_out, row_weights
 
@@ -95,6 +95,11 @@ def test_unusable_weights(sample, by_class, error, words):
 # closed forms
 
 
+def turned(root, cross):
+    """Nystroem features of kernel values."""
+    return torch.linalg.solve_triangular(root, cross.T, upper=False).T.numpy()
+
+
 def ridge_problem():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(14, 5))
@@ -102,11 +107,11 @@ def ridge_problem():
     landmarks = rows[:5]
 
     def solve(chosen, weights=None, penalties=(0.3,)):
-        phi = NystroemFeatures(torch.from_numpy(landmarks @ landmarks.T))
-        features = phi(torch.from_numpy(rows[chosen] @ landmarks.T))
+        root = nystroem_root(torch.from_numpy(landmarks @ landmarks.T))
+        cross = torch.from_numpy(rows[chosen] @ landmarks.T)
         codes = torch.from_numpy(onehot[chosen].argmax(axis=1))
         given = None if weights is None else torch.from_numpy(weights)
-        return fit_ridge(Sample(features, codes, given), 3, penalties), features.numpy()
+        return fit_ridge(Sample(cross, codes, given), 3, penalties, root), turned(root, cross)
 
     return solve, onehot
 

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from rcml_misa.calibration import fit_exponent
 from rcml_misa.exceptions import DataError, OptionError
@@ -22,9 +23,9 @@ from rcml_misa.experts.ridge import (
     KERNELS,
     KernelChoice,
     KernelSum,
-    NystroemFeatures,
     fit_ridge,
     negative_distances,
+    nystroem_root,
 )
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.sums import LOOKED, Ridge, Sample, fit_ridges, looked_rows, tensor
@@ -185,7 +186,7 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weights=weights,
             chosen=chosen,
             landmarks=landmarks,
-            features=NystroemFeatures(square),
+            root=nystroem_root(square),
             whole=whole,
         )
 
@@ -215,9 +216,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         def error(name: str) -> float:
             values = sums[name].values(squares, squares[:near])
-            features = NystroemFeatures(values[:near])
-            phi = features.narrow if near == len(some) else features(values)
-            ridge = fit_ridge(Sample(phi, own, given), classes, self.penalties)
+            root: Tensor | None = nystroem_root(values[:near])
+            if root is not None and near == len(some):
+                values, root = root.to(values), None
+            ridge = fit_ridge(Sample(values, own, given), classes, self.penalties, root)
             scores = ridge.loo_scores
             logs = log_softmax(fit_temperature(scores, codes, weights) * scores, axis=1)
             return float(-np.average(logs[np.arange(len(codes)), codes], weights=weights))
@@ -229,7 +231,10 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Take a fitted ridge, and bound and temper it by its scores of looked rows."""
         self.loo_scores_ = ridge.loo_scores
-        self.weights_ = member.features.kernel_weights(ridge.coefficients)
+        turned = torch.from_numpy(ridge.coefficients).to(member.root)
+        if member.whole:
+            turned = torch.linalg.solve_triangular(member.root.T, turned, upper=True)
+        self.weights_ = turned.to(member.landmarks.dtype).cpu().numpy()
         self.intercept_, self.penalty_ = ridge.intercept, ridge.penalty
         self.raw_temperature_ = fit_temperature(self.loo_scores_, codes, weights)
         true = self.loo_scores_[np.arange(len(codes)), codes]

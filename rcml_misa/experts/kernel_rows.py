@@ -18,7 +18,6 @@ from rcml_misa.experts.ridge import (
     BLOCK,
     BlockKernel,
     KernelSum,
-    NystroemFeatures,
     beside_squares,
     distance_matrix,
 )
@@ -45,9 +44,11 @@ class KernelMember:
         Row numbers of its landmarks.
     landmarks : Tensor of shape (m, d)
         Their columns.
-    features : NystroemFeatures
+    root : Tensor of shape (m, m)
+        See `nystroem_root`.
     whole : bool
-        Whether the landmarks are all its rows, in their order.
+        Whether the landmarks are all its rows, in their order. Their features are then the rows of
+        `root`, which need no turn.
     """
 
     columns: Columns
@@ -55,7 +56,7 @@ class KernelMember:
     weights: RowWeights
     chosen: Rows
     landmarks: Tensor
-    features: NystroemFeatures
+    root: Tensor
     whole: bool
 
     @property
@@ -68,7 +69,8 @@ class KernelMember:
     @cached_property
     def squares(self) -> Tensor:
         """Squared lengths of the landmarks, (m,)."""
-        return torch.linalg.vecdot(self.landmarks, self.landmarks)
+        squares: Tensor = torch.linalg.vecdot(self.landmarks, self.landmarks)
+        return squares
 
     def scaled(self, mapped: Sequence[Sequence[Array]]) -> list[list[Tensor]]:
         """Scale mapped columns in each kind and view, beside their squares."""
@@ -90,7 +92,8 @@ class KernelRows:
 
     The last member is an expert of all views, any others are one of each view. Rows are mapped once
     for all of them, and a view's distances to the joint expert's landmarks serve its own, where
-    these are the first ones. The features of up to 8192 rows are kept.
+    these are the first ones. Features are kernel values,
+    and those of up to 8192 rows are kept.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class KernelRows:
         self.views, self.members, self.codes, self.classes = views, members, codes, classes
         self.rows = len(codes)
         self.nested: list[slice | None] = [None] * len(members)
+        self.roots = [None if member.whole else member.root for member in members]
         self._matrices = [member.matrices for member in members]
         joint = members[-1]
         self._shared = [self._shares(member, joint) for member in members[:-1]]
@@ -130,16 +134,19 @@ class KernelRows:
         return samples
 
     def _features(self, rows: slice | Rows) -> list[Tensor]:
-        """Features (n, m) of some rows for each member; of rows without its view they are 0."""
+        """Kernel values (n, m) of some rows for each member; where it is whole, rows of its root.
+
+        Those of rows without its view have no meaning.
+        """
         numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         features = []
         for member in self.members:
-            part = member.features.narrow.new_zeros(len(numbers), len(member.chosen))
+            part = member.landmarks.new_zeros(len(numbers), len(member.chosen))
             if member.whole:
                 places = np.searchsorted(member.chosen, numbers)
                 here = member.weights.here
                 seen = np.ones(len(numbers), dtype=bool) if here is None else here[numbers]
-                part[tensor(seen, part.device)] = member.features.narrow[places[seen]]
+                part[tensor(seen, part.device)] = member.root[places[seen]].to(part)
             features.append(part)
         if all(member.whole for member in self.members):
             return features
@@ -156,10 +163,7 @@ class KernelRows:
                 [[[part[tile] for part in kind] for kind in own] for own in columns],
                 [part[tile] for part in features],
             )
-        return [
-            part if member.whole else member.features(part)
-            for member, part in zip(self.members, features, strict=True)
-        ]
+        return features
 
     def _set_kernels(self, columns: list[list[list[Tensor]]], values: list[Tensor]) -> None:
         """Set the kernel values (n, m) of rows and each member's landmarks.
@@ -175,14 +179,16 @@ class KernelRows:
             if own is not None and not self._shared[view]:
                 left = columns[view]
             for kind, matrices in enumerate(self._matrices[-1]):
-                negative = (columns[-1][kind][view] @ matrices[view]).clamp_max_(0)
-                total.add(kind, negative)
+                negative = columns[-1][kind][view] @ matrices[view]
+                nears = total.add(kind, negative)
                 if own is None or alone is None:
                     continue
-                near = negative[:, : len(own.chosen)]
-                if not self._shared[view]:
-                    near = (left[kind][0] @ self._matrices[view][kind][0]).clamp_max_(0)
-                alone.add(kind, near)
+                if self._shared[view]:
+                    first = slice(0, len(own.chosen))
+                    first_nears = {width: near[:, first] for width, near in nears.items()}
+                    alone.add(kind, negative[:, first], first_nears)
+                else:
+                    alone.add(kind, left[kind][0] @ self._matrices[view][kind][0])
             if own is not None and alone is not None:
                 values[view][:] = alone.values(_squares(left), own.squares)
         values[-1][:] = total.values(_squares(columns[-1]), joint.squares)

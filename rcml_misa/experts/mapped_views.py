@@ -37,7 +37,7 @@ class Columns:
 
     def __call__(self, parts: Sequence[Array]) -> Array:
         """Map rows given as one raw array (n, d_v) per view."""
-        return self.join(_map(self.maps, parts))
+        return self.join(_map(self.maps, parts, np.float64 if self.double else np.float32))
 
     @property
     def owners(self) -> NDArray[np.intp]:
@@ -84,7 +84,8 @@ class MappedViews:
         self._kept = None if self.rows > BLOCK else self._mapped(slice(None))
 
     def _mapped(self, rows: slice | Rows) -> list[list[Array]]:
-        return _map(self.maps, [dense(part, rows) for part in self.parts])
+        dtype = np.float64 if self.rows <= SMALL else np.float32
+        return _map(self.maps, [dense(part, rows) for part in self.parts], dtype)
 
     def __call__(self, rows: slice | Rows) -> list[list[Array]]:
         """Map some rows, in each kind and view."""
@@ -111,12 +112,14 @@ class MappedViews:
         )
 
 
-def _map(maps: Sequence[Sequence[FeatureMap]], parts: Sequence[Array]) -> list[list[Array]]:
+def _map(
+    maps: Sequence[Sequence[FeatureMap]], parts: Sequence[Array], dtype: type[np.floating[Any]]
+) -> list[list[Array]]:
     pairs = [zip(kind, parts, strict=True) for kind in maps]
-    return [[mapping.transform(part) for mapping, part in kind] for kind in pairs]
+    return [[mapping.transform(part, dtype) for mapping, part in kind] for kind in pairs]
 
 
 def _unit_variance(part: Array) -> float:
     """Compute the factor that brings the total variance of an array (n, d) to 1."""
-    variance = float(part.var(axis=0).sum())
+    variance = float(part.var(axis=0, dtype=np.float64).sum())
     return 1 / math.sqrt(variance) if variance > 0 else 1.0

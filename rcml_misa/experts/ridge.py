@@ -20,13 +20,13 @@ __all__ = [
     "BlockKernel",
     "KernelChoice",
     "KernelSum",
-    "NystroemFeatures",
     "RotatedFeatures",
     "beside_squares",
     "blocks",
     "distance_matrix",
     "fit_ridge",
     "negative_distances",
+    "nystroem_root",
 ]
 
 Array = NDArray[Any]
@@ -107,17 +107,24 @@ class KernelSum:
         self._products: list[Tensor | None] = [None] * self.kinds  # exponents
         self._total: Tensor | None = None
 
-    def add(self, kind: int, negative: Tensor) -> None:
-        """Add a view in a kind."""
+    def add(
+        self, kind: int, negative: Tensor, nears: dict[float, Tensor] | None = None
+    ) -> dict[float, Tensor]:
+        """Add a view in a kind; its Gaussians by width, of which `nears` may hold some."""
+        own = {} if nears is None else nears
         count = self.kinds * self.views * len(self.kernel.additive)
         for width in self.kernel.additive:
-            near = (negative * width).exp_()
+            if width not in own:
+                own[width] = (negative * width).exp_()
             if self._total is None:
-                self._total = near.div_(count)
-            else:
-                self._total.add_(near, alpha=1 / count)
+                self._total = torch.zeros_like(negative)
+            self._total.add_(own[width], alpha=1 / count)
         before = self._products[kind]
-        self._products[kind] = negative if before is None else before + negative
+        if before is None:
+            self._products[kind] = negative.clone() if self.views > 1 else negative
+        else:
+            before.add_(negative)
+        return own
 
     def values(self, left: Tensor, right: Tensor) -> Tensor:
         """Compute kernel values (n, m) of rows with squared lengths (n,) and (m,)."""
@@ -147,30 +154,31 @@ def blocks(rows: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, rows))
 
 
-class NystroemFeatures:
-    """Features K_nm L^-T of rows by their kernel values K_nm, L L' = K_mm over m landmarks.
+def nystroem_root(square: Tensor) -> Tensor:
+    """Factorise the kernel K_mm = L L' of m landmarks, for Nystroem features L^-1 k of rows.
 
-    Their inner products are the Nystroem kernel. The diagonal of `square`, K_mm, is lifted by
-    rounding's worth, and tenfold where that is not enough, so that its Cholesky factor exists. The
-    landmarks' own features are the rows of `narrow`.
+    Inner products of these features are the Nystroem kernel, k being a row's kernel values (m,).
+    The diagonal is lifted by rounding's worth, and tenfold where that is not enough, so that the
+    Cholesky factor L, in float64, exists. The landmarks' own features are the rows of L, but for
+    what the diagonal was lifted.
+
+    Examples
+    --------
+    >>> nystroem_root(torch.tensor([[4.0]])).round(decimals=4)
+    tensor([[2.]], dtype=torch.float64)
     """
-
-    def __init__(self, square: Tensor) -> None:
-        exact = square.double()
-        lift = 1e-6 * float(exact.trace()) / len(exact) + 1e-5
-        self.factor = _lifted_cholesky(exact, lift)
-        self.narrow = self.factor.to(square.dtype)
-
-    def __call__(self, cross: Tensor) -> Tensor:
-        """Compute the features (n, m) of rows with kernel values (n, m)."""
-        features: Tensor = torch.linalg.solve_triangular(self.narrow, cross.T, upper=False).T
-        return features
-
-    def kernel_weights(self, coefficients: Array) -> Array:
-        """Turn coefficients (m, K) of these features into weights of kernel values."""
-        given = torch.from_numpy(coefficients).to(self.factor)
-        weights = torch.linalg.solve_triangular(self.factor.T, given, upper=True)
-        return np.asarray(weights.to(self.narrow.dtype).cpu().numpy())
+    square = square.double()
+    lift = 1e-6 * float(square.trace()) / len(square) + 1e-5
+    for _ in range(LIFTS):
+        square.diagonal().add_(lift)
+        factor: Tensor
+        factor, wrong = torch.linalg.cholesky_ex(square)
+        if not wrong:
+            return factor
+        lift *= 10
+    square.diagonal().add_(lift)
+    factor = torch.linalg.cholesky(square)
+    return factor
 
 
 class RotatedFeatures:
@@ -193,34 +201,24 @@ class RotatedFeatures:
         return np.asarray(turned.cpu().numpy())
 
 
-def _lifted_cholesky(square: Tensor, lift: float) -> Tensor:
-    """Factorise a kernel matrix that rounding may have left with eigenvalues below 0."""
-    for _ in range(LIFTS):
-        square.diagonal().add_(lift)
-        factor: Tensor
-        factor, wrong = torch.linalg.cholesky_ex(square)
-        if not wrong:
-            return factor
-        lift *= 10
-    square.diagonal().add_(lift)
-    factor = torch.linalg.cholesky(square)
-    return factor
-
-
 class _HeldRows:
     """Features (n, m) of one member that are held whole."""
 
     nested = (None,)
 
-    def __init__(self, sample: Sample, classes: int) -> None:
+    def __init__(self, sample: Sample, classes: int, root: Tensor | None) -> None:
         self.sample, self.rows, self.classes = sample, len(sample.codes), classes
+        self.roots = (root,)
 
     def __call__(self, rows: slice | NDArray[np.int64]) -> list[Sample]:
         features, codes, weights = self.sample
         return [Sample(features[rows], codes[rows], None if weights is None else weights[rows])]
 
 
-def fit_ridge(sample: Sample, classes: int, penalties: Sequence[float]) -> Ridge:
+def fit_ridge(
+    sample: Sample, classes: int, penalties: Sequence[float], root: Tensor | None = None
+) -> Ridge:
     """Fit the ridge of one member whose features are held whole; see `fit_ridges`."""
+    rows = _HeldRows(sample, classes, root)
     with joblib.parallel_config("sequential"):
-        return fit_ridges(_HeldRows(sample, classes), np.arange(len(sample.codes)), penalties)[0]
+        return fit_ridges(rows, np.arange(rows.rows), penalties)[0]

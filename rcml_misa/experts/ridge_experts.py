@@ -132,6 +132,11 @@ class _LiftedRows:
             for member in self.members
         ]
 
+    @property
+    def roots(self) -> list[None]:
+        """None: features are as they are."""
+        return [None] * len(self.members)
+
     def gaps(self, member: int) -> bool:
         """Whether some rows lack the view of a member."""
         return self.weights[member].here is not None

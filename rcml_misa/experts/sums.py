@@ -59,6 +59,10 @@ class RowSource(Protocol):
     def nested(self) -> Sequence[slice | None]:
         """Columns of the last member's features that are a member's own, with the same rows."""
 
+    @property
+    def roots(self) -> Sequence[Tensor | None]:
+        """Each member's L, (m, m), lower, where its ridge is on its features z turned, L^-1 z."""
+
     def __call__(self, rows: slice | Rows) -> list[Sample]:
         """Compute the features of some rows for every member, of the rows that it has."""
 
@@ -67,8 +71,8 @@ class RowSource(Protocol):
 class Ridge:
     """A fitted ridge regression.
 
-    Its coefficients (m, K) act on the features; `loo_scores` (n, K) hold for each looked row the
-    prediction of the ridge fitted without it, y - r / (1 - h).
+    Its coefficients (m, K) act on the features as they came; `loo_scores` (n, K) hold for each
+    looked row the prediction of the ridge fitted without it, y - r / (1 - h).
     """
 
     coefficients: Array
@@ -92,6 +96,8 @@ class Sums:
     rows : int
     dtype : torch.dtype
         Type of the features.
+    exact : bool
+        Whether products of float32 features are computed in float64 too.
     """
 
     gram: Tensor
@@ -99,26 +105,27 @@ class Sums:
     counts: Tensor
     rows: int
     dtype: torch.dtype
+    exact: bool
 
     @classmethod
-    def start(cls, features: Tensor, classes: int) -> Self:
+    def start(cls, features: Tensor, classes: int, exact: bool) -> Self:
         """Start with sums of no row of features like these."""
         width = features.shape[1]
         shapes = (width, width), (classes, width), (classes,)
         gram, moments, counts = (
             torch.zeros(shape, dtype=torch.float64, device=features.device) for shape in shapes
         )
-        return cls(gram, moments, counts, 0, features.dtype)
+        return cls(gram, moments, counts, 0, features.dtype, exact)
 
     def add(self, sample: Sample) -> None:
         """Add the rows of a sample."""
         features, codes, weights = sample
-        root = features
         exact = features.double()
+        factor = exact if self.exact else features
         if weights is not None:
-            root = features * weights.sqrt().to(features.dtype)[:, None]
+            factor = factor * weights.sqrt().to(factor.dtype)[:, None]
             exact = exact * weights[:, None]
-        self.gram += squared(root)
+        self.gram += squared(factor)
         self.moments.index_add_(0, codes, exact)
         self.counts += torch.bincount(codes, weights, minlength=len(self.counts))
         self.rows += len(codes)
@@ -133,7 +140,7 @@ class Sums:
     def part(self, columns: slice) -> Sums:
         """Cut out the sums of some of the features."""
         gram, moments = self.gram[columns, columns], self.moments[:, columns]
-        return Sums(gram, moments, self.counts, self.rows, self.dtype)
+        return Sums(gram, moments, self.counts, self.rows, self.dtype, self.exact)
 
 
 def squared(values: Tensor) -> Tensor:
@@ -148,29 +155,36 @@ class Solution:
     """Ridges of several penalties on centred features and classes, solved from sums of rows.
 
     One eigendecomposition of the features' covariance serves all penalties and all leverages, so
-    that no n x n matrix appears. Penalties are for weights of mean 1.
+    that no n x n matrix appears. Penalties are for weights of mean 1. With a `root` L the ridge is
+    on features L^-1 z.
     """
 
-    def __init__(self, sums: Sums, penalties: Sequence[float]) -> None:
-        self._mass = float(sums.counts.sum())
-        self._base = sums.counts / self._mass
-        self._centre = sums.moments.sum(dim=0) / self._mass
-        gram = sums.gram - self._mass * torch.outer(self._centre, self._centre)
-        moments = sums.moments.T - self._mass * torch.outer(self._centre, self._base)
+    def __init__(self, sums: Sums, penalties: Sequence[float], root: Tensor | None = None) -> None:
+        mass = float(sums.counts.sum())
+        self._base, self._centre = sums.counts / mass, sums.moments.sum(dim=0) / mass
+        gram = sums.gram - mass * torch.outer(self._centre, self._centre)
+        moments = sums.moments.T - mass * torch.outer(self._centre, self._base)
+        if root is not None:
+            turned = torch.linalg.solve_triangular(root, gram, upper=False)
+            gram = torch.linalg.solve_triangular(root, turned.T, upper=False)
+            moments = torch.linalg.solve_triangular(root, moments, upper=False)
         spectrum, basis = eigh(gram, sums.dtype)
         self._moments = basis.T @ moments
-        scaled = gram.new_tensor(penalties) * (self._mass / sums.rows)
+        if root is not None:
+            basis = torch.linalg.solve_triangular(root.T, basis, upper=True)
+        scaled = gram.new_tensor(penalties) * (mass / sums.rows)
         shifted = spectrum.clamp_min(0)[:, None] + scaled[None, :]
         self._inverse = (1 / shifted).to(sums.dtype)
-        self._shift = (self._centre @ basis).to(sums.dtype)
-        self._narrow = basis.to(sums.dtype)
-        # eigenvectors of a large matrix are found in that precision
-        self._basis = basis if len(gram) <= SMALL else self._narrow
+        self._basis, self._narrow, self._mass = basis, basis.to(sums.dtype), mass
+
+    def __getstate__(self) -> dict[str, Any]:
+        # workers leave rows out, and give no coefficients
+        return {name: value for name, value in vars(self).items() if name != "_basis"}
 
     def coefficients(self, number: int) -> tuple[Array, Array]:
         """Compute the coefficients (m, K) and intercepts (K,) of a penalty, given by its number."""
         turned = self._moments * self._inverse[:, [number]]
-        coefficients = self._basis.double() @ turned
+        coefficients = self._basis @ turned
         intercept = self._base - self._centre @ coefficients
         return coefficients.cpu().numpy(), intercept.cpu().numpy()
 
@@ -186,7 +200,7 @@ class Solution:
         if not numbers:
             return np.empty(0), scores.numpy()
         rows = torch.arange(len(codes), device=features.device)
-        rotated = features @ self._narrow - self._shift
+        rotated = (features - self._centre.to(dtype)) @ self._narrow
         leverage = 1 / self._mass + (rotated**2 @ self._inverse[:, numbers]).double()
         if weights is not None:
             leverage *= weights[:, None]
@@ -246,7 +260,8 @@ def fit_ridges(source: RowSource, looked: Rows, penalties: Sequence[float]) -> l
     that the result does not depend on the number of workers. Source: Allen, Technometrics 16, 1974
     (PRESS).
     """
-    solutions = [Solution(sums, penalties) for sums in _add_up(source)]
+    pairs = zip(_add_up(source), source.roots, strict=True)
+    solutions = [Solution(sums, penalties, root) for sums, root in pairs]
     every = list(range(len(penalties)))
     tried = [every] * len(solutions)
     if len(looked) * source.classes * len(every) * len(solutions) > MOST_HELD:
@@ -297,13 +312,18 @@ def _add_up(source: RowSource) -> list[Sums]:
 def _sum_chunk(source: RowSource, chunk: slice) -> list[Sums]:
     """Add up a chunk's rows for every member but those nested in the last one."""
     sums: list[Sums] = []
+    pairs = zip(source.roots, source.nested, strict=True)
+    roots = [root for root, columns in pairs if columns is None]
     for block in _blocks(chunk):
         own = [
             sample
             for sample, columns in zip(source(block), source.nested, strict=True)
             if columns is None
         ]
-        sums = sums or [Sums.start(sample.features, source.classes) for sample in own]
+        sums = sums or [
+            Sums.start(sample.features, source.classes, root is not None)
+            for sample, root in zip(own, roots, strict=True)
+        ]
         for part, sample in zip(sums, own, strict=True):
             part.add(sample)
     return sums
