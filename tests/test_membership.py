@@ -390,7 +390,8 @@ def test_odds_are_those_of_two_ways_not_to_belong(learnt):
     wanted = np.concatenate([np.ones((40, 1)), odds], axis=1)
     wanted /= wanted.sum(axis=1, keepdims=True)
     standing = model(views, shares)
-    np.testing.assert_allclose(standing.posterior, wanted, rtol=1e-7)
+    # the distance from the plane is a root of what two sums leave of each other
+    np.testing.assert_allclose(standing.posterior, wanted, rtol=1e-6)
     familiar = np.exp(-1.5 * np.maximum(0, z - 3))
     np.testing.assert_allclose(standing.familiarity, familiar, rtol=1e-9)
 

@@ -330,6 +330,12 @@ class LinearReading:
         constant = self.second[:, -1:]
         return torch.addmm(constant, self.second[:, :-1], parts, out=out)
 
+    def rows(self, some: slice) -> LinearReading:
+        """Select some of the h rows of the result."""
+        if self.second is not None:
+            return replace(self, second=self.second[some])
+        return replace(self, matrices=[(place, matrix[some]) for place, matrix in self.matrices])
+
     def prepare(self, reading: Reading) -> Tensor:
         """Compute the principal components of a block of rows, once for all that read them."""
         if self.key not in reading.held:
