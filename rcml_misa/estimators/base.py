@@ -54,7 +54,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
-BLOCK = 4096  # rows whose opinions are computed at once
+BLOCK, ENTRIES = 4096, 2**24  # rows, and entries, whose opinions are computed at once
 APART = (1 << 30,)  # place of the draw of calibration rows among a seed's, which fits number from 0
 
 
@@ -511,11 +511,14 @@ def target_numbers(y: ArrayLike) -> Array:
     return numbers
 
 
-def row_blocks(views: MultiView) -> Iterator[MultiView]:
-    """Cut rows into blocks of at most 4096, in order."""
-    rows = views.n_samples
-    for start in range(0, rows, BLOCK):
-        yield views if rows <= BLOCK else views.take(slice(start, start + BLOCK))
+def row_blocks(views: MultiView, classes: int = 1) -> Iterator[MultiView]:
+    """Cut rows into blocks, in order, of at most 4096 each or 2^24 entries of all views' opinions.
+
+    These are of so many `classes`.
+    """
+    rows, size = views.n_samples, max(1, min(BLOCK, ENTRIES // (len(views) * classes)))
+    for start in range(0, rows, size):
+        yield views if rows <= size else views.take(slice(start, start + size))
 
 
 def check_presence(views: MultiView) -> None:

@@ -36,13 +36,14 @@ class EvidentialClassifier(MultiViewClassifier):
         super()._calibrate(apart)
         self.__dict__.pop("suspect_limits_", None)  # of an earlier fit
         if apart is not None:
-            parts = [self._opinion(block) for block in row_blocks(apart.views)]
+            parts = [self._opinion(block) for block in row_blocks(apart.views, len(self.classes_))]
             gains = [part.view_gains for part in parts if part.view_gains is not None]
             if gains:
                 self.suspect_limits_ = suspect_limits(np.concatenate(gains))
 
     def _stated(self, views: MultiView) -> Array:
-        return np.concatenate([self._opinion(block).evidence for block in row_blocks(views)])
+        blocks = row_blocks(views, len(self.classes_))
+        return np.concatenate([self._opinion(block).evidence for block in blocks])
 
     def _projected(self, stated: Array) -> Array:
         return ArrayOpinion(stated).projected_probability
@@ -91,7 +92,7 @@ class EvidentialClassifier(MultiViewClassifier):
         limits = getattr(self, "suspect_limits_", USUAL_LIMITS)
         learnt = getattr(self, "membership_", None) is not None
         parts = []
-        for block in row_blocks(self._check_rows(X)):
+        for block in row_blocks(self._check_rows(X), len(self.classes_)):
             opinion = self._opinion(block)
             opinion = replace(
                 opinion,

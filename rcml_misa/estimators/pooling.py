@@ -215,22 +215,27 @@ class Fusion:
         posterior: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Gains of leaving each view out, and the evidence without the view of largest gain."""
-        gains, rests = [], []
-        nothing = torch.zeros_like(whole)
-        weights = torch.full((own.shape[1] + 1,), self.power, dtype=own.dtype)
-        for view in range(own.shape[1]):
-            others = torch.arange(own.shape[1]) != view
-            belongs = posterior.clone()
-            belongs[:, 0] += belongs[:, view + 1]
-            belongs[:, view + 1] = 0
-            belief = self._certainty(private, shared, present * others, nothing)
-            gain = posterior[:, view + 1] * belief
+        counted = present * self.skill
+        logs = torch.log1p(private)
+        total, count = (counted.unsqueeze(-1) * logs).sum(dim=1), counted.sum(dim=1)
+        gains = []
+        for view in range(own.shape[1]):  # without it, as `_certainty` does
+            weight = counted[:, view]
+            mean = total - weight.unsqueeze(-1) * logs[:, view]
+            mean = mean / (count - weight).clamp_min(1).unsqueeze(-1)
+            mass = torch.expm1(mean).sum(dim=-1)
+            gain = posterior[:, view + 1] * mass / (mass + own.shape[-1])
             gains.append(torch.where(present[:, view], gain, torch.nan))
-            left = familiar * others
-            rests.append(self._fuse(private, shared, own, left, nothing, belongs, weights))
         each = torch.stack(gains, dim=1)
-        best = each.nan_to_num(-torch.inf).argmax(dim=1)
-        return each, torch.stack(rests, dim=1)[torch.arange(best.shape[0]), best]
+        best = each.nan_to_num(-torch.inf).argmax(dim=1, keepdim=True)
+        left_out = torch.arange(own.shape[1], device=best.device) == best
+        belongs = posterior[:, 1:]
+        every = posterior[:, :1] + (belongs * left_out).sum(dim=1, keepdim=True)
+        belongs = torch.cat([every, belongs * ~left_out], dim=1)
+        weights = torch.full((own.shape[1] + 1,), self.power, dtype=own.dtype)
+        nothing = torch.zeros_like(whole)
+        left = familiar * ~left_out
+        return each, self._fuse(private, shared, own, left, nothing, belongs, weights)
 
     def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
         """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""
@@ -405,7 +410,7 @@ class PoolingClassifier(EvidentialClassifier):
         """Fused evidence of rows that are new to all, and the limits of suspects' gains."""
         parts = [
             self._fuse(logits.take(block), standing.take(block))
-            for block in blocks(len(logits.joint))
+            for block in blocks(len(logits.joint), logits.views[0].size)
         ]
         gains = torch.cat([part.gains for part in parts]).numpy()
         return torch.cat([part.fused for part in parts]).numpy(), suspect_limits(gains)

@@ -104,7 +104,8 @@ class ViewGaussians:
     def fit(cls, parts: list[Array], codes: Rows, present: NDArray[np.bool_], classes: int) -> Self:
         """Learn from components (n, m_v) of each view, class numbers and presence (n, N)."""
         values = np.concatenate(parts, axis=1)
-        onehot = np.eye(classes)[codes]
+        onehot = np.zeros((len(codes), classes))
+        onehot[np.arange(len(codes)), codes] = 1
         here = np.repeat(present, [part.shape[1] for part in parts], axis=1)
         counts, sums = onehot.T @ here, onehot.T @ values
         # each row's deviation from the mean of the others of its class, as new rows deviate

@@ -33,6 +33,7 @@ Array = NDArray[Any]
 Layout = Sequence[Sequence[int]]
 KernelChoice = Literal["auto", "smooth", "medium", "rough", "fine"]
 BLOCK = 8192  # rows held at once
+ENTRIES = 2**24  # the same of wide rows, such as opinions of many views about many classes
 LIFTS = 4  # attempts to lift the diagonal, each ten times the last
 
 
@@ -148,10 +149,17 @@ KERNELS: Mapping[str, BlockKernel] = {
 }
 
 
-def blocks(rows: int) -> Iterator[slice]:
-    """Yield slices of at most 8192 rows that cover `rows` rows."""
-    for start in range(0, rows, BLOCK):
-        yield slice(start, min(start + BLOCK, rows))
+def blocks(rows: int, entries: int = 1) -> Iterator[slice]:
+    """Yield slices that cover `rows` rows, of at most 8192 each or 2^24 entries, if rows have such.
+
+    Examples
+    --------
+    >>> list(blocks(9000)), len(list(blocks(9000, 50_000)))
+    ([slice(0, 8192, None), slice(8192, 9000, None)], 27)
+    """
+    size = max(1, min(BLOCK, ENTRIES // entries))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
 
 
 def nystroem_root(square: Tensor) -> Tensor:

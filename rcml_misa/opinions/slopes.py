@@ -47,5 +47,7 @@ def with_slopes(compute: Callable[..., tuple[Tensor, Slopes]], inputs: Sequence[
     >>> x.grad
     tensor([2., 4.])
     """
+    if not (torch.is_grad_enabled() and any(each.requires_grad for each in inputs)):
+        return compute(*inputs)[0]
     values: Tensor = _WithSlopes.apply(compute, *inputs)  # type: ignore[no-untyped-call]
     return values
