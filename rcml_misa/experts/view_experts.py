@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import KernelExpert, MappedViews
-from rcml_misa.experts.logits import ExpertLogits, expert_logits, presence_weights
+from rcml_misa.experts.logits import ExpertLogits, Member, expert_logits, presence_weights
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.reading.features import Scaling
@@ -106,6 +107,11 @@ class ViewExperts:
     def scorer(self, plan: ReadingPlan) -> ExpertScorer:
         """Make the experts ready to score rows that a plan reads."""
         return ExpertScorer(self.views_, self.joint_, plan)
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Members of the views, the joint one last."""
+        return [*self.views_, self.joint_]
 
     @property
     def dtype(self) -> torch.dtype:
