@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from rcml_misa.calibration import Calibrator
 from rcml_misa.callbacks import serves_callbacks
 from rcml_misa.estimators.base import ClassWeight, TrainRows
-from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.pooling import PoolingClassifier
 from rcml_misa.estimators.suspicion import SuspectUse
 from rcml_misa.experts.logits import Experts
@@ -23,7 +22,6 @@ from rcml_misa.options import Choice, Space, keyword_parameters
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import Scaling
 from rcml_misa.training import Device, pick_device
-from rcml_misa.views import MultiView
 
 __all__ = ["KernelExpertClassifier", "RidgeExpertClassifier", "fit_members"]
 
@@ -89,9 +87,6 @@ class _ExpertClassifier(PoolingClassifier):
         fused, self.suspect_limits_ = self._out_of_sample(logits, standing)
         self.calibrator_ = Calibrator.fit(fused, looked.codes, looked.weights)
         return self
-
-    def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        return self._pooled_opinion(views, self.experts_.logits(views))
 
 
 @keyword_parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from scipy.stats import sem
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import fit_exponent
+from rcml_misa.estimators.answering import Answerer, plain_standing
 from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.evidential import EvidentialClassifier
 from rcml_misa.estimators.opinion import MultiViewOpinion
@@ -20,7 +22,7 @@ from rcml_misa.estimators.suspicion import suspect_limits
 from rcml_misa.experts.logits import ExpertLogits
 from rcml_misa.experts.membership import Membership, Standing
 from rcml_misa.experts.ridge import blocks
-from rcml_misa.nn.tokens import shares_to_evidence
+from rcml_misa.nn.tokens import MASS, ONSET
 from rcml_misa.opinions import (
     ViewFusionOperator,
     agreement,
@@ -28,11 +30,9 @@ from rcml_misa.opinions import (
     keep_present,
     log_shares,
     mean_mass,
-    membership,
     mixture_shares,
     opinions_present,
 )
-from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.views import MultiView
 
 __all__ = [
@@ -40,15 +40,13 @@ __all__ = [
     "FusedOpinions",
     "Fusion",
     "PoolingClassifier",
-    "log_opinions",
-    "network_logs",
     "others_power",
     "pool_share",
     "view_worth",
 ]
 
 Array = NDArray[np.float64]
-SLOPE, OFFSET = torch.tensor(5.0), torch.tensor(0.0)  # where RCML-MISA's collectors start
+SLOPE, OFFSET = 5.0, 0.0  # where RCML-MISA's collectors start
 TINY = 1e-12
 LEAST_GAIN = 1e-9  # nats per row; less is rounding
 LEAST_TRUST = 0.1  # part of its belief that a row keeps whose views contradict each other
@@ -170,9 +168,7 @@ class Fusion:
     ) -> FusedOpinions:
         """Turn logits into opinions, and fuse them, also without each view (`leave_out`)."""
         posterior, familiar = (torch.from_numpy(part) for part in standing)
-        present = torch.ones_like(familiar, dtype=torch.bool)
-        if logits.present is not None:
-            present = torch.tensor(logits.present)
+        present = None if logits.present is None else torch.tensor(logits.present)
         own, joint = torch.from_numpy(logits.views), torch.from_numpy(logits.joint)
         return self.fuse(own, joint, present, posterior, familiar, leave_out=leave_out)
 
@@ -180,7 +176,7 @@ class Fusion:
         self,
         own: Tensor,
         joint: Tensor,
-        present: Tensor,
+        present: Tensor | None,
         posterior: Tensor,
         familiar: Tensor,
         *,
@@ -190,16 +186,20 @@ class Fusion:
 
         `posterior` (n, N + 1) and `familiar` (n, N) are those of `Standing`.
         """
-        joint = joint.unsqueeze(1)
-        private, shared = (shares_to_evidence(part, SLOPE, OFFSET) for part in (own, joint))
-        whole = opinions_present(present, 1)[:, -1:].to(familiar)
-        least = torch.where(present, familiar, 1.0).amin(dim=1, keepdim=True)
-        fused = self._fuse(private, shared, own, familiar, whole * least, posterior)
+        (shares, private), (_, shared) = map(_share_evidence, (own, joint.unsqueeze(1)))
+        if present is None:
+            least = familiar.amin(dim=1, keepdim=True)
+            whole = torch.ones_like(least)
+        else:
+            whole = opinions_present(present, 1)[:, -1:].to(familiar)
+            least = torch.where(present, familiar, 1.0).amin(dim=1, keepdim=True)
+        fused = self._fuse(private, shared, shares, familiar, whole * least, posterior)
         ranked = familiar.amax(dim=1)
         reported = private * (familiar * self.skill).unsqueeze(-1)
         gains, rest = torch.zeros_like(familiar), fused
         if leave_out and own.shape[1] > 1:
-            gains, rest = self._without(private, shared, own, familiar, present, whole, posterior)
+            here = torch.ones_like(familiar, dtype=torch.bool) if present is None else present
+            gains, rest = self._without(private, shared, shares, familiar, here, whole, posterior)
         return FusedOpinions(
             fused, reported, shared * (whole * least).unsqueeze(-1), gains, rest, ranked
         )
@@ -208,7 +208,7 @@ class Fusion:
         self,
         private: Tensor,
         shared: Tensor,
-        own: Tensor,
+        shares: Tensor,
         familiar: Tensor,
         present: Tensor,
         whole: Tensor,
@@ -219,23 +219,23 @@ class Fusion:
         logs = torch.log1p(private)
         total, count = (counted.unsqueeze(-1) * logs).sum(dim=1), counted.sum(dim=1)
         gains = []
-        for view in range(own.shape[1]):  # without it, as `_certainty` does
+        for view in range(shares.shape[1]):  # without it, as `_certainty` does
             weight = counted[:, view]
             mean = total - weight.unsqueeze(-1) * logs[:, view]
             mean = mean / (count - weight).clamp_min(1).unsqueeze(-1)
             mass = torch.expm1(mean).sum(dim=-1)
-            gain = posterior[:, view + 1] * mass / (mass + own.shape[-1])
+            gain = posterior[:, view + 1] * mass / (mass + shares.shape[-1])
             gains.append(torch.where(present[:, view], gain, torch.nan))
         each = torch.stack(gains, dim=1)
         best = each.nan_to_num(-torch.inf).argmax(dim=1, keepdim=True)
-        left_out = torch.arange(own.shape[1], device=best.device) == best
+        left_out = torch.arange(shares.shape[1], device=best.device) == best
         belongs = posterior[:, 1:]
         every = posterior[:, :1] + (belongs * left_out).sum(dim=1, keepdim=True)
         belongs = torch.cat([every, belongs * ~left_out], dim=1)
-        weights = torch.full((own.shape[1] + 1,), self.power, dtype=own.dtype)
+        weights = torch.full((shares.shape[1] + 1,), self.power, dtype=shares.dtype)
         nothing = torch.zeros_like(whole)
         left = familiar * ~left_out
-        return each, self._fuse(private, shared, own, left, nothing, belongs, weights)
+        return each, self._fuse(private, shared, shares, left, nothing, belongs, weights)
 
     def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
         """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""
@@ -246,7 +246,7 @@ class Fusion:
         self,
         private: Tensor,
         shared: Tensor,
-        own: Tensor,
+        witness: Tensor,
         counted: Tensor,
         whole: Tensor,
         posterior: Tensor,
@@ -257,7 +257,7 @@ class Fusion:
             shares = mixture_shares(
                 private,
                 shared,
-                own.softmax(dim=-1),
+                witness,
                 weights=self.weights if weights is None else weights,
                 counted=counted,
                 whole=whole,
@@ -282,6 +282,18 @@ class Fusion:
         belief = belief * trust * (counted * self.parts).sum(dim=1).clamp_max(1)
         mass = classes * belief / (1 - belief).clamp_min(TINY)
         return mass.unsqueeze(-1) * shares
+
+
+def _share_evidence(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class shares and evidence (..., K) of logits; see `shares_to_evidence`."""
+    classes = logits.shape[-1]
+    values = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
+    total = values.sum(dim=-1, keepdim=True)  # the largest share is 1 over it
+    confidence = (classes / total - 1).clamp_min_(0).div_(max(classes - 1, 1))
+    onset = confidence / (confidence + ONSET)
+    mass = MASS * classes * onset * F.softplus(SLOPE * confidence + OFFSET)
+    shares = values.div_(total)
+    return shares, mass * shares
 
 
 def pool_share(
@@ -320,36 +332,6 @@ def pool_share(
     mean = float(np.average(gains, weights=weights))
     error = float(np.sqrt((weights**2 * (gains - mean) ** 2).sum()) / weights.sum())
     return best if mean > max(error, LEAST_GAIN) else 0
-
-
-def log_opinions(
-    private: Tensor, shared: Tensor, present: Tensor | None
-) -> tuple[Array, Array | None]:
-    """Compute a network's log-probabilities of the views (n, N, K) and of all of them (n, K).
-
-    `private` (n, N, K) and `shared` (n, M, K) hold its evidence; the latter's mean is over the
-    opinions that exist where views are `present`, (n, N), and None without any.
-    """
-    own, joint = network_logs(private, shared, present)
-    return own.numpy(), None if joint is None else joint.numpy()
-
-
-def network_logs(
-    private: Tensor, shared: Tensor, present: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Compute `log_opinions` in tensors."""
-    own, all_views = (_log_shares(evidence) for evidence in (private, shared))
-    count = shared.shape[1]
-    if not count:
-        return own, None
-    existing = None if present is None else opinions_present(present, count)[:, -count:]
-    return own, mean_present(all_views, existing).log_softmax(dim=-1)
-
-
-def _log_shares(evidence: Tensor) -> Tensor:
-    """Logarithms of the classes' shares of evidence, even where there is none."""
-    lifted = evidence + TINY
-    return torch.log(lifted / lifted.sum(dim=-1, keepdim=True))
 
 
 class PoolingClassifier(EvidentialClassifier):
@@ -415,18 +397,53 @@ class PoolingClassifier(EvidentialClassifier):
         gains = torch.cat([part.gains for part in parts]).numpy()
         return torch.cat([part.fused for part in parts]).numpy(), suspect_limits(gains)
 
-    def _pooled_opinion(self, views: MultiView, logits: ExpertLogits) -> MultiViewOpinion:
-        """Opinions about rows from their logits, of members, networks or both."""
-        if self.membership_ is None:
-            standing = plain_standing(logits.witness, views.present)
-        else:
-            standing = self.membership_(views, logits.witness)
-        return self._opinion_of(*self._fuse(logits, standing), present=self._heard(views))
+    def _answers(self, views: MultiView) -> Iterator[tuple[slice, ExpertLogits, Standing]]:
+        """Logits of the members, networks or both, and the views' standing, by blocks of rows."""
+        yield from self._answerer(views.arrays)
 
+    @property
+    def _answerer(self) -> Answerer:
+        """The fitted parts made ready for new rows, once."""
+        made = self.__dict__.get("_made")
+        if made is None or not made.serves(self):
+            made = self.__dict__["_made"] = Answerer(self)
+        return made
 
-def plain_standing(witness: Array, present: NDArray[np.bool_]) -> Standing:
-    """Judge views by the agreement of their class shares (n, N, K) alone; all are familiar."""
-    posterior, _ = membership(torch.from_numpy(witness), torch.tensor(present))
-    if witness.shape[1] < 2:
-        posterior = torch.tensor([[1.0, 0.0]], dtype=posterior.dtype).expand(len(witness), 2)
-    return Standing(posterior.numpy(), present.astype(np.float64))
+    def __getstate__(self) -> dict[str, Any]:
+        # made again when it is needed
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_made", None)
+        return state
+
+    def _opinion(self, views: MultiView) -> MultiViewOpinion:
+        heard = self._heard(views)
+        parts = [
+            self._opinion_of(*self._fuse(logits, standing), present=heard[rows])
+            for rows, logits, standing in self._answers(views)
+        ]
+        return MultiViewOpinion.concatenate(parts)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Compute class probabilities of shape (n, K) from the fused opinions.
+
+        They are projected or, for methods with a `calibrator_`, calibrated.
+        """
+        if getattr(self, "suspect", "report") == "exclude":
+            return super().predict_proba(X)
+        return self._probabilities(X).astype(self._precision, copy=False)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the most probable class of each row."""
+        return np.asarray(self.classes_[self._probabilities(X).argmax(axis=1)])
+
+    def _probabilities(self, X: Any) -> Array:
+        """Probabilities of `predict_opinion`, without what only its report needs."""
+        if getattr(self, "suspect", "report") == "exclude":
+            return self.predict_opinion(X).probability
+        parts = []
+        for _, logits, standing in self._answers(self._check_rows(X)):
+            opinion = self._fuse(logits, standing, leave_out=False)
+            evidence = opinion.fused.numpy()
+            calibrated = self._probability(evidence, opinion.familiarity.numpy())
+            parts.append(self._projected(evidence) if calibrated is None else calibrated)
+        return np.concatenate(parts)

@@ -9,16 +9,15 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.calibration import Calibrator, choose_calibrator
 from rcml_misa.callbacks import serves_callbacks
+from rcml_misa.estimators.answering import log_opinions, network_logits, plain_standing
 from rcml_misa.estimators.base import ClassWeight, TrainRows
 from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.closed_form import fit_members
-from rcml_misa.estimators.opinion import MultiViewOpinion
 from rcml_misa.estimators.outputs import (
     ROWS,
     Rows,
@@ -32,7 +31,6 @@ from rcml_misa.estimators.outputs import (
 from rcml_misa.estimators.pooling import (
     SHARES,
     PoolingClassifier,
-    log_opinions,
     pool_share,
 )
 from rcml_misa.estimators.suspicion import SuspectUse
@@ -504,21 +502,19 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
 
     def _network_logits(self, private: Tensor, shared: Tensor, views: MultiView) -> ExpertLogits:
         """Opinions of the networks alone as logits."""
-        present = views.present
         own, joint = log_opinions(private, shared, present_views(views, CPU))
-        return ExpertLogits(
-            views=np.where(present[:, :, None], own, 0.0),
-            joint=np.zeros_like(own[:, 0]) if joint is None else joint,
-            witness=softmax(np.where(present[:, :, None], own, 0.0), axis=-1),
-            present=None if present.all() else present,
-        )
+        return network_logits(own, joint, None if views.present.all() else views.present)
 
-    def _opinion(self, views: MultiView) -> MultiViewOpinion:
-        if self.experts_ is None:
-            logits = self._network_logits(*self._states(views), views)
-        else:
-            logits = self.experts_.logits(views)
-            if self.share_:
-                own = log_opinions(*self._states(views), present_views(views, CPU))
-                logits = logits.pooled(*own, self.share_)
-        return self._pooled_opinion(views, logits)
+    def _answers(self, views: MultiView) -> Iterator[tuple[slice, ExpertLogits, Standing]]:
+        folds = not hasattr(self, "readers_") and self.device_.type == "cpu"
+        if folds or not self.share_:
+            yield from super()._answers(views)
+            return
+        logits = self._network_logits(*self._states(views), views)
+        if self.experts_ is not None:
+            own = log_opinions(*self._states(views), present_views(views, CPU))
+            logits = self.experts_.logits(views).pooled(*own, self.share_)
+        standing = plain_standing(logits.witness, views.present)
+        if self.membership_ is not None:
+            standing = self.membership_(views, logits.witness)
+        yield slice(0, views.n_samples), logits, standing

@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from rcml_misa.opinions import SHARED_WEIGHT, log_shares
 from rcml_misa.reading.features import evenly
 
-__all__ = ["ExpertLogits", "Experts", "RowWeights", "expert_logits", "stack_weights"]
+__all__ = ["ExpertLogits", "Experts", "Member", "RowWeights", "expert_logits", "stack_weights"]
 
 Array = NDArray[np.float64]
 ENOUGH = 20_000  # rows that suffice for a handful of weights
@@ -213,20 +213,33 @@ class Experts(Protocol):
 
 
 def expert_logits(
-    members: Sequence[Member], scores: Sequence[Array], joint: Array, present: NDArray[np.bool_]
+    members: Sequence[Member],
+    scores: Sequence[Array] | Array,
+    joint: Array,
+    present: NDArray[np.bool_] | None,
 ) -> ExpertLogits:
-    """Bound and temper the scores (n, K) of each view's member and of the last, joint one."""
+    """Bound and temper the scores (n, K) of each view's member and of the last, joint one.
 
-    def bounded(member: Member, score: Array) -> Array:
-        return member.temperature_ * np.minimum(score, member.bound_)
-
-    pairs = list(zip(members[:-1], scores, strict=True))
-    views = np.stack([bounded(member, score) for member, score in pairs], axis=1)
-    raw = np.stack([member.raw_temperature_ * score for member, score in pairs], axis=1)
-    views[~present], raw[~present] = 0, 0
+    `present` (n, N) is None where every row has every view.
+    """
+    *own, last = members
+    bounds, temperatures, raw_temperatures = (
+        np.array([getattr(member, name) for member in own])[:, None, None]
+        for name in ("bound_", "temperature_", "raw_temperature_")
+    )
+    # views first, as they are held
+    every = np.asarray(scores, dtype=np.float64)
+    views, raw = temperatures * np.minimum(every, bounds), raw_temperatures * every
+    if present is not None and not present.all():
+        views[~present.T], raw[~present.T] = 0, 0
+    else:
+        present = None
+    witness = raw - raw.max(axis=-1, keepdims=True)
+    np.exp(witness, out=witness)
+    witness /= witness.sum(axis=-1, keepdims=True)
     return ExpertLogits(
-        views=views,
-        joint=bounded(members[-1], joint),
-        witness=softmax(raw, axis=2),
-        present=None if present.all() else present,
+        views=views.swapaxes(0, 1),
+        joint=last.temperature_ * np.minimum(joint, last.bound_),
+        witness=witness.swapaxes(0, 1),
+        present=present,
     )

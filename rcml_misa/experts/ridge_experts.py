@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import fit_temperature
-from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
-from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, blocks, fit_ridge
+from rcml_misa.experts.logits import ExpertLogits, Member, RowWeights, expert_logits
+from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, fit_ridge
 from rcml_misa.experts.ridge_scoring import RidgeScorer
 from rcml_misa.experts.scoring import scored
 from rcml_misa.experts.sums import (
@@ -290,11 +290,16 @@ class RidgeExperts:
     def logits(self, views: MultiView) -> ExpertLogits:
         """Compute the logits of new rows."""
         own, joint = scored(self._scorer.plan, views.arrays, self._scorer.score)
-        return expert_logits(self.members_, list(own), joint, views.present)
+        return expert_logits(self.members_, own, joint, views.present)
 
     def scorer(self, plan: ReadingPlan) -> RidgeScorer:
         """Make the members ready to score rows that a plan reads."""
         return RidgeScorer(self.lifts_, self.members_, plan)
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Members of the views, the joint one last."""
+        return self.members_
 
     @property
     def dtype(self) -> torch.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -237,11 +237,12 @@ def _gaussians(
         yield width, torch.mul(negative, width, out=spare).exp_()
 
 
-def scored(plan: ReadingPlan, arrays: Sequence[ViewArray], score: Any) -> tuple[Array, Array]:
+def scored(
+    plan: ReadingPlan,
+    arrays: Sequence[ViewArray],
+    score: Callable[[Reading], tuple[Tensor, Tensor]],
+) -> tuple[Array, Array]:
     """Score rows block by block: (N, n, K) of each view and (n, K) of all, in float64."""
     blocks = [score(plan(arrays, rows)) for rows in plan.blocks(arrays)]
     own, joint = (torch.cat(part, dim=-1).double() for part in zip(*blocks, strict=True))
-    return (
-        np.ascontiguousarray(own.transpose(1, 2).numpy()),
-        np.ascontiguousarray(joint.T.numpy()),
-    )
+    return own.transpose(1, 2).numpy(), joint.T.numpy()

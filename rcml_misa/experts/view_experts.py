@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import KernelExpert, fit_experts
-from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
+from rcml_misa.experts.logits import ExpertLogits, Member, RowWeights, expert_logits
 from rcml_misa.experts.mapped_views import MappedViews
 from rcml_misa.experts.ridge import KernelChoice
 from rcml_misa.experts.scoring import ExpertScorer
@@ -118,6 +118,11 @@ class ViewExperts:
     def scorer(self, plan: ReadingPlan) -> ExpertScorer:
         """Make the experts ready to score rows that a plan reads."""
         return ExpertScorer(self.views_, self.joint_, plan)
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Members of the views, the joint one last."""
+        return [*self.views_, self.joint_]
 
     @property
     def dtype(self) -> torch.dtype:

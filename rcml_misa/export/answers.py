@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rcml_misa.calibration import LEAST_SHARE, SUREST, TIE, Calibrator
-from rcml_misa.estimators.pooling import Fusion, network_logs
+from rcml_misa.estimators.answering import network_logs
+from rcml_misa.estimators.pooling import Fusion
 from rcml_misa.estimators.suspicion import NEARLY, USUAL_LIMITS
 from rcml_misa.export.members import RidgeLogits
 from rcml_misa.export.readings import ColumnReading, tensor

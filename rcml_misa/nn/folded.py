@@ -31,11 +31,12 @@ FEW = 16  # rows that go through all networks at once
 Maps = tuple[Tensor, Tensor]  # weights (G, outputs, inputs) and biases (G, outputs, 1)
 
 
-def _maps(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Maps:
+def _maps(pairs: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Maps:
     """Stack weights (outputs, inputs) and biases (outputs,)."""
+    weights, biases = zip(*pairs, strict=True)
     return (
-        torch.stack(list(weights)).contiguous(),
-        torch.stack(list(biases)).unsqueeze(-1).contiguous(),
+        torch.stack(weights).to(dtype).contiguous(),
+        torch.stack(biases).to(dtype).unsqueeze(-1).contiguous(),
     )
 
 
@@ -63,7 +64,15 @@ def _norm_of(encode: DeepEncoders, layer: int) -> tuple[Tensor, Tensor]:
 class _Layer:
     """One Transformer layer of M networks, on tokens (M, H, T, n)."""
 
-    def __init__(self, layers: Sequence[Any], views: int, *, masked: bool, first: bool) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        views: int,
+        dtype: torch.dtype,
+        *,
+        masked: bool,
+        first: bool,
+    ) -> None:
         self.views, self.masked, self.first = views, masked, first
         self.heads = layers[0].heads
         self.width = width = layers[0].attended.weight.shape[0]
@@ -77,10 +86,10 @@ class _Layer:
             parts.append((weight * factor[:, None], bias * factor))
             norm, linear = layer.before_feedforward, layer.widen
             widened.append(_scaled(linear.weight, linear.bias, norm.weight, norm.bias))
-        self.parts, self.widen = (_maps(*zip(*pairs, strict=True)) for pairs in (parts, widened))
+        self.parts, self.widen = _maps(parts, dtype), _maps(widened, dtype)
         self.attended, self.narrow = (
-            _maps(*zip(*((part.weight, part.bias) for part in linears), strict=True))
-            for linears in ([v.attended for v in layers], [v.narrow for v in layers])
+            _maps([(linear.weight, linear.bias) for linear in linears], dtype)
+            for linears in zip(*((layer.attended, layer.narrow) for layer in layers), strict=True)
         )
 
     def only(self, number: int) -> _Layer:
@@ -183,9 +192,7 @@ class FoldedNetworks:
             constant = torch.cat([shift[view] for _, shift in norms])
             linear = ColumnPlan(mapping, view, plan).linear
             self.first.append(linear(_array(torch.cat(weights)), _array(constant)))
-        self.deeper = [
-            self._deeper(networks, layer) for layer in range(len(first.encode.deeper))
-        ]
+        self.deeper = [self._deeper(networks, layer) for layer in range(len(first.encode.deeper))]
         if self.tokens:
             self.project = self._pairs(networks, _projection)
             self.codes = self._pairs(networks, _codes)
@@ -195,6 +202,7 @@ class FoldedNetworks:
                 _Layer(
                     [network.fuse_tokens.layers[number] for network in networks],
                     self.views,
+                    self.dtype,
                     masked=fusion.masked,
                     first=not number,
                 )
@@ -207,9 +215,11 @@ class FoldedNetworks:
             self.bias = torch.zeros(1)
             if self.collect.all is not None:
                 biases = [network.collect.all.bias for network in networks]  # type: ignore[union-attr]
-                self.bias = torch.stack(biases).unsqueeze(-1)  # (M, K, 1)
+                self.bias = torch.stack(biases).unsqueeze(-1).to(self.dtype)  # (M, K, 1)
         self.slope, self.offset = (
-            torch.stack([getattr(network.collect, name) for network in networks], dim=1)
+            torch.stack([getattr(network.collect, name) for network in networks], dim=1).to(
+                self.dtype
+            )
             for name in ("slope", "offset")
         )
         self.each = [self] if self.count == 1 else [self._only(m) for m in range(self.count)]
@@ -217,7 +227,7 @@ class FoldedNetworks:
     def _pairs(self, networks: Sequence[RCMLMISANet], fold: Any) -> Maps:
         """Maps of all views of all networks, view by view."""
         pairs = [fold(network, view) for view in range(self.views) for network in networks]
-        return _maps(*zip(*pairs, strict=True))
+        return _maps(pairs, self.dtype)
 
     def _deeper(self, networks: Sequence[RCMLMISANet], layer: int) -> Maps:
         def fold(network: RCMLMISANet, view: int) -> tuple[Tensor, Tensor]:
@@ -238,7 +248,7 @@ class FoldedNetworks:
             for view in range(views)
             for network in networks
         ]
-        return _maps(*zip(*pairs, strict=True))
+        return _maps(pairs, self.dtype)
 
     def _only(self, number: int) -> FoldedNetworks:
         """One of the networks, whose weights are views of all of theirs."""
@@ -251,7 +261,9 @@ class FoldedNetworks:
         rows = slice(number * self.width, (number + 1) * self.width)
         only.first = [linear.rows(rows) for linear in self.first]
         only.deeper = [some(maps) for maps in self.deeper]
-        only.slope, only.offset = (part[:, number : number + 1] for part in (self.slope, self.offset))
+        only.slope, only.offset = (
+            part[:, number : number + 1] for part in (self.slope, self.offset)
+        )
         if self.tokens:
             only.project, only.codes, only.private = map(
                 some, (self.project, self.codes, self.private)
@@ -288,11 +300,11 @@ class FoldedNetworks:
         for maps in self.deeper:
             encoded = _apply(maps, encoded).relu_()
         here = None if reading.present is None else torch.from_numpy(reading.present)
-        logits = self._direct(encoded, here) if self.direct else None
-        if self.tokens:
-            read = self._read(encoded, here)
-            logits = read if logits is None else logits.add_(read)
-        assert logits is not None
+        readouts = [self._direct] if self.direct else []
+        readouts += [self._read] if self.tokens else []
+        logits, *others = (readout(encoded, here) for readout in readouts)
+        for other in others:
+            logits = logits + other
         evidence = self._evidence(logits)
         if here is not None:
             shared = self.collect.shared_opinions
