@@ -328,7 +328,7 @@ class DeepEncoders(nn.Module):
             # uniform draws take a third of the time of `F.dropout`'s on a CPU
             values = values * ((torch.rand_like(wide) >= self.dropout) / (1 - self.dropout))
         views = len(self.encoders)
-        return values.unflatten(1, (views, -1)).transpose(0, 1)
+        return values.view(wide.shape[0], views, wide.shape[1] // views).transpose(0, 1)
 
 
 class SubspaceCodes(NamedTuple):
