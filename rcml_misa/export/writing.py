@@ -29,6 +29,7 @@ InputType = Literal["float64", "float32"]
 TOLERANCE = 1e-3  # of a graph that can be trusted at all
 PLACEHOLDER_ROWS = 3  # of the inputs by which a graph is traced
 AXIS = "rows"
+LOGGERS = ("torch.onnx", "torch.export", "torch.__trace", "onnx_ir", "onnxscript")
 
 
 def export_onnx(
@@ -120,8 +121,7 @@ def export_onnx(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's own messages from the user, whom they do not concern."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnx_ir")]
-    loggers += [logging.getLogger(name) for name in ("onnxscript", "torch.onnx._internal")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
