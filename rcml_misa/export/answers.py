@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,9 +36,7 @@ class Answers(nn.Module):
     whole_rows: bool = False
 
     @abstractmethod
-    def forward(
-        self, rows: Tensor, present: Tensor, heard: Tensor
-    ) -> Mapping[str, Tensor]:
+    def forward(self, rows: Tensor, present: Tensor, heard: Tensor) -> Mapping[str, Tensor]:
         """Answer rows of float64 columns (n, d) of all views, zeros where a view is missing.
 
         `present` (n, N) tells which views each row has, `heard` which of these are not set aside.
@@ -89,7 +86,8 @@ def clear_suspects(gains: Tensor, limit: float, *, learnt: bool) -> Tensor:
         return torch.zeros_like(gains, dtype=torch.bool)
     count = (~gains.isnan()).sum(dim=1, keepdim=True)
     ranked = gains.nan_to_num(-torch.inf)
-    first, second = ranked.topk(2, dim=1).values.split(1, dim=1)
+    best = ranked.topk(2, dim=1).values
+    first, second = best[:, :1], best[:, 1:]
     told_apart = (second <= (NEARLY * first).clamp_min(0)) & (count > (1 if learnt else 2))
     clear = (first > limit) & (count > 1) & told_apart
     return clear & (torch.arange(views) == ranked.argmax(dim=1, keepdim=True))
@@ -128,18 +126,14 @@ class PooledAnswers(Answers):
 
     class_shares: Tensor
 
-    def forward(
-        self, rows: Tensor, present: Tensor, heard: Tensor
-    ) -> Mapping[str, Tensor]:
+    def forward(self, rows: Tensor, present: Tensor, heard: Tensor) -> Mapping[str, Tensor]:
         """Answer rows; see `Answers`."""
         own, joint, witness = self._logits(rows, present)
         if self.standing is None:
             posterior, familiar = _plain_standing(witness, present)
         else:
             posterior, familiar = self.standing(rows, present, witness)
-        fused = self.fusion.fuse(
-            own, joint, present, posterior, familiar, leave_out=self.excluding
-        )
+        fused = self.fusion.fuse(own, joint, present, posterior, familiar, leave_out=self.excluding)
         evidence, familiarity = fused.fused, fused.familiarity.unsqueeze(1)
         if self.excluding:
             gains = fused.gains.where(heard, torch.nan)
@@ -161,9 +155,7 @@ class PooledAnswers(Answers):
             "views": private,
         }
 
-    def _logits(
-        self, rows: Tensor, present: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _logits(self, rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the views (n, N, K) and of all (n, K), and witness shares (n, N, K)."""
         members = None
         if self.members is not None and self.columns is not None:

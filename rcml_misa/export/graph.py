@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,4 +96,3 @@ class Graph(nn.Module):
         clean = torch.where(heard[:, self.owners], torch.cat(tables, dim=1), 0.0)
         answers = self.answers(clean, present, heard)
         return tuple(answers[name].to(dtype) for name in self.answers.outputs)
-

@@ -141,7 +141,6 @@ class Exportable:
         if is_classifier(model):
             labels = model.classes_.tolist()
             facts["classes"] = [Encoder().encode(label, "a label") for label in labels]
-            facts["class_dtype"] = model.classes_.dtype.name
             facts["class_shares"] = model.class_shares_.tolist()
         else:
             factor = float(model.interval_factor_)

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from rcml_misa.calibration import LIMIT, ScaleCalibrator
 from rcml_misa.estimators.evidential_regression import USUAL_LIMITS
 from rcml_misa.export.answers import Answers, Calibration, clear_suspects, network_of
-from rcml_misa.export.readings import ColumnReading, FeatureReading, tensor
+from rcml_misa.export.readings import FeatureReading, tensor
 from rcml_misa.opinions import Opinion, keep_present, mean_conflict
 from rcml_misa.opinions.nig import NIG, fuse_nig, nig_gains
-from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.views import ViewMeans
 
@@ -28,12 +27,9 @@ class _Filled(nn.Module):
     means: Tensor
     owners: Tensor
 
-    def __init__(
-        self, maps: Sequence[FeatureMap] | Sequence[ColumnMap], means: ViewMeans | None
-    ) -> None:
+    def __init__(self, maps: Sequence[FeatureMap], means: ViewMeans | None) -> None:
         super().__init__()
-        whole = isinstance(maps[0], ColumnMap)
-        self.reading = (ColumnReading if whole else FeatureReading)(maps)  # type: ignore[operator]
+        self.reading = FeatureReading(maps)
         self.filling = means is not None
         if means is not None:
             widths = [len(mean) for mean in means.means]
@@ -69,9 +65,7 @@ class EvidenceAnswers(Answers):
         calibrator = getattr(model, "calibrator_", None)
         self.calibrate = None if calibrator is None else Calibration(calibrator)
 
-    def forward(
-        self, rows: Tensor, present: Tensor, heard: Tensor
-    ) -> Mapping[str, Tensor]:
+    def forward(self, rows: Tensor, present: Tensor, heard: Tensor) -> Mapping[str, Tensor]:
         """Answer rows; see `Answers`."""
         inputs = self.inputs(rows, present)
         private = None
@@ -135,7 +129,10 @@ class ScoreAnswers(Answers):
         self.limit = float(getattr(model, "suspect_limits_", USUAL_LIMITS)[1])
 
     def forward(
-        self, rows: Tensor, present: Tensor, heard: Tensor
+        self,
+        rows: Tensor,
+        present: Tensor,
+        heard: Tensor,  # noqa: ARG002
     ) -> Mapping[str, Tensor]:
         """Answer rows; see `Answers`."""
         output = self.network(self.inputs(rows, present))

@@ -1,8 +1,8 @@
 """Operators of graphs that ONNX has not, or not in double precision, made of those that it has.
 
 The exporter writes log(1 + x) and exp(x) - 1 as they stand, which leaves nothing of a small x, and
-onnxruntime has no softplus of doubles. Source: Kahan's way to compute both, in Higham, Accuracy and
-stability of numerical algorithms, SIAM 2002, section 1.14.1.
+rounds numbers to single precision; onnxruntime has no softplus of doubles. Source: Kahan's way to
+compute both, in Higham, Accuracy and stability of numerical algorithms, SIAM 2002, section 1.14.1.
 """
 
 from __future__ import annotations
@@ -10,15 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 __all__ = ["OPSET", "translations"]
 
 OPSET = 20
 
 
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
-    """Give the operators of torch that are written in our own way; needs the extra `onnx`."""
+    """Return the operators of torch that are written in our own way; needs the extra `onnx`."""
+    import onnx_ir
     import torch
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
+
+    op: Any = opset20
+
+    def number(value: float) -> Any:
+        return op.Constant(value=onnx_ir.tensor(np.float64(value)))
+
+    def scalar_tensor(s: Any, dtype: int = 1, **_: Any) -> Any:
+        return op.Cast(number(s) if isinstance(s, int | float) else s, to=dtype)
+
+    def clamp(x: Any, min: float | None = None, max: float | None = None) -> Any:  # noqa: A002
+        if min is not None:
+            x = op.Max(x, op.CastLike(number(min), x))
+        return x if max is None else op.Min(x, op.CastLike(number(max), x))
 
     def log1p(x: Any) -> Any:
         one = op.CastLike(1.0, x)
@@ -51,4 +67,6 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
         aten.expm1.default: expm1,
         aten.special_expm1.default: expm1,
         aten.softplus.default: softplus,
+        aten.scalar_tensor.default: scalar_tensor,
+        aten.clamp.default: clamp,
     }

@@ -147,19 +147,18 @@ class FeatureReading(nn.Module):
             root = mapped.sign() * mapped.abs().sqrt()
             kinds = [root]
             if self.features == "root-layernorm":
-                parts = root.split(self.widths, dim=1)
+                parts = torch.split(root, self.widths, dim=1)
                 kinds.append(torch.cat([_row_layer_norm(part) for part in parts], dim=1))
-            edges = zip(self.mean.split(self.shift.shape[0]), self.spread.split(self.shift.shape[0]), strict=True)
+            means, spreads = self.mean.view(len(kinds), -1), self.spread.view(len(kinds), -1)
             kinds = [
-                ((kind - mean) / spread).clamp(-CLIP, CLIP)
-                for kind, (mean, spread) in zip(kinds, edges, strict=True)
+                ((kind - means[number]) / spreads[number]).clamp(-CLIP, CLIP)
+                for number, kind in enumerate(kinds)
             ]
         if self.features != "plain":
             strays = ((values - self.least).abs() / self.span > FARTHEST) & (values.abs() > HUGE)
             kinds[0] = torch.where(strays, STRAY * values.sign().to(self.dtype), kinds[0])
-        tables = [
-            torch.where(gone, 0.0, kind * self.factor).split(self.widths, dim=1) for kind in kinds
-        ]
+        zeroed = [torch.where(gone, 0.0, kind * self.factor) for kind in kinds]
+        tables = [torch.split(kind, self.widths, dim=1) for kind in zeroed]
         if len(tables) == 1:
             return list(tables[0])
         return [torch.cat(pair, dim=1) for pair in zip(*tables, strict=True)]

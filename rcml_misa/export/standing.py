@@ -59,15 +59,14 @@ class _Given(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Compute squared distances (n, L, K) of components (n, m)."""
-        turned = (values @ self.matrix).unflatten(1, (self.count, -1))
+        turned = values @ self.matrix
+        turned = turned.view(values.shape[0], self.count, -1)
         inner = (turned.transpose(0, 1) @ self.centres).transpose(0, 1)
         squares = turned.square().sum(dim=-1, keepdim=True) - 2 * inner + self.squares
         return squares.clamp_min(0)
 
 
-def _given(
-    gaussians: ViewGaussians, view: int, some: Sequence[bool]
-) -> tuple[Array, Array, float]:
+def _given(gaussians: ViewGaussians, view: int, some: Sequence[bool]) -> tuple[Array, Array, float]:
     """Matrix (m, w), the classes' means in it (K, w) and half a log determinant of one set."""
     owners = np.repeat(np.arange(len(gaussians.widths)), gaussians.widths)
     every = np.flatnonzero(np.asarray(some)[owners])

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -29,6 +29,7 @@ InputType = Literal["float64", "float32"]
 TOLERANCE = 1e-3  # of a graph that can be trusted at all
 PLACEHOLDER_ROWS = 3  # of the inputs by which a graph is traced
 AXIS = "rows"
+LOGGERS = ("torch.onnx", "torch.export", "torch.__trace", "onnx_ir", "onnxscript")
 
 
 def export_onnx(
@@ -120,8 +121,7 @@ def export_onnx(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's own messages from the user, whom they do not concern."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnx_ir")]
-    loggers += [logging.getLogger(name) for name in ("onnxscript", "torch.onnx._internal")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -140,7 +140,7 @@ def _traced(exportable: Exportable, dtype: torch.dtype) -> onnx_ir.Model:
     The exporter's own optimisation takes constants below 1e-8 for 0, such as those that keep
     logarithms finite, and is left out.
     """
-    from onnx_ir.passes import common
+    from onnx_ir.passes import common as library
     from onnxscript.optimizer import fold_constants
 
     graph = exportable.graph
@@ -162,7 +162,8 @@ def _traced(exportable: Exportable, dtype: torch.dtype) -> onnx_ir.Model:
         raise AssertionError
     model: onnx_ir.Model = exported.model
     fold_constants(model)
-    for each in (
+    common: Any = library
+    passes = (
         common.RemoveUnusedNodesPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),
@@ -171,7 +172,8 @@ def _traced(exportable: Exportable, dtype: torch.dtype) -> onnx_ir.Model:
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
         common.ClearMetadataAndDocStringPass(),  # they hold paths of this machine
-    ):
+    )
+    for each in passes:
         each(model)
     return model
 
@@ -182,8 +184,12 @@ def _named(
     """Name inputs and outputs, tell the facts, and return the names with their shapes."""
     outputs = exportable.graph.answers.outputs
     views = exportable.estimator.view_names_
-    # a view of an output's name
-    names = [f"{view} view" if view in outputs else view for view in views]
+    names: list[str] = []
+    for view in views:  # one of an output's name gets another one
+        name = str(view)
+        while name in outputs or (name != view and name in (*views, *names)):
+            name += " view"
+        names.append(name)
     public = [*names, *outputs]
     mark = "_"
     while any(name.startswith(mark) for name in public):
@@ -191,7 +197,7 @@ def _named(
     graph = model.graph
     inner = [value for node in graph for value in node.outputs]
     for value in [*graph.initializers.values(), *inner, *graph.inputs, *graph.outputs]:
-        if not (value.name or "").startswith(mark):
+        if value.name:
             value.name = f"{mark}{value.name}"
     for value, name in zip([*graph.inputs, *graph.outputs], public, strict=True):
         value.name = name
@@ -221,7 +227,7 @@ def _checked(model: onnx_ir.Model) -> Any:
 
 
 def _difference(
-    content: bytes, exportable: Exportable, inputs: Sequence[str], dtype: torch.dtype
+    content: bytes, exportable: Exportable, inputs: Iterable[str], dtype: torch.dtype
 ) -> float | None:
     """Compare the graph's answers with the model's on drawn rows; None without onnxruntime."""
     if importlib.util.find_spec("onnxruntime") is None:
