@@ -338,37 +338,4 @@ class DeepEncoders(nn.Module):
         else:
             values = values.relu()
         views = len(self.encoders)
-<<<<<<< HEAD
         return values.unflatten(1, (views, -1)).transpose(0, 1)
-=======
-        return values.view(wide.shape[0], views, wide.shape[1] // views).transpose(0, 1)
-
-
-class SubspaceCodes(NamedTuple):
-    """Private codes, shared codes and their reconstruction of the views, each (N, B, H)."""
-
-    private: Tensor
-    shared: Tensor
-    reconstructed: Tensor
-
-
-class Subspaces(nn.Module):
-    """MISA's two subspaces: a private encoder per view, one shared encoder for all.
-
-    h_v^p = sigmoid(Linear_v(u_v)), h_v^c = sigmoid(Linear(u_v)), and the reconstruction
-    Linear_v(h_v^p + h_v^c). Source: Hazarika, Zimmermann and Poria, MISA, ACM MM 2020, equations 2
-    and 11.
-    """
-
-    def __init__(self, *, views: int, hidden: int) -> None:
-        super().__init__()
-        self.private = StackedLinear(count=views, width=hidden, outputs=hidden)
-        self.shared = nn.Linear(hidden, hidden)
-        self.decoder = StackedLinear(count=views, width=hidden, outputs=hidden)
-
-    def forward(self, projected: Tensor) -> SubspaceCodes:
-        """Encode (N, B, H)."""
-        private = self.private(projected).sigmoid()
-        shared = self.shared(projected).sigmoid()
-        return SubspaceCodes(private, shared, self.decoder(private + shared))
->>>>>>> export
