@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from rcml_misa.estimators.registry import load
     from rcml_misa.export import export_onnx
+    from rcml_misa.reading.mapping import open_mapped
     from rcml_misa.reading.preparer import TablePreparer
     from rcml_misa.views import MultiView
 
@@ -42,6 +43,7 @@ __all__ = [
     "export_onnx",
     "load",
     "load_dataset",
+    "open_mapped",
 ]
 
 __version__ = "0.2.0"
@@ -53,6 +55,7 @@ _HOMES = {
     "export_onnx": "export",
     "load": "estimators.registry",
     "load_dataset": "datasets",
+    "open_mapped": "reading.mapping",
 }
 
 

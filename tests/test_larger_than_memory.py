@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from rcml_misa.datasets.files import (
     survey_own_file,
 )
 from rcml_misa.estimators import RidgeExpertClassifier
-from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.exceptions import DataError
 from rcml_misa.reading import mapping
 from rcml_misa.reading.mapping import open_mapped
 from rcml_misa.reading.preparer import TablePreparer
@@ -413,7 +414,7 @@ def test_a_member_of_npz_that_lies_about_its_size_is_refused(tmp_path):
 def test_parts_of_other_columns_are_no_table(tmp_path):
     path = write(table(), tmp_path, "parts")
     table(30).rename(columns={"a__0": "a__9"}).to_parquet(path / "part.7.parquet")
-    with pytest.raises(OptionError, match="table"):
+    with pytest.raises(DataError, match="parts of one table"):
         load_dataset(str(path), options=FileOptions(target="who"))
 
 
@@ -464,3 +465,32 @@ def test_estimators_fit_mapped_views(tmp_path):
         for views in (mapped.views, MultiView(arrays))
     ]
     np.testing.assert_allclose(*answers, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["csv.gz", "h5"])
+def test_bounds_hold_for_tables_in_blocks(tmp_path, form):
+    path = tmp_path / f"big.{form}"
+    if form == "csv.gz":
+        row = ",".join(["0"] * 50) + "\n"
+        with gzip.open(path, "wt") as stream:
+            stream.write("y," + ",".join(f"a{n}" for n in range(49)) + "\n" + row * 350_000)
+    else:
+        np.zeros(10).tofile(other := tmp_path / "other")
+        with h5py.File(path, "w") as file:
+            file["y"] = np.arange(5)
+            file.create_dataset("a", (5, 2), "f8", external=[(str(other), 0, 80)])
+    told = call("fit", "--dataset", path, "--out", tmp_path / "m", *RIDGE, *BLOCKS)
+    assert told.exit_code == 2
+    words = " ".join(told.stderr.split())
+    assert "in another file" in words or "when it is read, above" in words
+
+
+def test_commands_that_hold_the_table_refuse_a_large_one(tmp_path, monkeypatch):
+    path = write(table(), tmp_path, "parquet")
+    monkeypatch.setenv("RCML_MISA_LARGEST_GB", "0.0001")
+    told = call("run", "--dataset", path, "--target", "who")
+    assert told.exit_code == 2
+    assert "`rcml-misa fit` reads it in blocks" in " ".join(told.stderr.split())
+    told = done("datasets", "check", path, "--target", "who")
+    assert "a sample of 3000 of 3000 rows was looked at" in " ".join(told.stderr.split())
+    assert "3000 rows, 3 classes, 2 views" in told.stdout

@@ -63,7 +63,8 @@ def predict(
     """Answer the rows of FILE by the model file MODEL.
 
     FILE has the columns or arrays that `fit` saw, of any kind that `fit` reads; the target is not
-    needed. Csv, tsv, parquet and HDF5 files may be larger than memory. Each row gets its class,
+    needed. Csv, tsv, parquet, feather, npz and HDF5 files and folders of parts of one table
+    may be larger than memory. Each row gets its class,
     probability, uncertainty, degree of conflict and the two views in greatest conflict, or its
     score with scale and interval, and the view that does not seem to belong to it (suspect) with
     its gain, as far as the method states them. A row whose answer is NaN or infinite is refused:
