@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rcml_misa.experts.expert import fit_temperature
 from rcml_misa.experts.logits import ExpertLogits, RowWeights, expert_logits
-from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, blocks, fit_ridge
+from rcml_misa.experts.ridge import BLOCK, RotatedFeatures, fit_ridge
 from rcml_misa.experts.ridge_scoring import RidgeScorer
 from rcml_misa.experts.scoring import scored
 from rcml_misa.experts.sums import (
