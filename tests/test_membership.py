@@ -19,7 +19,8 @@ from rcml_misa.estimators import (
     RCMLMISAClassifier,
     RidgeExpertClassifier,
 )
-from rcml_misa.estimators.pooling import LITTLE, Fusion, plain_standing, view_worth
+from rcml_misa.estimators.answering import plain_standing
+from rcml_misa.estimators.pooling import LITTLE, Fusion, view_worth
 from rcml_misa.experts import gaussians, membership
 from rcml_misa.experts.gaussians import PSEUDO, RowGaussians, ViewGaussians, WhiteColumns
 from rcml_misa.experts.logits import ExpertLogits

@@ -16,9 +16,10 @@ from rcml_misa.estimators import (
     RidgeExpertClassifier,
 )
 from rcml_misa.estimators import rcml_misa as module
+from rcml_misa.estimators.answering import log_opinions
 from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.outputs import present_views
-from rcml_misa.estimators.pooling import SHARES, Fusion, log_opinions, pool_share
+from rcml_misa.estimators.pooling import SHARES, Fusion, pool_share
 from rcml_misa.exceptions import OptionError
 from rcml_misa.experts.logits import ExpertLogits
 from rcml_misa.experts.membership import Standing

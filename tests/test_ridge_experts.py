@@ -365,7 +365,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     views, codes = problem(60, gaps=True)
     experts = RidgeExperts(random_state=0).fit(views, codes)
     whole = experts.logits(views)
-    monkeypatch.setattr("rcml_misa.experts.ridge.BLOCK", 7)
+    monkeypatch.setattr("rcml_misa.reading.plan.MOST", 7)
     part = experts.logits(views)
     for name in ("views", "joint", "witness"):
         np.testing.assert_allclose(getattr(part, name), getattr(whole, name), atol=1e-9)

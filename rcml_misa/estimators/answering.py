@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcml_misa.estimators.folded import FoldedNetworks
 from rcml_misa.experts.logits import ExpertLogits, expert_logits
 from rcml_misa.experts.membership import Standing
-from rcml_misa.nn.folded import FoldedNetworks
 from rcml_misa.opinions import membership, opinions_present
 from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.reading.plan import Reading, ReadingPlan

@@ -510,9 +510,10 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
         if folds or not self.share_:
             yield from super()._answers(views)
             return
-        logits = self._network_logits(*self._states(views), views)
+        states = self._states(views)
+        logits = self._network_logits(*states, views)
         if self.experts_ is not None:
-            own = log_opinions(*self._states(views), present_views(views, CPU))
+            own = log_opinions(*states, present_views(views, CPU))
             logits = self.experts_.logits(views).pooled(*own, self.share_)
         standing = plain_standing(logits.witness, views.present)
         if self.membership_ is not None:

@@ -248,13 +248,11 @@ class ColumnPlan:
         sizes = np.concatenate(
             [np.full(m.width, f) for m, f in zip(columns.maps, columns.factors, strict=True)]
         )
-        self._turn, self._constant = np.diag(sizes), np.zeros(self.width)
+        self._turn, self._constant = sizes, np.zeros(self.width)
         self.reduced = bool(columns.components.size)
         if self.reduced:
             self._turn = sizes[:, None] * columns.components
             self._constant = -columns.centre @ columns.components
-        else:
-            self._turn = sizes
         for part in (self._turn, self._constant):
             digest.update(np.ascontiguousarray(part).data)
         keys = [mapping.keys[1] for mapping in columns.maps]
