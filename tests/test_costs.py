@@ -59,7 +59,9 @@ def test_examples(modules, name):
 
 
 def test_output_and_memory_of_a_command(bounded):
-    usage = bounded("block = bytearray(b'x') * 100_000_000; print(len(block))")
+    usage = bounded(
+        "import time; block = bytearray(b'x') * 100_000_000; print(len(block)); time.sleep(0.5)"
+    )
     assert (usage.ending, usage.output) == ("done", "100000000\n")
     assert 100 < usage.peak_mb < 150
 

@@ -417,7 +417,7 @@ def test_length_and_rate_of_training(monkeypatch, options, epochs, rate):
     asked = []
 
     def spy(estimator, rows, loss, **more):
-        asked.append((more["epochs"], more["learning_rate"]))
+        asked.append((more["length"](1)["epochs"], more["learning_rate"]))
         estimator.module_ = estimator._build().eval()
         estimator.history_ = {"loss": [0.0]}
 

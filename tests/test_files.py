@@ -197,7 +197,7 @@ def test_a_folder_of_tables_is_joined_by_id(folder):
         (lambda root: csv(root / "face.csv", pd.DataFrame({"x": [1, 2]})), "joined by an id"),
         (lambda root: csv(root / "more.csv", frame()[["id", "label"]]), "both have a target"),
         (lambda root: (root / "labels.parquet").unlink(), "no table of .* has a column target"),
-        (lambda root: csv(root / "face.tsv", frame()), "two tables called face"),
+        (lambda root: csv(root / "face.tsv", frame()), "two tables called 'face'"),
         (lambda root: [one.unlink() for one in root.iterdir()], "no csv, tsv or parquet file"),
     ],
 )

@@ -481,7 +481,7 @@ def test_rows_that_are_not_looked_at_are_judged_as_new_ones(folds, monkeypatch):
     rest = np.setdiff1d(np.arange(90), some)
     found, wanted = model.train_standing_.take(rest), model(views.take(rest), ask(views.take(rest)))
     for part, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(part, other, rtol=1e-9)
+        np.testing.assert_allclose(part, other, rtol=1e-6)  # in float32
     seen = model.train_standing_.take(some).posterior
     assert not np.allclose(seen, model(views.take(some), ask(views.take(some))).posterior)
 
@@ -924,4 +924,5 @@ def test_classifiers_without_rows_to_learn_from_judge_by_agreement():
     standing = plain_standing(logits.witness, views.present)
     wanted = agreed_membership(torch.from_numpy(logits.witness))[0]
     np.testing.assert_allclose(standing.posterior, wanted)
-    np.testing.assert_array_equal(opinion.evidence, model._fuse(logits, standing).fused)
+    fused = model._fuse(logits, standing).fused
+    np.testing.assert_allclose(opinion.evidence, fused, rtol=1e-5)  # networks answer in float32

@@ -68,7 +68,8 @@ def bits(thing: Any) -> list[bytes]:
         return [part for key in thing for part in (str(key).encode(), *bits(thing[key]))]
     if isinstance(thing, list | tuple):
         return [part for one in thing for part in bits(one)]
-    if hasattr(thing, "__dict__") and not inspect.isclass(thing) and not callable(thing):
+    made = type(thing).__module__.startswith("rcml_misa")  # such objects may hold tensors
+    if made or (hasattr(thing, "__dict__") and not inspect.isclass(thing) and not callable(thing)):
         return bits(vars(thing))
     return [pickle.dumps(thing)]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from rcml_misa.estimators.folded import FoldedNetworks
 from rcml_misa.experts.logits import ExpertLogits, expert_logits
 from rcml_misa.experts.membership import Standing
+from rcml_misa.experts.sums import SMALL
 from rcml_misa.opinions import membership, opinions_present
 from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.reading.plan import Reading, ReadingPlan
@@ -37,11 +38,13 @@ class Answerer:
     def __init__(self, model: Any) -> None:
         experts = getattr(model, "experts_", None)
         share = getattr(model, "share_", 0.0)
-        self._parts, self.share = _parts(model), float(share)
+        self._parts, self._state = _parts(model), _state(model)
+        self.share = float(share)
         self.members = () if experts is None else experts.members
-        dtype = torch.float32 if experts is None else experts.dtype
+        dtype = torch.float64 if model.train_rows_ <= SMALL else torch.float32
+        dtype = dtype if experts is None else experts.dtype
         self.plan = ReadingPlan(len(model.view_names_), dtype)
-        self.scorer = None if experts is None else experts.scorer(self.plan)
+        self.scorer: Any = None if experts is None else experts.scorer(self.plan)
         self.networks = None
         if share:
             self.networks = FoldedNetworks(list(model.module_.networks), model.maps_, self.plan)
@@ -50,8 +53,8 @@ class Answerer:
 
     def serves(self, model: Any) -> bool:
         """Whether it was made of the parts that a model has now."""
-        parts = _parts(model)
-        return all(mine is theirs for mine, theirs in zip(self._parts, parts, strict=True))
+        parts = zip(self._parts, _parts(model), strict=True)
+        return all(mine is theirs for mine, theirs in parts) and self._state == _state(model)
 
     def __call__(
         self, arrays: Sequence[ViewArray]
@@ -84,7 +87,8 @@ class Answerer:
     def standing(self, reading: Reading, witness: Array) -> Standing:
         """Compute the standing of the views of rows read, with class shares (n, N, K)."""
         if self.judge is not None:
-            return self.judge(reading, witness)
+            learnt: Standing = self.judge(reading, witness)
+            return learnt
         present = reading.present
         return plain_standing(
             witness, np.ones(witness.shape[:2], bool) if present is None else present
@@ -96,6 +100,16 @@ def _parts(model: Any) -> list[Any]:
     names = ("experts_", "module_", "maps_", "membership_", "share_")
     networks = getattr(getattr(model, "module_", None), "networks", None)
     return [*(getattr(model, name, None) for name in names), networks]
+
+
+def _state(model: Any) -> list[float]:
+    """Numbers that every step of training moves: the collectors' slopes, statistics of batches."""
+    module = getattr(model, "module_", None)
+    if module is None:
+        return []
+    slopes = [network.collect.slope for network in getattr(module, "networks", ())]
+    statistics = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    return [float(tensor.detach().sum()) for tensor in (*slopes, *statistics)]
 
 
 def log_opinions(

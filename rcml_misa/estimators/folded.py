@@ -103,10 +103,10 @@ class _Layer:
     def __call__(self, tokens: Tensor, missing: Tensor | None) -> Tensor:
         """Update tokens; `missing` (2N, n) flags those of views that a row lacks."""
         flat = (len(tokens), self.width, -1)
-        parts = _apply(self.parts, _normed(tokens, 1).view(flat))
+        parts = _apply(self.parts, _normed(tokens, 1).reshape(flat))
         mixed = self._attend(parts.view(len(tokens), 3, *tokens.shape[1:]), missing)
-        tokens = tokens + _apply(self.attended, mixed.view(flat)).view(tokens.shape)
-        wide = _apply(self.widen, _normed(tokens, 1).view(flat)).relu_()
+        tokens = tokens + _apply(self.attended, mixed.reshape(flat)).view(tokens.shape)
+        wide = _apply(self.widen, _normed(tokens, 1).reshape(flat)).relu_()
         return tokens.add_(_apply(self.narrow, wide).view(tokens.shape))
 
     def _attend(self, parts: Tensor, missing: Tensor | None) -> Tensor:
@@ -178,7 +178,7 @@ class FoldedNetworks:
     ) -> None:
         first = networks[0]
         self.views, self.count, self.dtype = len(columns), len(networks), plan.dtype
-        self.width = first.encode.first[0].weight.shape[0]
+        self.width: int = first.encode.first[0].weight.shape[0]  # type: ignore[index,assignment]
         self.collect: Collectors = first.collect
         self.tokens = self.collect.readout != "encoders"
         self.direct = self.collect.readout != "tokens"

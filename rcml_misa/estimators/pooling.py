@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from scipy.stats import sem
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -52,6 +54,8 @@ LEAST_GAIN = 1e-9  # nats per row; less is rounding
 LEAST_TRUST = 0.1  # part of its belief that a row keeps whose views contradict each other
 BEYOND = 1 / 3  # power of the familiarity with which a view that may not belong is in doubt
 LITTLE = 0.02  # nats that a view tells of the class, at which its own opinion has half its mass
+# beside the estimators, which a prediction leaves as they are
+_MADE: WeakKeyDictionary[Any, Answerer] = WeakKeyDictionary()
 #: Shares of a network in a pool that are tried, the first of which is 0.
 SHARES = np.linspace(0, 1, 21)
 
@@ -404,16 +408,11 @@ class PoolingClassifier(EvidentialClassifier):
     @property
     def _answerer(self) -> Answerer:
         """The fitted parts made ready for new rows, once."""
-        made = self.__dict__.get("_made")
+        check_is_fitted(self)
+        made = _MADE.get(self)
         if made is None or not made.serves(self):
-            made = self.__dict__["_made"] = Answerer(self)
+            made = _MADE[self] = Answerer(self)
         return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        # made again when it is needed
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_made", None)
-        return state
 
     def _opinion(self, views: MultiView) -> MultiViewOpinion:
         heard = self._heard(views)
@@ -434,7 +433,8 @@ class PoolingClassifier(EvidentialClassifier):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the most probable class of each row."""
-        return np.asarray(self.classes_[self._probabilities(X).argmax(axis=1)])
+        best = self._probabilities(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def _probabilities(self, X: Any) -> Array:
         """Probabilities of `predict_opinion`, without what only its report needs."""

@@ -18,7 +18,7 @@ from rcml_misa.reading.features import evenly
 from rcml_misa.storage import work_folder
 from rcml_misa.views import MappedRows, is_mapped
 
-__all__ = ["LOOKED", "Ridge", "RowSource", "Sample", "fit_ridges", "looked_rows"]
+__all__ = ["LOOKED", "SMALL", "Ridge", "RowSource", "Sample", "fit_ridges", "looked_rows"]
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]

@@ -338,4 +338,5 @@ class DeepEncoders(nn.Module):
         else:
             values = values.relu()
         views = len(self.encoders)
-        return values.unflatten(1, (views, -1)).transpose(0, 1)
+        # as symbolic sizes, which an exported graph keeps
+        return values.view(wide.shape[0], views, wide.shape[1] // views).transpose(0, 1)

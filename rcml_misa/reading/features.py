@@ -118,6 +118,7 @@ class QuantileTable:
     """
 
     def __init__(self, order: Array) -> None:
+        self._order = order
         rows, width = order.shape
         self.least = torch.from_numpy(order[0].copy()).unsqueeze(1)
         distinct = [np.unique(column, return_counts=True) for column in order.T]
@@ -147,6 +148,9 @@ class QuantileTable:
         self._cut(
             [self._wanted(column, slice(k, k + 1)) for k, column in enumerate(columns)], starts
         )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Array]]:
+        return type(self), (self._order,)
 
     def _cut(self, columns: list[Tensor], starts: NDArray[np.int64]) -> None:
         """Cut the range of each column's distinct values (1, m) into cells."""
