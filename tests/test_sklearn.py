@@ -30,6 +30,7 @@ from rcml_misa.estimators import (
     RCMLClassifier,
     RCMLMISAClassifier,
 )
+from rcml_misa.estimators.answering import Answerer
 from rcml_misa.exceptions import DataError
 
 # what makes the training of some short; any other exported classifier is checked as it comes
@@ -249,10 +250,7 @@ def test_calibration_cloning_and_joblib(kind, tmp_path):
 def test_opinions_and_probabilities_cost_the_experts_once():
     X, y = load_iris(return_X_y=True)
     model = KernelExpertClassifier(views=[2, 2], random_state=0).fit(X, y)
-    experts = model.experts_
-    with patch.object(type(experts), "logits", autospec=True, side_effect=type(experts).logits) as (
-        spy
-    ):
+    with patch.object(Answerer, "logits", autospec=True, side_effect=Answerer.logits) as spy:
         opinion = model.predict_opinion(X)
         probability, predicted = opinion.probability, opinion.predicted
         assert spy.call_count == 1

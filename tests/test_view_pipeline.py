@@ -341,7 +341,7 @@ def test_the_last_rows_alone_are_answered_as_among_others_after_loading(tmp_path
     alone = np.concatenate(
         [again.predict_opinion(frame.iloc[[row]]).projected_probability for row in range(5)]
     )
-    np.testing.assert_allclose(alone, among[:5], rtol=1e-9)
+    np.testing.assert_allclose(alone, among[:5], rtol=1e-6)
 
 
 def test_a_target_without_an_index_of_its_own_follows_a_table_by_position():

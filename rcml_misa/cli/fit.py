@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +95,9 @@ def fit(
         started = time.perf_counter()
         more: dict[str, Any] = {} if table.weights is None else {"sample_weight": table.weights}
         engine = workers.choose(runs=workers.jobs or (MOST["jobs"] if table.mapped else 1))
+        place = nullcontext(Path()) if engine.here and engine.jobs == 1 else work_folder()
         with (
-            work_folder() as folder,
+            place as folder,
             engine.spread(folder),
             _progress(hasattr(estimator, "device")) as callback,
         ):
