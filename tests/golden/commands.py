@@ -20,7 +20,16 @@ from . import toys
 RUNNER = Path(__file__).with_name("runner.py")
 TIMES = ("second", "s/run", "Measured with")  # what tells times or versions, in names and texts
 KEY = re.compile(r"(?<=-seed\d)-[0-9a-f]{16}")  # in names of records, which holds their options
-DROPPED = ("timing", "versions", "machine", "path", "bytes", "content_sha256", "outputs")
+DROPPED = (
+    "timing",
+    "versions",
+    "machine",
+    "path",
+    "bytes",
+    "content_sha256",
+    "outputs",
+    "peak_bytes",
+)
 SMALL = ["--set", "landmarks=30", "--set", "hidden=8", "--set", "feedforward=12"]
 ONE = ["--runs", "1", "--jobs", "1"]
 

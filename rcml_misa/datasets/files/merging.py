@@ -152,6 +152,6 @@ class _Follower:
 
     def _error(self, what: str, way_out: str) -> DataError:
         return DataError(
-            f"{shortened(self.path.name, 40)} {what} {self.owner}, and the tables are too large to be "
-            f"joined in memory; {way_out}, or hold them with RCML_MISA_LARGEST_GB."
+            f"{shortened(self.path.name, 40)} {what} {self.owner}, and the tables are too large "
+            f"to be joined in memory; {way_out}, or hold them with RCML_MISA_LARGEST_GB."
         )
