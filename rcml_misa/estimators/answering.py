@@ -19,7 +19,14 @@ from rcml_misa.opinions.dirichlet import mean_present
 from rcml_misa.reading.plan import Reading, ReadingPlan
 from rcml_misa.views import ViewArray
 
-__all__ = ["Answerer", "log_opinions", "network_logits", "network_logs", "plain_standing"]
+__all__ = [
+    "Answerer",
+    "log_opinions",
+    "network_logits",
+    "network_logs",
+    "plain_odds",
+    "plain_standing",
+]
 
 Array = NDArray[np.float64]
 TINY = 1e-12
@@ -103,9 +110,12 @@ def _parts(model: Any) -> list[Any]:
 
 
 def _state(model: Any) -> list[float]:
-    """Numbers that every step of training moves: the collectors' slopes, statistics of batches."""
+    """Numbers that every step of training moves: the collectors' slopes, statistics of batches.
+
+    None where networks have no share in the answers.
+    """
     module = getattr(model, "module_", None)
-    if module is None:
+    if module is None or not getattr(model, "share_", 0.0):
         return []
     slopes = [network.collect.slope for network in getattr(module, "networks", ())]
     statistics = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
@@ -159,7 +169,14 @@ def network_logits(
 
 def plain_standing(witness: Array, present: NDArray[np.bool_]) -> Standing:
     """Judge views by the agreement of their class shares (n, N, K) alone; all are familiar."""
-    posterior, _ = membership(torch.from_numpy(witness), torch.tensor(present))
+    posterior, familiar = plain_odds(torch.from_numpy(witness), torch.tensor(present))
+    return Standing(posterior.numpy(), familiar.numpy())
+
+
+def plain_odds(witness: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `plain_standing` in tensors."""
+    familiar = present.to(witness.dtype)
     if witness.shape[1] < 2:
-        posterior = torch.tensor([[1.0, 0.0]], dtype=posterior.dtype).expand(len(witness), 2)
-    return Standing(posterior.numpy(), present.astype(np.float64))
+        certain = torch.tensor([[1.0, 0.0]], dtype=witness.dtype)
+        return certain.expand(witness.shape[0], 2), familiar
+    return membership(witness, present)[0], familiar

@@ -511,11 +511,13 @@ class RCMLMISAClassifier(TokenEstimator, PoolingClassifier):
             yield from super()._answers(views)
             return
         states = self._states(views)
-        logits = self._network_logits(*states, views)
-        if self.experts_ is not None:
+        if self.experts_ is None:
+            logits = self._network_logits(*states, views)
+        else:
             own = log_opinions(*states, present_views(views, CPU))
             logits = self.experts_.logits(views).pooled(*own, self.share_)
-        standing = plain_standing(logits.witness, views.present)
-        if self.membership_ is not None:
+        if self.membership_ is None:
+            standing = plain_standing(logits.witness, views.present)
+        else:
             standing = self.membership_(views, logits.witness)
         yield slice(0, views.n_samples), logits, standing

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcml_misa.experts.sums import LOOKED, Ridge, Sample, eigh, fit_ridges
+from rcml_misa.experts.sums import Ridge, Sample, eigh, fit_ridges
 
 __all__ = [
     "KERNELS",
-    "LOOKED",
     "BlockKernel",
     "KernelChoice",
     "KernelSum",

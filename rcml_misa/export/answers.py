@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rcml_misa.calibration import LEAST_SHARE, SUREST, TIE, Calibrator
-from rcml_misa.estimators.answering import network_logs
+from rcml_misa.estimators.answering import network_logs, plain_odds
 from rcml_misa.estimators.pooling import Fusion
 from rcml_misa.estimators.suspicion import NEARLY, USUAL_LIMITS
 from rcml_misa.export.members import RidgeLogits
 from rcml_misa.export.readings import ColumnReading, tensor
 from rcml_misa.export.standing import MOST_VIEWS, MembershipStanding
-from rcml_misa.opinions import Opinion, keep_present, mean_conflict, membership
+from rcml_misa.opinions import Opinion, keep_present, mean_conflict
 
 __all__ = ["Answers", "Calibration", "PooledAnswers", "clear_suspects", "network_of"]
 
@@ -130,7 +130,7 @@ class PooledAnswers(Answers):
         """Answer rows; see `Answers`."""
         own, joint, witness = self._logits(rows, present)
         if self.standing is None:
-            posterior, familiar = _plain_standing(witness, present)
+            posterior, familiar = plain_odds(witness, present)
         else:
             posterior, familiar = self.standing(rows, present, witness)
         fused = self.fusion.fuse(own, joint, present, posterior, familiar, leave_out=self.excluding)
@@ -172,11 +172,3 @@ class PooledAnswers(Answers):
         if joint is not None:
             both = self.share * joint + (1 - self.share) * both.log_softmax(dim=-1)
         return own, both, witness
-
-
-def _plain_standing(witness: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Judge views by the agreement of their class shares (n, N, K) alone; all are familiar."""
-    if witness.shape[1] < 2:
-        sure = torch.tensor([[1.0, 0.0]], dtype=witness.dtype)
-        return sure.expand(witness.shape[0], 2), present.to(witness.dtype)
-    return membership(witness, present)[0], present.to(witness.dtype)
