@@ -1,4 +1,4 @@
-"""Commands in processes of their own: wall-clock seconds and peak memory, within bounds.
+"""Commands in processes of their own: seconds and peak memory, within bounds.
 
 Peak memory is the resident memory of a process and all its descendants together, sampled every
 50 ms, or the largest that Linux counted of one of them, whichever is more. (`ru_maxrss` would hold
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -40,14 +41,16 @@ class Usage:
     ----------
     ending : {"done", "failed", "time", "memory"}
         Whether it ended well, with an error, or was stopped for want of time or memory.
-    seconds, peak_mb : float
-        Wall-clock seconds, and megabytes (1e6 bytes) of the process and its descendants.
+    seconds, processor, peak_mb : float
+        Wall-clock and processor seconds, and megabytes (1e6 bytes), of the process and its
+        descendants.
     output, error : str
         What it wrote to stdout, and the last line that it wrote to stderr.
     """
 
     ending: Ending
     seconds: float
+    processor: float
     peak_mb: float
     output: str
     error: str
@@ -78,7 +81,7 @@ def run_bounded(
     """
     variables = {**os.environ, **ONE_CORE, **(environment or {})}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as error:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _processor()
         process = subprocess.Popen(  # noqa: S603
             command, stdout=output, stderr=error, env=variables, start_new_session=True
         )
@@ -94,7 +97,7 @@ def run_bounded(
         last = (texts[1].strip().splitlines() or [""])[-1]
         if ending == "done" and process.returncode:
             ending = "failed"
-        return Usage(ending, took, peak / 1e6, texts[0], last)
+        return Usage(ending, took, _processor() - before, peak / 1e6, texts[0], last)
 
 
 def commit_of(folder: Path) -> str:
@@ -102,6 +105,12 @@ def commit_of(folder: Path) -> str:
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     return done.stdout.strip()
+
+
+def _processor() -> float:
+    """Processor seconds of all descendants that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _watch(process: subprocess.Popen[bytes], deadline: float, most: float) -> tuple[Ending, float]:

@@ -367,7 +367,7 @@ def test_large_file_is_written_fitted_and_judged(modules, tmp_path, monkeypatch,
         assert environment["PYTHONPATH"] == str(BENCHMARKS.parent)
         answer = CliRunner().invoke(main, command[3:])
         assert answer.exit_code == 0, answer.output
-        return modules["processes"].Usage("done", 1.0, 500.0, answer.stdout, "")
+        return modules["processes"].Usage("done", 1.0, 1.0, 500.0, answer.stdout, "")
 
     # processes of their own have tests of their own, and these have torch at hand
     monkeypatch.setattr(large, "run_bounded", run_bounded)
@@ -397,18 +397,23 @@ def test_bars_of_large_files(modules, capsys):
     large = modules["large"]
 
     def fit(rows, seconds, peak, ending="done"):
-        return large.Result("fit", "", f"rows-{rows}", rows, ending, seconds, peak, np.nan, "", "")
+        return large.Result(
+            "fit", "", f"rows-{rows}", rows, ending, seconds, seconds, peak, np.nan, "", ""
+        )
 
     def answers(first, second):
         return {
-            name: large.Result("predict", "", name, 10_000, "done", 1, 1, accuracy, "", "")
+            name: large.Result("predict", "", name, 10_000, "done", 1, 1, 1, accuracy, "", "")
             for name, accuracy in (("rows-10000", first), ("sample-10", second))
         }
 
     fits = {f"rows-{n}": fit(n, n / 100, 1900.0) for n in (100, 1000, 10_000)}
     fits["sample-10"] = fit(10, 1.0, 100.0)
     assert large.report(fits, answers(0.8995, 0.9), 0.95)
-    assert "exponent of seconds against rows: 1.000 ± 0.000; bar" in capsys.readouterr().out
+    assert (
+        "exponent of processor seconds against rows: 1.000 (of wall clock 1.000); bar"
+        in capsys.readouterr().out
+    )
     assert not large.report(fits, answers(0.898, 0.9), 0.95)
     assert (
         "-0.20 points, standard error 0.42 at most; bar, at least -0.1" in capsys.readouterr().out
@@ -439,7 +444,7 @@ def test_states_are_compared_in_turns(modules, tmp_path, monkeypatch, capsys):
         assert np.load(folder / "target.npy").max() < 50
         seconds = 1.0 if code == str(scale.ROOT) else 8.0
         facts = {"seconds": seconds, "accuracy": 0.5, "code": code}
-        return modules["processes"].Usage("done", 9.0, 500.0, json.dumps(facts), "")
+        return modules["processes"].Usage("done", 9.0, 9.0, 500.0, json.dumps(facts), "")
 
     monkeypatch.setattr(scale, "run_bounded", run_bounded)
     words = ["--rows", "60", "--before", str(tmp_path), "--csv", str(tmp_path / "scale.csv")]
@@ -455,7 +460,7 @@ def test_states_are_compared_in_turns(modules, tmp_path, monkeypatch, capsys):
         scale,
         "run_bounded",
         lambda *_, **__: modules["processes"].Usage(
-            "done", 1.0, 1.0, '{"seconds": 1, "accuracy": 1, "code": "x"}', ""
+            "done", 1.0, 1.0, 1.0, '{"seconds": 1, "accuracy": 1, "code": "x"}', ""
         ),
     )
     with pytest.raises(SystemExit, match="the code of x ran in place of that of elsewhere"):
