@@ -384,7 +384,7 @@ def test_large_file_is_written_fitted_and_judged(modules, tmp_path, monkeypatch,
         ("predict", "sample-300", 500, "done"),
     ]
     assert all(row.accuracy > 0.6 for row in results if row.command == "predict")
-    assert "exponent of seconds against rows: nan ± nan; bar, at most 1.05: not measured" in told
+    assert "(of wall clock nan); bar, at most 1.05: not measured" in told
     assert "peak of the largest fit: 0.50 GB; bar, at most 2 GB: met" in told
     sample = pd.read_parquet(tmp_path / "rows-measured" / "sample-300.parquet")
     chosen = np.sort(np.random.default_rng(0).choice(1500, size=300, replace=False))
