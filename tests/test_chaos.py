@@ -1,6 +1,6 @@
 """Commands whose workers die, that are interrupted or killed, and that share a folder.
 
-Workers that die in a run are in ``test_engines_equal.py``, on every engine.
+Workers that die in a run are also in ``test_engines_equal.py``, on every engine.
 ``benchmarks/chaos.py`` does the same at random moments, hundreds of times.
 """
 
@@ -51,13 +51,13 @@ def table(text: str) -> str:
     return re.sub(r"\d+\.\d( *)(?=-|\d+\.\d+ / |$)", r"S\1", text, flags=re.MULTILINE)
 
 
-def undisturbed(commands: Server, toys: Toys, store: Path) -> tuple[str, dict[str, str]]:
-    """Table and records of the four runs, made in one process; all trainings are forgotten."""
+@pytest.fixture(scope="module")
+def expected(commands, tmp_path_factory):
+    """Table and records of the four runs, made in one process."""
+    toys, calm = Toys(tmp_path_factory.mktemp("calm")), tmp_path_factory.mktemp("records")
     toys.open()
-    calm = store.with_name("calm")
     command = commands.call(*FOUR, *HERE, "--records", calm, **toys.options)
     assert command.poll() == 0, command.err
-    toys.forget()
     return table(command.out), contents(calm)
 
 
@@ -82,54 +82,18 @@ def check_resumed(
         assert (table(again.out), contents(store)) == expected
 
 
-# workers that die
-
-
-def test_a_worker_that_dies_at_its_start_is_replaced(commands, toys, store) -> None:
-    expected = undisturbed(commands, toys, store)
-    toys.open()
-    command = commands.start(*FOUR, *TWO_WORKERS, "--records", store, **toys.options)
-    first = until(command.workers, PATIENCE, 0.001)[0]
-    os.kill(first.pid, signal.SIGKILL)
-    assert command.wait(PATIENCE) == 0, command.err
-    assert (table(command.out), contents(store)) == expected
-    assert command.left(GONE) == []
-    assert leftovers(store) == []
-
-
-def test_a_run_that_kills_its_workers_fails_and_the_others_finish(commands, toys, store) -> None:
-    words = ("compare", "--methods", "majority,toys:Deadly", "--runs", "1", "--records", store)
-    command = commands.call(*words, *TWO_WORKERS, seconds=2 * PATIENCE, **toys.options)
-    assert command.poll() == 1
-    assert "toys:Deadly, seed 0: its worker died in each of 3 tries" in command.err
-    assert "Traceback" not in command.err
-    assert "majority" in command.out
-    assert len(stamps(store)) == 1
-    assert list(toys.runs().values()) == [3]
-    assert command.left(GONE) == []
-    assert leftovers(store) == []
-
-
 # commands that are ended
 
 
-@pytest.mark.parametrize(
-    ("name", "group", "command"),
-    [("TERM", False, "compare"), ("HUP", True, "run"), ("INT", True, "compare")],
-)
-def test_a_signal_ends_a_command_which_can_go_on(
-    commands, toys, store, name, group, command
-) -> None:
-    words = FOUR if command == "compare" else ("run", "--method", *FOUR[2:])
-    number = getattr(signal, f"SIG{name}")
+def test_a_signal_ends_a_command_which_can_go_on(commands, toys, store) -> None:
+    words = ("run", "--method", *FOUR[2:])
     running = commands.start(*words, *TWO_WORKERS, "--records", store, **toys.options)
     toys.at_gate(2)  # of two pairs, each has half
     assert until(lambda: len(stamps(store)) == 2, PATIENCE)
-    running.send(number, group=group)
+    running.send(signal.SIGHUP, group=True)
     for further in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        if further >= number:  # of several that wait, Python takes the smallest first
-            running.send(further)
-    assert running.wait(STOP) == 128 + number
+        running.send(further)
+    assert running.wait(STOP) == 128 + signal.SIGHUP
     assert running.left(GONE) == []
     assert running.out == ""
     assert "interrupted: 2 of 4 runs are kept in" in running.err
@@ -151,10 +115,14 @@ def test_a_signal_ends_a_command_without_workers(commands, toys, store, name) ->
     check_resumed(commands, toys, store, kept=1)
 
 
-def test_a_killed_command_takes_its_workers_along_and_goes_on(commands, toys, store) -> None:
-    expected = undisturbed(commands, toys, store)
+def test_a_worker_is_replaced_and_a_killed_command_takes_all_along(
+    commands, toys, store, expected
+) -> None:
     running = commands.start(*FOUR, *TWO_WORKERS, "--records", store, **toys.options)
+    first = until(running.workers, PATIENCE, 0.001)[0]
+    os.kill(first.pid, signal.SIGKILL)  # at its start
     toys.at_gate(2)
+    assert "Traceback" not in running.err
     running.send(signal.SIGKILL)
     assert running.left(GONE) == []
     assert running.wait(STOP) == -signal.SIGKILL
@@ -174,7 +142,7 @@ def test_a_signal_that_is_ignored_stays_ignored(commands, toys, store, name) -> 
 
 
 def test_interrupt_keeps_what_finished(commands, tmp_path) -> None:
-    words = ("--method", "rcml", "--runs", "20", "--jobs", "2", "--set", "epochs=20")
+    words = ("--method", "rcml", "--runs", "20", "--jobs", "2", "--set", "epochs=5")
     command = commands.start("run", *words, "--out", tmp_path, fresh=True)
     assert until(lambda: stamps(tmp_path / "records"), PATIENCE)
     command.send(signal.SIGINT, group=True)  # as Ctrl-C does
@@ -194,10 +162,11 @@ def test_interrupt_keeps_what_finished(commands, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "module"), [("dask", "distributed"), ("ray", "ray")])
-def test_other_engines_replace_workers_and_end_too(commands, toys, store, engine, module) -> None:
+def test_other_engines_replace_workers_and_end_too(
+    commands, toys, store, expected, engine, module
+) -> None:
     if find_spec(module) is None:
         pytest.skip(f"{engine} is not installed")
-    expected = undisturbed(commands, toys, store)
     running = commands.start(
         *FOUR, *TWO_WORKERS, "--engine", engine, "--records", store, **toys.options
     )
@@ -225,8 +194,7 @@ def both(toys: Toys, first: Command, second: Command) -> None:
         assert command.wait(PATIENCE) == 0, command.err
 
 
-def test_two_commands_share_a_folder_and_its_runs(commands, toys, store) -> None:
-    expected = undisturbed(commands, toys, store)
+def test_two_commands_share_a_folder_and_its_runs(commands, toys, store, expected) -> None:
     words = (*FOUR, "--records", store)
     first = commands.start(*words, *HERE, **toys.options)
     toys.at_gate()
@@ -238,8 +206,7 @@ def test_two_commands_share_a_folder_and_its_runs(commands, toys, store) -> None
     assert "all 4 runs are kept in" in second.err
 
 
-def test_an_experiment_and_a_comparison_share_a_folder(commands, toys, store) -> None:
-    expected = undisturbed(commands, toys, store)
+def test_an_experiment_and_a_comparison_share_a_folder(commands, toys, store, expected) -> None:
     plan = toys.folder / "plan.toml"
     plan.write_text(
         'title = "Toys"\ndatasets = ["digits"]\nruns = 2\n'
@@ -255,8 +222,7 @@ def test_an_experiment_and_a_comparison_share_a_folder(commands, toys, store) ->
     assert list(toys.runs().values()) == [1, 1, 1, 1]
 
 
-def test_who_waits_goes_on_where_the_other_was_killed(commands, toys, store) -> None:
-    expected = undisturbed(commands, toys, store)
+def test_who_waits_goes_on_where_the_other_was_killed(commands, toys, store, expected) -> None:
     words = (*FOUR, "--records", store)
     first = commands.start(*words, *HERE, **toys.options)
     toys.at_gate()

@@ -11,6 +11,7 @@ import struct
 import time
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from rcml_misa.datasets.files.hdf5 import Hdf5Guard
 from rcml_misa.exceptions import DataError, OptionError, RcmlMisaError, bounded
 
 h5py = pytest.importorskip("h5py")
+phil = pytest.importorskip("h5py._objects").phil
 
 ROWS = 40
 LABELS = np.arange(ROWS) % 2
@@ -35,6 +37,13 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def other_threads_may_read():
+    """Whether h5py's lock is free, which blocks that are read ahead in a thread take."""
+    with ThreadPoolExecutor(1) as thread:
+        taken = thread.submit(lambda: phil.acquire(blocking=False) and (phil.release() or True))
+        return taken.result()
+
+
 def refusal(path, options=None):
     """Read a file that is refused at once, and return the sentence."""
     before, start = peak(), time.process_time()
@@ -42,6 +51,7 @@ def refusal(path, options=None):
         read_own_file(path, options or FileOptions())
     assert time.process_time() - start < 5
     assert peak() - before < 500
+    assert other_threads_may_read()  # while the error and its frames live
     text = str(caught.value)
     assert len(text) <= 300
     assert "\n" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
@@ -383,7 +384,8 @@ def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[R
     streams = getattr(backend, "supports_return_generator", False)
     parallel = joblib.Parallel(return_as="generator" if streams else "list")
     if getattr(backend, "supports_sharedmem", False):  # threads
-        yield from parallel(joblib.delayed(_alone)(task, part) for part in parts)
+        with _one_core():
+            yield from parallel(joblib.delayed(task)(part) for part in parts)
         return
     with work_folder() as folder:
         path = str(folder / "task")
@@ -391,11 +393,22 @@ def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[R
         yield from parallel(joblib.delayed(_alone)(path, part) for part in parts)
 
 
-def _alone(task: Callable[[Any], Result] | str, part: Any) -> Result:
-    """Do a task, or that of a file, on one core, so that workers don't take each other's."""
-    with threadpool_limits(1):
-        done: Result = (_loaded(task) if isinstance(task, str) else task)(part)
-    return done
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Let libraries use one core for each worker, so that workers don't take each other's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # which new threads begin with
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _alone(path: str, part: Any) -> Any:
+    """Do the task of a file for a part, on one core."""
+    with _one_core():
+        return _loaded(path)(part)
 
 
 @lru_cache(maxsize=1)

@@ -103,7 +103,8 @@ class Engine:
     def spread(self, folder: Path) -> Iterator[None]:
         """Let joblib's calls without options of their own, those of a fit, go over the workers.
 
-        A worker that dies ends the fit. Files of the engine's own go to `folder`.
+        Those of the local engine are threads. A worker that dies ends the fit. Files of the
+        engine's own go to `folder`.
 
         Raises
         ------
@@ -117,36 +118,22 @@ class Engine:
                 "a fit does not go over jobs of SLURM; choose --engine local, dask or ray."
             )
         with self.start(folder) as options:
-            backend = "sequential"
-            if not self.here:
+            # threads share the libraries and the table's sample, of which processes hold copies
+            backend = "sequential" if self.here else "threading"
+            if self.name != "local":
                 backend = f"{OURS}fit"
-                register_parallel_backend(backend, _plain(self))
+                register_parallel_backend(backend, _plain(self.name))
             with parallel_config(backend, n_jobs=options["n_jobs"], temp_folder=str(folder)):
                 yield
 
 
-def _plain(engine: Engine) -> type[Any]:
-    """Make a backend of joblib for calls of which none may be lost."""
-    if engine.name == "dask":
+def _plain(name: EngineName) -> type[Any]:
+    """Find joblib's backend of an engine, for calls of which none may be lost."""
+    if name == "dask":
         from joblib._dask import DaskDistributedBackend as Kind
-    elif engine.name == "ray":
-        from ray.util.joblib.ray_backend import RayBackend as Kind
     else:
-        from joblib._parallel_backends import LokyBackend as Kind
-
-    class Following(Kind):  # type: ignore[misc]
-        """Workers of this machine that end with this process, and leave Ctrl-C to it."""
-
-        def __init__(self, **more: Any) -> None:
-            local = {} if engine.name != "local" else {"inner_max_num_threads": 1}
-            super().__init__(**{**local, **more})
-
-        def configure(self, *args: Any, **more: Any) -> Any:
-            if engine.name == "local":
-                more |= {"initializer": follow_parent, "initargs": (os.getpid(),)}
-            return super().configure(*args, **more)
-
-    return Following
+        from ray.util.joblib.ray_backend import RayBackend as Kind
+    return Kind
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001

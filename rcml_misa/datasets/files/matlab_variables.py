@@ -102,7 +102,8 @@ def _stored(file: Any, item: Any, guard: Hdf5Guard, within: tuple[Any, ...] = ()
         matrix = sparse_group(item)
         if matrix is not None:
             return matrix
-        return {name: _stored(file, part, guard, within) for name, part in item.items()}
+        # its items() would hold h5py's lock for as long as the error of one of them lives
+        return {name: _stored(file, item[name], guard, within) for name in item}
     if np.any(attribute(item, "MATLAB_empty", 0)):
         return [] if kind == "cell" else np.empty((0, 0))
     # axes lie in reverse
