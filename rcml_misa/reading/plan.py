@@ -15,13 +15,26 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import CLIP, FARTHEST, FARTHEST_UNSCALED, HUGE, FeatureMap
 from rcml_misa.views import ViewArray, dense, present_rows
 
-__all__ = ["EXTRA", "ColumnPlan", "LinearReading", "Reading", "ReadingPlan", "Slot"]
+__all__ = ["EXTRA", "ColumnPlan", "LinearReading", "Reading", "ReadingPlan", "Slot", "even_slices"]
 
 ENTRIES = 2**19  # raw values that are read at once: what is made of them stays in the caches
 FEWEST, MOST = 64, 1024  # rows of a block
 EXTRA = 3  # rows after the columns of a map
 NEAR = 64  # units from an origin at which a shift is too far: float32 leaves 1e-5 of a unit there
 FLAT = 1e-12  # spread of a row without one
+
+
+def even_slices(total: int, most: int) -> Iterator[slice]:
+    """Cut so many rows into as few slices of at most `most` rows as there can be, of like sizes.
+
+    Examples
+    --------
+    >>> list(even_slices(10, 4))
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    """
+    size = -(-total // max(-(-total // most), 1))
+    for start in range(0, total, size or 1):
+        yield slice(start, min(start + size, total))
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,7 @@ class Reading:
 
     def tiles(self, rows: int) -> Iterator[tuple[slice, Reading]]:
         """Cut into readings of at most so many rows."""
-        for start in range(0, self.rows, rows):
-            some = slice(start, min(start + rows, self.rows))
+        for some in even_slices(self.rows, rows):
             if some == slice(0, self.rows):
                 yield some, self
                 continue
@@ -138,9 +150,7 @@ class ReadingPlan:
 
     def blocks(self, arrays: Sequence[ViewArray]) -> Iterator[slice]:
         """Yield slices of rows that cover all rows of the views."""
-        total, rows = int(arrays[0].shape[0]), self.rows(arrays)
-        for start in range(0, total, rows):
-            yield slice(start, min(start + rows, total))
+        yield from even_slices(int(arrays[0].shape[0]), self.rows(arrays))
 
     def __call__(self, arrays: Sequence[ViewArray], rows: slice = slice(None)) -> Reading:
         """Read rows of raw views, some of which may be missing."""
