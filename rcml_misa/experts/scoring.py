@@ -252,31 +252,34 @@ def _kernel_sums(
             torch.mul(near, factor, out=products[kind])
         elif products:
             products[kind].add_(near, alpha=factor)
-        powers = {width: round(width / least) for width in others}
-        for width in others:
-            if powers[width] not in POWERS:
-                torch.mul(near, width / least, out=more).exp_()
-                if kind:
-                    sums[width].add_(more)
-                else:
-                    sums[width].copy_(more)
+        ratios = {width: round(width / least, 9) for width in others}
+        for width, ratio in ratios.items():
+            if ratio in POWERS:
+                continue
+            gaussian = torch.mul(near, ratio, out=sums[width] if not kind else more).exp_()
+            if kind:
+                sums[width].add_(gaussian)
         near.exp_()
         for width in others:
-            if powers[width] not in POWERS:
-                continue
-            left = right = near
-            if powers[width] != 2:
-                left = torch.square(near, out=more)
-                for _ in range(powers[width] // 8):
-                    left.square_()
-                right = near if powers[width] == 3 else left
-            if kind:
-                sums[width].addcmul_(left, right)
-            else:
-                torch.mul(left, right, out=sums[width])
+            if ratios[width] in POWERS:
+                factors = _factors(near, int(ratios[width]), more)
+                if kind:
+                    sums[width].addcmul_(*factors)
+                else:
+                    torch.mul(*factors, out=sums[width])
         if kind:
             base.add_(near)
     return sums
+
+
+def _factors(base: Tensor, power: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Two factors of a power among `POWERS`; the memory is written over."""
+    if power == 2:
+        return base, base
+    left = torch.square(base, out=memory)
+    if power == 8:
+        left.square_()
+    return left, base if power == 3 else left
 
 
 def scored(

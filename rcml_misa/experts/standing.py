@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class _Components(NamedTuple):
         )
 
     def __call__(self, reading: Reading, out: Tensor) -> Tensor:
-        """Write components (m, n) into `out`, and compute how far (n,) rows are from their plane."""
+        """Write components (m, n) into `out`; how far (n,) rows are from their plane."""
         part, beyond = reading.part(self.slot), None
         columns = part[:-EXTRA]
         if max(float(columns.amax()), -float(columns.amin())) > EDGE:
@@ -85,7 +86,7 @@ class _Metrics:
     def __init__(
         self,
         metrics: Sequence[Metric],
-        columns: Sequence[tuple[Array, Sequence[int]]],
+        columns: Sequence[tuple[Array, NDArray[np.int64]]],
         shape: tuple[int, int],
         dtype: torch.dtype,
         *,
@@ -124,7 +125,7 @@ class _Gaussians:
         self.model, self.dtype = model, dtype
         self.width = max(model.widths)
         self.prior = torch.from_numpy(np.log(np.maximum(model.prior, 1e-12))).to(dtype)
-        columns = [(np.eye(width), range(width)) for width in model.widths]
+        columns = [(np.eye(width), np.arange(width)) for width in model.widths]
         shape = (self.width, self.width + 1)
         self.alone = _Metrics(model.alone, columns, shape, dtype, apart=True)
         self._patterns: dict[tuple[int, ...], _Metrics] = {}

@@ -284,7 +284,9 @@ def mixture_shares(
     own = weights[:count] if counted is None else weights[:count] * counted
     everything = (own.unsqueeze(-1) * logs).sum(dim=-2)
     if shared.shape[-2]:
-        weight = weights[count:] if counted is None else weights[count] * present_share(counted)[:, 0]
+        weight = weights[count:]
+        if counted is not None:
+            weight = weight * present_share(counted).squeeze(-1)
         everything = everything + weight * mean_present(log_shares(shared), whole)
     if count < 2:
         return _softmax(everything)
@@ -314,15 +316,14 @@ def mean_mass(private: Tensor, shared: Tensor, weights: Tensor | None = None) ->
     tensor(8.)
     """
     count = private.shape[-2]
-    parts = [private, shared] if shared.shape[-2] else [private]
-    logs = [torch.log1p(part) for part in parts]
+    own, both = torch.log1p(private), torch.log1p(shared)
     if weights is None:
-        total = sum(part.sum(dim=-2) for part in logs) / (count + shared.shape[-2])
-    else:
-        own = (weights[..., :count], weights[..., count:])
-        total = sum(keep_present(p, w).sum(dim=-2) for p, w in zip(logs, own, strict=False))
-        total = total / weights.sum(dim=-1, keepdim=True).clamp_min(1)
-    return torch.expm1(total).sum(dim=-1)
+        total = (own.sum(dim=-2) + both.sum(dim=-2)) / (count + shared.shape[-2])
+        return torch.expm1(total).sum(dim=-1)
+    total = keep_present(own, weights[..., :count]).sum(dim=-2)
+    total = total + keep_present(both, weights[..., count:]).sum(dim=-2)
+    counts = weights.sum(dim=-1, keepdim=True).clamp_min(1)
+    return torch.expm1(total / counts).sum(dim=-1)
 
 
 def fuse_mixture(

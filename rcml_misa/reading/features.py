@@ -133,7 +133,8 @@ class _Places:
         self.quantiles = torch.zeros(len(self.limits), dtype=dtype)
         for start, values, results in zip(starts, numbers, quantiles, strict=False):
             below = torch.nextafter(values, torch.full_like(values, -torch.inf))
-            limits = torch.stack([below, values], dim=1).view(-1)
+            # minus 0 less 0 would count as below 0
+            limits = torch.stack([below, values], dim=1).view(-1) + 0.0
             self.limits[start : start + len(limits)] = limits
             self.quantiles[start : start + len(results)] = torch.from_numpy(results)
         enough = 1 << (2 * most - 1).bit_length()

@@ -267,13 +267,11 @@ class _Steps:
             if plain:
                 out.copy_(scaled[key])
             else:
-                _expand(mapping, scaled[key], *held, out)
+                _expand(mapping, scaled[key], held[0], held[1], out)
         return True
 
 
-def _expand(
-    mapping: FeatureMap, values: Tensor, mean: Tensor, factor: Tensor, out: Tensor
-) -> None:
+def _expand(mapping: FeatureMap, values: Tensor, mean: Tensor, factor: Tensor, out: Tensor) -> None:
     """Standardise the roots of scaled columns (d, n), and their rows' LayerNorm."""
     width = len(values)
     root = values.abs().sqrt_().copysign_(values)
