@@ -195,8 +195,8 @@ class _Steps:
     """Steps of the maps of a view, those that several share done once.
 
     Values are turned to differences from an origin in float64, and rounded to the type of a
-    reading; all other steps are in that type. Maps whose shift is within `NEAR` of their units of
-    an origin share its differences.
+    reading; all other steps are in that type. In float32, maps whose shift is within `NEAR` of
+    their units of an origin share its differences.
 
     Parameters
     ----------
@@ -218,10 +218,10 @@ class _Steps:
             held = [torch.from_numpy(part).to(dtype).unsqueeze(1) for part in statistics]
             self._maps.append((key, mapping, held))
 
-    def _origin(self, shift: NDArray[np.float64], scale: NDArray[np.float64]) -> int:
-        """Number of an origin that serves a shift."""
+    def _origin(self, shift: NDArray[np.float64], near: NDArray[np.float64] | float) -> int:
+        """Number of an origin that is so near to a shift."""
         for number, origin in enumerate(self.origins):
-            if (np.abs(shift - origin) <= NEAR * scale).all():
+            if (np.abs(shift - origin) <= near).all():
                 return number
         self.origins.append(shift)
         self._columns.append(torch.from_numpy(shift.copy()).unsqueeze(1))
@@ -230,9 +230,10 @@ class _Steps:
     def _scaling(self, mapping: FeatureMap) -> tuple[int, Callable[..., Tensor]]:
         """The number of the origin, and what scales differences from it."""
         if mapping.ranked:
-            number = self._origin(mapping.order[0], np.full(len(mapping.order[0]), np.inf))
+            number = self._origin(mapping.order[0], np.inf)
             return number, mapping.table.lookup(self.origins[number], self.dtype)
-        number = self._origin(mapping.shift, mapping.scale)
+        near = NEAR * mapping.scale if self.dtype == torch.float32 else 0.0
+        number = self._origin(mapping.shift, near)
         shift = mapping.shift - self.origins[number]
         limit = FARTHEST_UNSCALED if mapping.scaling == "none" else FARTHEST
         offset = torch.from_numpy(shift).to(self.dtype).unsqueeze(1) if shift.any() else None
