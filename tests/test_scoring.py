@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from rcml_misa.experts.ridge import KERNELS
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.view_experts import ViewExperts
-from rcml_misa.reading.features import CELLS, QuantileTable
+from rcml_misa.reading.quantiles import CELLS, QuantileTable
 from rcml_misa.views import MultiView, dense
 
 
