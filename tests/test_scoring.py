@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from rcml_misa.experts.ridge import KERNELS
 from rcml_misa.experts.scoring import ExpertScorer
 from rcml_misa.experts.view_experts import ViewExperts
-from rcml_misa.reading.features import CELLS, QuantileTable
+from rcml_misa.reading.quantiles import CELLS, QuantileTable
 from rcml_misa.views import MultiView, dense
 
 
@@ -35,6 +35,7 @@ KINDS = {
     "constant": lambda rng, n: np.full(n, 2.5),
     "zeros": lambda rng, n: np.where(rng.random(n) < 0.9, 0.0, rng.random(n)),
     "outlier": lambda rng, n: np.append(rng.normal(size=n - 1) * 1e-9, 1e9),
+    "signed zeros": lambda rng, n: np.copysign(0.0, rng.normal(size=n)) + (rng.random(n) < 0.1),
     "huge": lambda rng, n: rng.normal(size=n) * 1e300,
     "tiny": lambda rng, n: rng.integers(0, 9, size=n) * 5e-324,
     "bytes": lambda rng, n: rng.integers(0, 256, size=n).astype(float),
@@ -54,6 +55,8 @@ def test_quantiles_are_those_of_a_search(rows):
         np.full_like(order, 1e308),
         np.full_like(order, -1e308),
         rng.normal(size=order.shape),
+        np.zeros_like(order),
+        np.full_like(order, -0.0),
     ]
     for values in queries:
         np.testing.assert_array_equal(table(values), searched(order, values))
@@ -112,6 +115,19 @@ def test_scores_are_those_of_each_expert_by_itself(rows, views, gaps, landmarks,
     np.testing.assert_allclose(fitted.joint_.score_parts(new.arrays), found.joint, **tolerance)
     # the expert of a view with gaps has landmarks of its own
     assert scorer.shared == ([True, not gaps, True][:views] if views > 1 else [])
+
+
+@pytest.mark.parametrize(("own", "joint"), [("rough", "smooth"), ("fine", "smooth")])
+def test_kernels_of_views_may_differ_from_the_joint_one(own, joint):
+    """Widths of .5 and 1.5 beside .2 are no whole powers of its Gaussian."""
+    views, new = experts(60, kernel=own)[0].views_, experts(70, seed=1)[1]
+    both = experts(60, kernel=joint)[0].joint_
+    scorer = ExpertScorer(views, both)
+    found = scorer(new.arrays)
+    assert all(scorer.shared)
+    for expert, array, scores in zip(views, new.arrays, found.views, strict=True):
+        np.testing.assert_allclose(scores, scores_by_kernel(expert, [array]), atol=1e-9)
+    np.testing.assert_allclose(found.joint, scores_by_kernel(both, new.arrays), atol=1e-9)
 
 
 def test_tiles_of_any_size_give_the_same():

@@ -78,15 +78,14 @@ class Answerer:
         all_views: Array | None = None
         if self.networks is not None:
             here = None if reading.present is None else torch.from_numpy(reading.present)
-            private, shared = (part.double() for part in self.networks(reading))
-            own, all_views = log_opinions(private, shared, here)
+            own, all_views = log_opinions(*self.networks(reading), here)
             if self.scorer is None:
                 return network_logits(own, all_views, reading.present)
         scores, joint = self.scorer.score(reading)  # there are members where no network answers
         logits = expert_logits(
             self.members,
-            scores.double().transpose(1, 2).numpy(),
-            joint.double().T.numpy(),
+            scores.transpose(1, 2).numpy(),
+            joint.T.numpy(),
             reading.present,
         )
         return logits if own is None else logits.pooled(own, all_views, self.share)

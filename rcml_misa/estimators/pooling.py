@@ -188,8 +188,10 @@ class Fusion:
     ) -> FusedOpinions:
         """Fuse logits (n, N, K) of the views and (n, K) of all, given which are there (n, N).
 
-        `posterior` (n, N + 1) and `familiar` (n, N) are those of `Standing`.
+        `posterior` (n, N + 1) and `familiar` (n, N) are those of `Standing`. Results have the type
+        of the logits.
         """
+        posterior, familiar = posterior.to(own), familiar.to(own)
         (shares, private), (_, shared) = map(_share_evidence, (own, joint.unsqueeze(1)))
         if present is None:
             least = familiar.amin(dim=1, keepdim=True)
@@ -199,7 +201,7 @@ class Fusion:
             least = torch.where(present, familiar, 1.0).amin(dim=1, keepdim=True)
         fused = self._fuse(private, shared, shares, familiar, whole * least, posterior)
         ranked = familiar.amax(dim=1)
-        reported = private * (familiar * self.skill).unsqueeze(-1)
+        reported = private * (familiar * self.skill.to(familiar)).unsqueeze(-1)
         gains, rest = torch.zeros_like(familiar), fused
         if leave_out and own.shape[1] > 1:
             here = torch.ones_like(familiar, dtype=torch.bool) if present is None else present
@@ -219,11 +221,11 @@ class Fusion:
         posterior: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Gains of leaving each view out, and the evidence without the view of largest gain."""
-        counted = present * self.skill
+        counted = present * self.skill.to(familiar)
         logs = torch.log1p(private)
         total, count = (counted.unsqueeze(-1) * logs).sum(dim=1), counted.sum(dim=1)
         gains = []
-        for view in range(shares.shape[1]):  # without it, as `_certainty` does
+        for view in range(shares.shape[1]):  # without it, as `_fuse` does
             weight = counted[:, view]
             mean = total - weight.unsqueeze(-1) * logs[:, view]
             mean = mean / (count - weight).clamp_min(1).unsqueeze(-1)
@@ -241,11 +243,6 @@ class Fusion:
         left = familiar * ~left_out
         return each, self._fuse(private, shared, shares, left, nothing, belongs, weights)
 
-    def _certainty(self, private: Tensor, shared: Tensor, own: Tensor, whole: Tensor) -> Tensor:
-        """Belief in all classes together of the opinions by their weights (n, N) and (n, 1)."""
-        mass = mean_mass(private, shared, torch.cat([own * self.skill, whole], dim=1))
-        return mass / (mass + private.shape[-1])
-
     def _fuse(
         self,
         private: Tensor,
@@ -258,17 +255,20 @@ class Fusion:
     ) -> Tensor:
         classes = private.shape[-1]
         if self.operator == "mixture":
+            if weights is None and self.weights is not None:
+                weights = self.weights.to(private)
             shares = mixture_shares(
                 private,
                 shared,
                 witness,
-                weights=self.weights if weights is None else weights,
+                weights=weights,
                 counted=counted,
                 whole=whole,
                 posterior=posterior,
                 power=self.power,
             )
-            belief = self._certainty(private, shared, counted, whole)
+            certain = torch.cat([counted * self.skill.to(counted), whole], dim=1)
+            mass = mean_mass(private, shared, certain)
         else:
             evidence = fuse_views(
                 keep_present(private, counted),
@@ -277,14 +277,14 @@ class Fusion:
                 discount=self.discount,
                 present=counted > 0,
             )
-            total = evidence.sum(dim=-1)
-            shares = evidence / total.clamp_min(TINY).unsqueeze(-1)
-            belief = total / (total + classes)
+            mass = evidence.sum(dim=-1)
+            shares = evidence / mass.clamp_min(TINY).unsqueeze(-1)
         # a view that is far beyond question is as good as missing, and leaves no doubt
         doubt = (posterior[:, 1:] * counted**BEYOND).sum(dim=1)
         trust = 1 - (1 - LEAST_TRUST) * doubt
-        belief = belief * trust * (counted * self.parts).sum(dim=1).clamp_max(1)
-        mass = classes * belief / (1 - belief).clamp_min(TINY)
+        trust = trust * (counted * self.parts.to(counted)).sum(dim=1).clamp_max(1)
+        # the belief mass / (mass + K) times the trust, as mass again
+        mass = classes * trust * mass / (mass * (1 - trust) + classes)
         return mass.unsqueeze(-1) * shares
 
 
@@ -443,7 +443,7 @@ class PoolingClassifier(EvidentialClassifier):
         parts = []
         for _, logits, standing in self._answers(self._check_rows(X)):
             opinion = self._fuse(logits, standing, leave_out=False)
-            evidence = opinion.fused.numpy()
-            calibrated = self._probability(evidence, opinion.familiarity.numpy())
+            evidence = opinion.fused.double().numpy()
+            calibrated = self._probability(evidence, opinion.familiarity.double().numpy())
             parts.append(self._projected(evidence) if calibrated is None else calibrated)
         return np.concatenate(parts)

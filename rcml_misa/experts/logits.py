@@ -220,15 +220,15 @@ def expert_logits(
 ) -> ExpertLogits:
     """Bound and temper the scores (n, K) of each view's member and of the last, joint one.
 
-    `present` (n, N) is None where every row has every view.
+    `present` (n, N) is None where every row has every view. The type is that of the scores.
     """
     *own, last = members
+    # views first, as they are held
+    every = np.asarray(scores)
     bounds, temperatures, raw_temperatures = (
-        np.array([getattr(member, name) for member in own])[:, None, None]
+        np.array([getattr(member, name) for member in own], every.dtype)[:, None, None]
         for name in ("bound_", "temperature_", "raw_temperature_")
     )
-    # views first, as they are held
-    every = np.asarray(scores, dtype=np.float64)
     views, raw = temperatures * np.minimum(every, bounds), raw_temperatures * every
     if present is not None and not present.all():
         views[~present.T], raw[~present.T] = 0, 0

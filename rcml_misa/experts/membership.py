@@ -298,12 +298,15 @@ class Judge:
         self.gaussians = membership.gaussians_.folded(plan)
         self.coefficients = membership.coefficients_.tolist()
         distances = membership.distances_
-        low = torch.from_numpy(distances.median).unsqueeze(-1)
-        self.low, self.span = low, torch.from_numpy(distances.upper).unsqueeze(-1) - low
+        low, span = distances.median, distances.upper - distances.median
+        self.low, self.span = (
+            torch.from_numpy(part).to(plan.dtype).unsqueeze(-1) for part in (low, span)
+        )
 
     def __call__(self, reading: Reading, witness: Array) -> Standing:
-        """Compute the standing of rows read, with class shares (n, N, K)."""
-        doubt, ratios, distances = view_signs(self.gaussians, reading, torch.from_numpy(witness))
+        """Compute the standing of rows read, with class shares (n, N, K), in the plan's type."""
+        shares = torch.from_numpy(witness).to(self.plan.dtype)
+        doubt, ratios, distances = view_signs(self.gaussians, reading, shares)
         first, agreeing, *weights, far, slope = self.coefficients
         distance = distances.sub_(self.low).div_(self.span).amax(dim=0)
         swapped = doubt.mul(agreeing).add_(first)

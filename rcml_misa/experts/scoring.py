@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcml_misa.experts.ridge import KERNELS
-from rcml_misa.reading.plan import EXTRA, Reading, ReadingPlan, Slot
+from rcml_misa.reading.plan import EXTRA, Reading, ReadingPlan, Slot, even_slices
 from rcml_misa.views import ViewArray
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = ["ExpertScorer", "RawScores", "scored"]
 
 Array = NDArray[Any]
 ROWS, LANDMARKS = 256, 512  # of a kernel matrix at once, which the caches hold
+POWERS = (2, 3, 4, 8)  # of a Gaussian that take less time than an exponential
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class _Block:
     """One view in one kind of map, for one expert.
 
     `matrix` (m, d + 3) times a slot, mapped columns x, |x|^2, 1 and presence, gives minus the
-    squared distances to the m landmarks; `linear` (K, d + 3) times it is the linear part of the
+    squared distances to the m landmarks, which the scorer multiplies by the least width of their
+    Gaussians; `linear` (K, d + 3) times it is the linear part of the
     scores.
     """
 
@@ -120,6 +122,17 @@ class ExpertScorer:
             )
             for own, blocks in zip(self.own, self.joint.blocks, strict=False)
         ]
+        owners = zip(self.own, self.shared, strict=True)
+        terms = [own.terms if shared else {} for own, shared in owners]
+        self.widths = [
+            sorted(self.joint.terms | (terms[view] if terms else {})) for view in range(count)
+        ]
+        for widths, blocks in zip(self.widths, self.joint.blocks, strict=True):
+            for block in blocks:
+                block.matrix.mul_(widths[0])
+        for own, shared in zip(self.own, self.shared, strict=True):
+            for block in () if shared else own.blocks[0]:
+                block.matrix.mul_(min(own.terms))
         most = max(part.landmarks for part in [self.joint, *self.own])
         self.rows, self.landmarks = ROWS, math.ceil(most / max(1, round(most / LANDMARKS)))
 
@@ -134,9 +147,10 @@ class ExpertScorer:
         joint = torch.empty((classes, reading.rows), dtype=dtype)
         own = torch.empty((len(self.own), classes, reading.rows), dtype=dtype)
         rows = min(self.rows, reading.rows)
-        memory = torch.empty((4 + len(self.joint.blocks[0]), self.landmarks, rows), dtype=dtype)
-        for start in range(0, reading.rows, rows):
-            block = slice(start, min(start + rows, reading.rows))
+        kinds = len(self.joint.blocks[0])
+        most = max(len(widths) for widths in [*self.widths, *(own.terms for own in self.own)])
+        memory = torch.empty((3 + kinds + most, self.landmarks, rows), dtype=dtype)
+        for block in even_slices(reading.rows, rows):
             tables = [table[:, block] for table in reading.tables]
             held = memory[:, :, : block.stop - block.start]
             self._score(tables, own[:, :, block], joint[:, block], held)
@@ -154,13 +168,22 @@ class ExpertScorer:
             score.copy_(own.intercept.expand_as(score))
             for block in own.blocks[0]:
                 score.addmm_(block.linear, tables[block.slot.view][block.slot.whole])
-        for start in range(0, self.joint.landmarks, self.landmarks):
-            some = slice(start, min(start + self.landmarks, self.joint.landmarks))
-            self._tile(tables, scores, total, some, memory[:, : some.stop - start])
+        for some in self._tiles(self.joint, self.own):
+            self._tile(tables, scores, total, some, memory[:, : some.stop - some.start])
         for own, score, shared in zip(self.own, scores, self.shared, strict=True):
-            for start in range(0, 0 if shared else own.landmarks, self.landmarks):
-                some = slice(start, min(start + self.landmarks, own.landmarks))
-                self._alone(own, tables, score, some, memory[:, : some.stop - start])
+            for some in () if shared else self._tiles(own, ()):
+                held = memory[:, : some.stop - some.start]
+                sums = _kernel_sums(own.blocks[0], tables, some, sorted(own.terms), held)
+                _add(score, own, some, sums)
+
+    def _tiles(self, expert: _Parts, others: Sequence[_Parts]) -> Iterator[slice]:
+        """Cut an expert's landmarks where those of others end, and at most so many at once."""
+        ends = {expert.landmarks, *(min(o.landmarks, expert.landmarks) for o in others)}
+        start = 0
+        for end in sorted(ends):
+            while start < end:
+                yield slice(start, min(start + self.landmarks, end))
+                start = min(start + self.landmarks, end)
 
     def _tile(
         self,
@@ -171,70 +194,92 @@ class ExpertScorer:
         memory: Tensor,
     ) -> None:
         """Add what some landmarks of the joint expert, and those that views share, give."""
-        joint = self.joint
-        added, near, negative, spare, *together = memory
-        added.zero_()
-        for view, blocks in enumerate(joint.blocks):
-            own = self.own[view] if self.own and self.shared[view] else None
-            few = 0 if own is None else min(max(own.landmarks - some.start, 0), len(added))
-            weights = {} if own is None or not few else own.terms
-            near[:few].zero_()
-            for kind, block in enumerate(blocks):
-                table = tables[view][block.slot.whole]
-                torch.mm(block.matrix[some], table, out=negative)
-                if joint.product is not None and view:
-                    together[kind].add_(negative)
-                elif joint.product is not None:
-                    together[kind].copy_(negative)
-                widths = joint.terms | weights
-                for width, gaussian in _gaussians(negative, sorted(widths), spare):
-                    if width in joint.terms:
-                        added.add_(gaussian, alpha=joint.terms[width])
-                    if width in weights:
-                        near[:few].add_(gaussian[:few], alpha=weights[width])
-            if own is not None and few:
-                scores[view].addmm_(own.weights[:, some.start : some.start + few], near[:few])
-        for negatives in together if joint.product is not None else ():
-            added.add_(negatives.mul_(joint.product).exp_())
+        joint, kinds = self.joint, len(self.joint.blocks[0])
+        added, *products = memory[: 1 + kinds]
+        if joint.product is None:
+            products = []
+        for view, (blocks, widths) in enumerate(zip(joint.blocks, self.widths, strict=True)):
+            factor = (joint.product or 0.0) / widths[0]
+            sums = _kernel_sums(
+                blocks, tables, some, widths, memory[1 + kinds :], products, factor, first=not view
+            )
+            for number, (width, weight) in enumerate(joint.terms.items()):
+                if view or number:
+                    added.add_(sums[width], alpha=weight)
+                else:
+                    torch.mul(sums[width], weight, out=added)
+            if self.own and self.shared[view] and some.start < self.own[view].landmarks:
+                _add(scores[view], self.own[view], some, sums)
+        for product in products:
+            added.add_(product.exp_())
         total.addmm_(joint.weights[:, some], added)
 
-    def _alone(
-        self, own: _Parts, tables: Sequence[Tensor], score: Tensor, some: slice, memory: Tensor
-    ) -> None:
-        """Add what some landmarks of a view's own expert give."""
-        near, negative, spare = memory[:3]
-        near.zero_()
-        for block in own.blocks[0]:
-            torch.mm(block.matrix[some], tables[block.slot.view][block.slot.whole], out=negative)
-            for width, gaussian in _gaussians(negative, sorted(own.terms), spare):
-                near.add_(gaussian, alpha=own.terms[width])
-        score.addmm_(own.weights[:, some], near)
+
+def _add(score: Tensor, own: _Parts, some: slice, sums: dict[float, Tensor]) -> None:
+    """Add what some landmarks of a view's own expert give; the first of `sums` is written over."""
+    (first, weight), *others = own.terms.items()
+    near = sums[first]
+    for width, other in others:
+        near.add_(sums[width], alpha=other / weight)
+    score.addmm_(own.weights[:, some], near, alpha=weight)
 
 
-def _gaussians(
-    negative: Tensor, widths: Sequence[float], spare: Tensor
-) -> Iterator[tuple[float, Tensor]]:
-    """Yield Gaussians of rising widths of minus the squared distances, each held until the next.
+def _kernel_sums(
+    blocks: Sequence[_Block],
+    tables: Sequence[Tensor],
+    some: slice,
+    widths: Sequence[float],
+    memory: Tensor,
+    products: Sequence[Tensor] = (),
+    factor: float = 0.0,
+    *,
+    first: bool = False,
+) -> dict[float, Tensor]:
+    """Gaussians of a view by width, summed over the kinds, of some landmarks (m, n).
 
-    Those whose width is two to eight times another one's are powers of it, which takes less time
-    than an exponential; both memories are written over.
+    The blocks' products give minus the squared distances times the least of the rising `widths`;
+    they are added to `products`, of each kind, times a factor, which they replace for the `first`
+    view. Gaussians whose width is two to eight times the least are powers of its own, which takes
+    less time than an exponential. The results lie in `memory`.
     """
-    first, *others = widths
-    powers = [round(width / first) for width in others]
-    if all(power in (2, 3, 4, 8) for power in powers):
-        base = negative.mul_(first).exp_()
-        yield first, base
-        for width, power in zip(others, powers, strict=True):
-            if power == 3:
-                torch.pow(base, 3, out=spare)
-            else:
-                torch.square(base, out=spare)
-                for _ in range(power.bit_length() - 2):
-                    spare.square_()
-            yield width, spare
-        return
-    for width in widths:
-        yield width, torch.mul(negative, width, out=spare).exp_()
+    spare, more, base, *rest = memory
+    least, *others = widths
+    sums = {least: base} | dict(zip(others, rest, strict=False))
+    for kind, block in enumerate(blocks):
+        near = spare if kind else base
+        torch.mm(block.matrix[some], tables[block.slot.view][block.slot.whole], out=near)
+        if products and first:
+            torch.mul(near, factor, out=products[kind])
+        elif products:
+            products[kind].add_(near, alpha=factor)
+        ratios = {width: round(width / least, 9) for width in others}
+        for width, ratio in ratios.items():
+            if ratio in POWERS:
+                continue
+            gaussian = torch.mul(near, ratio, out=sums[width] if not kind else more).exp_()
+            if kind:
+                sums[width].add_(gaussian)
+        near.exp_()
+        for width in others:
+            if ratios[width] in POWERS:
+                factors = _factors(near, int(ratios[width]), more)
+                if kind:
+                    sums[width].addcmul_(*factors)
+                else:
+                    torch.mul(*factors, out=sums[width])
+        if kind:
+            base.add_(near)
+    return sums
+
+
+def _factors(base: Tensor, power: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Two factors of a power among `POWERS`; the memory is written over."""
+    if power == 2:
+        return base, base
+    left = torch.square(base, out=memory)
+    if power == 8:
+        left.square_()
+    return left, base if power == 3 else left
 
 
 def scored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -51,120 +52,136 @@ class _Components(NamedTuple):
         return cls(
             plan.add(view, white.map, squares=True),
             torch.from_numpy(matrix).to(dtype),
-            torch.from_numpy(gains),
+            torch.from_numpy(gains).to(dtype),
             white.size,
         )
 
-    def __call__(self, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Components (m, n) and how far (n,) rows are from their plane, in float64."""
-        part, beyond = reading.part(self.slot).to(self.matrix.dtype), None
+    def __call__(self, reading: Reading, out: Tensor) -> Tensor:
+        """Write components (m, n) into `out`; how far (n,) rows are from their plane."""
+        part, beyond = reading.part(self.slot), None
         columns = part[:-EXTRA]
-        extremes = torch.aminmax(columns)
-        if max(float(extremes.max), -float(extremes.min)) > EDGE:
+        if max(float(columns.amax()), -float(columns.amin())) > EDGE:
             mapped = columns.clamp(-FARTHEST, FARTHEST)
             cut = mapped.clamp(-EDGE, EDGE)
             beyond = (mapped - cut).square_().sum(dim=0)
             part = torch.cat([cut, cut.square().sum(dim=0, keepdim=True), part[-EXTRA + 1 :]])
-        product = (self.matrix @ part).double()
+        product = self.matrix @ part.to(self.matrix.dtype)
         components, squares = product[:-1], product[-1]
+        out.copy_(components)
         left = (squares - self.gains @ components.square()).clamp_min_(0)
         if beyond is not None:
             left += beyond
-        return components, left.sqrt_().div_(self.size)
+        return left.sqrt_().div_(self.size)
 
 
-class _Metric(NamedTuple):
-    """Squared distances to K means, and their Gaussians' logarithms, as two products.
+class _Metrics:
+    """Squared distances of M views to K means each, and their Gaussians' logarithms.
 
-    `root` (m, M) turns columns (M, n) so that their squares add up to a squared distance from 0;
-    `centres` (K, M) and `constant` (K, 1) give the rest of it, over -2; `scale` is half the log
-    determinant of the precision.
+    A product with `matrix`, of (rows, columns) or one of these per view, turns columns so that the
+    squares of the first w of each view's w + K results add up to a squared distance from 0; the
+    other K give the rest of it, over -2. `scales` (M, 1) are half the log determinants of the
+    precisions.
     """
 
-    root: Tensor
-    centres: Tensor
-    constant: Tensor
-    scale: float
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        columns: Sequence[tuple[Array, NDArray[np.int64]]],
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        *,
+        apart: bool,
+    ) -> None:
+        """Fold metrics of what a matrix (columns, m) makes of columns at some of all places.
 
-    @classmethod
-    def of(cls, metric: Metric, turn: Array | None = None) -> _Metric:
-        """Fold a metric of columns, or of what `turn` (M, m) makes of them."""
-        root = metric.root if turn is None else turn @ metric.root
-        return cls(
-            torch.from_numpy(np.ascontiguousarray(root.T)),
-            torch.from_numpy(np.ascontiguousarray((root @ metric.centres.T).T)),
-            torch.from_numpy(-(metric.centres**2).sum(axis=1, keepdims=True) / 2),
-            metric.scale,
-        )
+        Of `shape` (w, places), the last place is that of a column of ones.
+        """
+        width, places = shape
+        classes = len(metrics[0].centres)
+        matrix = np.zeros((len(metrics), width + classes, places))
+        for part, metric, (turn, own) in zip(matrix, metrics, columns, strict=True):
+            root = turn @ metric.root
+            part[: root.shape[1], own] = root.T
+            part[width:, own] = metric.centres @ root.T
+            part[width:, -1] = -(metric.centres**2).sum(axis=1) / 2
+        self.width, self.shape = width, (len(metrics), width + classes, -1)
+        self.matrix = torch.from_numpy(matrix if apart else matrix.reshape(-1, places)).to(dtype)
+        scales = np.array([[metric.scale] for metric in metrics])
+        self.scales = torch.from_numpy(scales).to(dtype)
 
     def __call__(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances (n,) from 0, and minus half of what they fall by (K, n), of (M, n)."""
-        squares = (self.root @ values).square_().sum(dim=0)
-        return squares, torch.addmm(self.constant, self.centres, values)
+        """Squared distances (M, n) from 0, and minus half of what they fall by (M, K, n)."""
+        result = (self.matrix @ values).view(self.shape)
+        return result[:, : self.width].square().sum(dim=1), result[:, self.width :]
 
 
 class _Gaussians:
-    """`ViewGaussians` with folded maps, for columns first."""
+    """`ViewGaussians` with folded maps, for columns first.
 
-    def __init__(self, model: ViewGaussians) -> None:
-        self.model = model
-        self.prior = torch.from_numpy(np.log(np.maximum(model.prior, 1e-12))).unsqueeze(1)
-        self.alone = [_Metric.of(metric) for metric in model.alone]
-        self._patterns: dict[tuple[int, ...], list[_Metric]] = {}
+    The components of every view take up as many places, and one more for a column of ones.
+    """
 
-    def _together(self, pattern: tuple[int, ...]) -> list[_Metric]:
+    def __init__(self, model: ViewGaussians, dtype: torch.dtype) -> None:
+        self.model, self.dtype = model, dtype
+        self.width = max(model.widths)
+        self.prior = torch.from_numpy(np.log(np.maximum(model.prior, 1e-12))).to(dtype)
+        columns = [(np.eye(width), np.arange(width)) for width in model.widths]
+        shape = (self.width, self.width + 1)
+        self.alone = _Metrics(model.alone, columns, shape, dtype, apart=True)
+        self._patterns: dict[tuple[int, ...], _Metrics] = {}
+
+    def _together(self, pattern: tuple[int, ...]) -> _Metrics:
         """Distances of each of some views given the others of them."""
         if pattern not in self._patterns:
             _, precision, metrics = self.model.together(np.array(pattern))
-            ends = np.cumsum([self.model.widths[view] for view in pattern])
-            turns = np.split(precision, ends[:-1], axis=1)
+            widths = [self.model.widths[view] for view in pattern]
+            turns = np.split(precision, np.cumsum(widths)[:-1], axis=1)
+            places = np.arange(len(pattern) * (self.width + 1)).reshape(len(pattern), -1)
+            own = [row[:width] for row, width in zip(places, widths, strict=True)]
             if len(self._patterns) >= PATTERNS:
                 self._patterns.clear()
-            self._patterns[pattern] = [
-                _Metric.of(metric, turn) for metric, turn in zip(metrics, turns, strict=True)
-            ]
+            columns = [(turn, np.concatenate(own)) for turn in turns]
+            shape = (self.width, places.size)
+            self._patterns[pattern] = _Metrics(metrics, columns, shape, self.dtype, apart=False)
         return self._patterns[pattern]
 
     def __call__(
-        self, parts: list[Tensor], others: Tensor, present: NDArray[np.bool_] | None
+        self, values: Tensor, others: Tensor, present: NDArray[np.bool_] | None
     ) -> tuple[Tensor, Tensor]:
-        """Ratios (N, n) and least distances (N, n) of components (m_v, n); see `ViewGaussians`.
+        """Ratios (N, n) and least distances (N, n) of components (N, w + 1, n).
 
-        `others` (N, K, n) are the logarithms of the class shares by the other views.
+        See `ViewGaussians`; `others` (N, K, n) are the logarithms of the class shares by the other
+        views.
         """
-        ratio = torch.empty((len(parts), parts[0].shape[1]), dtype=torch.float64)
-        distance = torch.empty_like(ratio)
-        for view, (part, metric) in enumerate(zip(parts, self.alone, strict=True)):
-            squares, rest = metric(part)
-            distance[view] = (squares - 2 * rest.amax(dim=0)).clamp_min_(0).sqrt_()
-            ratio[view] = _log_sum(self.prior + rest) - squares / 2 + metric.scale
+        squares, rest = self.alone(values)
+        distance = (squares - 2 * rest.amax(dim=1)).clamp_min_(0).sqrt_()
+        ratio = _log_sum(rest.add_(self.prior.unsqueeze(1))).sub_(squares, alpha=0.5)
+        ratio += self.alone.scales
         if present is None:
-            self._compare(parts, others, tuple(range(len(parts))), ratio)
-            return ratio, distance
+            every = tuple(range(len(values)))
+            return ratio.sub_(self._likely(values, others, every)), distance
         for pattern in np.unique(present, axis=0):
-            some = tuple(np.flatnonzero(pattern).tolist())
+            some = np.flatnonzero(pattern)
+            if not some.size:
+                continue
             rows = torch.from_numpy(np.flatnonzero((present == pattern).all(axis=1)))
-            own = ratio[:, rows]
-            if some:
-                self._compare([part[:, rows] for part in parts], others[:, :, rows], some, own)
-            ratio[:, rows] = own
+            block = (torch.from_numpy(some)[:, None], rows)
+            own, logs = values[some].index_select(2, rows), others[some].index_select(2, rows)
+            ratio[block] -= self._likely(own, logs, tuple(some.tolist()))
         missing = torch.from_numpy(~present.T)
         return ratio.masked_fill_(missing, 0), distance.masked_fill_(missing, 0)
 
-    def _compare(
-        self, parts: list[Tensor], others: Tensor, some: tuple[int, ...], ratio: Tensor
-    ) -> None:
-        """Subtract from ratios the views' log likelihoods given the other ones of some."""
-        values = torch.cat([parts[view] for view in some])
-        for view, metric in zip(some, self._together(some), strict=True):
-            squares, rest = metric(values)
-            ratio[view] -= _log_sum(others[view] + rest) - squares / 2 - metric.scale
+    def _likely(self, values: Tensor, others: Tensor, some: tuple[int, ...]) -> Tensor:
+        """Log likelihoods (M, n) of some views given the other ones of them."""
+        metrics = self._together(some)
+        squares, rest = metrics(values.reshape(-1, values.shape[-1]))
+        return _log_sum(rest.add_(others)).sub_(squares, alpha=0.5).sub_(metrics.scales)
 
 
 def _log_sum(logs: Tensor) -> Tensor:
-    """Log sum exp over the first dimension."""
-    largest = logs.amax(dim=0)
-    return (logs - largest).exp_().sum(dim=0).log_().add_(largest)
+    """Log sum exp over classes, (M, K, n) to (M, n); logs are written over."""
+    largest = logs.amax(dim=1, keepdim=True)
+    return logs.sub_(largest).exp_().sum(dim=1).log_().add_(largest.squeeze(1))
 
 
 class FoldedGaussians:
@@ -189,17 +206,21 @@ class FoldedGaussians:
             [_Components.of(white, view, plan) for view, white in enumerate(reading)]
             for reading in columns
         ]
-        self.gaussians = [_Gaussians(model) for model in gaussians]
+        self.gaussians = [_Gaussians(model, plan.dtype) for model in gaussians]
 
     def __call__(self, reading: Reading, others: Tensor) -> tuple[Tensor, Tensor]:
         """Compute ratios (R, N, n) and distances (2 R, N, n) of rows; see `RowGaussians`."""
-        ratios, distances = [], []
-        for columns, model in zip(self.columns, self.gaussians, strict=True):
-            parts, left = zip(*(components(reading) for components in columns), strict=True)
-            ratio, distance = model(list(parts), others, reading.present)
-            ratios.append(ratio)
-            distances += [distance, torch.stack(left)]
-        return torch.stack(ratios), torch.stack(distances)
+        views, rows = len(self.columns[0]), reading.rows
+        ratios = others.new_empty((len(self.gaussians), views, rows))
+        distances = others.new_empty((2 * len(self.gaussians), views, rows))
+        for number, (columns, model) in enumerate(zip(self.columns, self.gaussians, strict=True)):
+            values = others.new_zeros((views, model.width + 1, rows))
+            values[:, -1] = 1.0
+            for view, components in enumerate(columns):
+                place = values[view, : len(components.gains)]
+                distances[2 * number + 1, view] = components(reading, place)
+            ratios[number], distances[2 * number] = model(values, others, reading.present)
+        return ratios, distances
 
 
 def view_signs(

@@ -278,27 +278,30 @@ def mixture_shares(
     tensor(0)
     """
     count = private.shape[-2]
-    logs = keep_present(log_shares(private), counted)
+    logs = log_shares(private)
     if weights is None:
         weights = torch.cat([private.new_ones(count), private.new_tensor([SHARED_WEIGHT])])
-    everything = (weights[:count, None] * logs).sum(dim=-2, keepdim=True)
+    own = weights[:count] if counted is None else weights[:count] * counted
+    everything = (own.unsqueeze(-1) * logs).sum(dim=-2)
     if shared.shape[-2]:
-        weight = weights[count] if counted is None else weights[count] * present_share(counted)
-        joint = mean_present(log_shares(shared), whole)
-        everything = everything + weight * joint.unsqueeze(-2)
+        weight = weights[count:]
+        if counted is not None:
+            weight = weight * present_share(counted).squeeze(-1)
+        everything = everything + weight * mean_present(log_shares(shared), whole)
     if count < 2:
-        return _softmax(everything.squeeze(-2))
-    here, whole_views = counted, True
+        return _softmax(everything)
+    here = counted
     if posterior is None and counted is not None:
-        here, whole_views = counted > 0, counted.dtype == torch.bool
-    if witness is not None or not whole_views:  # else these are the shares of above
-        logs = keep_present(log_shares(private if witness is None else witness), here)
-    agreed, others = _agreement(logs)
-    posterior = _posterior(agreed, here) if posterior is None else posterior
-    if power != 1:
-        others = _softmax(power * others.log())
-    shares = torch.cat([_softmax(everything), others], dim=-2)
-    return (posterior.unsqueeze(-1) * shares).sum(dim=-2)
+        here = counted > 0
+    if witness is not None:
+        logs = log_shares(witness)
+    logs = keep_present(logs, here)
+    if posterior is None:
+        posterior = _posterior(_agreement(logs)[0], here)
+    others = logs.sum(dim=-2, keepdim=True) - logs
+    others = _softmax(others if power == 1 else power * others)
+    mixed = posterior[..., :1] * _softmax(everything)
+    return mixed + (posterior[..., 1:].unsqueeze(-1) * others).sum(dim=-2)
 
 
 def mean_mass(private: Tensor, shared: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -312,8 +315,15 @@ def mean_mass(private: Tensor, shared: Tensor, weights: Tensor | None = None) ->
     >>> mean_mass(torch.tensor([[8.0, 0.0]]), torch.empty(0, 2))
     tensor(8.)
     """
-    every = torch.log1p(torch.cat([private, shared], dim=-2))
-    return torch.expm1(mean_present(every, weights)).sum(dim=-1)
+    count = private.shape[-2]
+    own, both = torch.log1p(private), torch.log1p(shared)
+    if weights is None:
+        total = (own.sum(dim=-2) + both.sum(dim=-2)) / (count + shared.shape[-2])
+        return torch.expm1(total).sum(dim=-1)
+    total = keep_present(own, weights[..., :count]).sum(dim=-2)
+    total = total + keep_present(both, weights[..., count:]).sum(dim=-2)
+    counts = weights.sum(dim=-1, keepdim=True).clamp_min(1)
+    return torch.expm1(total / counts).sum(dim=-1)
 
 
 def fuse_mixture(

@@ -8,12 +8,10 @@ from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from torch import Tensor
 
 from rcml_misa.exceptions import DataError, OptionError
+from rcml_misa.reading.quantiles import QuantileTable
 from rcml_misa.views import ViewArray, dense, present_rows, row_slices
 
 __all__ = ["FeatureMap", "Features", "PresentRows", "Scaling", "column_spread", "evenly"]
@@ -22,13 +20,6 @@ Scaling = Literal["minmax", "standard", "quantile", "none"]
 Features = Literal["root-layernorm", "root", "plain", "quantile"]
 Array = NDArray[np.float64]
 
-CELLS = 1024  # least number of cells of a column's range, in which quantiles are looked up
-MOST_CELLS = 2**22  # of all columns together, beyond their least number
-STEPS = range(1, 7)  # numbers of steps that may look for a value in its cell
-SEARCH = 40  # cost of a search for a single value, in steps; some more where there are any
-MOST_ALIKE = 3  # order statistics that may be rounded to the same float32
-PAST = 68  # entries between the order statistics of two columns: all that the steps may reach
-TILE = 2**14  # values that are looked up at once
 QUANTILES = 2000  # order statistics kept per column
 SAMPLE = 20_000  # rows for means, deviations and quantiles; least and largest use all
 CLIP = 5.0  # standard deviations; a far outlier must not own a kernel or a first layer
@@ -100,151 +91,6 @@ def _row_layer_norm(values: Array) -> Array:
     centred /= spread
     centred[flat[:, 0]] = 0
     return np.asarray(centred)
-
-
-class QuantileTable:
-    """Normal quantiles of the mid-ranks of values in sorted columns.
-
-    The quantile of a value x in a column of q order statistics is that of the probability
-    (#{o < x} + #{o <= x}) / 2q, kept within half a rank of 0 and 1, so that ties and constant
-    columns land in the middle of their mass. Each column's range is cut into cells by a function
-    that rises with x, the same for order statistics and for values, so that only the order
-    statistics in a value's own cell are left to compare. A few steps that halve the rest find the
-    place in a usual cell; values in the other ones, with more order statistics than these steps
-    tell apart, are searched for one by one. All this is done on differences from a column's least
-    value, rounded to float32 where that keeps the order statistics apart; then the value itself is
-    compared with the one order statistic that may have been rounded to the same. Each column of
-    `order` (q, d) is sorted.
-    """
-
-    def __init__(self, order: Array) -> None:
-        self._order = order
-        rows, width = order.shape
-        self.least = torch.from_numpy(order[0].copy()).unsqueeze(1)
-        distinct = [np.unique(column, return_counts=True) for column in order.T]
-        starts = np.concatenate([[0], np.cumsum([len(v) + PAST for v, _ in distinct])])
-        # infinity past the end of a column stops every step
-        self.exact = torch.full((int(starts[-1]),), torch.inf, dtype=torch.float64)
-        # for distinct value i of a column, the quantiles of values just below it and of itself
-        self.quantiles = torch.zeros(2 * len(self.exact), dtype=torch.float64)
-        for start, (values, repeats) in zip(starts, distinct, strict=False):
-            self.exact[start : start + len(values)] = torch.from_numpy(values)
-            count = np.concatenate([[0], np.cumsum(repeats)])
-            ranks = np.stack([2 * count, count + np.append(count[1:], count[-1])], axis=1).ravel()
-            quantiles = ndtri(np.clip(ranks / (2 * rows), 0.5 / rows, 1 - 0.5 / rows))
-            self.quantiles[2 * start : 2 * start + len(ranks)] = torch.from_numpy(quantiles)
-        self.ends = torch.from_numpy(starts[:-1] + [len(values) for values, _ in distinct])
-        # rounded differences serve where few order statistics are rounded to the same
-        owners = np.repeat(np.arange(width), np.diff(starts))
-        rounded = (self.exact - self.least[owners, 0]).float()
-        new = np.append(True, (rounded[1:] != rounded[:-1]).numpy())
-        new[starts[1:-1]] = True
-        new |= self.exact.isinf().numpy()
-        alike = int(np.diff(np.flatnonzero(np.append(new, True))).max())
-        finite = bool(rounded[self.exact.isfinite()].isfinite().all())
-        self.alike = alike if alike <= MOST_ALIKE and finite else 0
-        self.values = rounded if self.alike else self.exact
-        columns = [torch.from_numpy(values).unsqueeze(0) for values, _ in distinct]
-        self._cut(
-            [self._wanted(column, slice(k, k + 1)) for k, column in enumerate(columns)], starts
-        )
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Array]]:
-        return type(self), (self._order,)
-
-    def _cut(self, columns: list[Tensor], starts: NDArray[np.int64]) -> None:
-        """Cut the range of each column's distinct values (1, m) into cells."""
-        width, most = len(columns), max(column.shape[1] for column in columns)
-        enough = 1 << (2 * most - 1).bit_length()
-        self.cells = min(max(CELLS, min(enough, MOST_CELLS // width)), enough)
-        least = torch.stack([column[0, 0] for column in columns]).unsqueeze(1)
-        span = torch.stack([column[0, -1] for column in columns]).unsqueeze(1) - least
-        scale = self.cells / torch.where(span > 0, span, torch.inf)
-        self.scale = torch.where(scale.isfinite(), scale, 0.0)
-        self.flat = not bool(self.scale.all())
-        self.base = None if self.alike else least
-        first = np.empty((width, self.cells), dtype=np.int32)
-        counts = np.empty((width, self.cells), dtype=np.int32)
-        for column, values in enumerate(columns):
-            own = self._places(values, slice(column, column + 1)).numpy().ravel()
-            counts[column] = np.bincount(own, minlength=self.cells)
-            first[column] = starts[column] + np.cumsum(counts[column]) - counts[column]
-        shares = [counts[counts >= 1 << steps].sum() / counts.sum() for steps in STEPS]
-        costs = [
-            steps + SEARCH * share + (share > 0) * SEARCH / 4
-            for steps, share in zip(STEPS, shares, strict=True)
-        ]
-        steps = STEPS[int(np.argmin(costs))]
-        self.steps = [1 << place for place in reversed(range(steps))]
-        crowded = counts >= 1 << steps
-        first[crowded] = -1 - first[crowded]
-        self.crowded = bool(crowded.any())
-        self.first = torch.from_numpy(first.ravel())
-        self.offsets = (self.cells * torch.arange(width, dtype=torch.int32)).unsqueeze(1)
-
-    def _wanted(self, values: Tensor, columns: slice) -> Tensor:
-        """Values (d, n) of some columns as they are compared with `values`."""
-        return (values - self.least[columns]).float() if self.alike else values
-
-    def _places(self, wanted: Tensor, columns: slice) -> Tensor:
-        """Cells of values (d, n) of some columns, as whole numbers of 32 bits."""
-        far = wanted if self.base is None else wanted - self.base[columns]
-        places = far * self.scale[columns]
-        if self.flat:  # infinity times 0 is not a number
-            places.nan_to_num_(nan=0.0)
-        return places.clamp_(0, self.cells - 1).to(torch.int32)
-
-    def __call__(self, values: Array) -> Array:
-        """Compute the quantiles of rows (n, d)."""
-        turned = torch.from_numpy(np.array(values.T, dtype=np.float64, order="C"))
-        return np.asarray(self.turned(turned, torch.empty_like(turned)).numpy().T)
-
-    def turned(self, values: Tensor, out: Tensor) -> Tensor:
-        """Compute the quantiles of columns (d, n) in float64 into `out`, of any floats."""
-        quantiles = self.quantiles if out.dtype == torch.float64 else self._quantiles_narrow
-        columns = max(1, TILE // values.shape[1])
-        # few columns at a time, so that values to compare lie close together
-        for start in range(0, len(values), columns):
-            block = slice(start, start + columns)
-            some = values[block]
-            wanted = self._wanted(some, block)
-            cells = self._places(wanted, block).add_(self.offsets[block]).view(-1)
-            wanted = wanted.reshape(-1)
-            low = self.first.index_select(0, cells)
-            places = (low < 0).nonzero().squeeze(1) if self.crowded else low[:0]
-            if len(places):
-                starts = -1 - low[places]
-                low[places] = starts
-            near = torch.empty_like(wanted)
-            for step in self.steps:
-                torch.index_select(self.values[step - 1 :], 0, low, out=near)
-                low.add_(near < wanted, alpha=step)
-            if len(places):
-                owners = start + places // values.shape[1]
-                low[places] = self._search(wanted[places], starts, self.ends[owners])
-            exact, some = torch.empty_like(some).view(-1), some.reshape(-1)
-            for _ in range(self.alike):  # those that were rounded to the same may lie below
-                torch.index_select(self.exact, 0, low, out=exact)
-                low.add_(exact < some)
-            torch.index_select(self.exact, 0, low, out=exact)
-            low.mul_(2).add_(exact == some)
-            torch.index_select(quantiles, 0, low, out=out[block].view(-1))
-        return out
-
-    def _search(self, wanted: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Count the order statistics below values, from `low` on, by a binary search."""
-        low, high = low.long(), high.clone()
-        while bool((low < high).any()):
-            middle = (low + high) >> 1
-            less = self.values.index_select(0, middle) < wanted
-            less &= low < high
-            high = torch.where(less, high, torch.minimum(middle, high))
-            low = torch.where(less, middle + 1, low)
-        return low.to(torch.int32)
-
-    @cached_property
-    def _quantiles_narrow(self) -> Tensor:
-        return self.quantiles.float()
 
 
 @dataclass(frozen=True)
@@ -337,7 +183,7 @@ class FeatureMap:
         return replace(raw, mean=expanded.mean(axis=0), spread=column_spread(expanded))
 
     def _scale(self, values: Array) -> Array:
-        if "quantile" in (self.scaling, self.features):
+        if self.ranked:
             return self.table(values)
         with np.errstate(over="ignore"):
             scaled = values - self.shift
@@ -353,6 +199,11 @@ class FeatureMap:
         if self.features == "root":
             return root
         return np.concatenate([root, _row_layer_norm(root)], axis=1)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the first step is by quantiles."""
+        return "quantile" in (self.scaling, self.features)
 
     @property
     def width(self) -> int:
@@ -406,9 +257,8 @@ class FeatureMap:
     def keys(self) -> tuple[str, str]:
         """Digests of the scaling with its statistics, and of those with the second step's."""
         digest = hashlib.sha256()
-        ranked = "quantile" in (self.scaling, self.features)
-        parts = [self.order] if ranked else [self.shift, self.scale]
-        digest.update(("quantile" if ranked else self.scaling).encode())
+        parts = [self.order] if self.ranked else [self.shift, self.scale]
+        digest.update(("quantile" if self.ranked else self.scaling).encode())
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
         scaling = digest.hexdigest()

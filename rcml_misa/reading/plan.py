@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,11 +15,26 @@ from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.features import CLIP, FARTHEST, FARTHEST_UNSCALED, HUGE, FeatureMap
 from rcml_misa.views import ViewArray, dense, present_rows
 
-__all__ = ["EXTRA", "ColumnPlan", "LinearReading", "Reading", "ReadingPlan", "Slot"]
+__all__ = ["EXTRA", "ColumnPlan", "LinearReading", "Reading", "ReadingPlan", "Slot", "even_slices"]
 
 ENTRIES = 2**19  # raw values that are read at once: what is made of them stays in the caches
 FEWEST, MOST = 64, 1024  # rows of a block
 EXTRA = 3  # rows after the columns of a map
+NEAR = 64  # units from an origin at which a shift is too far: float32 leaves 1e-5 of a unit there
+FLAT = 1e-12  # spread of a row without one
+
+
+def even_slices(total: int, most: int) -> Iterator[slice]:
+    """Cut so many rows into as few slices of at most `most` rows as there can be, of like sizes.
+
+    Examples
+    --------
+    >>> list(even_slices(10, 4))
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    """
+    size = -(-total // max(-(-total // most), 1))
+    for start in range(0, total, size or 1):
+        yield slice(start, min(start + size, total))
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,7 @@ class Reading:
 
     def tiles(self, rows: int) -> Iterator[tuple[slice, Reading]]:
         """Cut into readings of at most so many rows."""
-        for start in range(0, self.rows, rows):
-            some = slice(start, min(start + rows, self.rows))
+        for some in even_slices(self.rows, rows):
             if some == slice(0, self.rows):
                 yield some, self
                 continue
@@ -95,7 +109,8 @@ class ReadingPlan:
     views : int
         Number of views.
     dtype : torch.dtype
-        Type of the mapped columns. Raw values are scaled, and quantiles looked up, in float64.
+        Type of the mapped columns. Raw values are shifted in float64, and all that follows is
+        computed in this type.
 
     Examples
     --------
@@ -110,7 +125,7 @@ class ReadingPlan:
         self.dtype = dtype
         self._maps: list[dict[str, tuple[FeatureMap, Slot]]] = [{} for _ in range(views)]
         self._squared: set[Slot] = set()
-        self._constants: dict[str, list[Tensor]] = {}
+        self._steps: list[_Steps | None] = [None] * views
 
     def add(self, view: int, mapping: FeatureMap, *, squares: bool = False) -> Slot:
         """Return the slot of a map of a view; maps asked for in turn lie side by side.
@@ -122,6 +137,7 @@ class ReadingPlan:
         if key not in maps:
             start = sum(slot.width + EXTRA for _, slot in maps.values())
             maps[key] = mapping, Slot(view, start, mapping.width)
+            self._steps[view] = None
         slot = maps[key][1]
         if squares:
             self._squared.add(slot)
@@ -134,9 +150,7 @@ class ReadingPlan:
 
     def blocks(self, arrays: Sequence[ViewArray]) -> Iterator[slice]:
         """Yield slices of rows that cover all rows of the views."""
-        total, rows = int(arrays[0].shape[0]), self.rows(arrays)
-        for start in range(0, total, rows):
-            yield slice(start, min(start + rows, total))
+        yield from even_slices(int(arrays[0].shape[0]), self.rows(arrays))
 
     def __call__(self, arrays: Sequence[ViewArray], rows: slice = slice(None)) -> Reading:
         """Read rows of raw views, some of which may be missing."""
@@ -152,20 +166,17 @@ class ReadingPlan:
         slots = list(self._maps[view].values())
         count = sum(slot.width + EXTRA for _, slot in slots)
         table = torch.empty((count, len(values)), dtype=self.dtype)
-        turned = torch.from_numpy(np.array(values.T, order="C"))
         missing = None if here.all() else torch.from_numpy(~here)
         if missing is not None:
-            turned[:, missing] = 0.0
-        extremes = torch.aminmax(turned)
-        huge = max(float(extremes.max), -float(extremes.min)) > HUGE
-        scaled: dict[str, Tensor] = {}
+            values = np.where(here[:, None], values, 0.0)
+        steps = self._steps[view]
+        if steps is None:
+            steps = self._steps[view] = _Steps([mapping for mapping, _ in slots], self.dtype)
+        read = steps(values, [table[slot.columns] for _, slot in slots])
         for mapping, slot in slots:
             out = table[slot.columns]
-            if huge:
-                part = mapping.transform(values)
-                out.copy_(torch.from_numpy(part.T))
-            else:
-                self._map(mapping, turned, scaled, out)
+            if not read:  # of sizes that need every care
+                out.copy_(torch.from_numpy(mapping.transform(values).T))
             if missing is not None:
                 out[:, missing] = 0.0
             squares, ones, known = table[slot.columns.stop : slot.whole.stop]
@@ -179,55 +190,99 @@ class ReadingPlan:
                 known[missing] = 0.0
         return table
 
-    def _map(
-        self, mapping: FeatureMap, turned: Tensor, scaled: dict[str, Tensor], out: Tensor
-    ) -> None:
-        """Map columns (d, n) of usual sizes as `FeatureMap.transform` does."""
-        plain = mapping.features in ("plain", "quantile")
-        key, name = mapping.keys
-        if key not in scaled:
-            scaled[key] = self._scale(mapping, key, turned, out if plain else None)
-        values = scaled[key]
-        if plain:
-            if values is not out:
-                out.copy_(values)
-            return
-        root = torch.abs(values)
-        root.sqrt_().copysign_(values)
-        width = len(root)
-        mean, factor = self._held(name, mapping.mean, 1 / mapping.spread)
-        torch.sub(root, mean[:width], out=out[:width])
-        if mapping.features == "root-layernorm":
-            centred = root.sub_(root.mean(dim=0))
-            spread = centred.square().mean(dim=0).sqrt_()
-            flat = spread <= 1e-12
-            centred.mul_(torch.where(flat, 0.0, 1 / spread))
-            torch.sub(centred, mean[width:], out=out[width:])
-        out.mul_(factor).clamp_(-CLIP, CLIP)
 
-    def _scale(self, mapping: FeatureMap, key: str, turned: Tensor, out: Tensor | None) -> Tensor:
-        if "quantile" in (mapping.scaling, mapping.features):
-            out = torch.empty(turned.shape, dtype=self.dtype) if out is None else out
-            return mapping.table.turned(turned, out)
-        if key not in self._constants:
-            parts = (mapping.shift, 1 / mapping.scale)
-            self._constants[key] = [torch.from_numpy(part).unsqueeze(1) for part in parts]
-        shift, factor = self._constants[key]
+class _Steps:
+    """Steps of the maps of a view, those that several share done once.
+
+    Values are turned to differences from an origin in float64, and rounded to the type of a
+    reading; all other steps are in that type. In float32, maps whose shift is within `NEAR` of
+    their units of an origin share its differences.
+
+    Parameters
+    ----------
+    maps : sequence of FeatureMap
+    dtype : torch.dtype
+    """
+
+    def __init__(self, maps: Sequence[FeatureMap], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.origins: list[NDArray[np.float64]] = []
+        self._columns: list[Tensor] = []
+        self._scalings: dict[str, tuple[int, Callable[..., Tensor]]] = {}
+        self._maps: list[tuple[str, FeatureMap, list[Tensor]]] = []
+        for mapping in maps:
+            key = mapping.keys[0]
+            if key not in self._scalings:
+                self._scalings[key] = self._scaling(mapping)
+            statistics = [mapping.mean, 1 / mapping.spread]
+            held = [torch.from_numpy(part).to(dtype).unsqueeze(1) for part in statistics]
+            self._maps.append((key, mapping, held))
+
+    def _origin(self, shift: NDArray[np.float64], near: NDArray[np.float64] | float) -> int:
+        """Number of an origin that is so near to a shift."""
+        for number, origin in enumerate(self.origins):
+            if (np.abs(shift - origin) <= near).all():
+                return number
+        self.origins.append(shift)
+        self._columns.append(torch.from_numpy(shift.copy()).unsqueeze(1))
+        return len(self.origins) - 1
+
+    def _scaling(self, mapping: FeatureMap) -> tuple[int, Callable[..., Tensor]]:
+        """The number of the origin, and what scales differences from it."""
+        if mapping.ranked:
+            number = self._origin(mapping.order[0], np.inf)
+            return number, mapping.table.lookup(self.origins[number], self.dtype)
+        near = NEAR * mapping.scale if self.dtype == torch.float32 else 0.0
+        number = self._origin(mapping.shift, near)
+        shift = mapping.shift - self.origins[number]
         limit = FARTHEST_UNSCALED if mapping.scaling == "none" else FARTHEST
-        values = turned - shift
-        values *= factor
-        values.clamp_(-limit, limit)
-        if out is None:
-            return values.to(self.dtype)
-        return out.copy_(values)
+        offset = torch.from_numpy(shift).to(self.dtype).unsqueeze(1) if shift.any() else None
+        factor = torch.from_numpy(1 / mapping.scale).to(self.dtype).unsqueeze(1)
 
-    def _held(self, name: str, *parts: NDArray[np.float64]) -> list[Tensor]:
-        """Statistics of a map as columns, made once."""
-        if name not in self._constants:
-            self._constants[name] = [
-                torch.from_numpy(part).to(self.dtype).unsqueeze(1) for part in parts
-            ]
-        return self._constants[name]
+        def scale(differences: Tensor, _: Tensor, out: Tensor) -> Tensor:
+            if offset is not None:
+                differences = torch.sub(differences, offset, out=out)
+            return torch.mul(differences, factor, out=out).clamp_(-limit, limit)
+
+        return number, scale
+
+    def __call__(self, values: NDArray[np.float64], outs: Sequence[Tensor]) -> bool:
+        """Read rows (n, d) into `outs`, (width, n), or tell that they are too large for that."""
+        turned = torch.from_numpy(np.array(values.T, order="C"))
+        differences = []
+        for origin in self._columns:
+            part = torch.sub(turned, origin).to(self.dtype)
+            # such a value is huge, or so is the origin
+            if not max(float(part.amax()), -float(part.amin())) <= HUGE / 2:
+                return False
+            differences.append(part)
+        scaled: dict[str, Tensor] = {}
+        for (key, mapping, held), out in zip(self._maps, outs, strict=True):
+            plain = not held[0].numel()
+            if key not in scaled:
+                number, scale = self._scalings[key]
+                place = out if plain else torch.empty_like(differences[number])
+                scaled[key] = scale(differences[number], turned, place)
+                if plain:
+                    continue
+            if plain:
+                out.copy_(scaled[key])
+            else:
+                _expand(mapping, scaled[key], held[0], held[1], out)
+        return True
+
+
+def _expand(mapping: FeatureMap, values: Tensor, mean: Tensor, factor: Tensor, out: Tensor) -> None:
+    """Standardise the roots of scaled columns (d, n), and their rows' LayerNorm."""
+    width = len(values)
+    root = values.abs().sqrt_().copysign_(values)
+    torch.sub(root, mean[:width], out=out[:width])
+    if mapping.features == "root-layernorm":
+        root.sub_(root.mean(dim=0))
+        spread = root.square().mean(dim=0).sqrt_()
+        root.mul_(torch.where(spread <= FLAT, 0.0, 1 / spread))
+        torch.sub(root, mean[width:], out=out[width:])
+    out.mul_(factor).clamp_(-CLIP, CLIP)
 
 
 class ColumnPlan:
