@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -119,57 +120,67 @@ class QuantileTable:
 
     def __init__(self, order: Array) -> None:
         self._order = order
-        rows, width = order.shape
-        self.least = torch.from_numpy(order[0].copy()).unsqueeze(1)
-        distinct = [np.unique(column, return_counts=True) for column in order.T]
-        starts = np.concatenate([[0], np.cumsum([len(v) + PAST for v, _ in distinct])])
+        rows = len(order)
+        turned = np.ascontiguousarray(order.T)
+        self.least = torch.from_numpy(turned[:, :1].copy())
+        new = np.ones(turned.shape, dtype=bool)
+        np.not_equal(turned[:, 1:], turned[:, :-1], out=new[:, 1:])
+        sizes = new.sum(axis=1)  # distinct values of each column
+        starts = np.concatenate([[0], np.cumsum(sizes + PAST)])
+        owners, below = np.nonzero(new)
+        places = (
+            starts[owners] + np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        )
         # infinity past the end of a column stops every step
-        self.exact = torch.full((int(starts[-1]),), torch.inf, dtype=torch.float64)
+        exact = np.full(starts[-1], np.inf)
+        exact[places] = turned[new]
+        self.exact = torch.from_numpy(exact)
+        # order statistics below each distinct value, and all of them past the last one
+        count = np.full(starts[-1] + 1, rows)
+        count[places] = below
         # for distinct value i of a column, the quantiles of values just below it and of itself
-        self.quantiles = torch.zeros(2 * len(self.exact), dtype=torch.float64)
-        for start, (values, repeats) in zip(starts, distinct, strict=False):
-            self.exact[start : start + len(values)] = torch.from_numpy(values)
-            count = np.concatenate([[0], np.cumsum(repeats)])
-            ranks = np.stack([2 * count, count + np.append(count[1:], count[-1])], axis=1).ravel()
-            quantiles = ndtri(np.clip(ranks / (2 * rows), 0.5 / rows, 1 - 0.5 / rows))
-            self.quantiles[2 * start : 2 * start + len(ranks)] = torch.from_numpy(quantiles)
-        self.ends = torch.from_numpy(starts[:-1] + [len(values) for values, _ in distinct])
+        ranks = np.stack([2 * count[:-1], count[:-1] + count[1:]], axis=1).ravel()
+        normal = ndtri(np.clip(np.arange(2 * rows + 1) / (2 * rows), 0.5 / rows, 1 - 0.5 / rows))
+        self.quantiles = torch.from_numpy(normal[ranks])
+        self.ends = torch.from_numpy(starts[:-1] + sizes)
         # rounded differences serve where few order statistics are rounded to the same
-        owners = np.repeat(np.arange(width), np.diff(starts))
-        rounded = (self.exact - self.least[owners, 0]).float()
-        new = np.append(True, (rounded[1:] != rounded[:-1]).numpy())
-        new[starts[1:-1]] = True
-        new |= self.exact.isinf().numpy()
-        alike = int(np.diff(np.flatnonzero(np.append(new, True))).max())
-        finite = bool(rounded[self.exact.isfinite()].isfinite().all())
+        rounded = self.exact - torch.repeat_interleave(self.least, torch.from_numpy(sizes + PAST))
+        rounded = rounded.float()
+        apart = np.append(True, (rounded[1:] != rounded[:-1]).numpy())
+        apart[starts[1:-1]] = True
+        apart |= self.exact.isinf().numpy()
+        alike = int(np.diff(np.flatnonzero(np.append(apart, True))).max())
+        finite = bool(rounded[places].isfinite().all())
         self.alike = alike if alike <= MOST_ALIKE and finite else 0
         self.values = rounded if self.alike else self.exact
-        columns = [torch.from_numpy(values).unsqueeze(0) for values, _ in distinct]
-        self._cut(
-            [self._wanted(column, slice(k, k + 1)) for k, column in enumerate(columns)], starts
-        )
+        self._cut(torch.from_numpy(owners), self.values[places], sizes, starts)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Array]]:
         return type(self), (self._order,)
 
-    def _cut(self, columns: list[Tensor], starts: NDArray[np.int64]) -> None:
-        """Cut the range of each column's distinct values (1, m) into cells."""
-        width, most = len(columns), max(column.shape[1] for column in columns)
+    def _cut(
+        self, owners: Tensor, values: Tensor, sizes: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> None:
+        """Cut the range of each column's distinct values, (m,) with their columns, into cells."""
+        width, most = len(sizes), int(sizes.max())
         enough = 1 << (2 * most - 1).bit_length()
         self.cells = min(max(CELLS, min(enough, MOST_CELLS // width)), enough)
-        least = torch.stack([column[0, 0] for column in columns]).unsqueeze(1)
-        span = torch.stack([column[0, -1] for column in columns]).unsqueeze(1) - least
+        ends = np.cumsum(sizes)
+        least = values[ends - sizes].unsqueeze(1)
+        span = values[ends - 1].unsqueeze(1) - least
         scale = self.cells / torch.where(span > 0, span, torch.inf)
         self.scale = torch.where(scale.isfinite(), scale, 0.0)
         self.flat = not bool(self.scale.all())
         self.base = None if self.alike else least
-        first = np.empty((width, self.cells), dtype=np.int32)
-        counts = np.empty((width, self.cells), dtype=np.int32)
-        for column, values in enumerate(columns):
-            own = self._places(values, slice(column, column + 1)).numpy().ravel()
-            counts[column] = np.bincount(own, minlength=self.cells)
-            first[column] = starts[column] + np.cumsum(counts[column]) - counts[column]
-        shares = [counts[counts >= 1 << steps].sum() / counts.sum() for steps in STEPS]
+        own = self._places(values.unsqueeze(1), owners).squeeze(1).long()
+        cells = (own + self.cells * owners).numpy()
+        counts = np.bincount(cells, minlength=width * self.cells).astype(np.int32)
+        counts = counts.reshape(width, self.cells)
+        first: NDArray[np.int32] = np.cumsum(counts, axis=1, dtype=np.int32)
+        first -= counts
+        first += starts[:-1, None].astype(np.int32)
+        filled = counts[counts > 0]
+        shares = [filled[filled >= 1 << steps].sum() / filled.sum() for steps in STEPS]
         costs = [
             steps + SEARCH * share + (share > 0) * SEARCH / 4
             for steps, share in zip(STEPS, shares, strict=True)
@@ -186,7 +197,7 @@ class QuantileTable:
         """Values (d, n) of some columns as they are compared with `values`."""
         return (values - self.least[columns]).float() if self.alike else values
 
-    def _places(self, wanted: Tensor, columns: slice) -> Tensor:
+    def _places(self, wanted: Tensor, columns: slice | Tensor) -> Tensor:
         """Cells of values (d, n) of some columns, as whole numbers of 32 bits."""
         far = wanted if self.base is None else wanted - self.base[columns]
         places = far * self.scale[columns]
@@ -245,6 +256,9 @@ class QuantileTable:
     @cached_property
     def _quantiles_narrow(self) -> Tensor:
         return self.quantiles.float()
+
+
+_TABLES: WeakValueDictionary[str, QuantileTable] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -399,8 +413,12 @@ class FeatureMap:
 
     @cached_property
     def table(self) -> QuantileTable:
-        """Table of the quantiles of the order statistics."""
-        return QuantileTable(self.order)
+        """Table of the quantiles of the order statistics; maps with the same ones share it."""
+        key = self.keys[0]
+        table = _TABLES.get(key)
+        if table is None:
+            table = _TABLES[key] = QuantileTable(self.order)
+        return table
 
     @cached_property
     def keys(self) -> tuple[str, str]:
