@@ -131,10 +131,10 @@ def train_tables(
                 return loss(output, target, done, _stacked(own))
             # the pools of a short stream leave the networks different numbers of rows
             every = []
-            for number, (rows, presence, weight) in enumerate(
+            for number, (columns, presence, weight) in enumerate(
                 zip(inputs, presences, own, strict=True)
             ):
-                output, target = reader.run(partial(networks.run, number), rows, presence)
+                output, target = reader.run(partial(networks.run, number), columns, presence)
                 every.append(loss(output, target, done, weight))
             return {name: torch.stack([each[name] for each in every]).mean() for name in every[0]}
 
