@@ -107,7 +107,7 @@ def train_tables(
         table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
-        networks = SideBySide(list(module.networks))
+        networks = SideBySide(module)
 
         def batch_of(
             rows: Rows, inputs: Tensor | None
