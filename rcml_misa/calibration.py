@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, logit, softmax
 from torch import Tensor
 
 from rcml_misa import metrics
@@ -72,11 +72,14 @@ def fit_exponent(
     >>> round(fit_exponent(logs, np.array([0, 0, 0, 1])), 2)
     0.5
     """
-    rows = np.arange(len(codes))
+    gaps = logs - logs.max(axis=1, keepdims=True)
+    own = gaps[np.arange(len(codes)), codes]
+    powers = np.empty_like(gaps)
 
     def loss(log_exponent: float) -> float:
-        own = log_softmax(np.exp(log_exponent) * logs, axis=1)[rows, codes]
-        return float(-np.average(own, weights=weights))
+        exponent = np.exp(log_exponent)
+        np.exp(np.multiply(gaps, exponent, out=powers), out=powers)
+        return float(np.average(np.log(powers.sum(axis=1)) - exponent * own, weights=weights))
 
     return _least(loss, bounds, tolerance)
 

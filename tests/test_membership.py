@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from rcml_misa.estimators import (
@@ -21,8 +22,9 @@ from rcml_misa.estimators import (
 )
 from rcml_misa.estimators.answering import plain_standing
 from rcml_misa.estimators.pooling import LITTLE, Fusion, view_worth
-from rcml_misa.experts import gaussians, membership
-from rcml_misa.experts.gaussians import PSEUDO, RowGaussians, ViewGaussians, WhiteColumns
+from rcml_misa.experts import components, membership
+from rcml_misa.experts.components import WhiteColumns
+from rcml_misa.experts.gaussians import PSEUDO, RowGaussians, ViewGaussians
 from rcml_misa.experts.logits import ExpertLogits
 from rcml_misa.experts.membership import Distances, Membership, Standing
 from rcml_misa.nn.tokens import shares_to_evidence
@@ -48,18 +50,39 @@ def test_components_have_variance_one_and_leave_the_rest(rows, columns):
     values, mapping = mapped_view(rows, columns)
     white = WhiteColumns.fit(mapping, values)
     parts, left = white(values)
-    width = min(columns, gaussians.WIDTH, rows // 4)
+    width = min(columns, components.WIDTH, rows // 4)
     assert parts.shape == (rows, width)
     np.testing.assert_allclose(parts.mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(np.cov(parts.T), np.eye(width), atol=1e-6)
     # what is left is the part outside of the components' plane, over the root of all variance
-    centred = np.clip(mapping.transform(values), -gaussians.EDGE, gaussians.EDGE)
+    centred = np.clip(mapping.transform(values), -components.EDGE, components.EDGE)
     centred = centred - centred.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     outside = centred - centred @ axes[:width].T @ axes[:width]
     size = np.sqrt(centred.var(axis=0).sum())
     np.testing.assert_allclose(left, np.linalg.norm(outside, axis=1) / size, atol=1e-5)
     assert left.max() < 1e-5 if columns <= width else left.min() > 1e-3
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(200, 5), (200, 60), (40, 60), (70, 60)])
+def test_components_beside_a_fold_are_those_of_the_other_rows(rows, columns):
+    values, mapping = mapped_view(rows, columns)
+    values[::7] = np.nan
+    fold = np.arange(1, rows, 5)
+    sums = components.ViewSums.of(mapping, values)
+    for without in (fold, None):
+        others = values if without is None else np.delete(values, without, axis=0)
+        cut = np.clip(mapping.transform(others[~np.isnan(others[:, 0])]), -10, 10)
+        pca = PCA(min(columns, components.WIDTH, len(cut) // 4), svd_solver="full").fit(cut)
+        white = sums.white(without)
+        np.testing.assert_allclose(white.centre, pca.mean_, atol=1e-12)
+        np.testing.assert_allclose(white.deviations**2, pca.explained_variance_, rtol=1e-9)
+        axes = (white.components * white.deviations).T
+        np.testing.assert_allclose(abs(axes), abs(pca.components_), atol=1e-6)
+        np.testing.assert_allclose(white.size**2, cut.var(axis=0).sum())
+        again = white.part(sums.columns)
+        for part, wanted in zip(again, white(values), strict=True):
+            np.testing.assert_array_equal(part, wanted)
 
 
 def test_rows_off_the_plane_of_the_train_rows_are_told():
@@ -427,24 +450,29 @@ def test_distances_are_in_units_of_the_train_rows():
 
 @pytest.fixture
 def folds(monkeypatch):
-    """Numbers of the rows that Gaussians were fitted on, and of those that they looked at."""
+    """Gaussians that were fitted, with the components of their rows, and of those looked at."""
     looked = []
 
     class Spy(RowGaussians):
         @classmethod
-        def fit(cls, maps, tables, codes, classes):
-            model = super().fit(maps, tables, codes, classes)
-            rows = tables["v0"][:, 0].round().astype(int)
-            object.__setattr__(model, "rows", set(rows.tolist()))
+        def of(cls, columns, parts, codes, present, classes):
+            model = super().of(columns, parts, codes, present, classes)
+            object.__setattr__(model, "fitted", parts[0][0].values)
             return model
 
-        def parts(self, tables):
-            if hasattr(self, "rows"):
-                looked.append((self.rows, tables["v0"][:, 0]))
-            return super().parts(tables)
+        def __call__(self, parts, others, present):
+            looked.append((self, parts[0][0].values))
+            return super().__call__(parts, others, present)
 
     monkeypatch.setattr(membership, "RowGaussians", Spy)
     return looked
+
+
+def numbers(model, values, table):
+    """Numbers of the rows of a table whose components by the first reading are `values`."""
+    gaps = abs(values[:, None] - model.columns[0][0](table).values).sum(axis=2)
+    assert gaps.min(axis=1).max() < 1e-9
+    return gaps.argmin(axis=1).tolist()
 
 
 def numbered(rows, seed=0):
@@ -459,16 +487,21 @@ def test_every_train_row_is_judged_by_gaussians_of_other_rows(folds):
     views, codes, ask = numbered(90)
     model = fitted_membership(views, codes, ask)
     *folds, (everything, again) = folds  # how far the rows are from Gaussians of all of them
-    assert everything == set(again.round().astype(int)) == set(range(90))
-    assert len(folds) == 2 * 5  # the rows and the noise of each fold
+    table = views["v0"]
+    assert everything is model.gaussians_  # new rows are judged by all
+    assert numbers(everything, everything.fitted, table) == list(range(90))
+    assert numbers(everything, again, table) == list(range(90))
     judged = []
-    for fitted, asked in folds[::2]:
-        rows = asked.round().astype(int).tolist()
-        assert not fitted & set(rows)
-        assert len(fitted) + len(rows) == 90
+    firsts = [pair for place, pair in enumerate(folds) if pair[0] is not folds[place - 1][0]]
+    assert len(firsts) == 5
+    for fitted, asked in firsts:  # the rows as they are come before those with another view
+        rows, others = numbers(fitted, asked, table), numbers(fitted, fitted.fitted, table)
+        assert sorted(rows + others) == list(range(90))
+        alone = WhiteColumns.fit(fitted.columns[0][0].map, table[others])
+        for part, wanted in zip(fitted.columns[0][0](table), alone(table), strict=True):
+            np.testing.assert_allclose(abs(part), abs(wanted), rtol=1e-6, atol=1e-7)
         judged += rows
     assert sorted(judged) == list(range(90))
-    assert model.gaussians_.rows == set(range(90))  # new rows are judged by all
     assert model.train_standing_.posterior.shape == (90, 4)
 
 
@@ -477,7 +510,7 @@ def test_rows_that_are_not_looked_at_are_judged_as_new_ones(folds, monkeypatch):
     views, codes, ask = numbered(90)
     model = fitted_membership(views, codes, ask)
     some = np.linspace(0, 89, 60).round().astype(int)
-    assert model.gaussians_.rows == set(some)
+    assert numbers(model.gaussians_, model.gaussians_.fitted, views["v0"]) == some.tolist()
     rest = np.setdiff1d(np.arange(90), some)
     found, wanted = model.train_standing_.take(rest), model(views.take(rest), ask(views.take(rest)))
     for part, other in zip(found, wanted, strict=True):

@@ -209,8 +209,9 @@ class KernelExpert(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         widths = [width for kind in layout for width in kind]
         for place, part in enumerate(torch.split(columns, widths, dim=1)):
             negative = negative_distances(part, part[:near])
+            nears: dict[float, Tensor] = {}
             for each in sums.values():
-                each.add(place // len(layout[0]), negative)
+                each.add(place // len(layout[0]), negative, nears)
         squares = (columns**2).sum(dim=1)
         own, given = tensor(codes, device), tensor(weights, device)
 

@@ -5,80 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
 
-from rcml_misa.experts.standing import EDGE, FARTHEST, PATTERNS, FoldedGaussians
+from rcml_misa.experts.components import Part, WhiteColumns
+from rcml_misa.experts.standing import PATTERNS, FoldedGaussians
 from rcml_misa.reading.features import FeatureMap
 from rcml_misa.reading.plan import ReadingPlan
-from rcml_misa.views import MultiView, ViewArray, dense, present_rows
+from rcml_misa.views import MultiView, dense
 
-__all__ = ["Metric", "Part", "RowGaussians", "ViewGaussians", "WhiteColumns"]
+__all__ = ["Metric", "RowGaussians", "ViewGaussians"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-WIDTH = 24  # principal components of a view in a reading
 PSEUDO = 1.0  # rows at the common mean that are added to each class
-
-
-@dataclass(frozen=True)
-class WhiteColumns:
-    """Principal components of one reading of a view, of variance 1 over train rows.
-
-    Parameters
-    ----------
-    map : FeatureMap
-    centre, components : ndarray of shape (d,) and (d, m)
-        Mean of the mapped columns, and the components, divided by their deviations.
-    deviations : ndarray of shape (m,)
-        Standard deviations of the components.
-    size : float
-        Root of the total variance of the mapped columns.
-    """
-
-    map: FeatureMap
-    centre: Array
-    components: Array
-    deviations: Array
-    size: float
-
-    @classmethod
-    def fit(cls, mapping: FeatureMap, values: ViewArray) -> Self:
-        """Learn from the rows of `values`, (n, d), that have the view, read by `mapping`."""
-        mapped = _cut(mapping.transform(dense(values[present_rows(values)])))
-        size = float(np.sqrt(mapped.var(axis=0).sum()))
-        if not size:  # constant columns, or a single row
-            nothing = np.zeros((mapped.shape[1], 1))
-            return cls(mapping, mapped.mean(axis=0), nothing, np.ones(1), 1.0)
-        width = max(1, min(WIDTH, mapped.shape[1], len(mapped) // 4))
-        solver = "covariance_eigh" if len(mapped) > mapped.shape[1] else "full"
-        with np.errstate(invalid="ignore"):  # shares of no variance
-            pca = PCA(width, svd_solver=solver).fit(mapped)
-        spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-6 * pca.explained_variance_.max()))
-        return cls(mapping, pca.mean_, pca.components_.T / spread, spread, size)
-
-    def __call__(self, values: Array) -> tuple[Array, Array]:
-        """Compute components (n, m) of raw rows (n, d), and how far (n,) they are from the rows.
-
-        The latter is the norm of what the components leave, and of what is cut off columns beyond
-        10 deviations, over the root of the total variance.
-        """
-        mapped = np.clip(self.map.transform(values), -FARTHEST, FARTHEST)
-        cut = _cut(mapped)
-        centred = cut - self.centre
-        parts = centred @ self.components
-        left = (centred**2).sum(axis=1) - ((parts * self.deviations) ** 2).sum(axis=1)
-        left = np.maximum(left, 0) + ((mapped - cut) ** 2).sum(axis=1)
-        parts[np.isnan(values[:, 0])] = 0
-        return parts, np.sqrt(left) / self.size
-
-
-def _cut(mapped: Array) -> Array:
-    return np.clip(mapped, -EDGE, EDGE)
 
 
 @dataclass(frozen=True)
@@ -234,17 +177,6 @@ def _log_sum(logs: Array) -> Array:
     return np.asarray(np.log(np.exp(logs - largest).sum(axis=1)) + largest[:, 0])
 
 
-class Part(NamedTuple):
-    """Components (n, m) of a view in a reading, and how far (n,) a row is from their plane."""
-
-    values: Array
-    left: Array
-
-    def take(self, rows: Rows) -> Part:
-        """Select some of the rows."""
-        return Part(self.values[rows], self.left[rows])
-
-
 @dataclass(frozen=True)
 class RowGaussians:
     """Gaussians of rows of N tables in R readings; build them with `RowGaussians.fit`.
@@ -269,11 +201,21 @@ class RowGaussians:
             tuple(WhiteColumns.fit(m, a) for m, a in zip(reading, tables.arrays, strict=True))
             for reading in maps
         )
-        present = tables.present
-        fitted = cls(columns, ())
+        return cls.of(columns, cls(columns, ()).parts(tables), codes, tables.present, classes)
+
+    @classmethod
+    def of(
+        cls,
+        columns: tuple[tuple[WhiteColumns, ...], ...],
+        parts: Sequence[Sequence[Part]],
+        codes: Rows,
+        present: NDArray[np.bool_],
+        classes: int,
+    ) -> Self:
+        """Learn from components of rows, their class numbers (n,) and presence (n, N)."""
         gaussians = tuple(
             ViewGaussians.fit([part.values for part in reading], codes, present, classes)
-            for reading in fitted.parts(tables)
+            for reading in parts
         )
         return cls(columns, gaussians)
 
@@ -285,7 +227,7 @@ class RowGaussians:
         """Compute the components of rows, per reading and view."""
         arrays = [dense(array) for array in tables.arrays]
         return [
-            [Part(*columns(array)) for columns, array in zip(reading, arrays, strict=True)]
+            [columns(array) for columns, array in zip(reading, arrays, strict=True)]
             for reading in self.columns
         ]
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
-from rcml_misa.experts.gaussians import Part, RowGaussians
+from rcml_misa.experts.components import READINGS, FoldParts, Part
+from rcml_misa.experts.gaussians import RowGaussians
 from rcml_misa.experts.ridge import blocks
 from rcml_misa.experts.standing import view_signs
 from rcml_misa.opinions import agreement
-from rcml_misa.reading.features import FeatureMap, Features, Scaling, evenly
+from rcml_misa.reading.features import evenly
 from rcml_misa.reading.plan import Reading, ReadingPlan
 from rcml_misa.views import MultiView, ViewArray, dense
 
@@ -25,7 +26,6 @@ __all__ = ["Distances", "Judge", "Membership", "Standing"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-READINGS: tuple[tuple[Scaling, Features], ...] = (("standard", "plain"), ("minmax", "quantile"))
 SAMPLE = 4096  # train rows that are looked at
 FOLDS = 5  # each is scored by the Gaussians of the others
 NOISE = 3.0  # standard deviations of self-made noise
@@ -160,23 +160,33 @@ class Membership:
         tables, shares, labels = given.pooled(), witness[some], codes[some]
         present, noisy = tables.present, self._noise(given, rng)
         noise, by_noise = noisy.pooled(), ask(noisy)
-        maps = [
-            [FeatureMap.fit(a, scaling=scaling, features=features) for a in tables.arrays]
-            for scaling, features in READINGS
-        ]
         vars(self).pop("_judge", None)
-        self.gaussians_ = RowGaussians.fit(maps, tables, labels, classes)
         folds = rng.permutation(len(some)) % min(FOLDS, len(some))
+        apart_rows = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+        beside = [
+            apart if np.delete(present, apart, axis=0).any(axis=0).all() else None
+            for apart in apart_rows  # None where a view is in no other row
+        ]
+        fitted = FoldParts(tables.arrays, noise.arrays, [None, *beside])
+        everything = np.arange(len(some))
+
+        def gaussians_of(place: int, rows: Rows) -> RowGaussians:
+            parts = _taken(fitted.parts[place], rows)
+            return RowGaussians.of(
+                fitted.columns[place], parts, labels[rows], present[rows], classes
+            )
+
+        self.gaussians_ = gaussians_of(0, everything)
         signs: list[Signs] = []
         copies: list[Copy] = []
-        for fold in np.unique(folds):
-            apart, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            gaussians = self.gaussians_
-            if present[rest].any(axis=0).all():  # else a view is in no other row
-                gaussians = RowGaussians.fit(maps, tables.take(rest), labels[rest], classes)
-            apart_parts, other = (gaussians.parts(rows.take(apart)) for rows in (tables, noise))
+        for place, (apart, fold) in enumerate(zip(apart_rows, beside, strict=True), start=1):
+            gaussians, other = self.gaussians_, _taken(fitted.noise[0], apart)
+            if fold is not None:
+                gaussians = gaussians_of(place, np.delete(everything, apart))
+                other = _taken(fitted.noise[place], slice(None))
+            apart_parts = _taken(fitted.parts[place], apart)
             for copy in _copies(labels[apart], present[apart], rng):
-                parts = [[part.take(copy.rows) for part in reading] for reading in apart_parts]
+                parts = _taken(apart_parts, copy.rows)
                 said = shares[apart[copy.rows]]
                 if copy.culprit:
                     view, donors = copy.culprit - 1, apart[copy.donors]
@@ -187,7 +197,7 @@ class Membership:
                 signs.append(_signs(gaussians, parts, said, present[apart[copy.rows]]))
                 copies.append(copy._replace(rows=apart[copy.rows]))
         # with more columns than rows, components are wider on their own rows than on new ones
-        own = _signs(self.gaussians_, self.gaussians_.parts(tables), shares, present)
+        own = _signs(self.gaussians_, fitted.parts[0], shares, present)
         self.coefficients_ = START
         whole = Signs(*(np.concatenate(part, axis=-2) for part in zip(*signs, strict=True)))
         row = np.concatenate([copy.rows for copy in copies])
@@ -323,6 +333,11 @@ class Judge:
         posterior = torch.cat([torch.zeros_like(odds[:1]), odds])
         posterior.sub_(posterior.amax(dim=0)).exp_().div_(posterior.sum(dim=0))
         return Standing(posterior.T.numpy(), familiarity.T.numpy())
+
+
+def _taken(parts: Sequence[Sequence[Part]], rows: slice | Rows) -> list[list[Part]]:
+    """Select rows of components, per reading and view."""
+    return [[part.take(rows) for part in reading] for reading in parts]
 
 
 def _signs(

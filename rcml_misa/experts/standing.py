@@ -14,7 +14,8 @@ from rcml_misa.opinions import agreement
 from rcml_misa.reading.plan import EXTRA, Reading, ReadingPlan, Slot
 
 if TYPE_CHECKING:
-    from rcml_misa.experts.gaussians import Metric, ViewGaussians, WhiteColumns
+    from rcml_misa.experts.components import WhiteColumns
+    from rcml_misa.experts.gaussians import Metric, ViewGaussians
 
 __all__ = ["EDGE", "FARTHEST", "PATTERNS", "FoldedGaussians", "view_signs"]
 

@@ -197,26 +197,27 @@ class Solution:
         """
         features, codes, weights = sample
         numbers, dtype, classes = list(numbers), features.dtype, len(self._base)
-        scores = torch.empty((len(numbers), len(codes), classes), dtype=dtype)
         if not numbers:
-            return np.empty(0), scores.numpy()
-        rows = torch.arange(len(codes), device=features.device)
+            return np.empty(0), features.new_empty(0, len(codes), classes).cpu().numpy()
         rotated = (features - self._centre.to(dtype)) @ self._narrow
-        leverage = 1 / self._mass + (rotated**2 @ self._inverse[:, numbers]).double()
+        inverse = self._inverse[:, numbers]
+        leverage = 1 / self._mass + (rotated.square() @ inverse).double()
         if weights is not None:
             leverage *= weights[:, None]
-        errors = []
-        for place, number in enumerate(numbers):
-            turned = (self._moments * self._inverse[:, [number]]).to(dtype)
-            residuals = -(self._base + rotated @ turned)
-            residuals[rows, codes] += 1
-            residuals /= (1 - leverage[:, [place]]).clamp_min(1e-6)
-            squares = (residuals**2).sum(dim=1)
-            errors.append(float(squares.sum() if weights is None else weights @ squares))
-            residuals.neg_()
-            residuals[rows, codes] += 1
-            scores[place] = residuals
-        return np.array(errors), scores.numpy()
+        factors = (1 / (1 - leverage).clamp_min_(1e-6)).T.to(dtype)  # (P, n)
+        turned = self._moments.T.to(dtype) * inverse.T[:, None]  # (P, K, m)
+        scores = features.new_empty(len(numbers), len(codes), classes)
+        for own, coefficients in zip(scores, turned, strict=True):
+            torch.addmm(self._base.to(dtype), rotated, coefficients.T, out=own)
+        # y - (y - s) / (1 - h), and first without its y, which is minus the residual
+        scores *= factors.unsqueeze(-1)
+        rows = torch.arange(len(codes), device=features.device)
+        true = scores[:, rows, codes]
+        scores[:, rows, codes] = true - factors
+        squares = torch.linalg.vecdot(scores, scores).to(leverage.dtype)
+        errors = squares.sum(dim=1) if weights is None else squares @ weights.to(squares.dtype)
+        scores[:, rows, codes] = true + (1 - factors)
+        return errors.cpu().numpy(), scores.cpu().numpy()
 
 
 def eigh(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from rcml_misa.exceptions import DataError
-from rcml_misa.experts.gaussians import WhiteColumns
+from rcml_misa.experts.components import WhiteColumns
 from rcml_misa.experts.standing import EDGE
 from rcml_misa.experts.standing import FARTHEST as FARTHEST_COMPONENT
 from rcml_misa.reading.columns import ColumnMap

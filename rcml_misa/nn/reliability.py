@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rcml_misa.nn.encoders import DeepEncoders, StackedLinear, TableEncoder
+from rcml_misa.nn.encoders import DeepEncoders, TableEncoder
+from rcml_misa.nn.layers import StackedLinear
 
 __all__ = ["ReliabilityNet", "ReliabilityOutput", "mean_divergence", "scaled_entropy"]
 

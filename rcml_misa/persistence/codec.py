@@ -17,8 +17,9 @@ from torch import Tensor
 
 from rcml_misa.calibration import Calibrator, ScaleCalibrator
 from rcml_misa.exceptions import DataError, shortened
+from rcml_misa.experts.components import WhiteColumns
 from rcml_misa.experts.expert import KernelExpert
-from rcml_misa.experts.gaussians import RowGaussians, ViewGaussians, WhiteColumns
+from rcml_misa.experts.gaussians import RowGaussians, ViewGaussians
 from rcml_misa.experts.laplace import LastLayerLaplace
 from rcml_misa.experts.mapped_views import Columns
 from rcml_misa.experts.membership import Distances, Membership

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,9 @@ def _row_layer_norm(values: Array) -> Array:
     centred /= spread
     centred[flat[:, 0]] = 0
     return np.asarray(centred)
+
+
+_TABLES: WeakValueDictionary[str, QuantileTable] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -250,8 +254,12 @@ class FeatureMap:
 
     @cached_property
     def table(self) -> QuantileTable:
-        """Table of the quantiles of the order statistics."""
-        return QuantileTable(self.order)
+        """Table of the quantiles of the order statistics; maps with the same ones share it."""
+        key = self.keys[0]
+        table = _TABLES.get(key)
+        if table is None:
+            table = _TABLES[key] = QuantileTable(self.order)
+        return table
 
     @cached_property
     def keys(self) -> tuple[str, str]:

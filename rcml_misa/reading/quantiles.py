@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,42 @@ MOST_CELLS = 2**22  # of all columns together, beyond their least number
 STEPS = range(2, 8)  # numbers of steps that may look for a value in its cell
 SEARCH = 40  # cost of a search for a single value, in steps; some more where there are any
 PAST = 1 << STEPS.stop  # entries between the limits of two columns: all that the steps may reach
+DOUBLE = torch.float64
 TILE = 2**16  # values that are looked up at once
+
+
+class _Distinct(NamedTuple):
+    """Distinct numbers of d columns, one column after the other, sorted.
+
+    Attributes
+    ----------
+    values, owners : ndarray of shape (m,)
+        Numbers, and the number of their column.
+    sizes : ndarray of shape (d,)
+        How many numbers each column has.
+    quantiles : ndarray of shape (m, 2)
+        Results of values between the number before and this one, and of this one.
+    last : float
+        Result of values beyond all numbers of a column.
+    """
+
+    values: NDArray[Any]
+    owners: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    quantiles: Array
+    last: float
+
+    def only(self, columns: NDArray[np.bool_]) -> _Distinct:
+        """Select some of the columns."""
+        some = columns[self.owners]
+        numbers = np.cumsum(columns) - 1
+        return _Distinct(
+            self.values[some],
+            numbers[self.owners[some]],
+            self.sizes[columns],
+            self.quantiles[some],
+            self.last,
+        )
 
 
 class _Places:
@@ -34,53 +69,58 @@ class _Places:
 
     Parameters
     ----------
-    columns : list of ndarray
-        Distinct numbers of each column, sorted.
-    quantiles : list of ndarray
-        Results of each column by the count of its limits below a value.
+    columns : _Distinct
     dtype : torch.dtype
         Type of the values; float32 or float64.
     """
 
-    def __init__(self, columns: list[Array], quantiles: list[Array], dtype: torch.dtype) -> None:
-        width, most = len(columns), max(len(column) for column in columns)
+    def __init__(self, columns: _Distinct, dtype: torch.dtype) -> None:
+        sizes, owners = columns.sizes, columns.owners
+        width, most = len(sizes), int(sizes.max())
         self.whole = torch.int32 if dtype == torch.float32 else torch.int64
         self.sign = torch.iinfo(self.whole).bits - 1
         self.largest = torch.finfo(dtype).max
-        numbers = [torch.from_numpy(column).to(dtype) for column in columns]
-        starts = np.concatenate([[0], np.cumsum([2 * len(column) + PAST for column in columns])])
+        numbers = torch.from_numpy(columns.values).to(dtype)
+        ends = np.cumsum(sizes)
+        starts = np.concatenate([[0], np.cumsum(2 * sizes + PAST)])
+        places = starts[owners] + 2 * (np.arange(len(owners)) - (ends - sizes)[owners])
         # infinity past the end of a column stops every step
         self.limits = torch.full((int(starts[-1]),), torch.inf, dtype=dtype)
-        self.quantiles = torch.zeros(len(self.limits), dtype=dtype)
-        for start, values, results in zip(starts, numbers, quantiles, strict=False):
-            below = torch.nextafter(values, torch.full_like(values, -torch.inf))
-            # minus 0 less 0 would count as below 0
-            limits = torch.stack([below, values], dim=1).view(-1) + 0.0
-            self.limits[start : start + len(limits)] = limits
-            self.quantiles[start : start + len(results)] = torch.from_numpy(results)
+        below = torch.nextafter(numbers, torch.full_like(numbers, -torch.inf))
+        # minus 0 less 0 would count as below 0
+        self.limits[places], self.limits[places + 1] = below + 0.0, numbers + 0.0
+        self.quantiles = torch.full_like(self.limits, columns.last)
+        for place, results in enumerate(columns.quantiles.T):
+            self.quantiles[places + place] = torch.from_numpy(results).to(dtype)
         enough = 1 << (2 * most - 1).bit_length()
         self.cells = min(max(CELLS, min(enough, MOST_CELLS // width)), enough)
-        self.least = torch.stack([values[0] for values in numbers]).unsqueeze(1)
-        span = torch.stack([values[-1] for values in numbers]).unsqueeze(1) - self.least
+        self.least = numbers[ends - sizes].unsqueeze(1)
+        span = numbers[ends - 1].unsqueeze(1) - self.least
         scale = self.cells / torch.where(span > 0, span, torch.inf)
         self.scale = torch.where(scale.isfinite(), scale, 0.0)
         self.flat = not bool(self.scale.all())
-        self.first, self.crowded = self._cut(starts)
+        self.first, self.crowded = self._cut(
+            self.limits[np.stack([places, places + 1], axis=1).ravel()],
+            torch.from_numpy(np.repeat(owners, 2)),
+            starts,
+        )
         self.ends = torch.from_numpy(starts[1:] - PAST)
         self.offsets = (self.cells * torch.arange(width, dtype=torch.int32)).unsqueeze(1)
 
-    def _cut(self, starts: NDArray[np.int64]) -> tuple[Tensor, bool]:
+    def _cut(
+        self, limits: Tensor, owners: Tensor, starts: NDArray[np.int64]
+    ) -> tuple[Tensor, bool]:
         """First limit of each cell, below 0 where there are many, and whether there are such."""
         width = len(self.least)
-        first = np.empty((width, self.cells), dtype=np.int64)
-        counts = np.empty((width, self.cells), dtype=np.int64)
-        for column in range(width):
-            some = slice(column, column + 1)
-            limits = self.limits[starts[column] : starts[column + 1] - PAST].unsqueeze(0)
-            own = self._cells(limits, some).numpy().ravel()
-            counts[column] = np.bincount(own, minlength=self.cells)
-            first[column] = starts[column] + np.cumsum(counts[column]) - counts[column]
-        shares = [counts[counts >= 1 << steps].sum() / counts.sum() for steps in STEPS]
+        own = self._cells(limits.unsqueeze(1), owners).squeeze(1).long()
+        cells = np.bincount((own + self.cells * owners).numpy(), minlength=width * self.cells)
+        counts = cells.astype(np.int32).reshape(width, self.cells)
+        kind: Any = np.int32 if self.whole == torch.int32 else np.int64
+        first: NDArray[Any] = np.cumsum(counts, axis=1, dtype=kind)
+        first -= counts
+        first += starts[:-1, None].astype(kind)
+        filled = counts[counts > 0]
+        shares = [filled[filled >= 1 << steps].sum() / filled.sum() for steps in STEPS]
         costs = [
             steps + SEARCH * share + (share > 0) * SEARCH / 4
             for steps, share in zip(STEPS, shares, strict=True)
@@ -89,9 +129,9 @@ class _Places:
         self.steps = [1 << place for place in reversed(range(steps))]
         crowded = counts >= 1 << steps
         first[crowded] = -1 - first[crowded]
-        return torch.from_numpy(first.ravel()).to(self.whole), bool(crowded.any())
+        return torch.from_numpy(first.ravel()), bool(crowded.any())
 
-    def _cells(self, values: Tensor, columns: slice) -> Tensor:
+    def _cells(self, values: Tensor, columns: slice | Tensor) -> Tensor:
         """Cells of values (d, n) of some columns, as whole numbers of 32 bits."""
         cells = (values - self.least[columns]).mul_(self.scale[columns])
         if self.flat:  # infinity times 0 is not a number
@@ -151,20 +191,20 @@ class QuantileTable:
         return type(self), (self._order,)
 
     @cached_property
-    def _columns(self) -> tuple[list[Array], list[Array]]:
-        """Distinct order statistics of each column, and quantiles just below and at each."""
-        rows, columns, quantiles = len(self._order), [], []
-        for column in self._order.T:
-            values, repeats = np.unique(column, return_counts=True)
-            count = np.concatenate([[0], np.cumsum(repeats)])
-            ranks = np.stack([2 * count, count + np.append(count[1:], count[-1])], axis=1).ravel()
-            columns.append(values)
-            quantiles.append(ndtri(np.clip(ranks / (2 * rows), 0.5 / rows, 1 - 0.5 / rows)))
-        return columns, quantiles
+    def _columns(self) -> _Distinct:
+        rows, turned = len(self._order), np.ascontiguousarray(self._order.T)
+        new = np.ones(turned.shape, dtype=bool)
+        np.not_equal(turned[:, 1:], turned[:, :-1], out=new[:, 1:])
+        owners, below = np.nonzero(new)  # order statistics below each distinct one
+        past = np.append(below[1:], rows)
+        past[np.append(owners[1:] != owners[:-1], True)] = rows
+        normal = ndtri(np.clip(np.arange(2 * rows + 1) / (2 * rows), 0.5 / rows, 1 - 0.5 / rows))
+        quantiles = normal[np.stack([2 * below, below + past], axis=1)]
+        return _Distinct(turned[new], owners, new.sum(axis=1), quantiles, float(normal[-1]))
 
     @cached_property
     def _wide(self) -> _Places:
-        return _Places(*self._columns, torch.float64)
+        return _Places(self._columns, torch.float64)
 
     def __call__(self, values: Array) -> Array:
         """Compute the quantiles of rows (n, d)."""
@@ -173,7 +213,7 @@ class QuantileTable:
 
     def lookup(self, origin: Array, dtype: torch.dtype) -> QuantileLookup:
         """Make the table ready for differences of values from an origin (d,) in one type."""
-        return QuantileLookup(*self._columns, origin, dtype)
+        return QuantileLookup(self._columns, origin, dtype)
 
 
 class QuantileLookup:
@@ -185,38 +225,28 @@ class QuantileLookup:
 
     Parameters
     ----------
-    columns, quantiles : list of ndarray
-        Distinct order statistics of each column, and results just below and at each.
+    columns : _Distinct
     origin : ndarray of shape (d,)
     dtype : torch.dtype
     """
 
-    def __init__(
-        self, columns: list[Array], quantiles: list[Array], origin: Array, dtype: torch.dtype
-    ) -> None:
-        narrow = np.zeros(len(columns), dtype=bool)
-        differences = []
-        if dtype == torch.float32:
-            with np.errstate(over="ignore"):
-                differences = [
-                    (c - o).astype(np.float32) for c, o in zip(columns, origin, strict=True)
-                ]
-            narrow = np.array(
-                [bool(np.isfinite(c).all() and (np.diff(c) > 0).all()) for c in differences]
-            )
+    def __init__(self, columns: _Distinct, origin: Array, dtype: torch.dtype) -> None:
+        narrow = np.full(len(columns.sizes), dtype == torch.float32)
+        with np.errstate(over="ignore"):
+            rounded = (columns.values - origin[columns.owners]).astype(np.float32)
+        blurred = ~np.isfinite(rounded)
+        blurred[1:] |= (rounded[1:] <= rounded[:-1]) & (columns.owners[1:] == columns.owners[:-1])
+        narrow[columns.owners[blurred]] = False
         self.parts: list[tuple[bool, Any, _Places]] = []
-        for rounded in (True, False):
-            some = np.flatnonzero(narrow == rounded)
-            if not len(some):
+        for kind, values in ((True, rounded), (False, columns.values)):
+            chosen = narrow == kind
+            if not chosen.any():
                 continue
-            values = differences if rounded else columns
-            places = _Places(
-                [values[column] for column in some],
-                [quantiles[column] for column in some],
-                torch.float32 if rounded else torch.float64,
-            )
-            rows = slice(None) if len(some) == len(columns) else torch.from_numpy(some)
-            self.parts.append((rounded, rows, places))
+            part = columns._replace(values=values)
+            rows: Any = slice(None)
+            if not chosen.all():
+                part, rows = part.only(chosen), torch.from_numpy(np.flatnonzero(chosen))
+            self.parts.append((kind, rows, _Places(part, torch.float32 if kind else DOUBLE)))
 
     def __call__(self, differences: Tensor, turned: Tensor, out: Tensor) -> Tensor:
         """Write the quantiles of columns (d, n) of values, and of their differences, into `out`.

@@ -129,11 +129,12 @@ class Engine:
 
 def _plain(name: EngineName) -> type[Any]:
     """Find joblib's backend of an engine, for calls of which none may be lost."""
+    kind: type[Any]
     if name == "dask":
-        from joblib._dask import DaskDistributedBackend as Kind
+        from joblib._dask import DaskDistributedBackend as kind
     else:
-        from ray.util.joblib.ray_backend import RayBackend as Kind
-    return Kind
+        from ray.util.joblib.ray_backend import RayBackend as kind
+    return kind
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
