@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -68,12 +69,17 @@ class Lift:
         weights = GAIN * rng.normal(size=(values.shape[1], units))
         return cls(columns, scale, weights, GAIN / 2 * rng.normal(size=units))
 
-    def __call__(self, mapped: Array) -> Array:
-        """Compute features (n, d + units) of mapped columns (n, d)."""
-        scaled = mapped * self.scale
-        lifted = np.maximum(scaled @ self.weights + self.offset, 0)
-        lifted *= 2 / np.sqrt(len(self.offset))
-        return np.concatenate([scaled, lifted], axis=1)
+    def __call__(self, mapped: Array, out: Array | None = None) -> Array:
+        """Compute features (n, d + units) of mapped columns (n, d), in their type or into `out`."""
+        out = np.empty((len(mapped), self.width), mapped.dtype) if out is None else out
+        width, dtype = mapped.shape[1], out.dtype
+        scaled, lifted = out[:, :width], out[:, width:]
+        np.multiply(mapped, self.scale, out=scaled)
+        np.matmul(scaled, self.weights.astype(dtype, copy=False), out=lifted)
+        lifted += self.offset.astype(dtype, copy=False)
+        np.maximum(lifted, 0, out=lifted)
+        lifted *= 2 / math.sqrt(len(self.offset))
+        return out
 
 
 @dataclass(frozen=True)
@@ -152,17 +158,23 @@ class _LiftedRows:
         rows = self.rows if here is None else int(here.sum())
         return int(columns.stop - columns.start) > rows
 
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """Type of the features."""
+        return np.float64 if self.rows <= SMALL else np.float32
+
     def _lifted(self, mapped: Sequence[Array]) -> torch.Tensor:
-        dtype = np.float64 if self.rows <= SMALL else np.float32
-        pairs = zip(self.lifts, mapped, strict=True)
-        parts = [lift(part).astype(dtype, copy=False) for lift, part in pairs]
-        return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
+        features = np.empty((len(mapped[0]), self.columns[-1].stop), self.dtype)
+        for lift, part, columns in zip(self.lifts, mapped, self.columns, strict=False):
+            lift(part, out=features[:, columns])
+        return torch.from_numpy(features).to(self.device)
 
     def __call__(self, rows: slice | NDArray[np.int64]) -> list[Sample]:
         """Lift some rows."""
         if self._kept is None:
             pairs = zip(self.lifts, self.arrays, strict=True)
-            lifted = self._lifted([lift.columns.transform(dense(a, rows)) for lift, a in pairs])
+            mapped = [lift.columns.transform(dense(a, rows), self.dtype) for lift, a in pairs]
+            lifted = self._lifted(mapped)
         else:
             lifted = self._kept[rows]
         codes, samples = self.codes[rows], []

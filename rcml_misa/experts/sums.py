@@ -31,7 +31,7 @@ FEWEST_LOOKED = 4096  # of these rows, however many views and classes there are
 MOST_ENTRIES = 2**25  # looked rows times views times classes
 SEEN = 64  # looked rows that have a view, where it has so many
 CHUNK = 16_384  # rows whose sums are one task
-BLOCK = 2048  # rows whose features are held at once
+BLOCK = 4096  # rows whose features are held at once
 CANDIDATES = 2048  # looked rows that tell which penalties come into question
 MOST_HELD = 2**25  # scores of all penalties that are held at once
 SMALL = 400  # features up to which float64 costs nothing
@@ -86,6 +86,8 @@ class Ridge:
 class Sums:
     """Weighted sums over rows, in float64, from which a ridge of any penalty is solved.
 
+    Rows that are added at once are summed in the type of their features.
+
     Attributes
     ----------
     gram : Tensor of shape (m, m)
@@ -98,7 +100,7 @@ class Sums:
     dtype : torch.dtype
         Type of the features.
     exact : bool
-        Whether products of float32 features are computed in float64 too.
+        Whether sums of float32 features are computed in float64 from the first on.
     """
 
     gram: Tensor
@@ -121,13 +123,13 @@ class Sums:
     def add(self, sample: Sample) -> None:
         """Add the rows of a sample."""
         features, codes, weights = sample
-        exact = features.double()
-        factor = exact if self.exact else features
+        factor = features.double() if self.exact else features
+        weighted = factor
         if weights is not None:
+            weighted = factor * weights.to(factor.dtype)[:, None]
             factor = factor * weights.sqrt().to(factor.dtype)[:, None]
-            exact = exact * weights[:, None]
         self.gram += squared(factor)
-        self.moments.index_add_(0, codes, exact)
+        self.moments += weighted.new_zeros(self.moments.shape).index_add_(0, codes, weighted)
         self.counts += torch.bincount(codes, weights, minlength=len(self.counts))
         self.rows += len(codes)
 

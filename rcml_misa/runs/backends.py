@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from rcml_misa.exceptions import OptionError, nearest, shortened
 from rcml_misa.runs.interrupts import group_spared, handlers_left, interrupts_deferred
@@ -129,12 +129,13 @@ class Engine:
 
 def _plain(name: EngineName) -> type[Any]:
     """Find joblib's backend of an engine, for calls of which none may be lost."""
-    kind: type[Any]
     if name == "dask":
-        from joblib._dask import DaskDistributedBackend as kind
-    else:
-        from ray.util.joblib.ray_backend import RayBackend as kind
-    return kind
+        from joblib._dask import DaskDistributedBackend
+
+        return cast("type[Any]", DaskDistributedBackend)
+    from ray.util.joblib.ray_backend import RayBackend
+
+    return cast("type[Any]", RayBackend)
 
 
 def _start_local(engine: Engine, folder: Path, stack: ExitStack) -> dict[str, Any]:  # noqa: ARG001
