@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from rcml_misa.estimators.outputs import evidential_terms, subspace_terms
 from rcml_misa.nn.encoders import TableEncoder
 from rcml_misa.nn.layers import BatchNorm
-from rcml_misa.nn.networks import NetworkMean, RCMLMISANet
+from rcml_misa.nn.networks import RCMLMISANet
 from rcml_misa.nn.side_by_side import SideBySide
 
 WIDTHS, CLASSES, ROWS, NETWORKS = (3, 5, 4), 4, 7, 3
@@ -71,7 +71,7 @@ def total(output, target, weight):
 )
 def test_a_stacked_pass_has_the_losses_and_gradients_of_each_network(options, gaps, weighted):
     alone = networks(**options)
-    stacked = SideBySide(NetworkMean(deepcopy(alone))).train()
+    stacked = SideBySide(deepcopy(alone)).train()
     views, target, present, weight = batches(gaps)
     weight = weight if weighted else None
     losses = []
@@ -99,7 +99,7 @@ def test_a_stacked_pass_has_the_losses_and_gradients_of_each_network(options, ga
 
 def test_networks_follow_the_stacked_parameters_until_they_are_released():
     own = networks()
-    stacked = SideBySide(NetworkMean(own))
+    stacked = SideBySide(own)
     weight = own[1].encode.first[2].weight
     with torch.no_grad():
         stacked.encode_first_2_weight[1] += 1

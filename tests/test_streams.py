@@ -67,10 +67,10 @@ def stream(rows: int, withheld: list[np.ndarray], batch: int) -> BatchStream:
 
 def test_batches_hold_their_rows_columns_and_no_row_that_a_network_is_kept_from(small_tables):
     withheld = [np.arange(0, 1500, 7), np.arange(3, 1500, 11)]
-    steps = stream(1500, withheld, 50).take(60)
-    assert len(steps) == 60
-    factor, batches = None, [batch for step in steps for batch in enumerate(step)]
-    for place, (network, (rows, inputs)) in enumerate(batches):
+    turns = stream(1500, withheld, 50).take(60)
+    assert len(turns) == 120
+    factor = None
+    for place, (network, rows, inputs) in enumerate(turns):
         assert network == place % 2
         assert len(rows) == 50
         assert not np.isin(rows, withheld[network]).any()
@@ -84,9 +84,8 @@ def test_batches_hold_their_rows_columns_and_no_row_that_a_network_is_kept_from(
 def test_rows_are_seen_equally_often(small_tables):
     counts = np.zeros((2, 1500), dtype=int)
     withheld = [np.arange(0, 100), np.arange(100, 150)]
-    for step in stream(1500, withheld, 10).take(3000):
-        for network, (rows, _) in enumerate(step):
-            np.add.at(counts[network], rows, 1)
+    for network, rows, _ in stream(1500, withheld, 10).take(3000):
+        np.add.at(counts[network], rows, 1)
     for network, apart in enumerate(withheld):
         own = np.delete(counts[network], apart)
         assert not counts[network, apart].any()
@@ -100,11 +99,11 @@ def test_batches_are_drawn_when_they_are_asked_for(small_tables):
     mapped: list[int] = []
     whole = source.table._map
     source.table._map = lambda rows: mapped.append(len(rows)) or whole(rows)  # type: ignore
-    steps = iter(source.take(10**12))
-    next(steps)
+    turns = iter(source.take(10**12))
+    next(turns)
     assert len(mapped) == 1
     for _ in range(30):
-        next(steps)
+        next(turns)
     assert len(mapped) == 1  # a pool is mapped once
     assert max(mapped) <= 600
 
@@ -174,20 +173,3 @@ def test_columns_and_classes_are_those_of_the_table_held_whole(small_tables):
     some = rows[rows < 600]
     np.testing.assert_allclose(whole(some), streamed(some), rtol=1e-6)
     np.testing.assert_allclose(whole(slice(3, 9)), streamed(slice(3, 9)), rtol=1e-6)
-
-
-def test_networks_with_batches_of_different_sizes_are_run_one_by_one(small_tables, monkeypatch):
-    views, labels = problem(1300)
-    sizes = set()
-    whole = BatchStream._endless
-
-    def uneven(self):
-        for step in whole(self):
-            step[0] = tuple(part[:-3] for part in step[0])
-            sizes.update(len(rows) for rows, _ in step)
-            yield step
-
-    monkeypatch.setattr(BatchStream, "_endless", uneven)
-    model = RCMLMISAClassifier(expert="none", epochs=4, networks=2, random_state=0)
-    assert model.fit(views, labels).score(views, labels) > 0.9
-    assert len(sizes) == 2

@@ -73,8 +73,7 @@ def evidential_terms(
     """Compute the mean EDL loss of all opinions and the conflict of the private ones.
 
     `target` holds one-hot or mixed classes (..., B, K), `weight` those of the rows (..., B), of
-    mean 1; batches of several networks have a leading axis, and terms are their means. Scalars
-    ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
+    mean 1; batches of several networks have a leading axis, and terms are their means. Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
     opinions of missing views do not count.
     """
     opinions = torch.cat([output.fused.unsqueeze(-2), output.private, output.shared], dim=-2)

@@ -107,7 +107,7 @@ def train_tables(
         table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
-        networks = SideBySide(module)
+        networks = SideBySide(list(module.networks))
 
         def batch_of(
             rows: Rows, inputs: Tensor | None
@@ -131,10 +131,10 @@ def train_tables(
                 return loss(output, target, done, _stacked(own))
             # the pools of a short stream leave the networks different numbers of rows
             every = []
-            for number, (columns, presence, weight) in enumerate(
+            for number, (rows, presence, weight) in enumerate(
                 zip(inputs, presences, own, strict=True)
             ):
-                output, target = reader.run(partial(networks.run, number), columns, presence)
+                output, target = reader.run(partial(networks.run, number), rows, presence)
                 every.append(loss(output, target, done, weight))
             return {name: torch.stack([each[name] for each in every]).mean() for name in every[0]}
 

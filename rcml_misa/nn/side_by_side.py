@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-
-from rcml_misa.nn.networks import NetworkMean
 
 __all__ = ["SideBySide"]
 
@@ -21,22 +20,21 @@ class SideBySide(nn.Module):
 
     Parameters
     ----------
-    mean : NetworkMean
+    networks : sequence of Module
         Networks of the same form, made of the layers of `rcml_misa.nn.layers` and of functions of
         the last axes.
 
     Examples
     --------
     >>> from rcml_misa.nn.layers import Linear
-    >>> both = SideBySide(NetworkMean([Linear(3, 2), Linear(3, 2)]))
+    >>> both = SideBySide([Linear(3, 2), Linear(3, 2)])
     >>> both(torch.zeros(2, 5, 3)).shape, both.run(1, torch.zeros(5, 3)).shape
     (torch.Size([2, 5, 2]), torch.Size([5, 2]))
     """
 
-    def __init__(self, mean: NetworkMean) -> None:
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        # not as modules: their parameters are those of here
-        self._mean, self._networks = (mean,), tuple(mean.networks)
+        self._networks = tuple(networks)  # not as modules: their parameters are those of here
         self._names: dict[str, str] = {}
         for name, parts in self._tensors():
             stacked: Any = torch.stack([part.detach() for part in parts])
@@ -57,7 +55,8 @@ class SideBySide(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of every network."""
-        self._mean[0].train(mode)
+        for network in self._networks:
+            network.train(mode)
         return super().train(mode)
 
     def release(self) -> None:
