@@ -102,8 +102,6 @@ class Optimisation:
         Largest absolute value of a gradient's entry; 0 for no limit.
     patience : int, optional
         Epochs without a new least validation loss after which training ends; None never ends it.
-    leading : int
-        Axes of the parameters before their own, of networks that are trained side by side.
     averaging : float
         Share of the previous values in an exponential moving average of the weights, which is
         what is validated and returned; 0 for none.
@@ -123,7 +121,6 @@ class Optimisation:
     accumulate: int = 1
     clip: float = 0.0
     patience: int | None = None
-    leading: int = 0
     averaging: float = 0.0
 
     def rate(self, step: int) -> float:
@@ -337,7 +334,7 @@ def _groups(module: nn.Module, settings: Optimisation) -> list[dict[str, Any]]:
         if not parameter.requires_grad:
             continue
         rate = settings.learning_rate
-        decayed = parameter.dim() > 1 + settings.leading or not settings.decoupled
+        decayed = parameter.dim() > 1 or not settings.decoupled
         if settings.fast and name.endswith(settings.fast):
             rate, decayed = 10 * rate, False
         elif settings.slow and name.startswith(settings.slow):

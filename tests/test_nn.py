@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rcml_misa.estimators.published import notes_loss
-from rcml_misa.nn.encoders import TableEncoder
-from rcml_misa.nn.layers import StackedLinear
+from rcml_misa.nn.encoders import StackedLinear, TableEncoder
 from rcml_misa.nn.networks import NotesNet, RCMLMISANet
 from rcml_misa.nn.peers import RCMLNet
 from rcml_misa.nn.tokens import Collectors, EvidenceCollector, TokenFusion, shares_to_evidence

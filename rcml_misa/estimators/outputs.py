@@ -72,12 +72,12 @@ def evidential_terms(
 ) -> dict[str, Tensor]:
     """Compute the mean EDL loss of all opinions and the conflict of the private ones.
 
-    `target` holds one-hot or mixed classes (..., B, K), `weight` those of the rows (..., B), of
-    mean 1; batches of several networks have a leading axis, and terms are their means. Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
+    `target` holds one-hot or mixed classes (B, K), `weight` those of the rows (B,), of mean 1.
+    Scalars ``"edl"``, the mean over the fused and all single opinions, and ``"conflict"``;
     opinions of missing views do not count.
     """
-    opinions = torch.cat([output.fused.unsqueeze(-2), output.private, output.shared], dim=-2)
-    target = target.unsqueeze(-2)  # the same for each opinion of a row
+    opinions = torch.cat([output.fused.unsqueeze(1), output.private, output.shared], dim=1)
+    target = target.unsqueeze(1)  # the same for each opinion of a row
     if output.present is None and weight is None:
         return {
             "edl": edl_loss(opinions, target, kl_weight=kl_weight),
@@ -87,49 +87,33 @@ def evidential_terms(
     views = _views_present(output)
     conflict = conflict_loss(output.private, present=views, reduction="none")
     if weight is not None:
-        edl, conflict = edl * weight.unsqueeze(-1), conflict * weight
+        edl, conflict = edl * weight.unsqueeze(1), conflict * weight
     counted = None
     if output.present is not None:
         # the fused opinion exists in every row
-        counted = torch.cat([torch.ones_like(output.present[..., :1]), output.present], dim=-1)
+        counted = torch.cat([torch.ones_like(output.present[:, :1]), output.present], dim=1)
         counted = counted.to(edl.dtype)
-    return {"edl": _batch_mean(edl, counted), "conflict": conflict.mean()}
+    return {"edl": weighted_mean(edl, counted), "conflict": conflict.mean()}
 
 
 def subspace_terms(output: TokenOpinions, *, weight: Tensor | None = None) -> dict[str, Tensor]:
     """Compute MISA's similarity, difference and reconstruction terms over the present views.
 
-    Scalars ``"sim"``, ``"diff"`` and ``"recon"``; `weight` holds weights of the rows (..., B), of
+    Scalars ``"sim"``, ``"diff"`` and ``"recon"``; `weight` holds weights of the rows (B,), of
     mean 1.
     """
     weights, views = None, _views_present(output)
     if views is not None:
         weights = views.to(output.projected.dtype)
     if weight is not None:
-        weights = weight.unsqueeze(-1) * (
+        weights = weight.unsqueeze(1) * (
             torch.ones_like(output.projected[..., 0]) if weights is None else weights
         )
     return {
-        "sim": similarity_loss(output.shared_codes, weights=weights).mean(),
-        "diff": difference_loss(output.private_codes, output.shared_codes, weights=weights).mean(),
-        "recon": _reconstruction(output, weights),
+        "sim": similarity_loss(output.shared_codes, weights=weights),
+        "diff": difference_loss(output.private_codes, output.shared_codes, weights=weights),
+        "recon": reconstruction_loss(output.reconstructed, output.projected, weights=weights),
     }
-
-
-def _reconstruction(output: TokenOpinions, weights: Tensor | None) -> Tensor:
-    if weights is None or weights.dim() < 3:
-        return reconstruction_loss(output.reconstructed, output.projected, weights=weights)
-    parts = zip(output.reconstructed, output.projected, weights, strict=True)
-    terms = [reconstruction_loss(decoded, code, weights=own) for decoded, code, own in parts]
-    return torch.stack(terms).mean()
-
-
-def _batch_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Average opinions (..., B, M) by weights within each batch, then the batches alike."""
-    if weights is None or values.dim() < 3:
-        return weighted_mean(values, weights)
-    pairs = zip(values, weights, strict=True)
-    return torch.stack([weighted_mean(*pair) for pair in pairs]).mean()
 
 
 def weighted_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
@@ -147,7 +131,7 @@ def weighted_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
 
 
 def _views_present(output: TokenOpinions | ViewOpinions) -> Tensor | None:
-    return None if output.present is None else output.present[..., : output.private.shape[-2]]
+    return None if output.present is None else output.present[:, : output.private.shape[1]]
 
 
 def mixing_partners(drawn: NDArray[np.int64], present: Tensor | None) -> Tensor:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from rcml_misa.reading.rows import KEPT, InputTable
 
-__all__ = ["BatchStream", "Step", "row_pools"]
+__all__ = ["BatchStream", "Turn", "row_pools"]
 
 Rows = NDArray[np.int64]
-#: Row numbers of each network's batch and, of a stream, their mapped columns.
-Step = list[tuple[Rows, Tensor | None]]
+#: Number of a network, its batch's row numbers and, of a stream, their mapped columns.
+Turn = tuple[int, Rows, Tensor | None]
 RUN = 32  # consecutive rows that are read together
 ENTRIES = 2**24  # mapped columns of all rows of a pool, 64 MiB
 FEWEST = 2048  # rows of a pool, however wide
@@ -69,13 +69,13 @@ class BatchStream:
     rng: np.random.Generator
 
     def __post_init__(self) -> None:
-        self._steps = self._endless()
+        self._turns = self._endless()
 
-    def take(self, steps: int) -> NextSteps:
+    def take(self, steps: int) -> TurnsOfSteps:
         """Give the next `steps` steps, a batch for every network in each, as they are asked for."""
-        return NextSteps(self._steps, steps)
+        return TurnsOfSteps(self._turns, steps * len(self.withheld))
 
-    def _endless(self) -> Iterator[Step]:
+    def _endless(self) -> Iterator[Turn]:
         width = ENTRIES // max(sum(self.table.widths), 1)
         size = max(min(KEPT, width), FEWEST, self.batch)
         for pool in row_pools(self.table.rows, size, self.rng):
@@ -87,19 +87,20 @@ class BatchStream:
             # the last few of a pool, another few in each order, are left out
             turns = max(min(map(len, places)) // self.batch, 1)
             for start in range(0, turns * self.batch, self.batch):
-                batches = [order[start : start + self.batch] for order in places]
-                yield [(pool[own], inputs[own]) for own in batches]
+                for network, order in enumerate(places):
+                    own = order[start : start + self.batch]
+                    yield network, pool[own], inputs[own]
 
 
 @dataclass(frozen=True)
-class NextSteps:
-    """The next steps of a stream, whose number is known before they are drawn."""
+class TurnsOfSteps:
+    """The next batches of a stream, whose number is known before they are drawn."""
 
-    steps: Iterator[Step]
+    turns: Iterator[Turn]
     count: int
 
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Step]:
-        return islice(self.steps, self.count)
+    def __iter__(self) -> Iterator[Turn]:
+        return islice(self.turns, self.count)

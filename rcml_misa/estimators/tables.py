@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from rcml_misa.estimators.base import TrainRows
 from rcml_misa.estimators.blocks import Blocks
 from rcml_misa.estimators.outputs import Rows, mixing_partners, present_views, row_tensor
-from rcml_misa.estimators.pools import BatchStream, Step
+from rcml_misa.estimators.pools import BatchStream, Turn
 from rcml_misa.losses import edl_loss, weighted_mean
 from rcml_misa.nn.networks import TokenOpinions
-from rcml_misa.nn.side_by_side import SideBySide
 from rcml_misa.reading.columns import ColumnMap
 from rcml_misa.reading.rows import InputTable
 from rcml_misa.training import (
     Batches,
     EpochCallback,
     Optimisation,
+    in_turns,
     permuted_batches,
     seeded,
     train,
@@ -51,15 +51,12 @@ class Tables:
         return InputTable(self.maps, views.arrays, codes, classes=classes, device=self.device)
 
     def run(
-        self, network: Callable[..., Any], batch: Tensor, present: Tensor | None
+        self, module: nn.Module, batch: Tensor, present: Tensor | None
     ) -> tuple[TokenOpinions, Tensor]:
-        """Cut rows of `read` and run a network on them; its output, and the rows' classes.
-
-        Batches of networks that are run side by side have a leading axis.
-        """
+        """Cut rows of `read` and run the network on them; its output, and the rows' classes."""
         sizes = [columns.width for columns in self.maps]
-        *views, rest = torch.split(batch, [*sizes, batch.shape[-1] - sum(sizes)], dim=-1)
-        return network(views, present), rest
+        *views, rest = torch.split(batch, [*sizes, batch.shape[1] - sum(sizes)], dim=1)
+        return module(views, present), rest
 
     def outputs(
         self, module: nn.Module, views: MultiView, size: int, *, attention: bool
@@ -107,38 +104,21 @@ def train_tables(
         table = reader.read(rows.views, rows.codes)
         present, weights = present_views(rows.views, device), row_tensor(rows.weights, device)
 
-        networks = SideBySide(list(module.networks))
-
-        def batch_of(
-            rows: Rows, inputs: Tensor | None
-        ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-            """Columns and classes of a network's batch, presence and weights."""
-            inputs = table(rows) if inputs is None else inputs
-            presence = None if present is None else present[rows]
-            weight = None if weights is None else weights[rows]
+        def terms(turn: Turn, done: float) -> Mapping[str, Tensor]:
+            network, batch, inputs = turn
+            inputs = table(batch) if inputs is None else inputs
+            presence = None if present is None else present[batch]
+            weight = None if weights is None else weights[batch]
             if estimator.mixup:
                 share = mixing.beta(estimator.mixup, estimator.mixup)
                 share = max(share, 1 - share)  # at least a half is the row itself
-                partner = mixing_partners(mixing.permutation(len(rows)), presence).to(device)
+                partner = mixing_partners(mixing.permutation(len(batch)), presence).to(device)
                 inputs = torch.lerp(inputs[partner], inputs, share)
                 weight = None if weight is None else torch.lerp(weight[partner], weight, share)
-            return inputs, presence, weight
+            output, target = reader.run(module.networks[network], inputs, presence)
+            return loss(output, target, done, weight)
 
-        def terms(step: Step, done: float) -> Mapping[str, Tensor]:
-            inputs, presences, own = zip(*(batch_of(*each) for each in step), strict=True)
-            if len({len(rows) for rows, _ in step}) == 1:
-                output, target = reader.run(networks, torch.stack(inputs), _stacked(presences))
-                return loss(output, target, done, _stacked(own))
-            # the pools of a short stream leave the networks different numbers of rows
-            every = []
-            for number, (rows, presence, weight) in enumerate(
-                zip(inputs, presences, own, strict=True)
-            ):
-                output, target = reader.run(partial(networks.run, number), rows, presence)
-                every.append(loss(output, target, done, weight))
-            return {name: torch.stack([each[name] for each in every]).mean() for name in every[0]}
-
-        size = estimator.batch_size_
+        size, count = estimator.batch_size_, len(blocks.blocks)
         per_pass = math.ceil((blocks.rows - len(blocks.withheld[0])) / size)
         asked: dict[str, Any] = dict(length(per_pass))
         if table.whole is None:
@@ -146,36 +126,29 @@ def train_tables(
             steps = asked.pop("steps", 0)
             per_epoch = math.ceil(steps / EPOCHS) if steps else per_pass
             asked = {"steps": steps or asked["epochs"] * per_pass}
-            batches: Callable[[], Batches[Step]] = partial(stream.take, per_epoch)
+            batches: Callable[[], Batches[Turn]] = partial(stream.take, per_epoch)
         else:
-            batches = partial(_permuted_steps, blocks.parts, size, draws)
+            batches = partial(_permuted_turns, blocks.parts, size, draws)
         estimator.history_ = train(
-            networks,
+            module,
             terms,
             batches=batches,
             settings=Optimisation(
                 weight_decay=estimator.weight_decay,
                 patience=estimator.patience,
-                leading=1,
+                accumulate=count,
                 **asked,
                 **settings,
             ),
             validate=None if held is None else _validation(reader, module, held),
             callback=callback,
         )
-        networks.release()
 
 
-def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Stack what every network's batch has, or none of them."""
-    present = [part for part in parts if part is not None]
-    return torch.stack(present) if present else None
-
-
-def _permuted_steps(parts: Sequence[Rows], size: int, draws: np.random.Generator) -> list[Step]:
-    """Draw an epoch of steps on rows that are held mapped, a batch for every network in each."""
-    drawn = [[part[batch] for batch in permuted_batches(len(part), size, draws)] for part in parts]
-    return [[(batch, None) for batch in batches] for batches in zip(*drawn, strict=True)]
+def _permuted_turns(parts: Sequence[Rows], size: int, draws: np.random.Generator) -> list[Turn]:
+    """Draw an epoch of batches of rows that are held mapped."""
+    turns = in_turns(parts, lambda part: permuted_batches(len(part), size, draws))
+    return [(network, batch, None) for network, batch in turns]
 
 
 def _validation(

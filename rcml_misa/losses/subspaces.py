@@ -24,10 +24,10 @@ _Scale = Literal["mean", "batch"]
 
 
 def _row_shares(values: Tensor, weights: Tensor | None, axis: int) -> Tensor | float:
-    """Shares of the rows, on a negative axis, in their weighted mean, with a last axis of 1."""
+    """Shares of the rows on an axis in their weighted mean, with a last axis of 1."""
     if weights is None:
         return 1 / values.shape[axis]
-    return (weights / weights.sum(dim=axis + 1, keepdim=True).clamp_min(1e-12)).unsqueeze(-1)
+    return (weights / weights.sum(dim=axis, keepdim=True).clamp_min(1e-12)).unsqueeze(-1)
 
 
 def similarity_loss(
@@ -35,20 +35,18 @@ def similarity_loss(
 ) -> Tensor:
     """Compute MISA's similarity term: mean CMD over unordered pairs of views; 0 for one view.
 
-    Maps codes (..., B, N, H) of batches to (...).
-
     The central moment discrepancy of two batches of codes is |E x - E y|_2 / span
     + sum_{k=2..K} |C_k(x) - C_k(y)|_2 / span^k, C_k the k-th central moment of each coordinate.
 
     Parameters
     ----------
-    shared : Tensor of shape (..., B, N, H)
+    shared : Tensor of shape (B, N, H)
         Shared codes.
     moments : int
         K.
     span : float
         Width b - a of the codes' range; 1 for a sigmoid.
-    weights : Tensor of shape (..., B, N), optional
+    weights : Tensor of shape (B, N), optional
         Weights of the rows in each view, 0 where it is missing; a view without any row is in no
         pair.
 
@@ -62,17 +60,17 @@ def similarity_loss(
     >>> float(similarity_loss(torch.rand(4, 1, 3)))
     0.0
     """
-    views = shared.shape[-2]
+    views = shared.shape[1]
     if views < 2:
-        return shared.new_zeros(shared.shape[:-3])
-    seen = shared.new_ones(views) if weights is None else (weights > 0).any(dim=-2).to(shared.dtype)
+        return shared.new_zeros(())
+    seen = shared.new_ones(views) if weights is None else (weights > 0).any(dim=0).to(shared.dtype)
     scale = [span**-order for order in range(1, moments + 1)]
     return with_slopes(
         partial(
             _cmd_slopes,
-            share=_row_shares(shared, weights, -3),
+            share=_row_shares(shared, weights, 0),
             seen=seen,
-            scale=shared.new_tensor(scale),
+            scale=shared.new_tensor(scale).unsqueeze(1),
         ),
         [shared],
     )
@@ -83,46 +81,36 @@ def _cmd_slopes(
 ) -> tuple[Tensor, Slopes]:
     """Compute the mean CMD over pairs of views that are `seen`, and its slope by the codes.
 
-    Rows have the `share` (..., B, N, 1) in a view's moments, and moments the `scale` (K,).
+    Rows have the `share` (B, N, 1) in a view's moments, and the moments the `scale` (K, 1).
     """
-    views, moments = shared.shape[-2], len(scale)
-    central = [_weighted_sum(shared, share)]
-    centred = shared - central[0].unsqueeze(-3)
+    views, moments = shared.shape[1], len(scale)
+    central = [(share * shared).sum(dim=0)]
+    centred = shared - central[0]
     power = centred
     for _ in range(moments - 1):
         power = power * centred
-        central.append(_weighted_sum(power, share))
-    stacked = torch.stack(central)  # (K, ..., N, H)
-    scale = scale.view(-1, *[1] * (shared.dim() - 2))
-    total, slope = shared.new_zeros(shared.shape[:-3]), torch.zeros_like(stacked)
+        central.append((share * power).sum(dim=0))
+    stacked = torch.stack(central)  # (K, N, H)
+    total, slope = shared.new_zeros(()), torch.zeros_like(stacked)
     for step in range(1, views // 2 + 1):
         # view v and v - step, around: every pair of this distance once, but half of them twice
-        once = 0.5 if 2 * step == views else 1.0
-        weight = scale * (once * seen * seen.roll(step, dims=-1))
-        gap = stacked - stacked.roll(step, dims=-2)
+        weight = scale * (seen * seen.roll(step)) * (0.5 if 2 * step == views else 1.0)
+        gap = stacked - stacked.roll(step, dims=1)
         length = torch.linalg.vector_norm(gap, dim=-1)
-        total += (weight * length).sum(dim=(0, -1))
+        total += (weight * length).sum()
         # at 0, where the norm has no gradient, it is 0
         pull = gap * torch.where(length > 0, weight / length, 0.0).unsqueeze(-1)
-        slope += pull - pull.roll(-step, dims=-2)
-    count = seen.sum(dim=-1)
+        slope += pull - pull.roll(-step, dims=1)
+    count = seen.sum()
     pairs = (count * (count - 1) / 2).clamp_min(1)
     # d C_k / d x = k share ((x - E x)^(k-1) - C_(k-1)), C_1 = 0, by Horner's rule over k
     stacked[0] = 0
-    orders = torch.arange(1, moments + 1, device=slope.device)
-    slope *= orders.view(-1, *[1] * (slope.dim() - 1)) / pairs[..., None, None]
+    slope = slope * torch.arange(1, moments + 1, device=slope.device).view(-1, 1, 1) / pairs
     constant = slope[0] - (slope[1:] * stacked[:-1]).sum(dim=0)
     by_code = torch.zeros_like(shared)
     for factor in slope[1:].flip(0):
-        by_code = by_code.add_(factor.unsqueeze(-3)).mul_(centred)
-    return total / pairs, (by_code.add_(constant.unsqueeze(-3)).mul_(share),)
-
-
-def _weighted_sum(values: Tensor, share: Tensor | float) -> Tensor:
-    """Sum values (..., B, N, H) over the rows, with their shares."""
-    if isinstance(share, float):
-        return values.sum(dim=-3) * share
-    return (share * values).sum(dim=-3)
+        by_code = by_code.add_(factor).mul_(centred)
+    return total / pairs, (by_code.add_(constant).mul_(share),)
 
 
 def difference_loss(
@@ -131,15 +119,15 @@ def difference_loss(
     """Compute MISA's difference term: private against shared codes, private against private.
 
     The overlap of two batches of codes, |X'Y|_F^2 of centred rows of unit norm, is summed over
-    views and unordered pairs of views. Maps codes (..., B, N, H) of batches to (...).
+    views and unordered pairs of views.
 
     Parameters
     ----------
-    private, shared : Tensor of shape (..., B, N, H)
+    private, shared : Tensor of shape (B, N, H)
     scale : {"mean", "batch"}
         ``"mean"`` divides by H^2, as the published code, for the published weights; ``"batch"``
         divides by B^2, which depends neither on H nor on B.
-    weights : Tensor of shape (..., B, N), optional
+    weights : Tensor of shape (B, N), optional
         Weights of the rows in each view, 0 where it is missing.
 
     References
@@ -151,11 +139,11 @@ def difference_loss(
     >>> difference_loss(torch.rand(4, 2, 3), torch.rand(4, 2, 3)).shape
     torch.Size([])
     """
-    turned = None if weights is None else weights.mT
-    rows, _, width = private.shape[-3:]
+    turned = None if weights is None else weights.transpose(0, 1)
+    rows, _, width = private.shape
     value = with_slopes(
         partial(_overlap_slopes, weights=turned),
-        [private.transpose(-3, -2), shared.transpose(-3, -2)],
+        [private.transpose(0, 1), shared.transpose(0, 1)],
     )
     return value / (width**2 if scale == "mean" else rows**2)
 
@@ -163,36 +151,36 @@ def difference_loss(
 def _overlap_slopes(
     private: Tensor, shared: Tensor, *, weights: Tensor | None
 ) -> tuple[Tensor, Slopes]:
-    """Compute the sum of the overlaps of codes (..., N, B, H), and its slopes by both.
+    """Compute the sum of the overlaps of codes (N, B, H), and its slopes by both.
 
-    With weights (..., N, B), rows of unit norm are multiplied by their roots. The sum over pairs of
+    With weights (N, B), rows of unit norm are multiplied by their roots. The sum over pairs of
     views of |X_i' X_j|^2 is half of |sum_i X_i X_i'|^2 - sum_i |X_i' X_i|^2: no pair is made.
     """
-    share = _row_shares(private, weights, -2)
+    share = _row_shares(private, weights, 1)
     own, own_length = _unit_rows(private, share, weights)
     common, common_length = _unit_rows(shared, share, weights)
-    across = own.mT @ common
-    total = across.square().sum(dim=(-3, -2, -1))
-    by_own, by_common = 2 * common @ across.mT, 2 * own @ across
-    views, _, width = own.shape[-3:]
+    across = own.transpose(1, 2) @ common
+    total = across.square().sum()
+    by_own, by_common = 2 * common @ across.transpose(1, 2), 2 * own @ across
+    views, rows, width = own.shape
     if views > 1:
-        flat = own.transpose(-3, -2).flatten(-2)
-        gram, within = flat @ flat.mT, own.mT @ own
-        total += (gram.square().sum(dim=(-2, -1)) - within.square().sum(dim=(-3, -2, -1))) / 2
-        joint = (gram @ flat).view(*flat.shape[:-1], views, width).transpose(-3, -2)
+        flat = own.transpose(0, 1).reshape(rows, views * width)
+        gram, within = flat @ flat.T, own.transpose(1, 2) @ own
+        total += (gram.square().sum() - within.square().sum()) / 2
+        joint = (gram @ flat).view(rows, views, width).transpose(0, 1)
         by_own += 2 * (joint - own @ within)
     slopes = []
     for by_unit, length in ((by_own, own_length), (by_common, common_length)):
         by_centred = by_unit / length
-        slopes.append(by_centred - share * by_centred.sum(dim=-2, keepdim=True))
+        slopes.append(by_centred - share * by_centred.sum(dim=1, keepdim=True))
     return total, tuple(slopes)
 
 
 def _unit_rows(
     codes: Tensor, share: Tensor | float, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Centre codes (..., N, B, H) over the rows and scale these; the rows, and their divisors."""
-    centred = codes - (share * codes).sum(dim=-2, keepdim=True)
+    """Centre codes (N, B, H) over the rows and scale these; the rows, and their divisors."""
+    centred = codes - (share * codes).sum(dim=1, keepdim=True)
     length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) + 1e-6
     if weights is not None:
         length = length / weights.sqrt().unsqueeze(-1)

@@ -12,10 +12,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from rcml_misa.nn.encoders import (
     EncodedProjection,
+    StackedLinear,
     ViewEncoder,
     ViewInput,
 )
-from rcml_misa.nn.layers import StackedLinear
 from rcml_misa.nn.subspaces import Subspaces
 from rcml_misa.nn.tokens import TokenStates
 

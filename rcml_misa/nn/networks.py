@@ -123,7 +123,7 @@ class _TokenNet(nn.Module):
     def _states(
         self, projected: Tensor, present: Tensor | None, *, attention: bool
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Views (..., N, B, H) after dropout, tokens (..., 2N, B, H), fields of `TokenStates`."""
+        """Views (N, B, H) after dropout, fused tokens (2N, B, H), fields of `TokenStates`."""
         dropped = F.dropout(projected, self.dropout, training=self.training)
         if self.training and self.subspace_gradient == "codes":
             # the terms of the codes shape the subspaces alone
@@ -131,14 +131,14 @@ class _TokenNet(nn.Module):
             projected = projected.detach()
         else:
             codes = self.subspaces(dropped)
-            both = torch.cat([codes.private, codes.shared], dim=-3)
+            both = torch.cat([codes.private, codes.shared])
         tokens = self.fuse_tokens(both, present)
         states = {
-            "projected": projected.transpose(-3, -2),
-            "private_codes": codes.private.transpose(-3, -2),
-            "shared_codes": codes.shared.transpose(-3, -2),
-            "reconstructed": codes.reconstructed.transpose(-3, -2),
-            "tokens": tokens.transpose(-3, -2),
+            "projected": projected.transpose(0, 1),
+            "private_codes": codes.private.transpose(0, 1),
+            "shared_codes": codes.shared.transpose(0, 1),
+            "reconstructed": codes.reconstructed.transpose(0, 1),
+            "tokens": tokens.transpose(0, 1),
             "attention": self.fuse_tokens.maps(both, present) if attention else None,
         }
         return dropped, tokens, states
@@ -225,23 +225,21 @@ class RCMLMISANet(_TokenNet):
         *,
         attention: bool = False,
     ) -> TokenOpinions:
-        """Run N views: tables (..., B, d_v) and `Padded` sequences or tokens.
+        """Run N views: tables (B, d_v) and `Padded` sequences or tokens.
 
-        With `present` of shape (..., B, N), views that a row lacks are seen by no token, have no
+        With `present` of shape (B, N), views that a row lacks are seen by no token, have no
         evidence and no part in the fusion, and the shared opinions' evidence falls by their share.
         Attention maps are part of the output only where `attention` asks for them.
         """
         encoded = self.encode(views)
-        _, tokens, states = self._states(
-            self.project(encoded.unbind(-3)), present, attention=attention
-        )
+        _, tokens, states = self._states(self.project(encoded), present, attention=attention)
         parts = self.collect(tokens, encoded, present)
-        evidence, logits, token_logits = (part.transpose(-3, -2) for part in parts)
+        evidence, logits, token_logits = (part.transpose(0, 1) for part in parts)
         existing = None
         if present is not None:
-            existing = opinions_present(present, evidence.shape[-2] - len(views))
+            existing = opinions_present(present, evidence.shape[1] - len(views))
             evidence = keep_present(evidence, existing)
-        private, shared = evidence[..., : len(views), :], evidence[..., len(views) :, :]
+        private, shared = evidence[:, : len(views)], evidence[:, len(views) :]
         if present is not None:
             shared = shared * present_share(present)
         fused = fuse_views(

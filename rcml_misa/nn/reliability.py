@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rcml_misa.nn.encoders import DeepEncoders, TableEncoder
-from rcml_misa.nn.layers import StackedLinear
+from rcml_misa.nn.encoders import DeepEncoders, StackedLinear, TableEncoder
 
 __all__ = ["ReliabilityNet", "ReliabilityOutput", "mean_divergence", "scaled_entropy"]
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from rcml_misa.nn.layers import BatchNorm
+from rcml_misa.nn.encoders import BatchNorm
 
 __all__ = ["SoftmaxNet"]
 
@@ -40,7 +40,7 @@ class SoftmaxNet(nn.Module):
         self.hidden = tuple(hidden)
         widths = (width, *hidden)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(before, after, bias=False), BatchNorm(after))
+            nn.Sequential(nn.Linear(before, after, bias=False), BatchNorm(after), nn.ReLU())
             for before, after in pairwise(widths)
         )
         self.drop = nn.Dropout(dropout)

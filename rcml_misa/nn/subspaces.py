@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rcml_misa.nn.layers import Linear, StackedLinear
+from rcml_misa.nn.encoders import StackedLinear
 
 __all__ = ["SubspaceCodes", "Subspaces"]
 
 
 class SubspaceCodes(NamedTuple):
-    """Private codes, shared codes and their reconstruction of the views, each (..., N, B, H)."""
+    """Private codes, shared codes and their reconstruction of the views, each (N, B, H)."""
 
     private: Tensor
     shared: Tensor
@@ -32,23 +32,23 @@ class Subspaces(nn.Module):
     def __init__(self, *, views: int, hidden: int) -> None:
         super().__init__()
         self.private = StackedLinear(count=views, width=hidden, outputs=hidden)
-        self.shared = Linear(hidden, hidden)
+        self.shared = nn.Linear(hidden, hidden)
         self.decoder = StackedLinear(count=views, width=hidden, outputs=hidden)
 
     def forward(self, projected: Tensor) -> SubspaceCodes:
-        """Encode (..., N, B, H)."""
+        """Encode (N, B, H)."""
         private = self.private(projected).sigmoid()
         shared = self.shared(projected).sigmoid()
         return SubspaceCodes(private, shared, self.decoder(private + shared))
 
     def twice(self, projected: Tensor) -> tuple[Tensor, SubspaceCodes]:
-        """Encode (..., N, B, H) for tokens, (..., 2N, B, H), and for losses.
+        """Encode (N, B, H) for tokens, (2N, B, H), and for losses that train the subspaces alone.
 
-        The latter train the subspaces alone: the same codes, without a gradient by `projected`.
+        The codes are the same; what is computed of the latter has no gradient by `projected`.
         """
         layers = (*self.private.parameters(), *self.shared.parameters())
         both, again = _Codes.apply(projected, *layers)  # type: ignore[no-untyped-call]
-        private, shared = again.chunk(2, dim=-3)
+        private, shared = again.chunk(2)
         return both, SubspaceCodes(private, shared, self.decoder(private + shared))
 
 
@@ -59,9 +59,9 @@ class _Codes(torch.autograd.Function):
     def forward(
         ctx: Any, projected: Tensor, own: Tensor, offset: Tensor, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        private = offset + projected @ own
-        shared = projected @ weight.mT.unsqueeze(-3) + bias[..., None, None, :]
-        codes = torch.cat([private, shared], dim=-3).sigmoid_()
+        private = torch.baddbmm(offset, projected, own)
+        shared = torch.nn.functional.linear(projected, weight, bias)
+        codes = torch.cat([private, shared]).sigmoid_()
         ctx.save_for_backward(projected, own, weight, codes)
         return codes, codes.clone()
 
@@ -71,12 +71,12 @@ class _Codes(torch.autograd.Function):
         projected, own, weight, codes = ctx.saved_tensors
         slope = codes * (1 - codes)
         by_tokens = gradients[0] * slope
-        private, shared = torch.addcmul(by_tokens, gradients[1], slope).chunk(2, dim=-3)
-        through, across = by_tokens.chunk(2, dim=-3)
+        private, shared = (by_tokens + gradients[1] * slope).chunk(2)
+        through, across = by_tokens.chunk(2)
         return (
-            through @ own.mT + across @ weight.unsqueeze(-3),
-            projected.mT @ private,
-            private.sum(dim=-2, keepdim=True),
-            shared.flatten(-3, -2).mT @ projected.flatten(-3, -2),
-            shared.sum(dim=(-3, -2)),
+            torch.bmm(through, own.transpose(1, 2)) + across @ weight,
+            torch.bmm(projected.transpose(1, 2), private),
+            private.sum(dim=1, keepdim=True),
+            shared.flatten(0, 1).T @ projected.flatten(0, 1),
+            shared.sum(dim=(0, 1)),
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from rcml_misa.nn.layers import LayerNorm, Linear, StackedLinear
+from rcml_misa.nn.encoders import StackedLinear
 from rcml_misa.opinions.nig import NIG
 
 __all__ = [
@@ -81,19 +81,19 @@ class _Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
-        self.before_attention = LayerNorm(hidden)
-        self.queries_keys_values = Linear(hidden, 3 * hidden)
-        self.attended = Linear(hidden, hidden)
-        self.before_feedforward = LayerNorm(hidden)
-        self.widen = Linear(hidden, feedforward)
-        self.narrow = Linear(feedforward, hidden)
+        self.before_attention = nn.LayerNorm(hidden)
+        self.queries_keys_values = nn.Linear(hidden, 3 * hidden)
+        self.attended = nn.Linear(hidden, hidden)
+        self.before_feedforward = nn.LayerNorm(hidden)
+        self.widen = nn.Linear(hidden, feedforward)
+        self.narrow = nn.Linear(feedforward, hidden)
 
     def parts(self, tokens: Tensor) -> Tensor:
-        """Queries, keys and values, (3, B, heads, T, H / heads); B of all networks."""
-        count, batch, hidden = tokens.shape[-3:]
+        """Queries, keys and values, (3, B, heads, T, H / heads)."""
+        count, batch, hidden = tokens.shape
         parts: Tensor = self.queries_keys_values(self.before_attention(tokens))
-        parts = parts.view(-1, count, batch, 3, self.heads, hidden // self.heads)
-        return parts.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
+        parts = parts.view(count, batch, 3, self.heads, hidden // self.heads)
+        return parts.permute(2, 1, 3, 0, 4)
 
     def weights(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attention weights of each token, (B, heads, T, T); `forward` never makes them."""
@@ -104,11 +104,10 @@ class _Layer(nn.Module):
         return scores.softmax(dim=-1)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        count, batch, hidden = tokens.shape
         queries, keys, values = self.parts(tokens)
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        _, heads, count, width = mixed.shape
-        mixed = mixed.reshape(-1, tokens.shape[-2], heads, count, width)
-        mixed = self.attended(mixed.permute(0, 3, 1, 2, 4).reshape(tokens.shape))
+        mixed = self.attended(mixed.permute(2, 0, 1, 3).reshape(count, batch, hidden))
         tokens = tokens + F.dropout(mixed, self.dropout, training=self.training)
         wide = self.widen(self.before_feedforward(tokens)).relu()
         return tokens + F.dropout(self.narrow(wide), self.dropout, training=self.training)
@@ -147,7 +146,7 @@ class TokenFusion(nn.Module):
             _Layer(hidden=hidden, heads=heads, feedforward=feedforward, dropout=dropout)
             for _ in range(layers)
         )
-        self.norm = LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden)
         self.masked = mask == "private"
         first = private_mask(views)
         deeper = first.clone()
@@ -156,9 +155,9 @@ class TokenFusion(nn.Module):
         self.register_buffer("deeper_mask", deeper, persistent=False)
 
     def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
-        """Fuse tokens of shape (..., 2N, B, H) into tokens of the same shape.
+        """Fuse tokens of shape (2N, B, H) into tokens of the same shape.
 
-        With `present` of shape (..., B, N), no token sees those of a view that a row lacks.
+        With `present` of shape (B, N), no token sees those of a view that a row lacks.
         """
         for layer, mask in self._masked_layers(present):
             tokens = layer(tokens, mask)
@@ -186,7 +185,7 @@ class TokenFusion(nn.Module):
         """Attention mask (2N, 2N), or (B, 1, 2N, 2N) where views are missing."""
         if present is None:
             return mask if self.masked else None
-        keys = torch.cat([present, present], dim=-1).flatten(end_dim=-2).unsqueeze(1)
+        keys = torch.cat([present, present], dim=1).unsqueeze(1)
         # a missing view's tokens see themselves, since a softmax over nothing is not a number
         seen = keys | torch.eye(keys.shape[-1], dtype=torch.bool, device=keys.device)
         return (mask & seen if self.masked else seen).unsqueeze(1)
@@ -256,18 +255,17 @@ class _TokenCollectors(nn.Module):
             self.shared = StackedLinear(count=count, width=hidden, outputs=outputs, zero=zero)
 
     def _read(self, tokens: Tensor, present: Tensor | None = None) -> list[Tensor]:
-        """Read-outs (..., N, B, outputs) of private tokens and, if any, (..., M, B, outputs)."""
-        private = self.private(tokens[..., : self.views, :, :])
-        shared = tokens[..., self.views :, :, :]
+        """Read-outs (N, B, outputs) of private tokens and, if any, (M, B, outputs) of shared."""
+        private, shared = self.private(tokens[: self.views]), tokens[self.views :]
         if self.shared is None:
             return [private]
         if self.sharing == "tied":
-            return [private, shared @ self.shared.weight + self.shared.bias]
+            return [private, shared @ self.shared.weight[0] + self.shared.bias[0]]
         if self.sharing == "tied-mean" and present is None:
-            shared = shared.mean(dim=-3, keepdim=True)
+            shared = shared.mean(dim=0, keepdim=True)
         elif self.sharing == "tied-mean" and present is not None:  # the mean of present views
-            shares = present / present.sum(dim=-1, keepdim=True).clamp_min(1)
-            shared = (shares.mT.unsqueeze(-1) * shared).sum(dim=-3, keepdim=True)
+            shares = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+            shared = (shares.transpose(0, 1).unsqueeze(-1) * shared).sum(dim=0, keepdim=True)
         return [private, self.shared(shared)]
 
 
@@ -309,7 +307,7 @@ class Collectors(_TokenCollectors):
         self.own = self.all = None
         if readout != "tokens":
             self.own = StackedLinear(count=views, width=encoded, outputs=classes)
-            self.all = Linear(views * encoded, classes) if self.shared is not None else None
+            self.all = nn.Linear(views * encoded, classes) if self.shared is not None else None
         opinions = views + self.shared_opinions
         self.slope = nn.Parameter(torch.full((opinions, 1), 5.0))
         self.offset = nn.Parameter(torch.zeros(opinions, 1))
@@ -317,14 +315,13 @@ class Collectors(_TokenCollectors):
     def forward(
         self, tokens: Tensor, encoded: Tensor, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Collect evidence of tokens (..., 2N, B, H) and the encoders' output (..., N, B, W).
+        """Collect evidence of tokens (2N, B, H) and of the encoders' output (N, B, W).
 
-        Evidence, logits and the tokens' part of the logits, each (..., N + M, B, K), N private
-        opinions first, then M shared ones. The mean of shared tokens is over the views that are
-        `present`, (..., B, N), in a row; the encoders' output of a missing view is zero to the
-        shared opinions.
+        Evidence, logits and the tokens' part of the logits, each (N + M, B, K), N private opinions
+        first, then M shared ones. The mean of shared tokens is over the views that are `present`,
+        (B, N), in a row; the encoders' output of a missing view is zero to the shared opinions.
         """
-        read = torch.cat(self._read(tokens, present), dim=-3)
+        read = torch.cat(self._read(tokens, present))
         if self.readout == "encoders":
             read = torch.zeros_like(read)
         logits = read if self.own is None else read + self._direct(encoded, present)
@@ -333,14 +330,14 @@ class Collectors(_TokenCollectors):
         return shares_to_evidence(logits, self.slope, self.offset), logits, read
 
     def _direct(self, encoded: Tensor, present: Tensor | None) -> Tensor:
-        """Read logits (..., N + M, B, K) of the encoders' output."""
+        """Read logits (N + M, B, K) of the encoders' output."""
         own: Tensor = self.own(encoded)  # type: ignore[misc]
         if self.all is None:
             return own
         if present is not None:
-            encoded = encoded * present.mT.unsqueeze(-1)
-        joint: Tensor = self.all(encoded.transpose(-3, -2).flatten(-2)).unsqueeze(-3)
-        return torch.cat([own, *[joint] * self.shared_opinions], dim=-3)
+            encoded = encoded * present.transpose(0, 1).unsqueeze(-1)
+        joint: Tensor = self.all(encoded.transpose(0, 1).flatten(start_dim=1))
+        return torch.cat([own, joint.expand(self.shared_opinions, -1, -1)])
 
 
 class NIGCollectors(_TokenCollectors):
