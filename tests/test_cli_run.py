@@ -70,9 +70,10 @@ def test_json_is_one_object_and_repeats() -> None:
 
 
 def test_trained_method_repeats_and_variants_are_compared() -> None:
-    words = ("--collectors", "tied,separate", "--set", "landmarks=50", "--epochs", "1")
+    words = ("--set", "landmarks=50", "--epochs", "1", "--jobs", 1, "--json")
     first, second = (
-        json.loads(call(*words, "--runs", 2, "--jobs", 1, "--json").stdout) for _ in range(2)
+        json.loads(call("--collectors", variants, "--runs", runs, *words).stdout)
+        for variants, runs in (("tied,separate", 2), ("tied", 1))
     )
     assert [(row["variant"], row["default"]) for row in first["results"]] == [
         ("tied", False),
@@ -80,8 +81,8 @@ def test_trained_method_repeats_and_variants_are_compared() -> None:
         ("separate", False),  # --set and --epochs leave the recommended configuration
         ("separate", False),
     ]
-    for a, b in zip(first["results"], second["results"], strict=True):
-        assert a["accuracy"] == b["accuracy"]
+    for a, b in zip(first["results"][:2], second["results"], strict=True):
+        assert a["accuracy"][:1] == b["accuracy"]
     assert [one["test_set"] for one in first["comparisons"]] == ["clean", "conflict"]
     gap = first["results"][0]["mean"] - first["results"][2]["mean"]
     assert first["comparisons"][0]["difference"] == pytest.approx(gap, abs=1e-12)

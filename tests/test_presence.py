@@ -486,7 +486,7 @@ def test_unusable_gaps_are_refused(name):
     gaps=st.booleans(),
     seed=st.integers(0, 999),
 )
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @pytest.mark.parametrize("name", LEAVE_OUT)
 def test_any_views_give_finite_opinions(name, widths, classes, gaps, seed):
     rng = np.random.default_rng(seed)
