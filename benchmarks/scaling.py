@@ -205,8 +205,9 @@ def tell(row: Measurement, axis: str) -> None:
     what = f"{axis} {getattr(row, axis)}: {row.method}"
     if row.ending == "done":
         print(
-            f"{what}: {row.fit_seconds:.2f} s, peak {row.peak_mb:.0f} MB, predict "
-            f"{row.predict_ms:.0f} ms per 1000 rows, accuracy {row.accuracy:.3f}",
+            f"{what}: {row.fit_seconds:.2f} s, {row.cpu_seconds:.2f} s of processor, peak "
+            f"{row.peak_mb:.0f} MB, predict {row.predict_ms:.0f} ms per 1000 rows, accuracy "
+            f"{row.accuracy:.3f}",
             flush=True,
         )
         return

@@ -49,8 +49,8 @@ Value = Callable[[Measurement], float]
 
 
 def seconds(row: Measurement) -> float:
-    """Seconds of a fit."""
-    return row.fit_seconds
+    """Processor seconds of a fit, which other work on the machine hardly lengthens."""
+    return row.cpu_seconds
 
 
 def megabytes(row: Measurement) -> float:
@@ -130,9 +130,9 @@ def exponents_table(results: Results) -> Table:
         ["method", *columns],
         rows,
         [
-            "Slope of the logarithm of seconds, and of megabytes beyond the imported libraries, "
-            "against the logarithm of the size, over the upper half of the sizes that were "
-            "measured; ± standard error. 1 is proportion, 0 no growth, 2 quadratic growth."
+            "Slope of the logarithm of processor seconds, and of megabytes beyond the imported "
+            "libraries, against the logarithm of the size, over the upper half of the sizes that "
+            "were measured; ± standard error. 1 is proportion, 0 no growth, 2 quadratic growth."
         ],
         level=2,
     )
@@ -145,7 +145,7 @@ def base_table(results: Results) -> Table:
         row = results.at_base(method)
         values = [math.nan] * 4
         if row is not None:
-            values = [row.fit_seconds, row.peak_mb, row.predict_ms, 100 * row.accuracy]
+            values = [seconds(row), row.peak_mb, row.predict_ms, 100 * row.accuracy]
         digits = (2, 0, 1, 1)
         cells = [Number(value, digits=d) for value, d in zip(values, digits, strict=True)]
         rows.append([method, *cells])
@@ -166,7 +166,7 @@ def largest_table(results: Results) -> Table:
         for axis in AXES:
             done = results.done(method, axis)
             last = done[-1] if done else None
-            text = "-" if last is None else f"{getattr(last, axis):,} in {last.fit_seconds:.3g} s"
+            text = "-" if last is None else f"{getattr(last, axis):,} in {seconds(last):.3g} s"
             cells.append(text)
         rows.append([method, *cells])
     return Table.of("Largest size within the bounds", ["method", *AXES], rows, level=2)
@@ -244,7 +244,8 @@ def page(rows: Sequence[Measurement], base: Point, figure: str = "costs.svg") ->
         "this page and its figure from [benchmarks/costs.csv](../benchmarks/costs.csv). One number "
         f"at a time moves away from {base.rows:,} rows, {base.views} views, {base.columns} columns "
         f"of each and {base.classes} classes. Every point is one fit on one core in a process of "
-        "its own; its peak memory is that of all its processes, libraries and data included"
+        "its own; its seconds are those of the processor, its peak memory is that of all its "
+        "processes, libraries and data included"
         f"{', pages of memory maps too' * maps}. Tables are made (`benchmarks/mixtures.py`): "
         "accuracies compare with nothing else."
     )
@@ -350,7 +351,7 @@ def draw(rows: Sequence[Measurement], base: Point, path: Path) -> None:
             for axes, value, label in zip(
                 grid[2 * place : 2 * place + 2],
                 (seconds, megabytes),
-                ("seconds of a fit", "peak memory, MB"),
+                ("processor seconds of a fit", "peak memory, MB"),
                 strict=True,
             ):
                 panel(axes, results, axis, value)

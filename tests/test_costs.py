@@ -182,7 +182,8 @@ def invented(modules, base, *, methods, power=1.0, stop=np.inf):
                     ending="done" if seconds < stop else "time",
                     seconds_bound=100.0,
                     gigabytes_bound=16.0,
-                    fit_seconds=seconds,
+                    fit_seconds=2 * seconds,
+                    cpu_seconds=seconds,
                     predict_ms=2.0,
                     peak_mb=150 + 20 * ratio ** (power / 2),
                     start_mb=150.0,
@@ -217,8 +218,8 @@ def test_points_are_measured_once_and_shown(modules, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "rbf-svm" not in told
     assert re.fullmatch(
-        r"rows 200: ridge-expert: [\d.]+ s, peak \d+ MB, predict \d+ ms per 1000 rows, accuracy "
-        r"0\.\d+\n",
+        r"rows 200: ridge-expert: [\d.]+ s, [\d.]+ s of processor, peak \d+ MB, predict \d+ ms per "
+        r"1000 rows, accuracy 0\.\d+\n",
         told,
     )
     results = modules["measurements"].measured(tmp_path / "costs.csv")
@@ -325,7 +326,7 @@ def test_page_says_what_the_csv_holds(modules, tmp_path):
     assert (tmp_path / "costs.md").read_text(encoding="utf-8") == text
     drawn = (tmp_path / "costs.svg").read_text(encoding="utf-8")
     assert drawn.rstrip().endswith("</svg>")
-    for name in ("rcml-misa", "mlp", "seconds of a fit", "peak memory, MB", "columns of each view"):
+    for name in ("rcml-misa", "mlp", "processor seconds of a fit", "peak memory, MB", "classes"):
         assert drawn.count(f"<!-- {name} -->") >= 1
 
 
