@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 
 import joblib
@@ -227,6 +228,28 @@ def test_any_number_of_workers_gives_the_same_coefficients(monkeypatch, kind):
         engine = joblib.parallel_config(backend=backend, n_jobs=workers)
         for found, own in zip(coefficients(kind, engine, views, codes), wanted, strict=True):
             np.testing.assert_array_equal(found, own)
+
+
+def test_no_thread_is_at_work_after_an_interrupted_call():
+    """One that outlived the interpreter would abort the process."""
+    at_work, began = set(), []
+
+    def task(part):
+        at_work.add(part)
+        began.append(part)
+        time.sleep(0.05)
+        at_work.remove(part)
+        return part
+
+    with joblib.parallel_config("threading", n_jobs=2):
+        results = sums._in_order(task, list(range(20)))
+        assert next(results) == 0
+        with pytest.raises(KeyboardInterrupt):
+            results.throw(KeyboardInterrupt())
+    assert not at_work
+    time.sleep(0.15)
+    assert not at_work
+    assert len(began) < 20
 
 
 @pytest.mark.parametrize("kind", MEMBERS)

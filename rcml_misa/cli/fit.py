@@ -95,7 +95,7 @@ def fit(
         started = time.perf_counter()
         more: dict[str, Any] = {} if table.weights is None else {"sample_weight": table.weights}
         engine = workers.choose(runs=workers.jobs or (MOST["jobs"] if table.mapped else 1))
-        place = nullcontext(Path()) if engine.here and engine.jobs == 1 else work_folder()
+        place = nullcontext(Path()) if engine.name == "local" else work_folder()
         with (
             place as folder,
             engine.spread(folder),

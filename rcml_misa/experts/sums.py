@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -380,20 +381,45 @@ def _in_order(task: Callable[[Any], Result], parts: Sequence[Any]) -> Iterator[R
     to a temporary folder, which workers on other machines must share. Tables that are memory maps
     themselves are read where they are.
     """
-    if len(parts) == 1 or joblib.effective_n_jobs(None) == 1:
+    workers = joblib.effective_n_jobs(None)
+    if len(parts) == 1 or workers == 1:
         yield from map(task, parts)
         return
     backend, _ = joblib.parallel.get_active_backend()
     streams = getattr(backend, "supports_return_generator", False)
     parallel = joblib.Parallel(return_as="generator" if streams else "list")
     if getattr(backend, "supports_sharedmem", False):  # threads
-        with _one_core():
-            yield from parallel(joblib.delayed(task)(part) for part in parts)
+        with _one_core(), _awaited(task, workers) as work:
+            yield from parallel(joblib.delayed(work)(part) for part in parts)
         return
     with work_folder() as folder:
         path = str(folder / "task")
         joblib.dump(task, path)
         yield from parallel(joblib.delayed(_alone)(path, part) for part in parts)
+
+
+@contextmanager
+def _awaited(
+    task: Callable[[Any], Result], workers: int
+) -> Iterator[Callable[[Any], Result | None]]:
+    """Give a task for threads, at whose end none is at work, however it comes.
+
+    A thread that outlives the interpreter aborts the process, and joblib does not wait for those
+    of an interrupted call.
+    """
+    slots, stopped = threading.Semaphore(workers), threading.Event()
+
+    def work(part: Any) -> Result | None:
+        with slots:
+            return None if stopped.is_set() else task(part)
+
+    try:
+        yield work
+    finally:
+        stopped.set()
+        for _ in range(workers):
+            slots.acquire()
+        slots.release(workers)
 
 
 @contextmanager
