@@ -90,18 +90,30 @@ def test_a_raw_table_works_at_the_first_try(raw):
     assert "gaps filled: scan" in told(predicted)
 
 
+def alike(first, second):
+    """Whether answers are equal but for the rounding of float32."""
+    for name, values in first.items():
+        try:
+            pairs = values.astype(float), second[name].astype(float)
+        except ValueError:
+            assert values.tolist() == second[name].tolist()
+        else:
+            np.testing.assert_allclose(*pairs, rtol=1e-5)
+    return first.columns.equals(second.columns)
+
+
 def test_a_row_answers_alone_as_among_others_in_any_order(raw):
     frame, folder, model, _ = raw
     among, _ = answers(model, frame, folder)
     for row in (0, 150, 299):
         alone, _ = answers(model, frame.iloc[[row]], folder)
-        assert alone.iloc[0].tolist() == among.iloc[row].tolist()
+        assert alike(alone, among.iloc[[row]])
     in_chunks, _ = answers(model, frame, folder, "--chunk", 7)
-    pd.testing.assert_frame_equal(in_chunks, among)
+    assert alike(in_chunks, among)
     order = np.random.default_rng(0).permutation(300)
     columns = np.random.default_rng(1).permutation(frame.columns)
     mixed, _ = answers(model, frame.loc[order, columns], folder)
-    pd.testing.assert_frame_equal(mixed, among.iloc[order].reset_index(drop=True))
+    assert alike(mixed, among.iloc[order])
 
 
 def test_new_levels_gaps_and_lacking_views_are_answered_and_told(raw):

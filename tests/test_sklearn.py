@@ -36,9 +36,9 @@ from rcml_misa.exceptions import DataError
 # what makes the training of some short; any other exported classifier is checked as it comes
 QUICK = {
     "RCMLMISAClassifier": {"epochs": 3, "device": "cpu"},
-    "RCMLClassifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"},
+    "RCMLClassifier": {"epochs": 30, "learning_rate": 0.1, "device": "cpu"},
     **{
-        f"{name}Classifier": {"epochs": 60, "learning_rate": 0.1, "device": "cpu"}
+        f"{name}Classifier": {"epochs": 30, "learning_rate": 0.1, "device": "cpu"}
         for name in ("CCML", "EDL", "ETMC", "TMC")
     },
     "BMLClassifier": {

@@ -191,6 +191,21 @@ class ReadingPlan:
         return table
 
 
+@dataclass(frozen=True)
+class _Scaling:
+    """Linear scaling of columns' differences from an origin."""
+
+    offset: Tensor | None
+    factor: Tensor
+    limit: float
+
+    def __call__(self, differences: Tensor, _: Tensor, out: Tensor) -> Tensor:
+        """Scale columns (d, n) into `out`."""
+        if self.offset is not None:
+            differences = torch.sub(differences, self.offset, out=out)
+        return torch.mul(differences, self.factor, out=out).clamp_(-self.limit, self.limit)
+
+
 class _Steps:
     """Steps of the maps of a view, those that several share done once.
 
@@ -236,15 +251,11 @@ class _Steps:
         number = self._origin(mapping.shift, near)
         shift = mapping.shift - self.origins[number]
         limit = FARTHEST_UNSCALED if mapping.scaling == "none" else FARTHEST
-        offset = torch.from_numpy(shift).to(self.dtype).unsqueeze(1) if shift.any() else None
-        factor = torch.from_numpy(1 / mapping.scale).to(self.dtype).unsqueeze(1)
-
-        def scale(differences: Tensor, _: Tensor, out: Tensor) -> Tensor:
-            if offset is not None:
-                differences = torch.sub(differences, offset, out=out)
-            return torch.mul(differences, factor, out=out).clamp_(-limit, limit)
-
-        return number, scale
+        offset, factor = (
+            torch.from_numpy(part).to(self.dtype).unsqueeze(1)
+            for part in (shift, 1 / mapping.scale)
+        )
+        return number, _Scaling(offset if shift.any() else None, factor, limit)
 
     def __call__(self, values: NDArray[np.float64], outs: Sequence[Tensor]) -> bool:
         """Read rows (n, d) into `outs`, (width, n), or tell that they are too large for that."""
