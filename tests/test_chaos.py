@@ -11,7 +11,6 @@ import re
 import signal
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -161,14 +160,11 @@ def test_interrupt_keeps_what_finished(commands, tmp_path) -> None:
 # other engines
 
 
-@pytest.mark.parametrize(("engine", "module"), [("dask", "distributed"), ("ray", "ray")])
-def test_other_engines_replace_workers_and_end_too(
-    commands, toys, store, expected, engine, module
-) -> None:
-    if find_spec(module) is None:
-        pytest.skip(f"{engine} is not installed")
+def test_another_engine_replaces_workers_and_ends_too(commands, toys, store, expected) -> None:
+    """``benchmarks/chaos.py`` does so with ray, whose start takes long."""
+    pytest.importorskip("distributed")
     running = commands.start(
-        *FOUR, *TWO_WORKERS, "--engine", engine, "--records", store, **toys.options
+        *FOUR, *TWO_WORKERS, "--engine", "dask", "--records", store, **toys.options
     )
     os.kill(toys.at_gate(2)[0], signal.SIGKILL)
     time.sleep(0.5)
